@@ -1,0 +1,104 @@
+"""The database: SQLite (WAL) on one machine, Postgres for several; one synchronous code path.
+
+Reads use a plain BEGIN, writes BEGIN IMMEDIATE: a deferred SQLite transaction that upgrades from
+read to write fails at once with SQLITE_BUSY_SNAPSHOT whatever the busy timeout is, and a read
+that takes the write lock waits for every writer.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Float, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+BUSY_TIMEOUT_MS = 10_000
+
+
+class db_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is.
+    """The database's own clock in epoch seconds; leases never depend on a worker's clock."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(_element: db_now, _compiler: SQLCompiler, **_kw: Any) -> str:
+    # unixepoch('subsec') is NULL before SQLite 3.42, so julianday it is.
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(db_now, "postgresql")
+def _postgres_now(_element: db_now, _compiler: SQLCompiler, **_kw: Any) -> str:
+    return "extract(epoch from clock_timestamp())::float8"
+
+
+class Database:
+    """One engine and its two kinds of transaction.
+
+    Args:
+        url: SQLAlchemy URL, `sqlite:///...` or `postgresql+psycopg://...`.
+        after_commit: Called after each committed write that set `session.info["ring"]`.
+    """
+
+    def __init__(self, url: str, after_commit: Callable[[], None] = lambda: None) -> None:
+        self.url = url
+        self.engine = _make_engine(url)
+        self._writing = self.engine.execution_options(topwork_write=True)
+        self._after_commit = after_commit
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Open a session that never commits."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Open a session that commits on success, rolls back on error and then rings."""
+        with Session(self._writing, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+            if session.info.get("ring"):
+                self._after_commit()
+
+    def close(self) -> None:
+        """Close pooled connections."""
+        self.engine.dispose()
+
+
+def _make_engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
+    Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, pool_size=20, max_overflow=40
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    connection.isolation_level = None  # BEGIN is emitted below, not by the driver.
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    write = connection.get_execution_options().get("topwork_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,269 @@
+"""Every error a user can meet: one tree, the class docstring is the message.
+
+TopworkError
++-- BadRequest 400 ......... MalformedRequest, ArchiveUnsafe, LayoutAmbiguous
++-- Unauthorized 401, Forbidden 403
++-- NotFound 404 ........... JobNotFound, DatasetNotFound, ModelNotFound, ArchitectureNotFound
++-- Conflict 409 ........... StateConflict, DatasetInUse, DatasetNotReady
++-- TooLarge 413, UnsupportedMedia 415
++-- Unprocessable 422 ...... InvalidField, ArchitectureUnknown, DatasetInvalid, TooFewClasses, ...
++-- TooManyRequests 429 .... QueueFull
++-- Unavailable 503 ........ PredictorUnavailable
++-- DiskFull 507
+
+The same `{code, message, param, hint}` is the body of a problem+json answer, of `job.error` and
+of `RUN_DIR/error.json` (RFC 9457 for the HTTP form).
+"""
+
+from typing import Any, ClassVar
+
+
+class TopworkError(Exception):
+    """Something went wrong that a user can act on."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    hint: str | None = None
+
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, hint: str | None = None
+    ) -> None:
+        """Use the class docstring's first line where no message is given."""
+        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.param = param
+        self.hint = hint or type(self).hint
+        super().__init__(self.message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the stable JSON form `{code, message, param, hint}`."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "param": self.param,
+            "hint": self.hint,
+        }
+
+
+class MalformedRequest(TopworkError):
+    """The request could not be read."""
+
+    status, code = 400, "malformed_request"
+
+
+class ArchiveUnsafe(TopworkError):
+    """The archive contains entries that could harm this machine."""
+
+    status, code = 400, "archive_unsafe"
+
+
+class ArchiveUnreadable(TopworkError):
+    """The upload is not a readable zip or tar archive."""
+
+    status, code = 400, "archive_unreadable"
+    hint = "Send a .zip, .tar or .tar.gz of one folder per class."
+
+
+class ArchiveTooLarge(TopworkError):
+    """The archive is larger than this service accepts."""
+
+    status, code = 413, "archive_too_large"
+
+
+class Unauthorized(TopworkError):
+    """The request carries no valid key."""
+
+    status, code = 401, "unauthorized"
+    hint = "Send the header `Authorization: Bearer KEY`."
+
+
+class Forbidden(TopworkError):
+    """The request is not allowed here."""
+
+    status, code = 403, "forbidden"
+
+
+class NotFound(TopworkError):
+    """There is nothing at this address."""
+
+    status, code = 404, "not_found"
+
+
+class JobNotFound(NotFound):
+    """There is no such job."""
+
+    code = "job_not_found"
+
+
+class DatasetNotFound(NotFound):
+    """There is no such dataset."""
+
+    code = "dataset_not_found"
+
+
+class ModelNotFound(NotFound):
+    """There is no such model."""
+
+    code = "model_not_found"
+
+
+class StateConflict(TopworkError):
+    """The job's state does not allow this."""
+
+    status, code = 409, "state_conflict"
+
+
+class DatasetInUse(TopworkError):
+    """A job or a model still refers to this dataset."""
+
+    status, code = 409, "dataset_in_use"
+
+
+class DatasetNotReady(TopworkError):
+    """The dataset has not finished ingesting."""
+
+    status, code = 409, "dataset_not_ready"
+
+
+class RequestTooLarge(TopworkError):
+    """The request body is larger than this service accepts."""
+
+    status, code = 413, "request_too_large"
+
+
+class UnsupportedMedia(TopworkError):
+    """The content type is not one this route reads."""
+
+    status, code = 415, "unsupported_media_type"
+
+
+class InvalidField(TopworkError):
+    """A field has a value that cannot be used."""
+
+    status, code = 422, "invalid_field"
+
+
+class ArchitectureUnknown(TopworkError):
+    """There is no architecture of this name."""
+
+    status, code = 422, "architecture_unknown"
+
+
+class LayoutAmbiguous(TopworkError):
+    """The folder tree can be read in two ways."""
+
+    status, code = 422, "layout_ambiguous"
+
+
+class TooFewClasses(TopworkError):
+    """A classifier needs images of at least two classes."""
+
+    status, code = 422, "too_few_classes"
+    hint = "Put the images of each class into a folder named after the class."
+
+
+class DatasetInvalid(TopworkError):
+    """No usable images were found."""
+
+    status, code = 422, "dataset_invalid"
+
+
+class ImageUndecodable(TopworkError):
+    """The file is not an image that can be decoded."""
+
+    status, code = 422, "image_undecodable"
+    hint = "Send a complete JPEG, PNG, WebP, BMP, GIF or TIFF file."
+
+
+class ImageTooLarge(TopworkError):
+    """The image has more pixels than this service accepts."""
+
+    status, code = 422, "image_too_large"
+
+
+class WeightsUnavailable(TopworkError):
+    """Pretrained weights are not on this machine and could not be downloaded."""
+
+    status, code = 422, "weights_unavailable_offline"
+
+
+class WeightsMismatch(TopworkError):
+    """The weights do not belong to this architecture."""
+
+    status, code = 422, "weights_mismatch"
+
+
+class IntegrityError(TopworkError):
+    """A stored file does not match its recorded hash."""
+
+    status, code = 409, "integrity"
+
+
+class IdempotencyConflict(TopworkError):
+    """This Idempotency-Key was used with another request."""
+
+    status, code = 422, "idempotency_conflict"
+
+
+class RequestInFlight(TopworkError):
+    """A request with this Idempotency-Key is still being answered."""
+
+    status, code = 409, "request_in_flight"
+
+
+class QueueFull(TopworkError):
+    """Too many jobs are waiting."""
+
+    status, code = 429, "queue_full"
+    hint = "Try again after the time in Retry-After, or cancel jobs that are no longer needed."
+
+
+class PredictorUnavailable(TopworkError):
+    """The predictor is not ready."""
+
+    status, code = 503, "predictor_unavailable"
+    hint = "Try again after the time in Retry-After."
+
+
+class PredictorBusy(PredictorUnavailable):
+    """The predictor's queue is full."""
+
+    code = "predict_queue_full"
+
+
+class DiskFull(TopworkError):
+    """There is not enough free disk space."""
+
+    status, code = 507, "disk_full"
+    hint = "Free space in the data folder; nothing that was stored is lost."
+
+
+class OutOfMemory(TopworkError):
+    """The job ran out of memory."""
+
+    status, code = 422, "out_of_memory"
+    hint = "Choose a smaller batch_size, image_size or architecture."
+
+
+class LossDiverged(TopworkError):
+    """The training loss is no longer a finite number."""
+
+    status, code = 422, "loss_diverged"
+    hint = "Choose a smaller learning_rate."
+
+
+class TimeLimitReached(TopworkError):
+    """The job reached its time limit before one epoch was complete."""
+
+    status, code = 422, "time_limit_reached"
+
+
+class WorkerLost(TopworkError):
+    """The worker that ran this job disappeared."""
+
+    status, code = 409, "worker_lost"
+
+
+class Poison(TopworkError):
+    """The job failed repeatedly without making progress."""
+
+    status, code = 422, "poison"

@@ -1,0 +1,113 @@
+"""Every knob of Topwork in one frozen object, read once at a process's edge and passed in."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Configuration from `TOPWORK_*` environment variables and defaults.
+
+    Raises:
+        pydantic.ValidationError: A variable cannot be read as its type or lies out of its range.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TOPWORK_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        Path("~/.topwork"), description="Folder that holds everything the service keeps."
+    )
+    database_url: str = Field(
+        "", description="SQLAlchemy URL; empty means SQLite inside the data folder."
+    )
+    broker_url: str = Field(
+        "", description="Redis or Valkey URL; empty means the embedded Valkey of `topwork up`."
+    )
+    storage_url: str = Field(
+        "", description="Object storage (file:// or s3://); empty means inside the data folder."
+    )
+    weights_dir: Path = Field(
+        Path(), description="Folder of pretrained weights; empty means inside the data folder."
+    )
+    predictor_url: str = Field(
+        "", description="http://host:port of the predictor; empty means its unix socket."
+    )
+    admin_key: SecretStr = Field(
+        SecretStr(""), description="Bearer key; empty leaves a loopback service open to this host."
+    )
+    default_model: str = Field(
+        "mobilenet_v2", description="Model that answers POST /predict when none is named."
+    )
+    offline: bool = Field(default=False, description="Never try to download pretrained weights.")
+    download_timeout: float = Field(
+        5.0, gt=0, description="Seconds after which an unreachable weights host is given up."
+    )
+
+    lease_seconds: float = Field(30.0, gt=0, description="How long a claim lasts unrenewed.")
+    heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker renews a claim.")
+    sweep_seconds: float = Field(10.0, gt=0, description="How often lost jobs are looked for.")
+    cancel_grace_seconds: float = Field(
+        8.0, ge=0, description="Time between asking a job's process to stop and killing it."
+    )
+    hung_seconds: float = Field(
+        300.0, gt=0, description="A job whose process reports nothing for so long is restarted."
+    )
+    max_attempts: int = Field(
+        3, ge=1, description="Attempts without progress after which a job counts as poison."
+    )
+
+    max_request_bytes: int = Field(64 * 1024, gt=0, description="Largest JSON body.")
+    max_predict_bytes: int = Field(
+        20 * MEBIBYTE, gt=0, description="Largest body of POST /predict."
+    )
+    max_predict_images: int = Field(16, gt=0, description="Most images in one POST /predict.")
+    max_archive_bytes: int = Field(
+        4096 * MEBIBYTE, gt=0, description="Largest uploaded archive or form."
+    )
+    max_upload_files: int = Field(20_000, gt=0, description="Most files in one multipart form.")
+    max_archive_entries: int = Field(200_000, gt=0, description="Most members of an archive.")
+    max_entry_bytes: int = Field(50 * MEBIBYTE, gt=0, description="Largest single member.")
+    max_expanded_bytes: int = Field(
+        40 * 1024 * MEBIBYTE, gt=0, description="Most bytes an archive may unpack to."
+    )
+    max_image_pixels: int = Field(36_000_000, gt=0, description="Largest image, in pixels.")
+    max_queued_jobs: int = Field(1000, gt=0, description="Queue length at which POST answers 429.")
+
+    predict_queue: int = Field(64, gt=0, description="Images waiting before POST /predict is 503.")
+    predict_batch: int = Field(8, gt=0, description="Most images in one forward pass.")
+    model_cache_bytes: int = Field(
+        2048 * MEBIBYTE, gt=0, description="Memory for loaded models before the oldest is dropped."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_data_dir(cls, values: dict[str, object]) -> dict[str, object]:
+        """Derive the places that were not named from the data folder."""
+        data = Path(str(values.get("data_dir") or "~/.topwork")).expanduser().resolve()
+        values = {**values, "data_dir": data}
+        values["database_url"] = values.get("database_url") or f"sqlite:///{data}/topwork.db"
+        values["storage_url"] = values.get("storage_url") or f"file://{data}/objects"
+        weights = values.get("weights_dir") or data / "weights"
+        values["weights_dir"] = Path(str(weights)).expanduser().resolve()
+        return values
+
+    @model_validator(mode="after")
+    def _lease_outlives_heartbeats(self) -> Self:
+        if self.lease_seconds < 3 * self.heartbeat_seconds:
+            message = "lease_seconds must be at least three heartbeats"
+            raise ValueError(message)
+        return self
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of sockets and pid files of the running service."""
+        return self.data_dir / "run"
+
+    @property
+    def predictor_socket(self) -> Path:
+        """Unix socket on which the predictor listens when no URL is set."""
+        return self.run_dir / "predictor.sock"

@@ -1,0 +1,158 @@
+"""The rows every process agrees on. Times are epoch seconds of the database's clock."""
+
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint, Float, ForeignKey, Index, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from core.db import db_now
+from core.ids import new_id
+
+STATES = ("waiting", "queued", "running", "paused", "succeeded", "failed", "cancelled")
+TERMINAL = ("succeeded", "failed", "cancelled")
+KINDS = ("ingest", "finetune", "evaluate", "export", "predict")
+
+Object = dict[str, Any]
+
+
+class Row(DeclarativeBase):
+    """A table row whose JSON columns are plain dicts."""
+
+    type_annotation_map = {Object: JSON, float: Float, str: String}  # noqa: RUF012
+
+
+class Dataset(Row):
+    """A named set of labelled images; its content lives in immutable versions."""
+
+    __tablename__ = "dataset"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("ds"))
+    name: Mapped[str]
+    state: Mapped[str] = mapped_column(default="ingesting")  # ingesting, ready or failed
+    job_id: Mapped[str | None]  # The ingest job that fills the first version.
+    upload: Mapped[str | None]  # Storage key of the uploaded archive until it is ingested.
+    error: Mapped[Object | None]
+    user_metadata: Mapped[Object] = mapped_column(default=dict)
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class DatasetVersion(Row):
+    """One immutable manifest: images, classes frozen by name, and the split."""
+
+    __tablename__ = "dataset_version"
+
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str]  # sha256 of manifest.jsonl
+    prefix: Mapped[str]  # Storage prefix of manifest.jsonl, dataset.json and report.jsonl.
+    summary: Mapped[Object]  # dataset.json: classes, counts, findings.
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class Job(Row):
+    """A unit of work; this row, not the broker's message, is the truth about it."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        CheckConstraint("state IN " + str(STATES), name="job_state"),
+        Index("job_queue", "state", "priority", "id"),
+        Index("job_lease", "state", "lease_until"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("job"))
+    kind: Mapped[str]
+    state: Mapped[str] = mapped_column(default="queued")
+    phase: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(default=0)  # Higher runs first.
+    config: Mapped[Object] = mapped_column(default=dict)
+    plan: Mapped[Object | None]
+    dataset_id: Mapped[str | None] = mapped_column(ForeignKey("dataset.id"), index=True)
+    dataset_version: Mapped[int | None]
+    user_metadata: Mapped[Object] = mapped_column(default=dict)
+
+    attempt: Mapped[int] = mapped_column(default=0)
+    fence: Mapped[int] = mapped_column(default=0)  # Rises with each claim; guards each write.
+    owner: Mapped[str | None]
+    lease_until: Mapped[float | None]
+    rung_at: Mapped[float | None]
+    cancel_requested_at: Mapped[float | None]
+    last_step: Mapped[int] = mapped_column(default=0)
+    step_at_claim: Mapped[int] = mapped_column(default=0)
+    stalls: Mapped[int] = mapped_column(default=0)  # Attempts in a row without progress.
+
+    progress: Mapped[float] = mapped_column(default=0.0)
+    eta: Mapped[float | None]  # Seconds left, by the running process's own estimate.
+    reason: Mapped[str | None]  # Why the job is not running, in words.
+    result: Mapped[Object | None]
+    error: Mapped[Object | None]
+    last_seq: Mapped[int] = mapped_column(default=0)  # Number of the newest event.
+
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+
+
+class JobEvent(Row):
+    """One thing that happened to a job; append-only, written with the change it describes."""
+
+    __tablename__ = "job_event"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[float] = mapped_column(default=db_now())
+    fence: Mapped[int]
+    kind: Mapped[str]
+    data: Mapped[Object] = mapped_column(default=dict)
+
+
+class Model(Row):
+    """A name under which versions of a classifier are published."""
+
+    __tablename__ = "model"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    description: Mapped[str | None]
+    user_metadata: Mapped[Object] = mapped_column(default=dict)
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class ModelVersion(Row):
+    """One published artefact. It exists exactly when its job's success was committed."""
+
+    __tablename__ = "model_version"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("mv"))
+    name: Mapped[str] = mapped_column(ForeignKey("model.name"), index=True)
+    number: Mapped[int]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"), unique=True)
+    digest: Mapped[str]  # sha256 of weights.safetensors
+    prefix: Mapped[str]  # Storage prefix of the artefact's files.
+    files: Mapped[Object]  # File name -> {sha256, size}.
+    card: Mapped[Object]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+    __table_args__ = (Index("model_version_number", "name", "number", unique=True),)
+
+
+class Alias(Row):
+    """A movable pointer to a version: `pets@production`."""
+
+    __tablename__ = "alias"
+
+    name: Mapped[str] = mapped_column(ForeignKey("model.name"), primary_key=True)
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int]
+    updated_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class IdempotencyKey(Row):
+    """The answer to a creating POST, kept 24 h so that a retry gets it again."""
+
+    __tablename__ = "idempotency_key"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_hash: Mapped[str]
+    status: Mapped[int | None]
+    body: Mapped[Object | None]
+    headers: Mapped[Object | None]
+    created_at: Mapped[float] = mapped_column(default=db_now())
