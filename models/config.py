@@ -1,0 +1,146 @@
+"""What a user may ask of a training run; torch-free, shared by the API, the CLI and the trainer.
+
+Every value that has a sensible default is `auto`; `models.plan` turns each into a value with
+its reason before anything runs.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+Auto: TypeAlias = Annotated[Literal["auto"], Tag("auto")]
+
+
+def _word_or_value(raw: object) -> str:
+    """Tell `auto` from a value, so that a wrong one gets one error instead of one per branch."""
+    return "auto" if isinstance(raw, str) else "value"
+
+
+_Choose = Discriminator(_word_or_value)
+_Epochs = Annotated[int, Field(ge=1, le=1000, strict=True), Tag("value")]
+_Batch = Annotated[int, Field(ge=1, le=4096, strict=True), Tag("value")]
+_Side = Annotated[int, Field(ge=8, le=1024, strict=True), Tag("value")]
+_Count = Annotated[int, Field(ge=1, le=64, strict=True), Tag("value")]
+_Patience = Annotated[int, Field(ge=1, le=1000, strict=True), Tag("value")]
+_Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False, strict=True), Tag("value")]
+_Factor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), Tag("value")]
+_Decay = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True), Tag("value")]
+_Below1 = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True), Tag("value")]
+_Warmup = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True), Tag("value")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Hyperparameters(_Part):
+    """The numbers of the optimisation; each `auto` is resolved in the plan with its reason."""
+
+    epochs: Annotated[Auto | _Epochs, _Choose] = Field("auto", examples=["auto", 20])
+    """Passes over the training images, 1 to 1000."""
+    batch_size: Annotated[Auto | _Batch, _Choose] = Field("auto", examples=["auto", 32])
+    """Images per optimiser step, 1 to 4096."""
+    learning_rate: Annotated[Auto | _Rate, _Choose] = Field("auto", examples=["auto", 0.01])
+    """Peak learning rate of the head; of all layers when trained from scratch."""
+    trunk_factor: Annotated[Auto | _Factor, _Choose] = Field("auto", examples=["auto", 0.1])
+    """Learning rate of the pretrained trunk as a fraction of the head's."""
+    weight_decay: Annotated[Auto | _Decay, _Choose] = Field("auto", examples=["auto", 0.0001])
+    """Decay of weights; biases and normalisation layers are never decayed."""
+    momentum: Annotated[Auto | _Below1, _Choose] = Field("auto", examples=["auto", 0.9])
+    """Momentum of SGD, first beta of AdamW."""
+    optimizer: Literal["auto", "sgd", "adamw"] = "auto"
+    """Optimiser of the gradient steps."""
+    schedule: Literal["auto", "onecycle", "cosine", "constant"] = "auto"
+    """Course of the learning rate over all steps."""
+    warmup_epochs: Annotated[Auto | _Warmup, _Choose] = Field("auto", examples=["auto", 1.0])
+    """Epochs over which the learning rate rises to its peak; may be a fraction."""
+    image_size: Annotated[Auto | _Side, _Choose] = Field("auto", examples=["auto", 224])
+    """Side of the square input in pixels, 8 to 1024."""
+
+
+class EarlyStopping(_Part):
+    """When to stop before the last epoch."""
+
+    patience: Annotated[Auto | _Patience, _Choose] = Field("auto", examples=["auto", 5])
+    """Epochs without a better value of the selection metric."""
+
+
+class Split(_Part):
+    """Shares of the images set aside when the upload has no `val` or `test` folder."""
+
+    val: float = Field(0.2, ge=0, le=0.9, allow_inf_nan=False)
+    """Share of each class used to choose the best epoch."""
+    test: float = Field(0.0, ge=0, le=0.9, allow_inf_nan=False)
+    """Share of each class that only the final evaluation sees."""
+
+    @model_validator(mode="after")
+    def _leave_images_to_train_on(self) -> Self:
+        if self.val + self.test >= 1:
+            message = "val and test together must leave images to train on (sum below 1)"
+            raise ValueError(message)
+        return self
+
+
+class Limits(_Part):
+    """Bounds of the run; reaching one ends training with the best weights so far."""
+
+    max_minutes: float | None = Field(None, gt=0, le=100_000, allow_inf_nan=False, examples=[60])
+    """Minutes of training over all attempts; null means no limit."""
+
+
+class TrainConfig(_Part):
+    """Everything that decides what a fine-tuning run computes."""
+
+    architecture: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", examples=["mobilenet_v2"])
+    """Name of a network as listed under `/architectures`."""
+    weights: str = Field(
+        "auto",
+        pattern=r"^(auto|imagenet|none|model:[A-Za-z0-9][A-Za-z0-9._-]{0,99}(@[A-Za-z0-9._-]{1,64})?)$",
+        examples=["imagenet", "none", "model:pets@3"],
+    )
+    """Starting point; `auto` takes `imagenet` where weights are published, else `none` (random)."""
+    strategy: Literal["auto", "head", "full"] = "auto"
+    """`head` trains a new head on a frozen trunk, `full` trains every layer."""
+    hyperparameters: Hyperparameters = Hyperparameters()
+    selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"] = "auto"
+    """Validation metric that chooses the epoch to keep."""
+    imbalance: Literal["auto", "none", "weighted_sampling", "logit_adjustment"] = "auto"
+    """What is done about classes of very different size."""
+    augmentation: Literal["auto", "none", "light", "standard", "strong"] = "auto"
+    """Random changes of training images: `light` shifts and scales, `standard` also flips."""
+    label_smoothing: Annotated[Auto | _Below1, _Choose] = Field("auto", examples=["auto", 0.1])
+    """Probability mass spread over all classes in the training loss, 0 to below 1."""
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    """Null trains all epochs."""
+    split: Split = Split()
+    limits: Limits = Limits()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the training steps; master weights are always fp32."""
+    devices: Annotated[Auto | _Count, _Choose] = Field("auto", examples=["auto", 1])
+    """Processes that train together, one per GPU."""
+    seed: int = Field(42, ge=0, le=2**32 - 1, strict=True)
+    """The same seed on the same machine gives the same weights."""
+    deterministic: bool = True
+    """Use only operations that repeat bit for bit."""
+
+
+class DatasetRef(BaseModel):
+    """Where the staged dataset came from, for the model card."""
+
+    id: str | None = None
+    version: int | None = None
+
+
+class TrainRequest(BaseModel):
+    """`request.json` of a trainer run: the config and where its inputs lie on this machine."""
+
+    job: str = "job_local"
+    name: str = "model"
+    config: TrainConfig
+    dataset: Path
+    dataset_ref: DatasetRef = DatasetRef()
+    weights_dir: Path
+    offline: bool = False
+    download_timeout: float = Field(5.0, gt=0)
+    init_from: Path | None = None
