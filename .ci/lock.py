@@ -1,0 +1,13 @@
+"""Turn pip's installation report on stdin into the lines of requirements.lock."""
+
+import json
+import sys
+
+HEADER = """\
+# Written by `make lock`; every `make setup` installs within these versions.
+# A constraints file: lines for another platform's packages do no harm."""
+
+packages = (entry["metadata"] for entry in json.load(sys.stdin)["install"])
+pins = {package["name"].lower(): package["version"] for package in packages}
+pins.pop("topwork")
+print(HEADER, *(f"{name}=={version}" for name, version in sorted(pins.items())), sep="\n")

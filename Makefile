@@ -1,0 +1,52 @@
+# Everything a developer does here, in twelve targets. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup up demo test test-slow test-gpu lint format bench lock clean
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## create .venv with the locked versions; does nothing when it is current
+
+up: $(READY)  ## start the service on http://127.0.0.1:8000
+	@exec $(BIN)/topwork up $(ARGS)
+
+demo: $(READY)  ## upload, fine-tune, evaluate and predict; DATA=folder-or-zip ARCH=name for your own
+	@exec $(BIN)/topwork demo $(if $(DATA),--data '$(DATA)') $(if $(ARCH),--architecture '$(ARCH)') $(ARGS)
+
+test: $(READY)  ## run everything that needs no GPU and no internet; ARGS goes to pytest
+	$(BIN)/pytest $(ARGS)
+
+test-slow: $(READY)  ## run the nightly tests: every architecture, large data sets
+	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)
+
+test-gpu: $(READY)  ## run the tests that need a CUDA device
+	$(BIN)/pytest -m gpu --timeout 1800 $(ARGS)
+
+lint: $(READY)  ## check style, formatting, types and who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## rewrite the files as the formatter and the fixable rules want them
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY)  ## measure the speed claims; prints machine, n and spread
+	@for script in bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lock: $(READY)  ## resolve the newest allowed versions into requirements.lock
+	$(BIN)/pip install --dry-run --ignore-installed --quiet --report - '.[dev]' | $(BIN)/python .ci/lock.py > .venv/new.lock
+	mv .venv/new.lock requirements.lock
+
+clean:  ## remove the environment and every cache, never your data
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml requirements.lock .ci/venv
+	.ci/venv .venv
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	@touch $@
