@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "", description="SQLAlchemy URL; empty means SQLite inside the data folder."
     )
+    run_dir: Path = Field(
+        Path(), description="Folder of the service's sockets; empty means inside the data folder."
+    )
     broker_url: str = Field(
         "", description="Redis or Valkey URL; empty means the embedded Valkey of `topwork up`."
     )
@@ -91,6 +94,7 @@ class Settings(BaseSettings):
         values = {**values, "data_dir": data}
         values["database_url"] = values.get("database_url") or f"sqlite:///{data}/topwork.db"
         values["storage_url"] = values.get("storage_url") or f"file://{data}/objects"
+        values["run_dir"] = Path(str(values.get("run_dir") or data / "run")).resolve()
         weights = values.get("weights_dir") or data / "weights"
         values["weights_dir"] = Path(str(weights)).expanduser().resolve()
         return values
@@ -101,11 +105,6 @@ class Settings(BaseSettings):
             message = "lease_seconds must be at least three heartbeats"
             raise ValueError(message)
         return self
-
-    @property
-    def run_dir(self) -> Path:
-        """Folder of sockets and pid files of the running service."""
-        return self.data_dir / "run"
 
     @property
     def predictor_socket(self) -> Path:
