@@ -4,11 +4,12 @@ TopworkError
 +-- BadRequest 400 ......... MalformedRequest, ArchiveUnsafe, LayoutAmbiguous
 +-- Unauthorized 401, Forbidden 403
 +-- NotFound 404 ........... JobNotFound, DatasetNotFound, ModelNotFound, ArchitectureNotFound
++-- MethodNotAllowed 405, RequestTimeout 408, PreconditionFailed 412
 +-- Conflict 409 ........... StateConflict, DatasetInUse, DatasetNotReady
 +-- TooLarge 413, UnsupportedMedia 415
 +-- Unprocessable 422 ...... InvalidField, ArchitectureUnknown, DatasetInvalid, TooFewClasses, ...
 +-- TooManyRequests 429 .... QueueFull
-+-- Unavailable 503 ........ PredictorUnavailable
++-- Unavailable 503 ........ PredictorUnavailable, PredictorBusy
 +-- DiskFull 507
 
 The same `{code, message, param, hint}` is the body of a problem+json answer, of `job.error` and
@@ -104,6 +105,32 @@ class ModelNotFound(NotFound):
     """There is no such model."""
 
     code = "model_not_found"
+
+
+class ArchitectureNotFound(NotFound):
+    """There is no such architecture."""
+
+    code = "architecture_not_found"
+
+
+class MethodNotAllowed(TopworkError):
+    """The address does not take this method."""
+
+    status, code = 405, "method_not_allowed"
+    hint = "The header Allow lists the methods it takes."
+
+
+class RequestTimeout(TopworkError):
+    """The request body arrived too slowly."""
+
+    status, code = 408, "request_timeout"
+
+
+class PreconditionFailed(TopworkError):
+    """The object has changed since it was read."""
+
+    status, code = 412, "precondition_failed"
+    hint = "Read it again and send its new ETag in If-Match."
 
 
 class StateConflict(TopworkError):
@@ -217,11 +244,17 @@ class QueueFull(TopworkError):
     hint = "Try again after the time in Retry-After, or cancel jobs that are no longer needed."
 
 
-class PredictorUnavailable(TopworkError):
+class Unavailable(TopworkError):
+    """A part of the service that this request needs is away."""
+
+    status, code = 503, "unavailable"
+    hint = "Try again after the time in Retry-After."
+
+
+class PredictorUnavailable(Unavailable):
     """The predictor is not ready."""
 
-    status, code = 503, "predictor_unavailable"
-    hint = "Try again after the time in Retry-After."
+    code = "predictor_unavailable"
 
 
 class PredictorBusy(PredictorUnavailable):
