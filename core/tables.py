@@ -63,7 +63,7 @@ class Job(Row):
     kind: Mapped[str]
     state: Mapped[str] = mapped_column(default="queued")
     phase: Mapped[str | None]
-    priority: Mapped[int] = mapped_column(default=0)  # Higher runs first.
+    priority: Mapped[int] = mapped_column(default=1)  # Lower runs first; see jobs.PRIORITIES.
     config: Mapped[Object] = mapped_column(default=dict)
     plan: Mapped[Object | None]
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("dataset.id"), index=True)

@@ -1,0 +1,190 @@
+"""What workers do with jobs: claim, renew, record, end; every write is guarded by the fence.
+
+A claim raises the job's fence. A worker that lost its lease (frozen, partitioned, too slow)
+carries an old fence, so none of its later writes match. All times are the database's.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from core import events, transitions
+from core.db import Database, db_now
+from core.errors import Poison, WorkerLost
+from core.settings import Settings
+from core.tables import Dataset, Job
+
+# What a running process may report about itself; every other event is history.
+ROW_EVENTS = ("phase", "progress", "plan")
+
+
+class LostLease(Exception):
+    """Another worker may run this job now; stop and write nothing."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a renewal tells the worker."""
+
+    cancel_requested: bool
+
+
+def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
+    """Take the best queued job, or None; one statement, so two workers never take the same."""
+    best = (
+        select(Job.id)
+        .where(Job.state == "queued")
+        .order_by(Job.priority, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    taken = (
+        update(Job)
+        .where(Job.id == best.scalar_subquery(), Job.state == "queued")
+        .values(
+            state="running",
+            phase="preparing",
+            owner=owner,
+            fence=Job.fence + 1,
+            attempt=Job.attempt + 1,
+            lease_until=db_now() + lease_seconds,
+            step_at_claim=Job.last_step,
+            reason=None,
+        )
+        .returning(Job)
+        .execution_options(synchronize_session=False)
+    )
+    job = session.scalars(taken).one_or_none()
+    if job is not None:
+        job.started_at = job.started_at or transitions.now(session)
+        data = {"state": "running", "attempt": job.attempt, "worker": owner}
+        events.append(session, job, "state", data)
+    return job
+
+
+def renew(session: Session, job_id: str, fence: int, lease_seconds: float) -> Lease:
+    """Lengthen a lease and learn whether the job was asked to stop.
+
+    Raises:
+        LostLease: The job is no longer this worker's.
+    """
+    renewed = (
+        update(Job)
+        .where(Job.id == job_id, Job.fence == fence, Job.state == "running")
+        .values(lease_until=db_now() + lease_seconds)
+        .returning(Job.cancel_requested_at)
+    )
+    row = session.execute(renewed).one_or_none()
+    if row is None:
+        raise LostLease(job_id)
+    return Lease(cancel_requested=row[0] is not None)
+
+
+def held(session: Session, job_id: str, fence: int) -> Job:
+    """Return the job with its row held for writing, if this fence still owns it.
+
+    Raises:
+        LostLease: The job is no longer this worker's.
+    """
+    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
+    if job is None or job.fence != fence or job.state != "running":
+        raise LostLease(job_id)
+    return job
+
+
+def record(session: Session, job_id: str, fence: int, reports: list[dict[str, Any]]) -> None:
+    """Take over what the job's process reported: progress onto the row, the rest as events."""
+    job = held(session, job_id, fence)
+    for report in reports:
+        data = {key: value for key, value in report.items() if key != "kind"}
+        kind = str(report.get("kind", "note"))
+        if kind == "progress":
+            job.progress = min(1.0, max(0.0, float(data.get("progress", job.progress))))
+            job.last_step = max(job.last_step, int(data.get("step", 0)))
+            job.eta = data.get("eta")
+            continue
+        if kind == "phase":
+            job.phase = str(data["phase"])
+        if kind == "plan":
+            job.plan = data["plan"]
+        events.append(session, job, kind, data)
+
+
+def succeed(session: Session, job_id: str, fence: int, result: dict[str, Any]) -> Job:
+    """End a job well; what it publishes belongs into the same transaction."""
+    job = held(session, job_id, fence)
+    transitions.finish(session, job, "succeeded", result=result)
+    return job
+
+
+def fail(session: Session, job_id: str, fence: int, error: dict[str, Any]) -> None:
+    """End a job that cannot succeed, with `{code, message, param, hint}`."""
+    transitions.finish(session, held(session, job_id, fence), "failed", error=error)
+
+
+def cancelled(session: Session, job_id: str, fence: int) -> None:
+    """End a job whose process was stopped because the user asked."""
+    transitions.finish(session, held(session, job_id, fence), "cancelled")
+
+
+def release(session: Session, job_id: str, fence: int, reason: str) -> None:
+    """Hand a job back to the queue on purpose (a draining worker); never counts against it."""
+    job = held(session, job_id, fence)
+    if job.cancel_requested_at is not None:
+        transitions.finish(session, job, "cancelled")
+    else:
+        transitions.move(session, job, "queued", reason=reason)
+
+
+def crashed(
+    session: Session, job_id: str, fence: int, error: dict[str, Any], max_attempts: int
+) -> None:
+    """Queue a job whose process died, unless it keeps dying without progress."""
+    _requeue(session, held(session, job_id, fence), error, max_attempts)
+
+
+def _requeue(session: Session, job: Job, error: dict[str, Any], max_attempts: int) -> None:
+    job.stalls = 0 if job.last_step > job.step_at_claim else job.stalls + 1
+    if job.cancel_requested_at is not None:
+        transitions.finish(session, job, "cancelled")
+    elif job.stalls >= max_attempts:
+        poison = Poison(
+            f"the job failed {job.stalls} times without progress; last: {error['message']}",
+            hint=error.get("hint"),
+        )
+        transitions.finish(session, job, "failed", error=poison.to_dict())
+    else:
+        transitions.move(session, job, "queued", reason=error["message"])
+
+
+def sweep(database: Database, settings: Settings) -> int:
+    """Requeue jobs whose worker vanished, release waiting ones, ring for the queued.
+
+    Returns the number of jobs moved. Safe to run anywhere, any number of times at once.
+    """
+    expired = (Job.state == "running") & (Job.lease_until < db_now())
+    orphaned = (
+        (Job.state == "waiting")
+        & (Job.dataset_id == Dataset.id)
+        & (Dataset.state.in_(("ready", "failed")))
+    )
+    with database.read() as session:
+        due = list(session.scalars(select(Job.id).where(expired)))
+        due += session.scalars(select(Job.id).where(orphaned))
+        queued = session.execute(select(Job.id).where(Job.state == "queued").limit(1)).first()
+    if not due and queued is None:
+        return 0
+    with database.write() as session:
+        session.info["ring"] = True
+        still = Job.id.in_(due)
+        lost = session.scalars(select(Job).where(expired, still).with_for_update()).all()
+        for job in lost:
+            error = WorkerLost(f"worker {job.owner} disappeared").to_dict()
+            _requeue(session, job, error, settings.max_attempts)
+        ready = select(Job).where(orphaned, still).with_for_update(of=Job)
+        for job in session.scalars(ready):
+            dataset = session.get_one(Dataset, job.dataset_id)
+            transitions.release_waiting(session, job, dataset)
+    return len(due)

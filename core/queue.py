@@ -1,0 +1,52 @@
+"""Celery as a doorbell: a message says "there is work", never which; the database says the rest.
+
+Losing, doubling or delaying a message changes latency only. Settings as measured in
+`docs/design.md`: acknowledged early, nothing prefetched, no result backend, JSON only.
+"""
+
+from typing import Any
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+WORK = "topwork.work"
+QUEUE = "topwork"
+log = structlog.get_logger()
+
+
+def make_celery(broker_url: str) -> Celery:
+    """Return the Celery application that api and worker share."""
+    celery = Celery("topwork", broker=broker_url or "memory://", set_as_current=False)
+    celery.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_default_queue=QUEUE,
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_publish_retry=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": 3600,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 1,
+            "socket_keepalive": not broker_url.startswith("redis+socket"),
+            "health_check_interval": 25,
+            "max_retries": 0,
+        },
+    )
+    return celery
+
+
+def ring(celery: Celery) -> None:
+    """Tell an idle worker to look for a job; a broker that is away costs latency only."""
+    options: dict[str, Any] = {"queue": QUEUE, "ignore_result": True, "retry": False}
+    try:
+        celery.send_task(WORK, **options)
+    except (OperationalError, OSError) as error:
+        log.warning("doorbell.unheard", error=str(error))

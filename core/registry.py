@@ -1,0 +1,138 @@
+"""Published models: names, versions and the aliases that point to them."""
+
+import difflib
+from typing import Any
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.errors import ModelNotFound
+from core.tables import Alias, Model, ModelVersion
+
+
+def publish(
+    session: Session,
+    *,
+    name: str,
+    job_id: str,
+    digest: str,
+    prefix: str,
+    files: dict[str, Any],
+    card: dict[str, Any],
+) -> ModelVersion:
+    """Add the next version of a model; the commit around it is the publication."""
+    if session.get(Model, name, with_for_update=True) is None:
+        session.add(Model(name=name))
+        session.flush()
+    newest = select(func.max(ModelVersion.number)).where(ModelVersion.name == name)
+    number = (session.execute(newest).scalar_one() or 0) + 1
+    version = ModelVersion(
+        name=name,
+        number=number,
+        job_id=job_id,
+        digest=digest,
+        prefix=prefix,
+        files=files,
+        card=card,
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def get(session: Session, name: str) -> Model:
+    """Return a model by name, or raise ModelNotFound with the nearest names."""
+    model = session.get(Model, name)
+    if model is None:
+        near = difflib.get_close_matches(name, session.scalars(select(Model.name)), n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "GET /models lists them."
+        raise ModelNotFound(f"there is no model {name!r}", param="model", hint=hint)
+    return model
+
+
+def versions(session: Session, name: str) -> list[ModelVersion]:
+    """Return all versions of a model, newest first."""
+    of_name = select(ModelVersion).where(ModelVersion.name == name)
+    return list(session.scalars(of_name.order_by(ModelVersion.number.desc())))
+
+
+def version(session: Session, name: str, number: int) -> ModelVersion:
+    """Return one version, or raise ModelNotFound."""
+    wanted = select(ModelVersion).where(ModelVersion.name == name, ModelVersion.number == number)
+    found = session.scalars(wanted).one_or_none()
+    if found is None:
+        get(session, name)
+        raise ModelNotFound(f"{name!r} has no version {number}", param="model")
+    return found
+
+
+def resolve(session: Session, reference: str) -> ModelVersion:
+    """Return the version that `name`, `name@3` or `name@alias` means.
+
+    A bare name means its newest version.
+
+    Raises:
+        ModelNotFound: No such name, version or alias.
+    """
+    name, _, pointer = reference.partition("@")
+    get(session, name)
+    if pointer.isdecimal():
+        return version(session, name, int(pointer))
+    if pointer:
+        alias = session.get(Alias, (name, pointer))
+        if alias is None:
+            raise ModelNotFound(f"{name!r} has no alias {pointer!r}", param="model")
+        return version(session, name, alias.number)
+    all_versions = versions(session, name)
+    if not all_versions:
+        raise ModelNotFound(f"{name!r} has no version left", param="model")
+    return all_versions[0]
+
+
+def page(
+    session: Session, *, limit: int = 20, after: str | None = None, order: str = "asc"
+) -> tuple[list[Model], bool]:
+    """Return up to `limit` models by name beyond the cursor and whether there are more."""
+    wanted = select(Model)
+    if after is not None:
+        wanted = wanted.where(Model.name < after if order == "desc" else Model.name > after)
+    wanted = wanted.order_by(Model.name.desc() if order == "desc" else Model.name)
+    rows = list(session.scalars(wanted.limit(limit + 1)))
+    return rows[:limit], len(rows) > limit
+
+
+def aliases(session: Session, name: str) -> dict[str, int]:
+    """Return alias -> version number of one model."""
+    rows = session.scalars(select(Alias).where(Alias.name == name).order_by(Alias.alias))
+    return {row.alias: row.number for row in rows}
+
+
+def set_alias(session: Session, *, name: str, alias: str, number: int) -> Alias:
+    """Point an alias to a version, whether or not it existed."""
+    version(session, name, number)
+    row = session.get(Alias, (name, alias), with_for_update=True)
+    if row is None:
+        row = Alias(name=name, alias=alias, number=number)
+        session.add(row)
+    row.number = number
+    session.flush()
+    return row
+
+
+def delete_alias(session: Session, *, name: str, alias: str) -> None:
+    """Remove an alias, or raise ModelNotFound."""
+    row = session.get(Alias, (name, alias))
+    if row is None:
+        raise ModelNotFound(f"{name!r} has no alias {alias!r}", param="alias")
+    session.delete(row)
+
+
+def delete(session: Session, name: str) -> list[str]:
+    """Remove a model with all versions and aliases; returns their storage prefixes."""
+    model = get(session, name)
+    prefixes = [row.prefix for row in versions(session, name)]
+    session.execute(sql_delete(Alias).where(Alias.name == name))
+    session.execute(sql_delete(ModelVersion).where(ModelVersion.name == name))
+    session.delete(model)
+    return prefixes

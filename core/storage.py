@@ -1,0 +1,179 @@
+"""Object storage behind a few verbs: a local folder or S3, same keys, same guarantees.
+
+A key is visible only once its whole content is durable: locally by write, fsync, rename and
+fsync of the folder (the order of Postgres' commit 606e0f98); on S3 by the service itself.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from core.errors import NotFound
+
+CHUNK = 1024 * 1024
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+
+
+class StorageUnavailable(Exception):
+    """The object storage did not answer."""
+
+
+class Storage:
+    """Files under slash-separated keys that this service makes itself, never a user's names.
+
+    Args:
+        url: `file:///absolute/folder` or `s3://bucket/prefix`; S3 reads the usual `AWS_*`
+            environment variables, `AWS_ENDPOINT` among them.
+
+    Raises:
+        StorageUnavailable: By every verb, when the storage cannot be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.root = Path(unquote(parts.path)) if parts.scheme == "file" else None
+        if self.root is not None:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._store: ObjectStore = LocalStore(self.root)
+        else:
+            plain = os.environ.get("AWS_ENDPOINT", "").startswith("http://")
+            self._store = from_url(url, client_options={"allow_http": plain})
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Store a small object."""
+        if self.root is None:
+            with _translated(key):
+                obstore.put(self._store, _checked(key), data)
+            return
+        with self._local_draft(key) as draft:
+            draft.write_bytes(data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store a file; on one file system it is linked, so the caller must not change it."""
+        if self.root is None:
+            with _translated(key):
+                obstore.put(self._store, _checked(key), path)
+            return
+        with self._local_draft(key) as draft:
+            _link_or_copy(path, draft)
+
+    def get_bytes(self, key: str) -> bytes:
+        """Return a small object's content; NotFound where there is none."""
+        with _translated(key):
+            return bytes(obstore.get(self._store, _checked(key)).bytes())
+
+    def stream(self, key: str, chunk: int = CHUNK) -> Iterator[bytes]:
+        """Yield an object's content piece by piece."""
+        with _translated(key):
+            for piece in obstore.get(self._store, _checked(key)).stream(min_chunk_size=chunk):
+                yield bytes(piece)
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset` of an object."""
+        with _translated(key):
+            return bytes(obstore.get_range(self._store, _checked(key), start=offset, length=length))
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Bring an object to a local file that appears whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+        draft.unlink(missing_ok=True)
+        try:
+            local = self.local_path(key)
+            if local is not None:
+                with _translated(key):
+                    _link_or_copy(local, draft)
+            else:
+                with draft.open("wb") as file:
+                    file.writelines(self.stream(key))
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def exists(self, key: str) -> bool:
+        """Tell whether an object is stored under this key."""
+        try:
+            with _translated(key):
+                obstore.head(self._store, _checked(key))
+        except NotFound:
+            return False
+        return True
+
+    def list(self, prefix: str) -> list[str]:
+        """Return every key below a prefix, sorted."""
+        with _translated(prefix):
+            pages = obstore.list(self._store, prefix=_checked(prefix))
+            return sorted(entry["path"] for page in pages for entry in page)
+
+    def delete(self, key: str) -> None:
+        """Forget an object; nothing happens where there is none."""
+        with contextlib.suppress(NotFound), _translated(key):
+            obstore.delete(self._store, _checked(key))
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Forget every object below a prefix."""
+        for key in self.list(prefix):
+            self.delete(key)
+
+    def local_path(self, key: str) -> Path | None:
+        """Return where an object lies on this machine, or None for remote storage."""
+        return None if self.root is None else self.root / _checked(key)
+
+    @contextlib.contextmanager
+    def _local_draft(self, key: str) -> Iterator[Path]:
+        target = self.local_path(key)
+        assert target is not None  # noqa: S101 - callers have checked that storage is local.
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".put-", dir=self.root))
+        try:
+            draft = folder / "draft"
+            yield draft
+            _fsync(draft)
+            draft.replace(target)
+            _fsync(target.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _checked(key: str) -> str:
+    if not KEY.fullmatch(key):
+        message = f"not a storage key: {key!r}"
+        raise ValueError(message)
+    return key
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # Another file system, or one without hard links.
+        shutil.copyfile(source, target)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _translated(key: str) -> Iterator[None]:
+    """Give the two failures that callers handle their own types."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound(f"nothing is stored under {key}") from error
+    except BaseError as error:
+        raise StorageUnavailable(str(error)) from error
