@@ -109,19 +109,12 @@ def decode(
         samples = pixels.layout(image)
         image.load()
         rgb = pixels.to_rgb(image, samples)
-        turn = _TURNS.get(orientation or 1)
+        turn = _turn_left_to_do(image, orientation)
         return rgb if turn is None else rgb.transpose(turn)
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
     """A JPEG whose EXIF is left to this module; also the first picture of an MPO."""
-
-    def getexif(self) -> Image.Exif:
-        return Image.Exif()
-
-
-class _Tiff(TiffImagePlugin.TiffImageFile):
-    """A TIFF that is not turned while loading, so that every format is turned in one place."""
 
     def getexif(self) -> Image.Exif:
         return Image.Exif()
@@ -134,10 +127,10 @@ _PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"BM", BmpImagePlugin.BmpImageFile),
     (b"GIF87a", GifImagePlugin.GifImageFile),
     (b"GIF89a", GifImagePlugin.GifImageFile),
-    (b"II*\0", _Tiff),
-    (b"MM\0*", _Tiff),
-    (b"II+\0", _Tiff),
-    (b"MM\0+", _Tiff),
+    (b"II*\0", TiffImagePlugin.TiffImageFile),
+    (b"MM\0*", TiffImagePlugin.TiffImageFile),
+    (b"II+\0", TiffImagePlugin.TiffImageFile),
+    (b"MM\0+", TiffImagePlugin.TiffImageFile),
 )
 
 # Named in the message only, so that a user learns what the file is instead of that it is "broken".
@@ -169,7 +162,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = 5  # Orientations from here on swap width and height.
+_SIDEWAYS = {_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]}
 
 
 @contextmanager
@@ -194,7 +187,7 @@ def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, in
         raise ImageUndecodable(_refusal(content))
     image = plugin(BytesIO(content))
     _check_size(*image.size, limits)
-    if isinstance(image, _Tiff):
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         tile = (image.tag_v2.get(322, 1), image.tag_v2.get(323, 1))
         _check_size(*tile, limits, aspect=False)
         return image, _valid(image.tag_v2.get(274, 1))
@@ -206,7 +199,7 @@ def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, in
 
 def _describe(image: ImageFile.ImageFile, orientation: int | None) -> ImageInfo:
     width, height = image.size
-    if orientation is not None and orientation >= _SIDEWAYS:
+    if _turn_left_to_do(image, orientation) in _SIDEWAYS:
         width, height = height, width
     several = bool(getattr(image, "is_animated", False))
     present = {
@@ -220,6 +213,11 @@ def _describe(image: ImageFile.ImageFile, orientation: int | None) -> ImageInfo:
     findings = tuple(code for code in FINDINGS if present[code])
     name = image.format or ""
     return ImageInfo(width, height, name, image.mode, 1 + several, findings)
+
+
+def _turn_left_to_do(image: ImageFile.ImageFile, orientation: int | None) -> Image.Transpose | None:
+    """Pillow turns a TIFF by itself while loading, its announced size included."""
+    return None if image.format == "TIFF" else _TURNS.get(orientation or 1)
 
 
 def _check_size(width: int, height: int, limits: ImageLimits, *, aspect: bool = True) -> None:
