@@ -1,0 +1,45 @@
+"""Run a command that cannot outlive its starter: `python tether.py PARENT_PID PIPE_FD COMMAND...`.
+
+Linux delivers a signal when the parent dies, so there this process turns into the command. Where
+that does not exist it stays as the command's parent and watches a pipe that only the starter
+holds open. A script of its own, so that the supervisor's threads never run Python between fork
+and exec.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+PR_SET_PDEATHSIG = 1
+NO_PIPE = -1
+
+
+def main(parent: int, pipe: int, command: list[str]) -> int:
+    """Become the command, or run it until it ends or the pipe closes; return its exit code."""
+    if pipe != NO_PIPE:
+        return _run_while_open(pipe, command)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # It died before the request could be made.
+        return 1
+    return os.execvp(command[0], command)  # noqa: S606 - a fixed argument list, no shell wanted.
+
+
+def _run_while_open(pipe: int, command: list[str]) -> int:
+    child = subprocess.Popen(command)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: child.send_signal(received))
+
+    def watch() -> None:
+        while os.read(pipe, 1):
+            pass
+        child.kill()
+
+    threading.Thread(target=watch, daemon=True).start()
+    return child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
