@@ -14,6 +14,7 @@ ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore \
+    PIP_CACHE_DIR=/cache \
     TOPWORK_DATA_DIR=/data
 # A volume mounted on /data takes over this owner.
 RUN groupadd --gid 10001 topwork \
@@ -27,13 +28,13 @@ COPY app app
 COPY core core
 COPY models models
 COPY worker worker
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/cache \
     pip wheel --no-deps --wheel-dir /wheels .
 
 # Dependencies change seldom and the code changes often: they are layers of their own.
 FROM base AS dependencies
 COPY pyproject.toml requirements.lock ./
-RUN --mount=type=cache,target=/root/.cache/pip <<'SHELL'
+RUN --mount=type=cache,target=/cache <<'SHELL'
 set -e
 python - > /tmp/wanted.txt <<'PYTHON'
 import pathlib, tomllib
@@ -46,12 +47,12 @@ SHELL
 
 FROM dependencies AS torch-cpu
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/cache \
     pip install --constraint requirements.lock --extra-index-url ${TORCH_CPU_INDEX} torch torchvision
 
 FROM dependencies AS torch-gpu
 ARG TORCH_GPU_INDEX=https://download.pytorch.org/whl/cu130
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/cache \
     pip install --constraint requirements.lock --extra-index-url ${TORCH_GPU_INDEX} torch torchvision
 
 FROM dependencies AS api

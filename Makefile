@@ -31,7 +31,8 @@ lint: $(READY)  ## check style, formatting, types and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY)  ## rewrite the files as the formatter and the fixable rules want them
+format: $(READY)  ## format the code, fix what can be fixed, rewrite the generated pages of docs
+	$(BIN)/python docs/reference.py
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

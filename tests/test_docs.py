@@ -1,0 +1,58 @@
+"""The documentation says what the code does: generated pages are current, links lead somewhere."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+SOURCES = [
+    path
+    for package in ("app", "core", "models", "worker")
+    for path in (ROOT / package).rglob("*.py")
+]
+CODE = re.compile(r"""^    (?:status, code = \d+, |code = )"(\w+)"$""", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("page", ["settings.md", "errors.md"])
+def test_generated_page_is_current(page: str) -> None:
+    pages = runpy.run_path(str(ROOT / "docs/reference.py"))["PAGES"]
+    assert (ROOT / "docs" / page).read_text() == pages[page](), "run `make format`"
+
+
+def test_every_error_code_is_explained() -> None:
+    listed = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE))
+    defined = {code for path in SOURCES for code in CODE.findall(path.read_text())}
+    assert len(defined) > 30
+    assert defined <= listed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, _anchor in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_decision_has_a_date_a_choice_and_a_reason() -> None:
+    design = (ROOT / "docs/design.md").read_text()
+    decisions = design.split("\n### ")[1:]
+    assert len(decisions) > 15
+    for decision in decisions:
+        title = decision.splitlines()[0]
+        assert re.search(r"\(20\d\d-\d\d-\d\d\)$", title), title
+        assert "**Choice.**" in decision, title
+        assert "**Reason.**" in decision, title
+
+
+def test_make_targets_are_few_described_and_as_documented() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    described = re.findall(r"^([a-z-]+):.*  ## ", makefile, re.MULTILINE)
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert described == phony.split()
+    assert len(described) <= 12
+    for page in ("README.md", "CONTRIBUTING.md"):
+        named = set(re.findall(r"`make ([a-z-]+)", (ROOT / page).read_text()))
+        assert named <= set(described), page
