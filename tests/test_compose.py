@@ -76,7 +76,6 @@ def test_state_is_kept_and_reachable_from_inside_only(name: str) -> None:
     networks = yaml.safe_load(COMPOSE.read_text())["networks"]
     assert SERVICES[name]["networks"] == ["internal"]
     assert networks["internal"]["internal"]
-    assert "healthcheck" in SERVICES[name]
     (volume,) = SERVICES[name]["volumes"]
     assert volume in {"database:/var/lib/postgresql", "broker:/data"}
 
@@ -104,6 +103,13 @@ def test_images_come_from_targets_of_the_dockerfile_and_run_as_the_same_user() -
         assert target in stages
         stage = DOCKERFILE.split(f" AS {target}\n")[1].split("\nFROM ")[0]
         assert f"USER {SERVICES[name]['user']}" in stage
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"migrate"}))
+def test_service_has_a_health_check_and_time_to_stop(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+    assert SERVICES[name]["stop_grace_period"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
 
 
 def test_gpu_profile_reserves_an_nvidia_device() -> None:
