@@ -113,6 +113,11 @@ def decode(
         return rgb if turn is None else rgb.transpose(turn)
 
 
+def recognised(content: bytes) -> bool:
+    """Tell whether the first bytes are those of a format that is read."""
+    return any(_matches(content, magic) for magic, _ in _PLUGINS)
+
+
 class _Jpeg(JpegImagePlugin.JpegImageFile):
     """A JPEG whose EXIF is left to this module; also the first picture of an MPO."""
 

@@ -1,0 +1,229 @@
+"""Plan an upload: which members of an archive are read and which are not, with the reason.
+
+This module decides and touches no file: it sees names, sizes and kinds, and answers with a `Plan`.
+Names are only ever compared and reported; nothing is written under a name from an archive.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from core.errors import ArchiveTooLarge
+from core.settings import MEBIBYTE
+
+MAX_PATH_BYTES = 512
+MAX_SEGMENT_BYTES = 255
+MAX_FOLDERS = 6
+MAX_RATIO = 100  # Expanded to packed bytes; photographs stay below 2, blank bitmaps below 100.
+RATIO_FROM = MEBIBYTE  # Smaller members may be as dense as they like.
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information"}
+
+SKIPPED = {
+    "system_file": "A file of the operating system or of a tool, or a hidden one.",
+    "nested_archive": "An archive inside the archive is not opened; upload it on its own.",
+    "not_an_image": "The content is not one of the image formats that are read.",
+    "empty_file": "The file is empty.",
+    "no_class": "The file lies in no class folder.",
+    "duplicate": "The same image was already read in this class.",
+    "split_leak": "The same image is also held out for evaluation, where it is kept.",
+}
+REJECTED = {
+    "path_traversal": "The path leads out of the archive.",
+    "path_absolute": "The path is absolute.",
+    "path_drive": "The path names a drive.",
+    "name_nul": "The name contains a NUL character.",
+    "name_not_utf8": "The name is not valid UTF-8.",
+    "path_too_long": f"A name is over {MAX_SEGMENT_BYTES} or a path over {MAX_PATH_BYTES} bytes.",
+    "path_too_deep": f"The file lies more than {MAX_FOLDERS} folders deep.",
+    "link": "Links are not followed.",
+    "special_file": "Devices, pipes and sparse files are not read.",
+    "encrypted": "The file is encrypted.",
+    "compression_unsupported": "Only stored and deflated members of a zip are read.",
+    "entries_overlap": "The member shares its bytes with another one.",
+    "entry_too_large": "The file is larger than one image may be.",
+    "ratio_too_high": f"The file expands to more than {MAX_RATIO} times its packed size.",
+    "name_duplicate": "Another member has the same name; the first one is used.",
+    "name_case_clash": "Another member's name differs only in upper and lower case.",
+    "name_unicode_clash": "Another member's name differs only in its Unicode form.",
+    "size_mismatch": "The content is not as long as the archive says.",
+    "entry_corrupt": "The packed data is damaged.",
+    "entry_truncated": "The archive ends within this file.",
+    "image_undecodable": "The image is broken.",
+    "image_too_large": "The image has too many pixels.",
+    "decoder_failed": "The decoder crashed, or ran out of its time, on this file.",
+    "class_name_invalid": "The class folder's name cannot be used.",
+    "class_not_in_train": "The class has no training image.",
+    "label_conflict": "The same image lies under two classes.",
+}
+
+Kind = Literal["file", "folder", "link", "special"]
+Content = Literal["unknown", "image", "archive", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One entry as an archive declares it.
+
+    Args:
+        name: As stored, decoded; lone surrogates stand for bytes that are not UTF-8.
+        size: Declared expanded bytes.
+        packed: Bytes that the entry occupies in the archive.
+        flaw: A key of `REJECTED` that reading the archive's directory already showed.
+        content: What the first bytes are; looked at only where the suffix is not an image's.
+    """
+
+    name: str
+    size: int = 0
+    packed: int = 0
+    kind: Kind = "file"
+    flaw: str | None = None
+    content: Content = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large an archive may be; `max_ratio` holds for members above `RATIO_FROM` bytes."""
+
+    max_archive_entries: int = 200_000
+    max_entry_bytes: int = 50 * MEBIBYTE
+    max_expanded_bytes: int = 40 * 1024 * MEBIBYTE
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one file is not used: `status` is skipped (nothing to read) or rejected."""
+
+    path: str
+    code: str
+    detail: str = ""
+
+    @property
+    def status(self) -> str:
+        """Return `skipped` or `rejected`."""
+        return "skipped" if self.code in SKIPPED else "rejected"
+
+    @property
+    def message(self) -> str:
+        """Say why in words."""
+        return self.detail or SKIPPED.get(self.code) or REJECTED[self.code]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to read: position in the archive -> safe path; and everything else, with its reason."""
+
+    files: dict[int, str] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    expanded_bytes: int = 0
+
+
+def plan(members: Iterable[Member], limits: Limits) -> Plan:
+    """Sort an archive's members into those to read and those refused.
+
+    Raises:
+        ArchiveTooLarge: There are more members, or more bytes to unpack, than the limits allow.
+    """
+    result = Plan()
+    seen: dict[str, tuple[str, str]] = {}
+    for index, member in enumerate(members):
+        if index >= limits.max_archive_entries:
+            raise ArchiveTooLarge(
+                f"The archive has more than {limits.max_archive_entries} entries."
+            )
+        path, code = clean(member.name)
+        code = code or _refused(member, path, limits) or _clash(member, path, seen)
+        if code is not None:
+            result.refusals.append(Refusal(path, code))
+        elif member.kind == "folder":
+            result.folders.append(path)
+        else:
+            result.files[index] = path
+            result.expanded_bytes += member.size
+            if result.expanded_bytes > limits.max_expanded_bytes:
+                raise ArchiveTooLarge(
+                    f"The archive unpacks to more than {limits.max_expanded_bytes} bytes."
+                )
+    return result
+
+
+def clean(name: str) -> tuple[str, str | None]:
+    """Return a member's path with `/` and NFC, and the reason why it is unsafe, if it is."""
+    shown = printable(name)
+    path = unicodedata.normalize("NFC", name.replace("\\", "/"))
+    segments = [segment for segment in path.split("/") if segment not in {"", "."}]
+    tests = {
+        "name_nul": "\0" in name,
+        "name_not_utf8": not _is_utf8(name),
+        "path_absolute": path.startswith("/"),
+        "path_drive": re.match(r"[A-Za-z]:", path) is not None,
+        "path_traversal": ".." in segments,
+    }
+    for code, failed in tests.items():
+        if failed:
+            return shown, code
+    path = "/".join(segments)
+    lengths = [len(segment.encode()) for segment in segments]
+    if len(path.encode()) > MAX_PATH_BYTES or max(lengths, default=0) > MAX_SEGMENT_BYTES:
+        return shown, "path_too_long"
+    if len(segments) > MAX_FOLDERS + 1:
+        return shown, "path_too_deep"
+    return path, None
+
+
+def printable(name: str) -> str:
+    """Return a name that any report can hold: lone surrogates and NUL shown, length bounded."""
+    safe = name[: 2 * MAX_PATH_BYTES].replace("\0", "\\0")
+    return safe.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refused(member: Member, path: str, limits: Limits) -> str | None:
+    """Return the first reason not to read a member whose path is safe."""
+    *parents, name = path.casefold().split("/")
+    hidden = any(part.startswith(".") or part in SYSTEM_FOLDERS for part in (*parents, name))
+    if member.kind == "folder":
+        return "system_file" if hidden else None
+    image = name.endswith(IMAGE_SUFFIXES) or member.content == "image"
+    nested = member.content == "archive" or name.endswith(ARCHIVE_SUFFIXES)
+    dense = member.size > RATIO_FROM and member.size > MAX_RATIO * max(member.packed, 1)
+    tests = {
+        "system_file": hidden or name in SYSTEM_FILES,
+        "link": member.kind == "link",
+        "special_file": member.kind == "special",
+        "empty_file": not path or member.size == 0,
+        "nested_archive": nested and not image,
+        "not_an_image": not image,
+        member.flaw: member.flaw is not None,
+        "entry_too_large": member.size > limits.max_entry_bytes,
+        "ratio_too_high": dense,
+    }
+    return next((code for code, failed in tests.items() if failed), None)
+
+
+def _clash(member: Member, path: str, seen: dict[str, tuple[str, str]]) -> str | None:
+    """Tell whether an earlier file's name could be taken for this one's."""
+    if member.kind != "file":
+        return None
+    key = unicodedata.normalize("NFC", path.casefold())
+    if key not in seen:
+        seen[key] = (path, member.name)
+        return None
+    first_path, first_name = seen[key]
+    if path != first_path:
+        return "name_case_clash"
+    composed = all(unicodedata.is_normalized("NFC", name) for name in (first_name, member.name))
+    return "name_duplicate" if composed or member.name == first_name else "name_unicode_clash"

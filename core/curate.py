@@ -1,0 +1,114 @@
+"""Settle what makes up a dataset: duplicates, leaks, conflicts, classes, the split (pure)."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from core.archive import REJECTED, SKIPPED, Refusal
+from core.decoders import Verdict
+from core.layout import Reading
+from core.manifest import Finding, Line, by_class
+from core.shards import Address
+from core.split import Copy, Ratios, assign, choose
+
+NOTED = ("duplicate", "split_leak", "label_conflict", "class_not_in_train")
+EMPTY = "A class folder holds no usable image; the class is left out."
+NESTED = "Files lie deeper inside a class folder; they count as images of that class."
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A good image: what decoding showed and where its bytes are."""
+
+    verdict: Verdict
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Curated:
+    """The manifest of a dataset, what was left out of it and what a user should know."""
+
+    lines: list[Line]
+    refusals: list[Refusal]
+    findings: list[Finding]
+
+
+def curate(
+    files: Iterable[tuple[str, str]],
+    stored: Mapping[str, Stored],
+    shards: Collection[str],
+    reading: Reading,
+    ratios: Ratios,
+) -> Curated:
+    """Turn what was read into manifest lines.
+
+    Args:
+        files: (path, sha256) of each file that is a good image.
+        stored: sha256 -> the image.
+        shards: Names of the shards in the order of `Address.shard`.
+        reading: Class and given split of each path.
+        ratios: Shares of the splits that were not given.
+    """
+    copies = defaultdict(list)
+    for path, sha256 in files:
+        place = reading.places[path]
+        copies[sha256].append(Copy(path, place.class_name, place.split))
+    kept: dict[str, Copy] = {}
+    refusals: list[Refusal] = []
+    for sha256, group in copies.items():
+        chosen, reasons = choose(group)
+        refusals += [Refusal(path, code) for path, code in reasons.items()]
+        if chosen is not None:
+            kept[sha256] = chosen
+    trained = {copy.class_name for copy in kept.values() if copy.split in {None, "train"}}
+    for sha256, copy in list(kept.items()):
+        if copy.class_name not in trained:
+            refusals.append(Refusal(copy.path, "class_not_in_train"))
+            del kept[sha256]
+    names = list(shards)
+    lines = [_line(sha256, copy, stored[sha256], names) for sha256, copy in kept.items()]
+    lines = _split(lines, reading.splits, ratios)
+    return Curated(lines, refusals, _findings(lines, refusals, reading))
+
+
+def _line(sha256: str, copy: Copy, image: Stored, shards: list[str]) -> Line:
+    return {
+        "sha256": sha256,
+        "path": copy.path,
+        "class": copy.class_name,
+        "split": copy.split or "train",
+        "width": image.verdict.width,
+        "height": image.verdict.height,
+        "shard": shards[image.address.shard],
+        "offset": image.address.offset,
+        "length": image.address.length,
+        "findings": list(image.verdict.findings),
+    }
+
+
+def _split(lines: list[Line], given: Collection[str], ratios: Ratios) -> list[Line]:
+    """Draw from the training images those splits that the archive does not name."""
+    missing = Ratios(
+        val=0.0 if "val" in given else ratios.val,
+        test=0.0 if "test" in given else ratios.test,
+        seed=ratios.seed,
+    )
+    places = assign(by_class(line for line in lines if line["split"] == "train"), missing)
+    return [{**line, "split": places.get(line["sha256"], line["split"])} for line in lines]
+
+
+def _findings(
+    lines: Iterable[Line], refusals: Iterable[Refusal], reading: Reading
+) -> list[Finding]:
+    used = {line["class"] for line in lines}
+    empty = {name for _, name in reading.declared} - used
+    found = [
+        Finding("class_empty", "warning", EMPTY, tuple(sorted(empty))),
+        Finding("nested_folders", "info", NESTED, tuple(sorted(reading.nested))),
+    ]
+    where = defaultdict(list)
+    for refusal in refusals:
+        where[refusal.code].append(refusal.path)
+    words = SKIPPED | REJECTED
+    found += [Finding(code, "warning", words[code], tuple(sorted(where[code]))) for code in NOTED]
+    return [it for it in found if it.where]

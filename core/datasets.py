@@ -1,0 +1,112 @@
+"""What users do with datasets: create, look, publish a version, rename, delete."""
+
+from typing import Any
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.errors import DatasetInUse, DatasetNotFound, DatasetNotReady
+from core.tables import TERMINAL, Dataset, DatasetVersion, Job, ModelVersion
+
+
+def create(session: Session, *, name: str, upload: str | None, metadata: dict[str, Any]) -> Dataset:
+    """Add a dataset that is filled from a stored upload."""
+    dataset = Dataset(name=name, upload=upload, user_metadata=metadata)
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+def get(session: Session, dataset_id: str, *, lock: bool = False) -> Dataset:
+    """Return a dataset or raise DatasetNotFound; `lock` holds its row until the commit."""
+    dataset = session.get(Dataset, dataset_id, with_for_update=lock, populate_existing=lock)
+    if dataset is None:
+        raise DatasetNotFound(f"there is no dataset {dataset_id}", param="dataset")
+    return dataset
+
+
+def version(session: Session, reference: str) -> DatasetVersion:
+    """Return the version that `ds_...@2` names, or the newest one of `ds_...`.
+
+    Raises:
+        DatasetNotFound: There is no such dataset or version.
+        DatasetNotReady: The dataset has no version yet, or never will.
+    """
+    dataset_id, _, number = reference.partition("@")
+    dataset = get(session, dataset_id)
+    found = versions(session, dataset_id)
+    if not found:
+        raise DatasetNotReady(f"the dataset {dataset_id} is {dataset.state}", param="dataset")
+    if not number:
+        return found[0]
+    for row in found:
+        if str(row.number) == number:
+            return row
+    raise DatasetNotFound(f"the dataset {dataset_id} has no version {number}", param="dataset")
+
+
+def versions(session: Session, dataset_id: str) -> list[DatasetVersion]:
+    """Return all versions of a dataset, newest first."""
+    wanted = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset_id)
+    return list(session.scalars(wanted.order_by(DatasetVersion.number.desc())))
+
+
+def publish(
+    session: Session,
+    dataset: Dataset,
+    *,
+    number: int,
+    digest: str,
+    prefix: str,
+    summary: dict[str, Any],
+) -> DatasetVersion:
+    """Add an immutable version; the commit around it is the publication."""
+    row = DatasetVersion(
+        dataset_id=dataset.id, number=number, digest=digest, prefix=prefix, summary=summary
+    )
+    session.add(row)
+    dataset.state, dataset.error = "ready", None
+    session.flush()
+    return row
+
+
+def page(
+    session: Session,
+    *,
+    limit: int = 20,
+    after: str | None = None,
+    order: str = "desc",
+    state: str | None = None,
+) -> tuple[list[Dataset], bool]:
+    """Return up to `limit` datasets beyond the cursor and whether there are more."""
+    wanted = select(Dataset)
+    if state is not None:
+        wanted = wanted.where(Dataset.state == state)
+    if after is not None:
+        wanted = wanted.where(Dataset.id < after if order == "desc" else Dataset.id > after)
+    wanted = wanted.order_by(Dataset.id.desc() if order == "desc" else Dataset.id)
+    rows = list(session.scalars(wanted.limit(limit + 1)))
+    return rows[:limit], len(rows) > limit
+
+
+def delete(session: Session, dataset_id: str) -> None:
+    """Forget a dataset and its versions; what lies in storage is then referred to by no row.
+
+    Raises:
+        DatasetInUse: A job that has not ended, or a model that was trained on it, needs it.
+    """
+    dataset = get(session, dataset_id, lock=True)
+    on_it = select(Job).where(Job.dataset_id == dataset_id)
+    active = session.scalars(on_it.where(Job.state.not_in(TERMINAL)).limit(1)).first()
+    if active is not None:
+        raise DatasetInUse(f"the job {active.id} still needs this dataset")
+    trained = select(ModelVersion).join(Job, ModelVersion.job_id == Job.id)
+    model = session.scalars(trained.where(Job.dataset_id == dataset_id).limit(1)).first()
+    if model is not None:
+        raise DatasetInUse(f"the model {model.name}@{model.number} was trained on this dataset")
+    for job in session.scalars(on_it):
+        job.dataset_id = None
+    session.flush()
+    session.execute(sql_delete(DatasetVersion).where(DatasetVersion.dataset_id == dataset_id))
+    session.delete(dataset)

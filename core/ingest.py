@@ -1,0 +1,112 @@
+"""Turn an uploaded archive into verified shards, a manifest and a report: `python -m core.ingest`.
+
+Plan over the list of members, read the layout, stream member by member through the decoders into
+shards, settle duplicates and the split, publish. Nothing is written outside RUN_DIR.
+"""
+
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from core.archive import Limits, Refusal, plan
+from core.containers import Container, open_container
+from core.curate import curate
+from core.decoders import Decoders
+from core.errors import ArchiveUnsafe, DatasetInvalid, DiskFull, TooFewClasses
+from core.images import DEFAULT_LIMITS, FINDINGS
+from core.layout import read_layout
+from core.manifest import Finding, Line, check, encode, examine, json_line, report, summarise
+from core.rundir import RunDir, supervise
+from core.settings import MEBIBYTE
+from core.shards import ShardWriter
+from core.split import Ratios
+from core.stream import Stream
+
+SPARE_BYTES = 256 * MEBIBYTE
+UNSAFE = {
+    "path_traversal",
+    "path_absolute",
+    "path_drive",
+    "name_nul",
+    "link",
+    "special_file",
+    "entries_overlap",
+    "ratio_too_high",
+}
+
+
+def ingest(run: RunDir) -> None:
+    """Do the whole job that `request.json` describes.
+
+    Raises:
+        TopworkError: The archive as a whole cannot be used; single bad files are only reported.
+    """
+    request = run.request()
+    ratios = Ratios(**request.get("split", {}))
+    limits = dict(request.get("limits", {}))
+    max_pixels = limits.pop("max_image_pixels", DEFAULT_LIMITS.max_pixels)
+    folder = run.begin_result()
+    run.phase("planning")
+    with Path(request["archive"]).open("rb") as file:
+        container = open_container(file)
+        planned = plan(container.members(), Limits(**limits))
+        reading = read_layout(planned.files.values(), planned.folders)
+        _check_disk(folder, planned.expanded_bytes)
+        wanted = {index: path for index, path in planned.files.items() if path in reading.places}
+        run.phase("decoding")
+        shards = ShardWriter(folder / "shards")
+        with Decoders(len(os.sched_getaffinity(0)), max_pixels) as decoders:
+            stream = _decode(run, container, wanted, Stream(decoders, shards))
+    run.phase("publishing")
+    files, unread = stream.outcome()
+    curated = curate(files, stream.stored, shards.names, reading, ratios)
+    refusals = [*planned.refusals, *reading.refusals, *unread, *curated.refusals]
+    _check_usable(curated.lines, refusals)
+    damage = (
+        [Finding("archive_damaged", "error", container.damage, ("",))] if container.damage else []
+    )
+    findings = [*damage, *curated.findings, *examine(curated.lines, FINDINGS)]
+    (folder / "manifest.jsonl").write_bytes(encode(curated.lines))
+    (folder / "report.jsonl").write_bytes(report(findings, refusals))
+    summary = summarise(curated.lines, findings, refusals)
+    (folder / "dataset.json").write_text(json_line(summary), encoding="utf-8")
+    run.check_stop()
+    run.publish_result()
+
+
+def _decode(run: RunDir, container: Container, wanted: Mapping[int, str], stream: Stream) -> Stream:
+    for done, (index, content) in enumerate(container.contents(wanted), 1):
+        run.check_stop()
+        stream.add(wanted[index], content)
+        run.progress(done, len(wanted))
+    stream.finish()
+    return stream
+
+
+def _check_disk(folder: Path, wanted: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < wanted + SPARE_BYTES:
+        raise DiskFull(
+            f"The images need {wanted // MEBIBYTE} MiB and {SPARE_BYTES // MEBIBYTE} MiB to spare;"
+            f" {free // MEBIBYTE} MiB are free."
+        )
+
+
+def _check_usable(lines: Collection[Line], refusals: Collection[Refusal]) -> None:
+    """Say what was wrong with the files when too little is left of them to train on."""
+    reasons = Counter(refusal.code for refusal in refusals)
+    shown = {refusal.code: f"{reasons[refusal.code]} x {refusal.message}" for refusal in refusals}
+    hint = "Not used: " + " ".join(shown.values()) if shown else None
+    if not lines and UNSAFE & reasons.keys():
+        raise ArchiveUnsafe(hint=hint)
+    try:
+        check(lines)
+    except (DatasetInvalid, TooFewClasses) as error:
+        raise type(error)(error.message, hint=hint) from None
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(ingest, sys.argv[1:]))

@@ -1,0 +1,218 @@
+"""Manifests: one line an image, immutable, sorted by path; what versions of a dataset consist of.
+
+A new version (exclude, relabel, re-split) is a new manifest over the same shards, so everything
+here is a function of manifest lines and of nothing else.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from core.archive import Refusal
+from core.errors import DatasetInvalid, InvalidField, TooFewClasses
+from core.layout import SPLITS, class_name_problem
+from core.split import Ratios, assign
+
+EXAMPLES = 5
+MISSING = "A class has no image in a split, so nothing is measured for it there."
+SINGLE = "A class has a single training image."
+
+# The functional form, because `class` is a keyword.
+Line = TypedDict(
+    "Line",
+    {
+        "sha256": str,
+        "path": str,
+        "class": str,
+        "split": str,
+        "width": int,
+        "height": int,
+        "shard": str,
+        "offset": int,
+        "length": int,
+        "findings": list[str],
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a user should know about the data; `where` holds paths, classes or split/class."""
+
+    code: str
+    severity: Literal["info", "warning", "error"]
+    message: str
+    where: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form of `dataset.json`: a count and the first few examples."""
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "message": self.message,
+            "count": len(self.where),
+            "examples": list(self.where[:EXAMPLES]),
+        }
+
+
+def encode(lines: Iterable[Line]) -> bytes:
+    """Return `manifest.jsonl`, sorted by path, so that equal content has equal bytes."""
+    ordered = sorted(lines, key=lambda line: line["path"])
+    return "".join(json_line(line) for line in ordered).encode()
+
+
+def decode(data: bytes) -> list[Line]:
+    """Return the lines of a `manifest.jsonl`."""
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def json_line(value: Any) -> str:
+    """Return a compact JSON object with its newline."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def count(lines: Iterable[Line]) -> dict[str, dict[str, int]]:
+    """Return split -> class -> images; every split present names every class."""
+    pairs = Counter((line["split"], line["class"]) for line in lines)
+    classes = sorted({name for _, name in pairs})
+    splits = [split for split in SPLITS if any(pair[0] == split for pair in pairs)]
+    return {split: {name: pairs[split, name] for name in classes} for split in splits}
+
+
+def check(lines: Collection[Line]) -> None:
+    """Refuse what no classifier can be trained on.
+
+    Raises:
+        DatasetInvalid: There is no image.
+        TooFewClasses: There is only one class.
+    """
+    classes = {line["class"] for line in lines}
+    if not classes:
+        raise DatasetInvalid
+    if len(classes) == 1:
+        raise TooFewClasses(f"All images belong to one class, {classes.pop()!r}.")
+
+
+def summarise(
+    lines: Collection[Line], findings: Iterable[Finding], refusals: Collection[Refusal] = ()
+) -> dict[str, Any]:
+    """Return what `dataset.json` says about a manifest and about the files that are not in it."""
+    counts = count(lines)
+    reasons = Counter((refusal.status, refusal.code) for refusal in refusals)
+    return {
+        "classes": sorted({line["class"] for line in lines}),
+        "counts": counts,
+        "images": len(lines),
+        "bytes": sum(line["length"] for line in lines),
+        "digest": hashlib.sha256(encode(lines)).hexdigest(),
+        "reading": describe(counts),
+        "findings": [found.to_dict() for found in findings],
+        "skipped": {code: n for (status, code), n in reasons.items() if status == "skipped"},
+        "rejected": {code: n for (status, code), n in reasons.items() if status == "rejected"},
+    }
+
+
+def describe(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Say in one sentence how the data was understood."""
+    classes = sorted(next(iter(counts.values()), {}))
+    names = ", ".join(classes[:EXAMPLES]) + (", ..." if len(classes) > EXAMPLES else "")
+    sizes = ", ".join(f"{split} {sum(by.values())}" for split, by in counts.items())
+    return f"I see {len(classes)} classes ({names}) and {len(counts)} splits ({sizes} images)."
+
+
+def report(findings: Iterable[Finding], refusals: Iterable[Refusal] = ()) -> bytes:
+    """Return `report.jsonl`: one line for each file not used and for each place of a finding."""
+    rows = [(it.path, it.status, it.code, it.message) for it in refusals]
+    refused = {code for _, _, code, _ in rows}
+    # A finding that sums up refused files would only repeat their lines.
+    rows += [
+        (place, "finding", found.code, found.message)
+        for found in findings
+        if found.code not in refused
+        for place in found.where
+    ]
+    keys = ("path", "status", "code", "message")
+    return "".join(json_line(dict(zip(keys, row, strict=True))) for row in sorted(rows)).encode()
+
+
+def examine(lines: Collection[Line], messages: Mapping[str, str]) -> list[Finding]:
+    """Return what a manifest's own lines show.
+
+    Args:
+        lines: The manifest.
+        messages: Code of an image's finding -> words.
+    """
+    counts = count(lines)
+    missing = [f"{s}/{name}" for s, by in counts.items() for name, n in by.items() if not n]
+    single = [name for name, images in counts.get("train", {}).items() if images == 1]
+    about_images = defaultdict(list)
+    for line in lines:
+        for code in line["findings"]:
+            about_images[code].append(line["path"])
+    found = [
+        Finding("class_missing_in_split", "warning", MISSING, tuple(missing)),
+        Finding("class_too_small", "warning", SINGLE, tuple(single)),
+    ]
+    found += [
+        Finding(code, "info", messages.get(code, code), tuple(sorted(paths)))
+        for code, paths in sorted(about_images.items())
+    ]
+    return [it for it in found if it.where]
+
+
+def revise(
+    lines: Iterable[Line],
+    *,
+    exclude: Collection[str] = (),
+    relabel: Mapping[str, str] | None = None,
+    split: Ratios | None = None,
+) -> list[Line]:
+    """Return the lines of a new version; the given ones stay as they are.
+
+    Args:
+        lines: The version to start from.
+        exclude: sha256 of images to leave out.
+        relabel: sha256 -> class that the image belongs to.
+        split: How to split anew; without it every image stays in its split.
+
+    Raises:
+        InvalidField: An image is not in the version, or a class name cannot be used.
+        DatasetInvalid, TooFewClasses: Too little would be left.
+    """
+    relabel = relabel or {}
+    old = list(lines)
+    known = {line["sha256"] for line in old}
+    for field, hashes in (("exclude", exclude), ("relabel", relabel)):
+        unknown = sorted(set(hashes) - known)
+        if unknown:
+            raise InvalidField(f"there is no image {unknown[0]} in this version", param=field)
+    for name in sorted(set(relabel.values())):
+        problem = class_name_problem(name)
+        if problem is not None:
+            raise InvalidField(problem, param="relabel")
+    left_out = set(exclude)
+    new: list[Line] = [
+        {**line, "class": relabel.get(line["sha256"], line["class"])}
+        for line in old
+        if line["sha256"] not in left_out
+    ]
+    if split is not None:
+        places = assign(by_class(new), split)
+        new = [{**line, "split": places[line["sha256"]]} for line in new]
+    check(new)
+    trained = {line["class"] for line in new if line["split"] == "train"}
+    orphans = sorted({line["class"] for line in new} - trained)
+    if orphans:
+        raise InvalidField(f"the class {orphans[0]!r} would have no training image")
+    return new
+
+
+def by_class(lines: Iterable[Line]) -> dict[str, list[str]]:
+    """Return class -> sha256 of its images."""
+    hashes = defaultdict(list)
+    for line in lines:
+        hashes[line["class"]].append(line["sha256"])
+    return hashes
