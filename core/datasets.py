@@ -66,7 +66,8 @@ def publish(
         dataset_id=dataset.id, number=number, digest=digest, prefix=prefix, summary=summary
     )
     session.add(row)
-    dataset.state, dataset.error = "ready", None
+    held = get(session, dataset.id, lock=True)
+    held.state, held.error = "ready", None
     session.flush()
     return row
 
