@@ -1,21 +1,25 @@
 """Write the pages that repeat the code: `python docs/reference.py` (part of `make format`)."""
 
+import ast
 import importlib
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 import app
 import core
 import worker
+from app.cli import program
+from app.main import create_app
 from core.errors import TopworkError
 from core.settings import Settings
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
 RUNS_NETWORKS = {"app.predictor", "app.serving"}  # Importing these would load torch.
 MEBIBYTE = 1024 * 1024
 
@@ -45,6 +49,35 @@ test compares the two.
 |---|---|---|---|
 """
 
+CLI = """\
+# Command line
+
+`topwork` lives in `.venv/bin`. Every command takes `--json` (machine-readable output, errors
+too); those that talk to a service take `--url` (`TOPWORK_URL`) and `--key` (`TOPWORK_KEY`). Exit
+codes: 0 done, 1 it did not work, 2 the command asks for something that cannot be, 130
+interrupted. This page is written from the commands by `make format`; a test compares the two.
+"""
+
+ADDRESSES = "## Addresses\n"
+TREE = "## The tree\n"
+WIDEST = 78  # Longer descriptions end at a comma, colon or semicolon before.
+FOLDERS = {
+    "app/": "The service: HTTP, command line, supervisor, predictor",
+    "app/cli/": "The topwork command",
+    "app/client/": "A typed client of the HTTP API",
+    "app/routes/": "One router for each noun of the API",
+    "app/schemas/": "What requests and answers look like",
+    "core/": "What every process agrees on; no torch, no web framework",
+    "core/migrations/": "The database's schema, step by step",
+    "models/": "Networks and training; usable without any service",
+    "worker/": "Celery threads that run jobs as processes of their own",
+    "web/": "The web page, still empty",
+    "tests/": "The same tree again, plus tests/e2e on the whole service",
+    "bench/": "Every claim of speed as a script",
+    "docs/": "Design, operations, API guide, reference",
+}
+EVERYWHERE = {"--json", "--url", "--key", "--help", "--install-completion", "--show-completion"}
+
 
 def settings_page() -> str:
     """Return docs/settings.md."""
@@ -70,7 +103,77 @@ def errors_page() -> str:
     return ERRORS + "".join(rows)
 
 
-PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+def cli_page() -> str:
+    """Return docs/cli.md."""
+    return CLI + "".join(_commands("topwork", typer.main.get_command(program)))
+
+
+def api_page() -> str:
+    """Return docs/api.md: the guide as it is, then a table of all routes."""
+    guide, _, _ = (ROOT / "docs/api.md").read_text().partition(ADDRESSES)
+    rows = (
+        f"| `{method.upper()} {path}` | {_summary(operation)} |\n"
+        for path, methods in create_app(Settings()).openapi()["paths"].items()
+        for method, operation in methods.items()
+    )
+    return f"{guide}{ADDRESSES}\n| | |\n|---|---|\n" + "".join(rows)
+
+
+def readme() -> str:
+    """Return README.md with the tree as it is."""
+    text = (ROOT / "README.md").read_text()
+    before, _, after = text.partition(TREE)
+    _, _, rest = after.partition("\n```\n")
+    lines = "".join(f"{line}\n" for folder in FOLDERS for line in _folder(folder))
+    return f"{before}{TREE}\n```text\n{lines}```\n{rest}"
+
+
+PAGES = {
+    "docs/settings.md": settings_page,
+    "docs/errors.md": errors_page,
+    "docs/cli.md": cli_page,
+    "docs/api.md": api_page,
+    "README.md": readme,
+}
+
+
+def _folder(folder: str) -> Iterator[str]:
+    """Yield the tree's lines for a folder and, where it is a package, its modules."""
+    depth = folder.count("/") - 1
+    yield _line(depth, f"{folder.split('/')[-2]}/", FOLDERS[folder])
+    if depth or not (ROOT / folder / "__init__.py").exists():
+        return
+    for path in sorted((ROOT / folder).glob("*.py")):
+        about = ast.get_docstring(ast.parse(path.read_text()))
+        if about:
+            yield _line(1, path.name, about.splitlines()[0])
+
+
+def _line(depth: int, name: str, about: str) -> str:
+    about = about.replace("`", "").rstrip(".")
+    if len(about) > WIDEST:
+        about = about[: max(about.rfind(mark, 0, WIDEST) for mark in ",;:")]
+    return f"{'  ' * depth + name:<26}{about}"
+
+
+def _summary(operation: dict[str, Any]) -> str:
+    return str(operation.get("description", "")).partition("\n")[0]
+
+
+def _commands(path: str, command: Any) -> Iterator[str]:
+    """Yield a section for a command and those below it."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(f"{path} {name}", inner)
+    if hasattr(command, "commands"):
+        return
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    usage = " ".join([path, *(p.make_metavar() for p in arguments)])
+    yield f"\n## `{usage}`\n\n{(command.help or '').strip()}\n"
+    shown = [p for p in options if not EVERYWHERE & set(p.opts)]
+    if shown:
+        yield "\n| option | meaning |\n|---|---|\n"
+        yield from (f"| `{', '.join(p.opts)}` | {p.help or ''} |\n" for p in shown)
 
 
 def _subclasses(error: type[TopworkError]) -> Iterator[type[TopworkError]]:
@@ -106,4 +209,4 @@ def _range(field: FieldInfo) -> str:
 
 if __name__ == "__main__":
     for page, write in PAGES.items():
-        (HERE / page).write_text(write())
+        (ROOT / page).write_text(write())

@@ -17,10 +17,12 @@ CODE = re.compile(r"""^    (?:status, code = \d+, |code = )"(\w+)"$""", re.MULTI
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("page", ["settings.md", "errors.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/settings.md", "docs/errors.md", "docs/cli.md", "docs/api.md", "README.md"]
+)
 def test_generated_page_is_current(page: str) -> None:
     pages = runpy.run_path(str(ROOT / "docs/reference.py"))["PAGES"]
-    assert (ROOT / "docs" / page).read_text() == pages[page](), "run `make format`"
+    assert (ROOT / page).read_text() == pages[page](), "run `make format`"
 
 
 def test_every_error_code_is_explained() -> None:

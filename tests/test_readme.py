@@ -1,0 +1,49 @@
+"""The README's tree is the tree, and its two commands are targets of the Makefile."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+PACKAGES = ("app", "core", "models", "worker")
+
+
+def tree() -> dict[str, str]:
+    """Return path -> description of the tree; two spaces are one level."""
+    block = README.split("## The tree\n")[1].split("```")[1]
+    paths: dict[str, str] = {}
+    folders: list[str] = []
+    for line in filter(None, block.splitlines()):
+        found = re.fullmatch(r"( *)(\S+)\s{2,}(\S.*)", line)
+        assert found, line
+        indent, name, text = found.groups()
+        folders = folders[: len(indent) // 2]
+        path = "".join(folders) + name
+        assert path not in paths, path
+        paths[path] = text
+        if name.endswith("/"):
+            folders.append(name)
+    return paths
+
+
+def test_every_path_of_the_tree_exists() -> None:
+    for path in tree():
+        assert (ROOT / path).exists(), path
+        assert (ROOT / path).is_dir() == path.endswith("/"), path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_has_its_line(package: str) -> None:
+    listed = {path.removeprefix(f"{package}/") for path in tree() if path.startswith(f"{package}/")}
+    modules = {path.name for path in (ROOT / package).glob("*.py")} - {"__init__.py"}
+    folders = {f"{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")}
+    assert listed - {""} == modules | folders
+
+
+def test_the_two_commands_are_targets() -> None:
+    commands = re.findall(r"^\$ make (\w+)", README, re.MULTILINE)
+    assert commands == ["demo", "up"]
+    for name in commands:
+        assert re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
