@@ -1,0 +1,162 @@
+"""Real workers on a real broker; their children are fake_child."""
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import jobs
+from core.events import after
+from core.resources import Resources, open_resources
+from core.settings import Settings
+from core.tables import Job, JobEvent, ModelVersion
+from tests.invariants import broken
+from tests.waiting import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+LEASE = 2.1
+HEARTBEAT = 0.3
+SWEEP = 0.5
+broker_numbers = itertools.count(1)
+
+
+def living(gate: Path) -> list[int]:
+    """Return which of the processes that a child named are still running."""
+    named = gate / "pids"
+    pids = named.read_text().split() if named.exists() else []
+    return [pid for pid in map(int, pids) if runs(pid)]
+
+
+def runs(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """The folder through which a test talks to its children; afterwards none is left."""
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    yield folder
+    try:
+        wait_for(lambda: not living(folder), 5)
+    finally:
+        for pid in living(folder):
+            os.kill(pid, signal.SIGKILL)
+
+
+@dataclass
+class Bench:
+    """A service of database, storage and broker, without workers until a test starts some."""
+
+    resources: Resources
+    gate: Path
+    environment: dict[str, str]
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def worker(self, slots: int = 1, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker process; it is killed after the test if it still runs."""
+        log = self.gate.parent / f"worker{len(self.workers)}.log"
+        with log.open("ab") as output:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "tests.worker.fake_worker", str(slots)],
+                cwd=ROOT,
+                env=os.environ | self.environment | environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.workers.append(worker)
+        return worker
+
+    def submit(self, script: dict[int, str] | None = None, steps: int = 3, **config: Any) -> str:
+        """Queue a job whose child does as the script says, and ring."""
+        config |= {"script": script or {}, "steps": steps, "gate": str(self.gate), "name": "m"}
+        with self.resources.database.write() as session:
+            return jobs.submit(session, kind="finetune", config=config).id
+
+    def job(self, job_id: str) -> Job:
+        with self.resources.database.read() as session:
+            return jobs.get(session, job_id)
+
+    def events(self, job_id: str) -> list[JobEvent]:
+        with self.resources.database.read() as session:
+            return after(session, job_id)
+
+    def states(self, job_id: str) -> list[str]:
+        return [e.data["state"] for e in self.events(job_id) if e.kind == "state"]
+
+    def published(self) -> list[ModelVersion]:
+        with self.resources.database.read() as session:
+            return list(session.query(ModelVersion))
+
+    def wait(self, *names: str) -> None:
+        """Wait until the child or the worker has reached a place named in the gate folder."""
+        wait_for(lambda: all((self.gate / name).exists() for name in names))
+
+    def go(self) -> None:
+        (self.gate / "go").touch()
+
+    def reaches(self, job_id: str, *states: str, timeout: float = 30) -> Job:
+        wait_for(lambda: self.job(job_id).state in states, timeout)
+        return self.job(job_id)
+
+    def cancel(self, job_id: str) -> None:
+        with self.resources.database.write() as session:
+            jobs.cancel(session, job_id)
+
+    def stop(self) -> None:
+        """Take every worker down; each log is shown if the test failed."""
+        for worker in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait(10)
+        for log in sorted(self.gate.parent.glob("worker*.log")):
+            sys.stdout.write(f"--- {log.name}\n{log.read_text()}\n")
+
+
+@pytest.fixture
+def make_bench(
+    settings: Settings, gate: Path, valkey: str
+) -> Callable[..., contextlib.AbstractContextManager[Bench]]:
+    """Benches with a number of the broker's own, so that no doorbell of another test rings."""
+
+    @contextlib.contextmanager
+    def make(**changes: Any) -> Iterator[Bench]:
+        short = {
+            "broker_url": f"{valkey.rpartition('=')[0]}={next(broker_numbers) % 16}",
+            "lease_seconds": LEASE,
+            "heartbeat_seconds": HEARTBEAT,
+            "sweep_seconds": SWEEP,
+            "cancel_grace_seconds": 2.0,
+        }
+        own = settings.model_copy(update=short | changes)
+        names = (*short, *changes, "data_dir")
+        environment = {f"TOPWORK_{name.upper()}": str(getattr(own, name)) for name in names}
+        with open_resources(own) as resources:
+            bench = Bench(resources, gate, environment)
+            try:
+                yield bench
+            finally:
+                bench.stop()
+            assert not broken(resources)
+
+    return make
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Any]) -> Iterator[Bench]:
+    """A bench with short leases; its invariants are checked after the test."""
+    with make_bench() as made:
+        yield made

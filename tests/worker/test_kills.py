@@ -1,0 +1,93 @@
+"""Workers that die, freeze or lose their lease: one other goes on, one result is published."""
+
+import os
+import signal
+import time
+
+from sqlalchemy import update
+
+from core.tables import Job
+from tests.waiting import wait_for
+from tests.worker.conftest import LEASE, SWEEP, Bench, living
+
+SOON = LEASE + 2 * SWEEP + 2.0  # The lease, two sweeps, and a slow machine's process start.
+
+
+def test_a_killed_worker_takes_its_child_along_and_another_goes_on(bench: Bench) -> None:
+    worker = bench.worker()
+    job_id = bench.submit({3: "wait"})
+    bench.wait("waiting")
+    assert living(bench.gate)
+    bench.worker()
+    worker.kill()
+    killed_at = time.monotonic()
+    wait_for(lambda: not living(bench.gate), 5)
+    assert time.monotonic() - killed_at <= 1.0
+    wait_for(lambda: bench.job(job_id).attempt == 2, SOON)
+    bench.go()
+    assert bench.reaches(job_id, "succeeded", "failed").state == "succeeded"
+    log = bench.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
+    assert "starts at step 2" in log
+
+
+def test_a_frozen_worker_publishes_nothing_when_it_thaws(bench: Bench) -> None:
+    frozen = bench.worker()
+    job_id = bench.submit({3: "wait"}, hold="publishing")
+    bench.wait("waiting")
+    os.kill(frozen.pid, signal.SIGSTOP)
+    wait_for(lambda: not living(bench.gate), LEASE + 1)
+    bench.worker()
+    bench.go()
+    job = bench.reaches(job_id, "succeeded", "failed")
+    assert (job.state, job.fence) == ("succeeded", 2)
+    (version,) = bench.published()
+    os.kill(frozen.pid, signal.SIGCONT)
+    log = bench.gate.parent / "worker0.log"
+    wait_for(lambda: "job.lost" in log.read_text())
+    assert bench.states(job_id)[-1] == "succeeded"
+    assert bench.published()[0].prefix == version.prefix == f"models/{job_id}/2"
+    later = bench.submit(steps=1)  # The thawed worker still works.
+    assert bench.reaches(later, "succeeded", "failed").state == "succeeded"
+
+
+def test_a_worker_frozen_while_publishing_is_refused(bench: Bench) -> None:
+    frozen = bench.worker()
+    job_id = bench.submit(hold="publishing")
+    bench.wait("waiting")
+    os.kill(frozen.pid, signal.SIGSTOP)
+    bench.worker()
+    wait_for(lambda: bench.job(job_id).attempt == 2, SOON)
+    bench.go()
+    bench.reaches(job_id, "succeeded")
+    os.kill(frozen.pid, signal.SIGCONT)
+    wait_for(lambda: "job.lost" in (bench.gate.parent / "worker0.log").read_text())
+    (version,) = bench.published()
+    assert version.prefix == f"models/{job_id}/2"
+
+
+def test_a_lost_lease_kills_the_child(bench: Bench) -> None:
+    bench.worker()
+    job_id = bench.submit({2: "wait"})
+    bench.wait("waiting")
+    with bench.resources.database.write() as session:
+        taken = update(Job).where(Job.id == job_id)
+        session.execute(taken.values(fence=Job.fence + 1, owner="somebody else"))
+    wait_for(lambda: not living(bench.gate), 3)
+    assert not bench.published()
+    wait_for(lambda: bench.job(job_id).attempt == 2, SOON)  # Nobody renews the thief's lease.
+    bench.go()
+    assert bench.reaches(job_id, "succeeded", "failed").state == "succeeded"
+
+
+def test_a_database_that_is_away_ends_the_child_before_the_lease(bench: Bench) -> None:
+    """Another process holds SQLite's write lock: nothing can be renewed, cancel is unseen."""
+    bench.worker()
+    job_id = bench.submit({2: "wait"})
+    bench.wait("waiting")
+    with bench.resources.database.write() as session:
+        session.get_one(Job, job_id)
+        locked_at = time.monotonic()
+        wait_for(lambda: not living(bench.gate), LEASE + 1)
+        assert time.monotonic() - locked_at <= LEASE
+    bench.go()
+    assert bench.reaches(job_id, "succeeded", "failed").state == "succeeded"

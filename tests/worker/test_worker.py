@@ -1,0 +1,169 @@
+"""Real workers: each end of a job, cancelling in each phase, drains, doorbells."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from core.queue import QUEUE, WORK
+from tests.waiting import wait_for
+from tests.worker.conftest import Bench, living
+
+
+def test_a_job_runs_to_a_published_model(bench: Bench) -> None:
+    bench.worker()
+    job_id = bench.submit()
+    job = bench.reaches(job_id, "succeeded", "failed")
+    (version,) = bench.published()
+    assert job.result is not None
+    assert (job.result["model"], job.progress, job.attempt) == ("m@1", 1.0, 1)
+    assert version.prefix == f"models/{job_id}/{job.fence}"
+    assert set(version.files) == {"weights.safetensors", "card.json"}
+    assert [e.kind for e in bench.events(job_id)][-2:] == ["epoch", "state"]
+    log = bench.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
+    assert "starts at step 0" in log
+    runs = bench.resources.settings.data_dir / "runs"
+    wait_for(lambda: not any(runs.iterdir()))
+
+
+def test_a_known_error_fails_the_job_with_its_code(bench: Bench) -> None:
+    bench.worker()
+    job = bench.reaches(bench.submit({2: "refuse"}), "failed", "succeeded")
+    assert job.error is not None
+    assert (job.error["code"], job.attempt) == ("loss_diverged", 1)
+
+
+def test_a_crash_goes_on_from_the_checkpoint(bench: Bench) -> None:
+    bench.worker()
+    job_id = bench.submit({2: "crash", 3: "segfault"})
+    job = bench.reaches(job_id, "succeeded", "failed")
+    assert (job.state, job.attempt, job.stalls) == ("succeeded", 3, 0)
+    log = bench.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
+    starts = [line.split(" ", 2)[2] for line in log.splitlines() if "starts at" in line]
+    assert starts == ["starts at step 0", "starts at step 1", "starts at step 2"]
+    reasons = [e.data.get("reason") for e in bench.events(job_id) if e.kind == "state"]
+    assert "the process ended with exit code 1: RuntimeError: told to" in reasons
+
+
+def test_crashing_without_progress_is_poison(bench: Bench) -> None:
+    bench.worker()
+    job = bench.reaches(bench.submit({2: "crash"}, always=["crash"]), "failed", "succeeded")
+    assert job.error is not None
+    assert (job.error["code"], job.attempt) == ("poison", 4)  # The first one made progress.
+    assert "RuntimeError: told to" in job.error["message"]
+
+
+def test_a_result_that_never_appears_is_a_crash(bench: Bench) -> None:
+    bench.worker()
+    job = bench.reaches(bench.submit({2: "vanish"}), "succeeded", "failed")
+    assert (job.state, job.attempt) == ("succeeded", 2)
+
+
+def test_silence_is_a_hang(make_bench: Callable[..., Any]) -> None:
+    with make_bench(hung_seconds=1.0) as bench:
+        bench.worker()
+        job_id = bench.submit({2: "hang"})
+        bench.wait("waiting")
+        wait_for(lambda: bench.job(job_id).attempt == 2)
+        bench.go()
+        assert bench.reaches(job_id, "succeeded", "failed").state == "succeeded"
+
+
+@pytest.mark.parametrize("hold", ["staging", "child", "stubborn child", "publishing"])
+def test_cancel_stops_whatever_runs(bench: Bench, hold: str) -> None:
+    bench.worker()
+    action = {"child": "wait", "stubborn child": "ignore_and_wait"}.get(hold, "")
+    job_id = bench.submit({2: action}, hold=hold)
+    bench.wait("waiting")
+    asked_at = time.monotonic()
+    bench.cancel(job_id)
+    job = bench.reaches(job_id, "cancelled", "succeeded", "failed")
+    grace = bench.resources.settings.cancel_grace_seconds if hold == "stubborn child" else 0
+    assert job.state == "cancelled"
+    assert time.monotonic() - asked_at < grace + 2.0
+    assert not living(bench.gate)
+    assert not bench.published()
+
+
+def test_sigterm_hands_the_job_back_and_another_worker_goes_on(bench: Bench) -> None:
+    worker = bench.worker()
+    job_id = bench.submit({3: "wait"})
+    bench.wait("waiting")
+    asked_at = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(25) == 0
+    assert time.monotonic() - asked_at < 8.0
+    job = bench.job(job_id)
+    assert (job.state, job.stalls, job.reason) == ("queued", 0, "its worker was stopped")
+    assert not living(bench.gate)
+    bench.worker()
+    assert bench.reaches(job_id, "succeeded", "failed").attempt == 2
+    log = bench.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
+    assert "starts at step 2" in log
+
+
+@pytest.mark.parametrize("busy_once", [False, True])
+def test_an_idle_worker_leaves_at_once(bench: Bench, *, busy_once: bool) -> None:
+    """Also while it starts, when Celery's own handlers are not in place yet."""
+    worker = bench.worker()
+    wait_for((bench.resources.settings.run_dir / "worker.alive").exists)
+    if busy_once:
+        bench.reaches(bench.submit(steps=1), "succeeded")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(5) == 0
+
+
+def test_more_jobs_than_slots_all_run(bench: Bench) -> None:
+    ids = [bench.submit(steps=1) for _ in range(6)]
+    bench.worker(slots=2)
+    for job_id in ids:
+        assert bench.reaches(job_id, "succeeded", "failed").attempt == 1
+
+
+def test_doubled_foreign_and_garbage_messages_change_nothing(bench: Bench) -> None:
+    worker = bench.worker(slots=2)
+    celery = bench.resources.celery
+    ids = [bench.submit(steps=1) for _ in range(3)]
+    for _ in range(10):
+        celery.send_task(WORK, queue=QUEUE)
+    celery.send_task(WORK, ["x" * 1_000_000], {"job": {"deep": [1]}}, queue=QUEUE)
+    celery.send_task("unknown.task", [1], queue=QUEUE)
+    with celery.connection_for_write() as connection:
+        broker = connection.default_channel.client
+        broker.lpush(QUEUE, b"not json", b"{}", b"[1, 2]", b'{"body": 1}', b"\xff\x00")
+        producer = connection.Producer()
+        producer.publish("garbage", routing_key=QUEUE, content_type="application/x-unheard-of")
+        producer.publish(b"\x80\x04.", routing_key=QUEUE, content_type="application/x-python")
+    ids += [bench.submit(steps=1) for _ in range(3)]
+    for job_id in ids:
+        assert bench.reaches(job_id, "succeeded", "failed").attempt == 1
+    assert worker.poll() is None
+
+
+def test_jobs_run_without_any_broker(make_bench: Callable[..., Any]) -> None:
+    with make_bench(broker_url="redis://127.0.0.1:1/0") as bench:
+        job_id = bench.submit(steps=1)
+        worker = bench.worker()
+        assert bench.reaches(job_id, "succeeded", "failed").state == "succeeded"
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(8) == 0
+
+
+def test_the_worker_says_whether_it_is_alive(bench: Bench) -> None:
+    def check() -> int:
+        command = [sys.executable, "-m", "worker", "--check"]
+        checked = subprocess.run(command, env=os.environ | bench.environment, check=False)
+        return checked.returncode
+
+    assert check() == 1
+    worker = bench.worker()
+    wait_for((bench.resources.settings.run_dir / "worker.alive").exists)
+    assert check() == 0
+    worker.kill()
+    worker.wait(5)
+    wait_for(lambda: check() == 1, 10)

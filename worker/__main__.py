@@ -1,0 +1,74 @@
+"""Start a worker: `python -m worker [--slots N]`; `--check` tells whether one is alive."""
+
+import argparse
+import signal
+import sys
+import warnings
+from collections.abc import Mapping
+
+from celery import Celery, signals
+from celery.exceptions import SecurityWarning
+from celery.platforms import EX_OK
+from celery.worker import state
+
+from core import log
+from core.resources import open_resources
+from core.settings import Settings
+from worker import tasks
+from worker.reconcile import Reconciler, is_alive
+from worker.runner import WORKS, Runner
+from worker.work import Work
+
+
+def serve(settings: Settings, slots: int, works: Mapping[str, Work] = WORKS) -> None:
+    """Run jobs until SIGTERM, then hand back what runs and leave."""
+    with open_resources(settings) as resources:
+        runner = Runner(resources, slots, works)
+        tasks.register(resources.celery, runner)
+
+        def drain(*_signal: object, **_celery: object) -> None:
+            runner.draining.set()
+            state.should_stop = EX_OK
+
+        # Celery puts its own handlers in place of these once it has started.
+        signal.signal(signal.SIGTERM, drain)
+        signal.signal(signal.SIGINT, drain)
+        signals.worker_shutting_down.connect(drain)
+        reconciler = Reconciler(runner)
+        reconciler.start()
+        try:
+            listen(resources.celery, runner)
+        finally:
+            runner.draining.set()
+            reconciler.join()
+
+
+def listen(celery: Celery, runner: Runner) -> None:
+    """Answer the doorbell until a signal ends it; Celery's own exit is only a return here."""
+    # Celery warns at length when run as root; containers do not, a laptop's owner may.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    arguments = ["-P", "threads", "-c", str(runner.slots), "-n", runner.owner, "-l", "WARNING"]
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    try:
+        celery.worker_main(["-q", "worker", *arguments, *quiet])
+    except SystemExit as left:
+        if left.code:
+            raise
+
+
+def main() -> int:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser.add_argument("--slots", type=int, default=1, help="jobs at once")
+    parser.add_argument("--check", action="store_true", help="exit 0 if a worker is alive")
+    options = parser.parse_args()
+    settings = Settings()
+    if options.check:
+        return 0 if is_alive(settings) else 1
+    log.configure()
+    serve(settings, options.slots)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""A fine-tuning job: a dataset version in, a model version out."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from core import datasets, leases, registry
+from core.resources import Resources
+from core.tables import DatasetVersion, Job
+from worker.work import Check, Work, download, upload
+
+FROM_MODEL = "model:"
+
+
+def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[str, Any]:
+    """Bring dataset and starting weights to this machine."""
+    settings = resources.settings
+    config = dict(job.config)
+    name = config.pop("name")
+    with resources.database.read() as session:
+        version = datasets.version(session, f"{job.dataset_id}@{job.dataset_version}")
+    return {
+        "job": job.id,
+        "name": name,
+        "config": config,
+        "dataset": str(stage_dataset(resources, version, check)),
+        "dataset_ref": {"id": version.dataset_id, "version": version.number},
+        "weights_dir": str(settings.weights_dir),
+        "offline": settings.offline,
+        "download_timeout": settings.download_timeout,
+        "init_from": _stage_model(resources, config.get("weights", ""), folder / "init", check),
+    }
+
+
+def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -> Path:
+    """Return this machine's copy of a dataset version, fetching what is missing.
+
+    It is named by its digest and complete once it exists; with local storage its shards are
+    hard links. Jobs on one dataset share it.
+    """
+    folder = resources.settings.data_dir / "cache" / "datasets" / version.digest
+    if folder.is_dir():
+        folder.touch()  # Its age decides when the copy is dropped.
+        return folder
+    draft = folder.with_name(f".{version.digest}.{id(folder)}")
+    try:
+        for name in ("dataset.json", "manifest.jsonl"):
+            resources.storage.fetch(f"{version.prefix}/{name}", draft / name)
+        with (draft / "manifest.jsonl").open("rb") as lines:
+            shards = {json.loads(line)["shard"] for line in lines}
+        for shard in sorted(shards):
+            check()
+            name = f"shards/{shard}.tar"
+            resources.storage.fetch(name, draft / name)
+        if not folder.is_dir():  # Another job may have been as quick.
+            draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _stage_model(resources: Resources, weights: str, folder: Path, check: Check) -> str | None:
+    if not weights.startswith(FROM_MODEL):
+        return None
+    with resources.database.read() as session:
+        version = registry.resolve(session, weights.removeprefix(FROM_MODEL))
+    download(resources.storage, version.prefix, version.files, folder, check)
+    return str(folder)
+
+
+def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
+    """Store the artefact under this attempt's prefix; the commit makes it a model version."""
+    prefix = f"models/{job.id}/{job.fence}"
+    files = upload(resources.storage, folder / "result", prefix, check)
+    card = json.loads((folder / "result" / "card.json").read_text())
+    check()
+    with resources.database.write() as session:
+        leases.held(session, job.id, job.fence)
+        version = registry.publish(
+            session,
+            name=job.config["name"],
+            job_id=job.id,
+            digest=files["weights.safetensors"]["sha256"],
+            prefix=prefix,
+            files=files,
+            card=card,
+        )
+        result = {
+            "model": f"{version.name}@{version.number}",
+            "model_version": version.id,
+            "digest": version.digest,
+            "metrics": card["metrics"],
+        }
+        leases.succeed(session, job.id, job.fence, result)
+
+
+FINETUNE = Work("models.train", stage, publish)

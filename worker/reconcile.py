@@ -1,0 +1,65 @@
+"""Repair what nobody rang for: jobs of dead workers, jobs whose doorbell got lost."""
+
+import threading
+import time
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from core import leases
+from core.settings import Settings
+from worker.runner import Runner
+
+LATE = 3  # Sweeps after which a worker that has not been seen counts as dead.
+log = structlog.get_logger()
+
+
+class Reconciler(threading.Thread):
+    """Sweeps at once and then every `sweep_seconds`, and takes queued jobs itself.
+
+    That second path to a job needs no broker: without one, jobs start a sweep later.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(name="reconciler", daemon=True)
+        self._runner = runner
+        self._settings = runner.resources.settings
+        self._helpers: list[threading.Thread] = []
+
+    def run(self) -> None:
+        """Sweep until the worker drains."""
+        alive = alive_file(self._settings)
+        alive.parent.mkdir(parents=True, exist_ok=True)
+        draining = self._runner.draining
+        while not draining.is_set():
+            try:
+                leases.sweep(self._runner.resources.database, self._settings)
+                alive.write_text(self._runner.owner)
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("sweep.failed", error=str(error))
+            self._help()
+            draining.wait(self._settings.sweep_seconds)
+        for helper in self._helpers:
+            helper.join()
+
+    def _help(self) -> None:
+        self._helpers = [thread for thread in self._helpers if thread.is_alive()]
+        if len(self._helpers) < self._runner.slots:
+            helper = threading.Thread(target=self._runner.work, name="unrung", daemon=True)
+            helper.start()
+            self._helpers.append(helper)
+
+
+def alive_file(settings: Settings) -> Path:
+    """Return the file that a worker touches with each sweep that reached the database."""
+    return settings.run_dir / "worker.alive"
+
+
+def is_alive(settings: Settings) -> bool:
+    """Tell whether a worker of this data folder has swept lately."""
+    try:
+        age = time.time() - alive_file(settings).stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return age < LATE * settings.sweep_seconds

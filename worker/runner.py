@@ -1,0 +1,166 @@
+"""Run jobs: claim, stage, start the child, relay what it says, publish what it made."""
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from core import leases
+from core.errors import OutOfMemory
+from core.resources import Resources
+from core.tables import Job
+from worker import ends, rundir
+from worker.claim import Claim
+from worker.ends import AWAY, Crashed, Drained, Refused
+from worker.finetune import FINETUNE
+from worker.ingest import INGEST
+from worker.machine import cores
+from worker.process import Ending, Exit, Process
+from worker.relay import Relay
+from worker.work import Work
+
+WORKS: Mapping[str, Work] = {"ingest": INGEST, "finetune": FINETUNE}
+TICK = 0.25  # Seconds between looks at a child's events.
+DRAIN_GRACE = 20.0  # Seconds a child has for its checkpoint when the worker is told to leave.
+PAUSE = 5.0  # Seconds before the next claim after storage or database failed.
+LAST_WORDS = 300  # Characters of a crashed child's log that go into the job's reason.
+log = structlog.get_logger()
+
+
+class Runner:
+    """Runs up to `slots` jobs at a time, each in its caller's thread.
+
+    Args:
+        resources: Open handles; shared by all threads.
+        slots: Jobs at once.
+        works: What to do for each kind of job.
+    """
+
+    def __init__(self, resources: Resources, slots: int, works: Mapping[str, Work] = WORKS) -> None:
+        self.resources, self.slots, self.works = resources, slots, works
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.draining = threading.Event()
+        self._free = threading.Semaphore(slots)
+        self._threads = max(1, cores() // slots)
+
+    def work(self) -> None:
+        """Run queued jobs one after another until none is left or this worker drains."""
+        # Waiting a moment catches the job that was queued while a slot was just giving up.
+        if not self._free.acquire(timeout=1.0):
+            return
+        try:
+            while not self.draining.is_set():
+                claimed_at = time.monotonic()
+                with self.resources.database.write() as session:
+                    lease = self.resources.settings.lease_seconds
+                    job = leases.claim(session, self.owner, lease)
+                if job is None:
+                    return
+                with structlog.contextvars.bound_contextvars(job_id=job.id, fence=job.fence):
+                    self.run(job, claimed_at)
+        except SQLAlchemyError as error:
+            log.warning("claim.failed", error=str(error))
+        finally:
+            self._free.release()
+
+    def run(self, job: Job, claimed_at: float) -> None:
+        """Run one claimed job to whatever end."""
+        log.info("job.started", kind=job.kind, attempt=job.attempt)
+        settings = self.resources.settings
+        folder = settings.data_dir / "runs" / job.id / str(job.fence)
+        with Claim(self.resources.database, settings, job, claimed_at) as claim:
+            try:
+                rundir.prepare(folder)
+                self._attempt(job, folder, claim)
+            except leases.LostLease:
+                log.warning("job.lost")
+            except Exception as error:  # noqa: BLE001 - every end must reach the row.
+                self._settle(job, claim, error)
+            else:
+                log.info("job.succeeded")
+                claim.settled()
+                rundir.remove(folder)
+        rundir.shrink(folder)
+
+    def _attempt(self, job: Job, folder: Path, claim: Claim) -> None:
+        def check() -> None:
+            claim.check()
+            if self.draining.is_set():
+                raise Drained
+
+        work = self.works.get(job.kind)
+        if work is None:
+            raise Refused({"code": "internal", "message": f"no worker runs {job.kind} jobs"})
+        request = work.stage(self.resources, job, folder, check)
+        (folder / "request.json").write_text(json.dumps(request, indent=1))
+        check()
+        shipper = rundir.LogShipper(self.resources.storage, job.id, folder)
+        try:
+            ended = self._watch(job, work.module, folder, claim, shipper)
+        finally:
+            shipper.ship()
+        claim.check()
+        raise_for(ended, folder)
+        work.publish(self.resources, job, folder, claim.check)
+
+    def _watch(
+        self, job: Job, module: str, folder: Path, claim: Claim, shipper: rundir.LogShipper
+    ) -> Exit:
+        settings = self.resources.settings
+        relay = Relay(self.resources.database, job.id, job.fence, folder)
+        process = Process(module, folder, good_until=claim.good_until, threads=self._threads)
+        with process:
+            claim.keeps(process)
+            while (ended := process.wait(TICK)) is None:
+                claim.check_lost()
+                relay.pump()
+                shipper.ship_every(settings.heartbeat_seconds)
+                if claim.cancelled:
+                    process.stop(settings.cancel_grace_seconds)
+                elif self.draining.is_set():
+                    process.stop(DRAIN_GRACE)
+                elif relay.silence > settings.hung_seconds:
+                    raise Crashed(f"the process reported nothing for {relay.silence:.0f} s")
+        relay.flush(claim.check_lost)
+        return ended
+
+    def _settle(self, job: Job, claim: Claim, error: Exception) -> None:
+        """Write down how an attempt ended, if the database can be reached while it is ours."""
+        log.info("job.ended", reason=str(error) or type(error).__name__)
+        most = self.resources.settings.max_attempts
+        while not claim.lost:
+            try:
+                with self.resources.database.write() as session:
+                    ends.write(session, job, error, cancelled=claim.cancelled, max_attempts=most)
+            except leases.LostLease:
+                break
+            except SQLAlchemyError as away:
+                log.warning("job.unsettled", error=str(away))
+                self.draining.wait(1.0)
+            else:
+                if isinstance(error, AWAY):
+                    self.draining.wait(PAUSE)
+                return
+        log.warning("job.lost")
+
+
+def raise_for(ended: Exit, folder: Path) -> None:
+    """Return when the child is done, else raise what its end means."""
+    if ended.ending is Ending.DONE:
+        return
+    if ended.ending is Ending.REFUSED:
+        raise Refused(json.loads((folder / "error.json").read_text()))
+    if ended.ending is Ending.STOPPED:
+        raise Drained
+    if ended.ending is Ending.OUT_OF_MEMORY:
+        raise OutOfMemory
+    said = rundir.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace").strip()
+    last = said.splitlines()[-1] if said else "it said nothing"
+    raise Crashed(f"the process ended with {ended}: {last}")

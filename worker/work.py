@@ -1,0 +1,62 @@
+"""What differs between kinds of jobs: the module that runs, its inputs, its result's place."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import IntegrityError
+from core.resources import Resources
+from core.storage import Storage
+from core.tables import Job
+
+Check = Callable[[], None]  # Raises when there is a reason to go no further.
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of job.
+
+    Args:
+        module: What `python -m worker.child` runs.
+        stage: Bring the inputs to this machine and return `request.json`.
+        publish: Store `result/` and commit it together with the job's success.
+    """
+
+    module: str
+    stage: Callable[[Resources, Job, Path, Check], dict[str, Any]]
+    publish: Callable[[Resources, Job, Path, Check], None]
+
+
+def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[str, Any]:
+    """Store the files of a folder, then a manifest; return file name -> {sha256, size}."""
+    files = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        check()
+        files[path.name] = {"sha256": sha256(path), "size": path.stat().st_size}
+        storage.put_file(f"{prefix}/{path.name}", path)
+    storage.put_bytes(f"{prefix}/manifest.json", json.dumps(files).encode())
+    return files
+
+
+def download(
+    storage: Storage, prefix: str, files: Mapping[str, Any], folder: Path, check: Check
+) -> None:
+    """Fetch the files of an artefact and compare each with its recorded hash.
+
+    Raises:
+        IntegrityError: A stored file is not the one that was published.
+    """
+    for name, facts in files.items():
+        check()
+        storage.fetch(f"{prefix}/{name}", folder / name)
+        if sha256(folder / name) != facts["sha256"]:
+            raise IntegrityError(f"{prefix}/{name} does not match its recorded hash")
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
