@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import http.client
-import ipaddress
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from app.bind import check_bind
 from app.console import Console
 from app.supervise import Service, Supervisor
 from app.valkey import broker
@@ -43,13 +43,6 @@ class MigrationFailed(TopworkError):
     """The database could not be brought up to date."""
 
     status, code = 503, "migration_failed"
-
-
-class KeyRequired(TopworkError):
-    """A service that other machines can reach needs a key."""
-
-    status, code = 422, "key_required"
-    hint = "Set TOPWORK_ADMIN_KEY, or keep --host 127.0.0.1."
 
 
 @dataclass(frozen=True)
@@ -180,8 +173,7 @@ def claim_port(plan: Plan, settings: Settings) -> Plan:
         KeyRequired: The host is not loopback and no admin key is set.
         PortInUse: Something listens there.
     """
-    if not _is_loopback(plan.host) and not settings.admin_key.get_secret_value():
-        raise KeyRequired(f"{plan.host} can be reached from other machines, and there is no key.")
+    check_bind(plan.host, settings)
     family = socket.AF_INET6 if ":" in plan.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -228,13 +220,6 @@ def run_dir(settings: Settings) -> Iterator[Path]:
         yield short
     finally:
         shutil.rmtree(short, ignore_errors=True)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -105,12 +105,15 @@ class Dataset(Record):
     id: str
     name: str | None = None
     state: str | None = None
+    job: str | None = None  # The job that fills its first version.
 
 
 class Model(Record):
     """A name under which versions of a classifier are published."""
 
     name: str
+    aliases: dict[str, int] = {}
+    versions: list[dict[str, Any]] = []
 
 
 class Ranked(Record):

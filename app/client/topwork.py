@@ -62,18 +62,18 @@ class Topwork:
             on_bytes: Called with bytes sent and bytes in all.
             config: Fields of `POST /finetune`, for example `architecture="resnet18"`.
         """
-        if data is None:
-            return self._job(
-                self.http.json("POST", "/finetune", json={"dataset": dataset, **config})
-            )
-        with _opened(Path(data), on_bytes) as (name, file):
-            form = {"data": {"config": json.dumps(config)}, "files": {"file": (name, file)}}
-            return self._job(self.http.json("POST", "/finetune", **form))
+        return self._job(self._order(data, dataset, on_bytes, config, {}))
 
-    def plan(self, dataset: str | None = None, **config: Any) -> Json:
-        """Return what a fine-tuning job would do, without storing anything."""
-        body = {**({"dataset": dataset} if dataset else {}), **config}
-        return self.http.json("POST", "/finetune", params={"dry_run": True}, json=body)
+    def plan(
+        self,
+        data: str | Path | None = None,
+        *,
+        dataset: str | None = None,
+        on_bytes: OnBytes = lambda _sent, _total: None,
+        **config: Any,
+    ) -> Json:
+        """Return what `finetune` would do with the same arguments; nothing is stored."""
+        return self._order(data, dataset, on_bytes, config, {"dry_run": True})
 
     def predict(
         self, images: Image | Iterable[Image], *, model: str | None = None, top_k: int | None = None
@@ -92,6 +92,21 @@ class Topwork:
     def architectures(self) -> Iterator[Json]:
         """Yield every network that can be fine-tuned."""
         return self.http.pages("/architectures")
+
+    def _order(
+        self,
+        data: str | Path | None,
+        dataset: str | None,
+        on_bytes: OnBytes,
+        config: Json,
+        query: Json,
+    ) -> Json:
+        if data is None:
+            body = {"dataset": dataset, **config}
+            return self.http.json("POST", "/finetune", params=query, json=body)
+        with _opened(Path(data), on_bytes) as (name, file):
+            form = {"data": {"config": json.dumps(config)}, "files": {"file": (name, file)}}
+            return self.http.json("POST", "/finetune", params=query, **form)
 
     def _job(self, body: Json) -> Job:
         return Job.model_validate(body).bind(self)
@@ -154,13 +169,12 @@ class Datasets:
         *,
         name: str | None = None,
         on_bytes: OnBytes = lambda _sent, _total: None,
-    ) -> Json:
-        """Upload a folder or archive; the answer names the dataset and its ingest job."""
+    ) -> Dataset:
+        """Upload a folder or archive; the dataset is ready when its job has succeeded."""
+        fields = {"name": name} if name else {}
         with _opened(Path(data), on_bytes) as (file_name, file):
-            fields = {"name": name} if name else {}
-            return self._http.json(
-                "POST", "/datasets", data=fields, files={"file": (file_name, file)}
-            )
+            form = {"data": fields, "files": {"file": (file_name, file)}}
+            return Dataset.model_validate(self._http.json("POST", "/datasets", **form))
 
     def list(self) -> Iterator[Dataset]:
         """Yield datasets, the newest first."""

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from app.local import KeyRequired, Plan, PortInUse, claim_port
+from app.local import Plan, PortInUse, claim_port
+from core.errors import KeyRequired
 from core.settings import Settings
 from tests.waiting import wait_for
 

@@ -1,0 +1,6 @@
+"""`python -m app.cli` is `topwork`."""
+
+from app.cli.program import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""`topwork datasets`: images on the service."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.terminal import Session, facts, remote, table
+from app.cli.watch import uploading, watch_job
+
+group = typer.Typer(help="Add, list and inspect datasets.", no_args_is_help=True)
+
+DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="Id of the dataset.")]
+
+
+@group.command()
+@remote
+def add(
+    terminal: Session,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder, .zip, .tar or .tar.gz.")],
+    name: Annotated[str | None, typer.Option(help="Name to show; default the file's.")] = None,
+    *,
+    watch: Annotated[bool, typer.Option(help="Follow until it is ready.")] = True,
+) -> None:
+    """Upload a folder or archive of labelled images."""
+    with uploading(terminal) as on_bytes:
+        found = terminal.topwork.datasets.create(data, name=name, on_bytes=on_bytes)
+    if watch and found.job:
+        watch_job(terminal, terminal.topwork.jobs.get(found.job)).check()
+        found = terminal.topwork.datasets.get(found.id)
+    terminal.show(found, lambda: facts(found))
+
+
+@group.command("list")
+@remote
+def list_datasets(
+    terminal: Session, limit: Annotated[int, typer.Option(min=1, help="Most rows.")] = 20
+) -> None:
+    """List datasets, the newest first."""
+    found = list(islice(terminal.topwork.datasets.list(), limit))
+    terminal.show(
+        found,
+        lambda: table(
+            ("dataset", "name", "state"), ((one.id, one.name, one.state) for one in found)
+        ),
+    )
+
+
+@group.command()
+@remote
+def show(terminal: Session, dataset: DatasetId) -> None:
+    """Show one dataset."""
+    found = terminal.topwork.datasets.get(dataset)
+    terminal.show(found, lambda: facts(found))
+
+
+@group.command()
+@remote
+def report(
+    terminal: Session,
+    dataset: DatasetId,
+    version: Annotated[int, typer.Option(min=1, help="Version of the dataset.")] = 1,
+) -> None:
+    """List every file that was skipped, rejected or noted, with the reason."""
+    lines = list(terminal.topwork.datasets.report(dataset, version))
+    terminal.show(
+        lines,
+        lambda: table(
+            ("path", "status", "code", "message"),
+            (
+                (one.get("path"), one.get("status"), one.get("code"), one.get("message"))
+                for one in lines
+            ),
+        ),
+    )
+
+
+@group.command()
+@remote
+def delete(terminal: Session, dataset: DatasetId) -> None:
+    """Delete a dataset that no job or model refers to."""
+    terminal.topwork.datasets.delete(dataset)

@@ -1,0 +1,50 @@
+"""The tree of commands."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from app.cli import datasets, jobs, models, service, train, weights
+from app.cli.train import predict
+
+program = typer.Typer(
+    name="topwork",
+    help="Turn a folder of labelled images into an image classifier behind HTTP.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+program.command("up")(service.up)
+program.command("demo")(service.demo)
+program.command("doctor")(service.doctor)
+program.command("train")(train.train)
+program.command("predict")(predict)
+program.add_typer(datasets.group, name="datasets")
+program.add_typer(jobs.group, name="jobs")
+program.add_typer(models.group, name="models")
+program.add_typer(weights.group, name="weights")
+program.command("openapi")(service.openapi)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it so.
+    if wanted:
+        typer.echo(version("topwork"))
+        raise typer.Exit
+
+
+@program.callback()
+def _root(
+    *,
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Turn a folder of labelled images into an image classifier behind HTTP."""
+
+
+def main() -> None:
+    """Run the command line."""
+    program()

@@ -1,0 +1,171 @@
+"""How commands speak: tables or JSON on stdout, errors with their hint on stderr, exit codes.
+
+Exit codes: 0 done; 1 it did not work (the job failed, the service is away or in trouble); 2 the
+command asks for something that cannot be (as of arguments, so of any 4xx answer); 130 Ctrl-C.
+"""
+
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Concatenate, ParamSpec
+
+import typer
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from app.client import JobFailed, Topwork
+from app.client.topwork import DEFAULT_URL
+from core.errors import TopworkError
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+TERMINAL = "terminal"  # Name of the parameter that the decorators fill.
+RETRY_STATUSES = (409, 429)  # Of the 4xx those that may work later, unchanged.
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Url = Annotated[str, typer.Option("--url", envvar="TOPWORK_URL", help="Root of the service.")]
+Key = Annotated[str, typer.Option("--key", envvar="TOPWORK_KEY", help="Bearer key.")]
+P = ParamSpec("P")
+
+
+@dataclass
+class Terminal:
+    """Where a command's output goes, and in which form."""
+
+    as_json: bool = False
+    out: Console = field(default_factory=Console)
+    err: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def json(self, value: object) -> None:
+        """Print a value as JSON on one line; models as the service sent them."""
+        sys.stdout.write(json.dumps(value, default=_plain) + "\n")
+        sys.stdout.flush()
+
+    def show(self, value: object, render: Callable[[], object]) -> None:
+        """Print a value as JSON, or what `render` makes of it."""
+        if self.as_json:
+            self.json(value)
+        else:
+            self.out.print(render())
+
+    def say(self, text: str) -> None:
+        """Print a remark for people; never part of the JSON output."""
+        if not self.as_json:
+            self.err.print(text, markup=False, highlight=False)
+
+    def fail(self, error: TopworkError) -> int:
+        """Print an error and return the exit code for it."""
+        if self.as_json:
+            facts = {**error.to_dict(), "request_id": getattr(error, "request_id", None)}
+            sys.stderr.write(json.dumps({"error": facts}) + "\n")
+        else:
+            self.err.print(f"Error: {error.message}", style="bold red", markup=False)
+            for one in getattr(error, "errors", []):
+                self.err.print(f"  {one.get('param')}: {one.get('message')}", markup=False)
+            if error.hint:
+                self.err.print(f"Hint: {error.hint}", markup=False, highlight=False)
+        usage = 400 <= error.status < 500 and error.status not in RETRY_STATUSES  # noqa: PLR2004 - HTTP.
+        return WRONG if usage and not isinstance(error, JobFailed) else FAILED
+
+
+@dataclass
+class Session(Terminal):
+    """A terminal and the service that the command talks to."""
+
+    topwork: Topwork = field(default_factory=Topwork)
+
+
+def local(command: Callable[Concatenate[Terminal, P], None]) -> Callable[..., None]:
+    """Turn `command(terminal, ...)` into a Typer command that also takes `--json`."""
+
+    def run(*args: Any, as_json: bool, **kwargs: Any) -> None:
+        terminal = Terminal(as_json)
+        _run(terminal, lambda: command(terminal, *args, **kwargs))
+
+    return replace_parameters(
+        command, run, (TERMINAL,), [_option("as_json", AsJson, default=False)]
+    )
+
+
+def remote(command: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
+    """Turn `command(terminal, ...)` into a Typer command that takes `--json --url --key`."""
+
+    def run(*args: Any, as_json: bool, url: str, key: str, **kwargs: Any) -> None:
+        with Topwork(url, key) as topwork:
+            terminal = Session(as_json, topwork=topwork)
+            _run(terminal, lambda: command(terminal, *args, **kwargs))
+
+    options = [
+        _option("as_json", AsJson, default=False),
+        _option("url", Url, default=DEFAULT_URL),
+        _option("key", Key, default=""),
+    ]
+    return replace_parameters(command, run, (TERMINAL,), options)
+
+
+def _run(terminal: Terminal, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except TopworkError as error:
+        raise typer.Exit(terminal.fail(error)) from None
+    except ValidationError as error:  # Of the settings: a TOPWORK_* variable is wrong.
+        for one in error.errors():
+            name = ".".join(map(str, one["loc"]))
+            terminal.err.print(f"Error: {name}: {one['msg']}", style="bold red", markup=False)
+        raise typer.Exit(WRONG) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def replace_parameters(
+    command: Callable[..., None],
+    run: Callable[..., None],
+    dropped: Sequence[str],
+    added: Sequence[inspect.Parameter],
+) -> Callable[..., None]:
+    """Let `run` look like `command` with other parameters; Typer reads them from the signature."""
+    functools.update_wrapper(run, command)
+    shown = inspect.signature(command, eval_str=True)
+    kept = [one for one in shown.parameters.values() if one.name not in dropped]
+    parameters = [*kept, *added]
+    run.__signature__ = shown.replace(parameters=parameters)  # type: ignore[attr-defined] # Read by Typer.
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def _option(name: str, annotation: object, *, default: object) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
+    """Return a plain table; None shows as a dash, floats with three digits."""
+    shown = Table(*columns, title=title or None, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        shown.add_row(*map(_cell, row))
+    return shown
+
+
+def facts(value: BaseModel | dict[str, Any], title: str = "") -> Table:
+    """Return the fields of an object as a two-column table; empty ones are left out."""
+    fields = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    filled = {name: one for name, one in fields.items() if one not in (None, {}, [])}
+    return table(("field", "value"), filled.items(), title)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, dict | list):
+        return json.dumps(value, default=_plain)
+    return str(value)
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)

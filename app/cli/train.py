@@ -1,0 +1,83 @@
+"""`topwork train` and `topwork predict`: the two commands of the main job."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+
+from app.cli.options import with_training_options
+from app.cli.terminal import Session, facts, remote, table
+from app.cli.watch import uploading, watch_job
+from app.client import Job, Prediction
+
+DATASET_ID = re.compile(r"ds_[0-9a-z]+(@\d+)?")
+
+
+@remote
+@with_training_options
+def train(
+    terminal: Session,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Folder, .zip, .tar, or the id of a dataset.")
+    ],
+    *,
+    config: dict[str, Any],
+    watch: Annotated[bool, typer.Option(help="Follow the job to its end.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+) -> None:
+    """Fine-tune a network on a folder of labelled images."""
+    known = DATASET_ID.fullmatch(data) and not Path(data).exists()
+    source = {"dataset": data} if known else {"data": data}
+    with uploading(terminal) as on_bytes:
+        if dry_run:
+            plan = terminal.topwork.plan(**source, on_bytes=on_bytes, **config)
+            terminal.show(plan, lambda: facts(plan))
+            return
+        job = terminal.topwork.finetune(**source, on_bytes=on_bytes, **config)
+    if watch:
+        terminal.say(f"{job.id} is {job.state}")
+        job = watch_job(terminal, job).check()
+    terminal.show(job, lambda: outcome(job))
+
+
+def outcome(job: Job) -> RenderableType:
+    """Return the model's name and metrics, or the job's state while there are none."""
+    result = job.result or {}
+    metrics = {k: v for k, v in result.get("metrics", {}).items() if isinstance(v, int | float)}
+    if not metrics:
+        return facts({"job": job.id, "state": job.state})
+    return Group(f"model {result.get('model')}", table(("metric", "value"), metrics.items()))
+
+
+@remote
+def predict(
+    terminal: Session,
+    model: Annotated[
+        str, typer.Argument(help="Own name, name@alias, name@3, or an architecture (ImageNet).")
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Classes per image.")] = 3,
+) -> None:
+    """Classify images."""
+    prediction = terminal.topwork.predict(images, model=model, top_k=top_k)
+    terminal.show(prediction, lambda: ranking(prediction))
+
+
+def ranking(prediction: Prediction) -> RenderableType:
+    """Return one row an image: the classes in order, or what is wrong with it."""
+    return table(
+        ("image", "label", "confidence", "then"),
+        (
+            (
+                one.filename,
+                one.label or (one.error or {}).get("message"),
+                one.confidence,
+                ", ".join(f"{other.label} {other.confidence:.3f}" for other in one.predictions[1:]),
+            )
+            for one in prediction.results
+        ),
+    )
