@@ -5,7 +5,6 @@ no byte is used that nobody vouches for. `docs/artefact.md` describes every fiel
 that needs only torch, torchvision and safetensors.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from core.errors import IntegrityError, WeightsMismatch
-from models import catalogue, zoo
+from models import catalogue, weights, zoo
 from models.preprocess import Preprocess
 from models.rundir import sync, write_atomically
 
@@ -23,8 +22,6 @@ FORMAT = 1
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 
-# Far above any real network; a longer header is an attack on the reader's memory.
-MAX_HEADER_BYTES = 1024 * 1024
 MAX_CARD_BYTES = 16 * 1024 * 1024
 
 Card = dict[str, Any]
@@ -66,7 +63,7 @@ def manifest(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
     """Return name -> {sha256, size} of the named files, or of every file in the folder."""
     files = [folder / name for name in names] or sorted(folder.iterdir())
     return {
-        path.name: {"sha256": _sha256(path), "size": path.stat().st_size}
+        path.name: {"sha256": weights.sha256(path), "size": path.stat().st_size}
         for path in files
         if path.is_file()
     }
@@ -78,7 +75,7 @@ def verify(folder: Path, files: dict[str, dict[str, Any]]) -> None:
         path = folder / name
         if not path.is_file():
             raise IntegrityError(f"{name} is missing from the model.")
-        if path.stat().st_size != facts["size"] or _sha256(path) != facts["sha256"]:
+        if path.stat().st_size != facts["size"] or weights.sha256(path) != facts["sha256"]:
             raise IntegrityError(f"{name} does not match its recorded hash.")
 
 
@@ -126,8 +123,8 @@ def load(folder: Path, *, auxiliary: bool = False) -> tuple[nn.Module, Card]:
     card = read_card(folder)
     catalogue.get(card["architecture"])
     verify(folder, {WEIGHTS: card["files"][WEIGHTS]})
-    _check_header(folder / WEIGHTS)
     try:
+        weights.header(folder / WEIGHTS)
         model = zoo.build(
             card["architecture"],
             len(card["classes"]),
@@ -160,15 +157,3 @@ def _arguments(architecture: str, state: dict[str, Any]) -> dict[str, Any]:
         return dict(facts.arguments)
     present = any(name.startswith(f"{facts.auxiliary[0].module}.") for name in state)
     return {**facts.arguments, "aux_logits": present, "init_weights": False}
-
-
-def _check_header(path: Path) -> None:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > MAX_HEADER_BYTES:
-        raise IntegrityError(f"The header of {path.name} is longer than any network needs.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

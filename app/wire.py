@@ -1,0 +1,59 @@
+"""What the api asks the predictor: one header of JSON, then the images' bytes end to end.
+
+`POST /predict` with `X-Topwork-Request: <Order as JSON>`; the answer is
+`{"results": [...], "timing_ms": {...}, "model": {...}}` or a problem+json document.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+HEADER = "X-Topwork-Request"
+SHA256 = r"^(sha256:)?[0-9a-f]{64}$"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageNetModel(_Part):
+    """A published network with its 1000 ImageNet classes."""
+
+    kind: Literal["imagenet"] = "imagenet"
+    architecture: str
+
+
+class StoredFile(_Part):
+    """What a file of an artefact must be."""
+
+    sha256: str = Field(pattern=SHA256)
+    size: int = Field(ge=0)
+
+    def plain(self) -> dict[str, str | int]:
+        """Return `{sha256, size}` with the bare hexadecimal hash."""
+        return {"sha256": self.sha256.removeprefix("sha256:"), "size": self.size}
+
+
+class ArtefactModel(_Part):
+    """A trained model in object storage: `prefix/<name>` for each of `files`."""
+
+    kind: Literal["artefact"] = "artefact"
+    prefix: str
+    digest: str = Field(pattern=SHA256)
+    files: dict[str, StoredFile]
+
+
+class Order(_Part):
+    """One request: which model, how many guesses, and where each image ends."""
+
+    model: Annotated[ImageNetModel | ArtefactModel, Field(discriminator="kind")]
+    top_k: int = Field(5, ge=1)
+    sizes: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    filenames: list[str]
+
+    @model_validator(mode="after")
+    def _one_name_an_image(self) -> Self:
+        if len(self.filenames) != len(self.sizes):
+            message = "sizes and filenames must have the same length"
+            raise ValueError(message)
+        return self
