@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from core.errors import ArchiveTooLarge
-from core.settings import MEBIBYTE
 
+MEBIBYTE = 1024 * 1024  # Not from core.settings: pydantic would be half of a child's start-up.
 MAX_PATH_BYTES = 512
 MAX_SEGMENT_BYTES = 255
 MAX_FOLDERS = 6

@@ -1,7 +1,6 @@
 """Open one file as a zip or tar archive, by its content, and read its members one by one."""
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from core.archive import Content, Member
@@ -33,8 +32,12 @@ class Container(Protocol):
         """Yield (position, bytes) of the wanted members, or (position, key of `REJECTED`)."""
 
 
-def open_container(file: BinaryIO) -> Container:
+def open_container(file: BinaryIO, most: int) -> Container:
     """Return a reader for the archive in a seekable file, judged by its content.
+
+    Args:
+        file: The upload.
+        most: How many members the caller will look at.
 
     Raises:
         ArchiveUnreadable: It is no archive, or one that is not read here.
@@ -42,7 +45,7 @@ def open_container(file: BinaryIO) -> Container:
     file.seek(0)
     head = file.read(HEAD_BYTES)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return Zip(file, sniff)
+        return Zip(file, sniff, most)
     if head.startswith(b"\x1f\x8b"):
         return Tar(file, sniff, compressed=True)
     if Tar.recognised(head):
@@ -51,7 +54,7 @@ def open_container(file: BinaryIO) -> Container:
         if head.startswith(magic):
             raise ArchiveUnreadable(f"This is {name}; only zip, tar and tar.gz are read.")
     if has_zip_directory(file):  # A zip behind other bytes, as self-extracting ones are.
-        return Zip(file, sniff)
+        return Zip(file, sniff, most)
     raise ArchiveUnreadable
 
 
@@ -62,8 +65,3 @@ def sniff(head: bytes) -> Content:
     magics = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", *FOREIGN)
     nested = head.startswith(tuple(magic for magic in magics if magic != b"%PDF"))
     return "archive" if nested or head[257:262] == b"ustar" else "other"
-
-
-def open_file(path: Path) -> BinaryIO:
-    """Open an uploaded archive for reading."""
-    return path.open("rb")

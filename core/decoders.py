@@ -4,23 +4,24 @@ A hostile image can at worst end its own decoder: the pool then finds out which 
 it was, reports that one and goes on with a fresh process.
 """
 
+import contextlib
 import json
 import os
-import queue
 import resource
 import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from core.archive import MEBIBYTE
 from core.errors import TopworkError
 from core.images import ImageLimits, decode, probe
-from core.settings import MEBIBYTE
 
 MEMORY_BYTES = 2048 * MEBIBYTE  # Address space; 36 megapixels as RGB are 0.1 GiB a copy.
 CPU_SECONDS = 20.0
@@ -54,10 +55,10 @@ class Decoders:
     def __init__(self, processes: int, max_pixels: int) -> None:
         self._threads = ThreadPoolExecutor(processes, "decoders")
         self._max_pixels = max_pixels
-        self._idle: queue.LifoQueue[_Decoder | None] = queue.LifoQueue()
+        self._mine = threading.local()
+        self._all: set[_Decoder] = set()
+        self._lock = threading.Lock()
         self._closing = False
-        for _ in range(processes):
-            self._idle.put(None)
 
     def __enter__(self) -> Self:
         return self
@@ -68,12 +69,14 @@ class Decoders:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._closing = True
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        while not self._idle.empty():
-            decoder = self._idle.get_nowait()
-            if decoder is not None:
+        # Killing first frees the threads from waiting for answers that nobody wants any more.
+        with self._lock:
+            self._closing = True
+            for decoder in self._all:
                 decoder.kill()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for decoder in self._all:
+            decoder.close()
 
     def submit(self, batch: Sequence[bytes]) -> Future[list[Verdict]]:
         """Have a batch decoded; the future holds a verdict for each image, in order."""
@@ -87,21 +90,26 @@ class Decoders:
 
     def _decode_alone(self, data: bytes) -> Verdict:
         # Twice, so that a decoder lost to a passing shortage costs no image.
-        for _ in range(ATTEMPTS):
-            if self._closing:
-                break
-            verdicts = self._ask([data])
-            if verdicts is not None:
-                return verdicts[0]
-        return FAILED
+        answers = (self._ask([data]) for _ in range(ATTEMPTS))
+        return next((verdicts[0] for verdicts in answers if verdicts is not None), FAILED)
 
     def _ask(self, batch: Sequence[bytes]) -> list[Verdict] | None:
-        """Return verdicts, or None where the decoder died."""
-        decoder = self._idle.get() or _Decoder(self._max_pixels)
+        """Return verdicts from this thread's decoder, or None where it died."""
+        decoder: _Decoder | None = getattr(self._mine, "decoder", None)
+        if decoder is None:
+            with self._lock:
+                if self._closing:
+                    return None
+                decoder = _Decoder(self._max_pixels)
+                self._all.add(decoder)
+            self._mine.decoder = decoder
         verdicts = decoder.ask(batch)
         if verdicts is None:
+            self._mine.decoder = None
+            with self._lock:
+                self._all.discard(decoder)
             decoder.kill()
-        self._idle.put(decoder if verdicts is not None else None)
+            decoder.close()
         return verdicts
 
 
@@ -136,14 +144,16 @@ class _Decoder:
         ]
 
     def kill(self) -> None:
+        """End the process; a thread that waits for its answer gets none."""
         self._process.kill()
+
+    def close(self) -> None:
+        """Wait for the killed process and close its pipes."""
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None  # noqa: S101 - both are pipes.
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                continue
 
 
 def examine(data: bytes, limits: ImageLimits) -> Verdict:

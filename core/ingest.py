@@ -7,11 +7,10 @@ shards, settle duplicates and the split, publish. Nothing is written outside RUN
 import os
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from core.archive import Limits, Refusal, plan
+from core.archive import MEBIBYTE, Limits, Refusal, plan
 from core.containers import Container, open_container
 from core.curate import curate
 from core.decoders import Decoders
@@ -20,12 +19,11 @@ from core.images import DEFAULT_LIMITS, FINDINGS
 from core.layout import read_layout
 from core.manifest import Finding, Line, check, encode, examine, json_line, report, summarise
 from core.rundir import RunDir, supervise
-from core.settings import MEBIBYTE
 from core.shards import ShardWriter
 from core.split import Ratios
 from core.stream import Stream
 
-SPARE_BYTES = 256 * MEBIBYTE
+SPARE_BYTES = 64 * MEBIBYTE
 UNSAFE = {
     "path_traversal",
     "path_absolute",
@@ -46,13 +44,14 @@ def ingest(run: RunDir) -> None:
     """
     request = run.request()
     ratios = Ratios(**request.get("split", {}))
-    limits = dict(request.get("limits", {}))
-    max_pixels = limits.pop("max_image_pixels", DEFAULT_LIMITS.max_pixels)
+    asked = dict(request.get("limits", {}))
+    max_pixels = asked.pop("max_image_pixels", DEFAULT_LIMITS.max_pixels)
+    limits = Limits(**asked)
     folder = run.begin_result()
     run.phase("planning")
     with Path(request["archive"]).open("rb") as file:
-        container = open_container(file)
-        planned = plan(container.members(), Limits(**limits))
+        container = open_container(file, limits.max_archive_entries)
+        planned = plan(container.members(), limits)
         reading = read_layout(planned.files.values(), planned.folders)
         _check_disk(folder, planned.expanded_bytes)
         wanted = {index: path for index, path in planned.files.items() if path in reading.places}
@@ -73,13 +72,11 @@ def ingest(run: RunDir) -> None:
     (folder / "report.jsonl").write_bytes(report(findings, refusals))
     summary = summarise(curated.lines, findings, refusals)
     (folder / "dataset.json").write_text(json_line(summary), encoding="utf-8")
-    run.check_stop()
     run.publish_result()
 
 
 def _decode(run: RunDir, container: Container, wanted: Mapping[int, str], stream: Stream) -> Stream:
     for done, (index, content) in enumerate(container.contents(wanted), 1):
-        run.check_stop()
         stream.add(wanted[index], content)
         run.progress(done, len(wanted))
     stream.finish()
@@ -97,10 +94,15 @@ def _check_disk(folder: Path, wanted: int) -> None:
 
 def _check_usable(lines: Collection[Line], refusals: Collection[Refusal]) -> None:
     """Say what was wrong with the files when too little is left of them to train on."""
-    reasons = Counter(refusal.code for refusal in refusals)
-    shown = {refusal.code: f"{reasons[refusal.code]} x {refusal.message}" for refusal in refusals}
-    hint = "Not used: " + " ".join(shown.values()) if shown else None
-    if not lines and UNSAFE & reasons.keys():
+    by_code: dict[str, list[Refusal]] = {}
+    for refusal in refusals:
+        by_code.setdefault(refusal.code, []).append(refusal)
+    parts = [
+        f"{len(group)} x {code}, for example {group[0].path}: {group[0].message}"
+        for code, group in sorted(by_code.items())
+    ]
+    hint = "Not used: " + "; ".join(parts) if parts else None
+    if not lines and UNSAFE & by_code.keys():
         raise ArchiveUnsafe(hint=hint)
     try:
         check(lines)

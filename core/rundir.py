@@ -22,16 +22,15 @@ DONE, CRASHED, FAILED, STOPPED = 0, 1, 2, 75
 PROGRESS_SECONDS = 0.25
 
 
-class Stopped(Exception):
-    """The supervisor asked this process to stop."""
+class Stopped(BaseException):
+    """The supervisor asked this process to stop; not to be handled on the way out."""
 
 
 class RunDir:
-    """The folder of one run; SIGTERM sets `stopping`."""
+    """The folder of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self.stopping = False
         self._events = (self.path / "events.jsonl").open("a", encoding="utf-8")
         self._started = time.monotonic()
         self._reported = 0.0
@@ -40,11 +39,6 @@ class RunDir:
         """Return what `request.json` asks for."""
         content: dict[str, Any] = json.loads((self.path / "request.json").read_bytes())
         return content
-
-    def check_stop(self) -> None:
-        """Raise Stopped between two pieces of work when SIGTERM has arrived."""
-        if self.stopping:
-            raise Stopped
 
     def emit(self, kind: str, **data: Any) -> None:
         """Append one event."""
@@ -107,7 +101,9 @@ def supervise(work: Callable[[RunDir], None], arguments: list[str]) -> int:
     run = RunDir(Path(arguments[0]))
 
     def stop(_signal: int, _frame: object) -> None:
-        run.stopping = True
+        # Nothing is kept of a stopped run, so it may be left at any point, but only once.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
     try:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from core.settings import MEBIBYTE
+from core.archive import MEBIBYTE
 
 MAX_BYTES = 256 * MEBIBYTE
 MAX_IMAGES = 10_000
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
+TEMPLATE = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)  # Owner 0, time 0, mode 0644.
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,9 @@ class ShardWriter:
         full = self._position + len(data) > self._max_bytes or self._images >= MAX_IMAGES
         if full and self._images:
             self._finish()
-        header = tarfile.TarInfo(f"{sha256}.{suffix}")
-        header.size = len(data)
-        self._write(header.tobuf(tarfile.USTAR_FORMAT))
-        address = Address(len(self.names), self._position, len(data))
-        self._write(data)
-        self._write(bytes(-len(data) % BLOCK))
+        header = _header(f"{sha256}.{suffix}", len(data))
+        address = Address(len(self.names), self._position + BLOCK, len(data))
+        self._write(b"".join((header, data, bytes(-len(data) % BLOCK))))
         self._images += 1
         return address
 
@@ -84,3 +82,13 @@ class ShardWriter:
         (self._folder / "next").rename(self._folder / f"{name}.tar")
         self.names.append(name)
         self._file, self._hash, self._position, self._images = None, hashlib.sha256(), 0, 0
+
+
+def _header(name: str, size: int) -> bytes:
+    """Return a plain ustar header; `TarInfo.tobuf` does the same ten times slower."""
+    header = bytearray(TEMPLATE)
+    header[: len(name)] = name.encode()
+    header[124:135] = b"%011o" % size
+    header[148:156] = b" " * 8
+    header[148:155] = b"%06o\0" % sum(header)
+    return bytes(header)

@@ -5,11 +5,10 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from core.archive import Refusal
+from core.archive import MEBIBYTE, Refusal
 from core.curate import Stored
 from core.decoders import Decoders, Verdict
 from core.images import recognised
-from core.settings import MEBIBYTE
 from core.shards import ShardWriter
 
 BATCH_IMAGES = 64

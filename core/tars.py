@@ -1,27 +1,42 @@
 """Read tar and tar.gz archives forward only, with every read bounded.
 
-`tarfile` parses the headers. It reads from a `_Forward` stream that never goes back and refuses
-large single reads, so that neither a negative size nor a huge extended header (CVE-2025-8194,
-CVE-2024-6232) can make it loop or fill the memory.
+`tarfile` parses single headers. Its `TarFile` is not used: it reads extended headers of any size
+into memory, can be made to loop (CVE-2025-8194, CVE-2024-6232), and takes a damaged header in the
+middle for the archive's end.
 """
 
 import gzip
-import io
 import os
+import re
 import tarfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
-from core.archive import IMAGE_SUFFIXES, MAX_RATIO, Content, Kind, Member
+from core.archive import IMAGE_SUFFIXES, MAX_RATIO, MEBIBYTE, Content, Kind, Member
 from core.errors import ArchiveTooLarge, ArchiveUnreadable
-from core.settings import MEBIBYTE
 
-CHUNK = 64 * 1024
+CHUNK = 64 * 1024  # Also the largest extended header.
 HEAD_BYTES = 512
+BLOCK = tarfile.BLOCKSIZE
 # A stream that expands so far beyond its file is a bomb whatever its members claim.
 BOMB_FROM = 256 * MEBIBYTE
-DAMAGE = (EOFError, OSError, ValueError, OverflowError, zlib.error, tarfile.TarError)
+EXTENSIONS = {
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.XGLTYPE,
+}
+PAX_RECORD = re.compile(rb"([0-9]{1,9}) ([^=]+)=")
+DAMAGE = (EOFError, OSError, ValueError, zlib.error, tarfile.TarError)
+CUT_OFF = "The archive ends early or is damaged; what came before was read."
+
+
+class _Header(NamedTuple):
+    name: str
+    size: int  # Bytes of content that follow.
+    kind: Kind
 
 
 class Tar:
@@ -45,8 +60,8 @@ class Tar:
     def recognised(head: bytes) -> bool:
         """Tell whether a file begins with a tar header, by its checksum (POSIX ustar, v7)."""
         try:
-            tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
-        except tarfile.HeaderError:
+            tarfile.TarInfo.frombuf(head[:BLOCK], "utf-8", "surrogateescape")
+        except tarfile.TarError:
             return False
         return True
 
@@ -57,115 +72,153 @@ class Tar:
             ArchiveUnreadable: There is no tar at all in the file.
             ArchiveTooLarge: The compressed stream is a bomb.
         """
-        for info, stream in self._walk():
+        for header, stream in self._walk():
             content: Content = "unknown"
-            before = stream.packed_position()
-            if info.isreg() and not info.name.lower().endswith(IMAGE_SUFFIXES):
-                content = self._sniff(stream.read(min(info.size, HEAD_BYTES)))
-            packed = info.size
-            if self._compressed and info.isreg():
-                if not stream.skip_to(info.offset_data + info.size):
-                    self.damage = "The archive ends within its last file."
-                packed = stream.packed_position() - before
+            before, end = stream.packed_position(), stream.position + header.size
+            try:
+                if header.kind == "file" and not header.name.lower().endswith(IMAGE_SUFFIXES):
+                    content = self._sniff(stream.read(min(header.size, HEAD_BYTES)))
+                stream.skip_to(end)
+            except DAMAGE:
+                self.damage = CUT_OFF
+            packed = stream.packed_position() - before if self._compressed else header.size
             flaw = "entry_truncated" if self.damage else None
-            yield Member(info.name, info.size, packed, _kind(info), flaw, content)
+            yield Member(header.name, header.size, packed, header.kind, flaw, content)
+            if self.damage:
+                return
 
     def contents(self, wanted: Collection[int]) -> Iterator[tuple[int, bytes | str]]:
         """Yield (position, bytes) of the wanted members, or (position, key of `REJECTED`)."""
-        for index, (info, stream) in enumerate(self._walk()):
+        for index, (header, stream) in enumerate(self._walk()):
             if index in wanted:
                 try:
-                    data = b"".join(stream.pieces(info.size))
+                    data = stream.read_all(header.size)
                 except DAMAGE:
-                    data = b""
-                yield index, data if len(data) == info.size else "entry_truncated"
+                    yield index, "entry_truncated"
+                    return
+                yield index, data
 
-    def _walk(self) -> Iterator[tuple[tarfile.TarInfo, "_Forward"]]:
-        """Yield each header with the stream standing at its data."""
+    def _walk(self) -> Iterator[tuple[_Header, "_Forward"]]:
+        """Yield each header with the stream standing at its content."""
         stream = _Forward(self._file, compressed=self._compressed)
-        empty = True
-        try:
-            with tarfile.TarFile(
-                fileobj=cast("BinaryIO", stream), encoding="utf-8", errors="surrogateescape"
-            ) as archive:
-                while (info := archive.next()) is not None:
-                    # The library keeps every header it has seen; nothing here asks for them.
-                    archive.getmembers().clear()
-                    empty = False
-                    yield info, stream
-            if not stream.ended_with_zeros():
-                self.damage = "The archive ends early or is damaged; what came before was read."
-        except DAMAGE as error:
-            if empty:
-                raise ArchiveUnreadable(
-                    "The upload is neither a zip nor a tar archive, or is damaged from its start."
-                ) from error
-            self.damage = "The archive ends early or is damaged; what came before was read."
+        seen = False
+        while True:
+            try:
+                header = _next_header(stream)
+            except DAMAGE as error:
+                if not seen:
+                    raise ArchiveUnreadable from error
+                self.damage = CUT_OFF
+                return
+            if header is None:
+                return
+            end = stream.position + header.size + -header.size % BLOCK
+            seen = True
+            yield header, stream
+            try:
+                stream.skip_to(end)
+            except DAMAGE:
+                self.damage = CUT_OFF
+                return
 
 
-def _kind(info: tarfile.TarInfo) -> Kind:
+def _next_header(stream: "_Forward") -> _Header | None:
+    """Return the next member's header, extended ones applied; None at the archive's end."""
+    extended: dict[str, str] = {}
+    while any(block := stream.read_all(BLOCK)):
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        if info.size < 0:
+            raise tarfile.ReadError("a negative size")
+        if info.type in EXTENSIONS:
+            extended |= _extension(stream, info)
+            continue
+        if info.type == tarfile.GNUTYPE_SPARSE:
+            more = block[482]
+            while more:
+                more = stream.read_all(BLOCK)[504]
+        has_content = info.isreg() or info.type not in tarfile.SUPPORTED_TYPES
+        size = int(extended.get("size", info.size)) if has_content else 0
+        if size < 0:
+            raise tarfile.ReadError("a negative size")
+        sparse = any(key.startswith("GNU.sparse.") for key in extended)
+        return _Header(extended.get("path", info.name), size, _kind(info, sparse=sparse))
+    return None
+
+
+def _kind(info: tarfile.TarInfo, *, sparse: bool) -> Kind:
     if info.isdir():
         return "folder"
     if info.issym() or info.islnk():
         return "link"
-    return "file" if info.isreg() and not info.issparse() else "special"
+    sparse = sparse or info.type == tarfile.GNUTYPE_SPARSE
+    return "file" if info.isreg() and not sparse else "special"
 
 
-class _Forward(io.RawIOBase):
-    """The tar's bytes in order: seeking forward skips, seeking back and large reads fail."""
+def _extension(stream: "_Forward", info: tarfile.TarInfo) -> dict[str, str]:
+    """Read a header that is about the next member, as records of the pax format."""
+    if info.size > CHUNK:
+        raise tarfile.ReadError("a header is unreasonably large")
+    data = stream.read_all(info.size + -info.size % BLOCK)[: info.size]
+    if info.type == tarfile.GNUTYPE_LONGNAME:
+        return {"path": data.split(b"\0")[0].decode("utf-8", "surrogateescape")}
+    # Link targets and defaults for all members (`git archive` leaves a comment there) are not used.
+    return _pax(data) if info.type in {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE} else {}
+
+
+def _pax(data: bytes) -> dict[str, str]:
+    """Return the records of an extended header (POSIX pax: `length key=value` and a newline)."""
+    records: dict[str, str] = {}
+    at = 0
+    while at < len(data) and (match := PAX_RECORD.match(data, at)):
+        length = int(match[1])
+        if at + length > len(data) or length <= match.end() - at:
+            raise tarfile.ReadError("an extended header is damaged")
+        value = data[match.end() : at + length - 1]
+        records[match[2].decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+        at += length
+    return records
+
+
+class _Forward:
+    """The tar's bytes in order, with their position, and how much of the file they took."""
 
     def __init__(self, file: BinaryIO, *, compressed: bool) -> None:
         file.seek(0)
+        self.position = 0
         self._file = file
         self._length = os.fstat(file.fileno()).st_size
         self._stream = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if compressed else file
         self._compressed = compressed
-        self._position = 0
-        self._last = b""
-
-    def tell(self) -> int:
-        return self._position
 
     def packed_position(self) -> int:
         """Return how far the file itself was read."""
         return self._file.tell()
 
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= CHUNK:
-            raise tarfile.ReadError("a header is unreasonably large")
-        self._last = self._stream.read(size)
-        self._position += len(self._last)
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes, at most `CHUNK`."""
+        data = self._stream.read(min(size, CHUNK))
+        self.position += len(data)
         packed = max(self._file.tell(), 1)
-        if self._compressed and self._position > max(BOMB_FROM, MAX_RATIO * packed):
+        if self._compressed and self.position > max(BOMB_FROM, MAX_RATIO * packed):
             raise ArchiveTooLarge(f"The archive expands to over {MAX_RATIO} times its size.")
-        return self._last
+        return data
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if whence != os.SEEK_SET or offset < self._position:
-            raise tarfile.ReadError("a header points backwards")
-        if not self.skip_to(offset):
-            raise tarfile.ReadError("unexpected end of data")
-        return self._position
+    def read_all(self, size: int) -> bytes:
+        """Return the next `size` bytes, or raise EOFError where the archive ends before that."""
+        pieces = []
+        while size > 0:
+            pieces.append(self.read(size))
+            if not pieces[-1]:
+                raise EOFError
+            size -= len(pieces[-1])
+        return b"".join(pieces)
 
-    def skip_to(self, offset: int) -> bool:
-        """Go forward; False where the archive ends before that."""
+    def skip_to(self, offset: int) -> None:
+        """Go forward, or raise EOFError where the archive ends before that."""
         if not self._compressed:
-            if offset <= self._length:
-                self._position = self._file.seek(offset)
-            return offset <= self._length
-        try:
-            for _ in self.pieces(offset - self._position):
-                pass
-        except DAMAGE:
-            return False
-        return self._position == offset
-
-    def pieces(self, size: int) -> Iterator[bytes]:
-        """Yield the next `size` bytes in bounded reads; fewer where the archive ends."""
-        while size > 0 and (piece := self.read(min(size, CHUNK))):
-            size -= len(piece)
-            yield piece
-
-    def ended_with_zeros(self) -> bool:
-        """Tell whether the last thing read was the empty block that ends every tar."""
-        return len(self._last) == tarfile.BLOCKSIZE and not any(self._last)
+            if offset > self._length:
+                raise EOFError
+            self.position = self._file.seek(offset)
+        while self.position < offset:
+            if not self.read(offset - self.position):
+                raise EOFError

@@ -8,6 +8,7 @@ record, every length is checked before memory is spent on it, and members may no
 import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from core.archive import IMAGE_SUFFIXES, Content, Kind, Member
@@ -18,6 +19,8 @@ ENTRY = struct.Struct("<4s6H3I5H2I")  # Signature .. local header offset, 4.3.12
 END = struct.Struct("<4s4H2IH")  # 4.3.16
 END64_LOCATOR = struct.Struct("<4sIQI")  # 4.3.15
 END64 = struct.Struct("<4sQ2H2I4Q")  # 4.3.14
+DAMAGED = "The zip's table of contents is damaged."
+WINDOW = 1024 * 1024  # Of the directory; the longest entry is under a fifth of it.
 MAX_COMMENT = 0xFFFF
 UNKNOWN = 0xFFFFFFFF  # The value stands in the ZIP64 extra field.
 
@@ -60,9 +63,10 @@ class Zip:
     Args:
         file: The archive.
         sniff: Says what kind of file begins with some bytes.
+        most: How many members are looked at; one more is listed, to show that there are more.
     """
 
-    def __init__(self, file: BinaryIO, sniff: Callable[[bytes], Content]) -> None:
+    def __init__(self, file: BinaryIO, sniff: Callable[[bytes], Content], most: int) -> None:
         directory = _find_directory(file)
         file.seek(0)
         starts_here = file.read(2) == b"PK"
@@ -76,16 +80,13 @@ class Zip:
         self.damage: str | None = None
         self._file = file
         self._sniff = sniff
-        self._directory = directory
+        self._directory = directory.start
+        self._list = list(islice(_records(file, directory), most + 1))
 
     def members(self) -> Iterator[Member]:
-        """Yield what the archive's directory declares; overlapping members carry that flaw.
-
-        Raises:
-            ArchiveUnreadable: The directory is damaged.
-        """
+        """Yield what the archive's directory declares; overlapping members carry that flaw."""
         shared = self._overlaps()
-        for index, record in enumerate(self._records()):
+        for index, record in enumerate(self._list):
             content: Content = "unknown"
             flaw = _flaw(record) or ("entries_overlap" if index in shared else None)
             kind = _kind(record)
@@ -96,29 +97,12 @@ class Zip:
 
     def contents(self, wanted: Collection[int]) -> Iterator[tuple[int, bytes | str]]:
         """Yield (position, bytes) of the wanted members, or (position, key of `REJECTED`)."""
-        for index, record in enumerate(self._records()):
-            if index in wanted:
-                yield index, self._read(record)
-
-    def _records(self) -> Iterator[_Record]:
-        at, left = self._directory.start, self._directory.size
-        while left >= ENTRY.size:
-            self._file.seek(at)
-            window = self._file.read(min(left, 1 << 20))
-            used = 0
-            while len(window) - used >= ENTRY.size:
-                length = _entry_length(window, used)
-                if length > len(window) - used:
-                    break
-                yield _parse(window[used : used + length], self._directory.shift)
-                used += length
-            if used == 0:
-                raise ArchiveUnreadable("The zip's table of contents is damaged.")
-            at, left = at + used, left - used
+        for index in sorted(wanted):
+            yield index, self._read(self._list[index])
 
     def _overlaps(self) -> set[int]:
         """Return the positions of members that share bytes with another one or the directory."""
-        spans = sorted((r.offset, r.end, i) for i, r in enumerate(self._records()) if r.size)
+        spans = sorted((record.offset, record.end, i) for i, record in enumerate(self._list))
         shared: set[int] = set()
         reach, holder = -1, -1
         for offset, end, index in spans:
@@ -126,7 +110,7 @@ class Zip:
                 shared |= {holder, index}
             if end > reach:
                 reach, holder = end, index
-            if end > self._directory.start:
+            if end > self._directory:
                 shared.add(index)
         return shared
 
@@ -204,9 +188,31 @@ def _find_directory64(file: BinaryIO, end: int) -> tuple[int, int, int] | None:
     return int(size), int(offset), end - END64_LOCATOR.size - END64.size
 
 
+def _records(file: BinaryIO, directory: _Directory) -> Iterator[_Record]:
+    """Read the directory entry by entry.
+
+    Raises:
+        ArchiveUnreadable: It is damaged.
+    """
+    at, left = directory.start, directory.size
+    while left >= ENTRY.size:
+        file.seek(at)
+        window = file.read(min(left, WINDOW))
+        used = 0
+        while len(window) - used >= ENTRY.size:
+            length = _entry_length(window, used)
+            if length > len(window) - used:
+                break
+            yield _parse(window[used : used + length], directory.shift)
+            used += length
+        if used == 0:
+            raise ArchiveUnreadable(DAMAGED)
+        at, left = at + used, left - used
+
+
 def _entry_length(window: bytes, at: int) -> int:
     if window[at : at + 4] != b"PK\x01\x02":
-        raise ArchiveUnreadable("The zip's table of contents is damaged.")
+        raise ArchiveUnreadable(DAMAGED)
     name, extra, comment = struct.unpack_from("<3H", window, at + 28)
     return ENTRY.size + int(name) + int(extra) + int(comment)
 
@@ -219,10 +225,19 @@ def _parse(entry: bytes, shift: int) -> _Record:
     extra = entry[ENTRY.size + name_length :][:extra_length]
     if UNKNOWN in {packed, size, offset}:
         size, packed, offset = _wide(extra, size, packed, offset)
-    name = raw.decode("utf-8", "surrogateescape") if flags & UTF8_BIT else raw.decode("cp437")
     offset += shift
     end = offset + LOCAL.size + name_length + packed
-    return _Record(name, flags, method, crc, packed, size, attributes, offset, end)
+    return _Record(_decode(raw, flags), flags, method, crc, packed, size, attributes, offset, end)
+
+
+def _decode(raw: bytes, flags: int) -> str:
+    if flags & UTF8_BIT:
+        return raw.decode("utf-8", "surrogateescape")
+    # macOS writes UTF-8 without saying so; text in the old DOS code page hardly ever is UTF-8.
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("cp437")
 
 
 def _wide(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
