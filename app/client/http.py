@@ -16,6 +16,8 @@ RETRIES = 2
 RETRIED = frozenset({429, 503})
 LONGEST_PAUSE = 60.0
 EVENTS_LOST_AFTER = 60.0  # Seconds without a connection before a stream is given up.
+EVENTS_LONGEST_PAUSE = 5.0
+MOST_DOUBLINGS = 6
 
 Json = dict[str, Any]
 
@@ -104,24 +106,27 @@ class Http:
         Raises:
             Unreachable: No connection for a minute.
         """
-        seen, failing_since, failures = str(after), 0.0, 0
+        seen, lost_since, pauses = str(after), None, 0
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": seen}
             try:
                 with self._client.stream("GET", path, headers=headers) as response:
                     _check(response)
+                    lost_since = None
                     for event in httpx2.EventSource(response):
-                        seen, failures = event.id or seen, 0
+                        seen, pauses = event.id or seen, 0
                         if event.data:
                             yield event
                 if ended():
                     return
+            except httpx2.SSEError as error:  # Whoever answers, it is not this service.
+                raise self._unreachable(error) from error
             except (httpx2.TransportError, Unreachable) as error:
-                failing_since = failing_since if failures else time.monotonic()
-                if time.monotonic() - failing_since > EVENTS_LOST_AFTER:
+                lost_since = lost_since or time.monotonic()
+                if time.monotonic() - lost_since > EVENTS_LOST_AFTER:
                     raise self._unreachable(error) from error
-            time.sleep(min(5.0, _pause(failures)))
-            failures += 1
+            time.sleep(min(EVENTS_LONGEST_PAUSE, _pause(pauses)))
+            pauses += 1
 
     def _unreachable(self, error: Exception) -> Unreachable:
         return Unreachable(f"No answer from {self.url}: {error}")
@@ -137,4 +142,4 @@ def _pause(failures: int, retry_after: str | None = None) -> float:
     """Return seconds to wait: the service's own wish, else 0.5, 1, 2 ... with some jitter."""
     with contextlib.suppress(TypeError, ValueError):
         return min(LONGEST_PAUSE, float(retry_after or ""))
-    return min(LONGEST_PAUSE, 0.5 * 2.0**failures) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter.
+    return min(LONGEST_PAUSE, 0.5 * 2.0 ** min(failures, MOST_DOUBLINGS)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter.
