@@ -1,8 +1,14 @@
 """Who may load what: the contracts hold, each one bites, and the light processes stay light."""
 
+import ast
+import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -21,8 +27,9 @@ BREACHES = {
 
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    wide = {**os.environ, "COLUMNS": "200"}  # Else import-linter breaks its lines.
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, *arguments], cwd=cwd, env=wide, capture_output=True, text=True, check=False
     )
 
 
@@ -30,8 +37,8 @@ def contracts(folder: Path) -> dict[str, bool]:
     """Run the import contracts on a folder; return whether each one is kept."""
     run = "from importlinter.cli import lint_imports_command as c; c(['--no-cache'])"
     output = python("-c", run, cwd=folder).stdout
-    verdicts = [line.rsplit(" ", 1) for line in output.splitlines()]
-    return {v[0]: v[1] == "KEPT" for v in verdicts if v[-1] in {"KEPT", "BROKEN"}}
+    verdicts = re.findall(r"^(.*) (KEPT|BROKEN)", output, re.MULTILINE)
+    return {name: verdict == "KEPT" for name, verdict in verdicts}
 
 
 def test_contracts_hold_and_each_one_bites(tmp_path: Path) -> None:
@@ -56,8 +63,10 @@ def test_contracts_hold_and_each_one_bites(tmp_path: Path) -> None:
         ("app.main", HEAVY),
         ("app.cli", HEAVY | {"numpy", "PIL", "sklearn"}),
         ("worker.tasks", HEAVY),
-        ("models.config", HEAVY | {"numpy", "PIL"}),
         ("models.catalogue", HEAVY | {"numpy", "PIL"}),
+        ("models.config", HEAVY | {"numpy", "PIL"}),
+        ("models.plan", HEAVY | {"numpy", "PIL"}),
+        ("models.weights", HEAVY | {"numpy", "PIL"}),
         ("core.migrate", HEAVY | {"numpy", "PIL", "celery"}),
     ],
 )
@@ -65,3 +74,29 @@ def test_importing_stays_light(module: str, forbidden: set[str]) -> None:
     loaded = python("-c", f"import {module}, sys; print(*sys.modules)", cwd=ROOT)
     assert loaded.returncode == 0, loaded.stderr
     assert not forbidden & set(loaded.stdout.split())
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the top-level names that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def test_every_import_is_declared_and_torch_only_as_an_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    normal = [re.split(r"[\[<>=;! ]", line)[0] for line in project["dependencies"]]
+    runtime = [*normal, *(re.split(r"[<>=]", line)[0] for line in extras["torch"] + extras["demo"])]
+    modules = {
+        name: {dist.lower().replace("_", "-") for dist in dists}
+        for name, dists in packages_distributions().items()
+    }
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for name in set(imported(path)) - set(sys.stdlib_module_names) - set(PACKAGES):
+                declared = runtime if package in {"app", "models"} else normal
+                assert modules[name] & set(declared), f"{path.relative_to(ROOT)}: {name}"
+    assert not HEAVY & set(normal)
