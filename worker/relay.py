@@ -50,6 +50,7 @@ class Relay:
         self._tail = Tail(folder / "events.jsonl")
         self._unsent: list[dict[str, Any]] = []
         self._heard_at = time.monotonic()
+        self._phase = ""
         with database.read() as session:
             told = events.of_kind(session, job_id, "epoch")
         self._epochs = {event.data.get("epoch") for event in told}
@@ -88,8 +89,15 @@ class Relay:
             check()
             self.pump()
 
+    def enter(self, phase: str) -> None:
+        """Report a phase of the worker's own, unless the child said so last."""
+        if phase != self._phase:
+            self._take([{"kind": "phase", "phase": phase}])
+            self.pump()
+
     def _take(self, reports: list[dict[str, Any]]) -> None:
         for report in reports:
+            self._phase = str(report.get("phase", self._phase))
             epoch = report.get("epoch") if report.get("kind") == "epoch" else None
             if epoch is None or epoch not in self._epochs:
                 self._unsent.append(report)

@@ -16,7 +16,7 @@ from core import leases
 from core.errors import OutOfMemory
 from core.resources import Resources
 from core.tables import Job
-from worker import ends, rundir
+from worker import attempt, ends
 from worker.claim import Claim
 from worker.ends import AWAY, Crashed, Drained, Refused
 from worker.finetune import FINETUNE
@@ -77,7 +77,7 @@ class Runner:
         folder = settings.data_dir / "runs" / job.id / str(job.fence)
         with Claim(self.resources.database, settings, job, claimed_at) as claim:
             try:
-                rundir.prepare(folder)
+                attempt.prepare(folder)
                 self._attempt(job, folder, claim)
             except leases.LostLease:
                 log.warning("job.lost")
@@ -86,8 +86,8 @@ class Runner:
             else:
                 log.info("job.succeeded")
                 claim.settled()
-                rundir.remove(folder)
-        rundir.shrink(folder)
+                attempt.remove(folder)
+        attempt.shrink(folder)
 
     def _attempt(self, job: Job, folder: Path, claim: Claim) -> None:
         def check() -> None:
@@ -101,20 +101,27 @@ class Runner:
         request = work.stage(self.resources, job, folder, check)
         (folder / "request.json").write_text(json.dumps(request, indent=1))
         check()
-        shipper = rundir.LogShipper(self.resources.storage, job.id, folder)
+        relay = Relay(self.resources.database, job.id, job.fence, folder)
+        shipper = attempt.LogShipper(self.resources.storage, job.id, folder)
         try:
-            ended = self._watch(job, work.module, folder, claim, shipper)
+            ended = self._watch(work.module, folder, claim, relay, shipper)
         finally:
             shipper.ship()
+        relay.flush(claim.check_lost)
         claim.check()
         raise_for(ended, folder)
+        relay.enter("publishing")
         work.publish(self.resources, job, folder, claim.check)
 
     def _watch(
-        self, job: Job, module: str, folder: Path, claim: Claim, shipper: rundir.LogShipper
+        self,
+        module: str,
+        folder: Path,
+        claim: Claim,
+        relay: Relay,
+        shipper: attempt.LogShipper,
     ) -> Exit:
         settings = self.resources.settings
-        relay = Relay(self.resources.database, job.id, job.fence, folder)
         process = Process(module, folder, good_until=claim.good_until, threads=self._threads)
         with process:
             claim.keeps(process)
@@ -128,7 +135,6 @@ class Runner:
                     process.stop(DRAIN_GRACE)
                 elif relay.silence > settings.hung_seconds:
                     raise Crashed(f"the process reported nothing for {relay.silence:.0f} s")
-        relay.flush(claim.check_lost)
         return ended
 
     def _settle(self, job: Job, claim: Claim, error: Exception) -> None:
@@ -161,6 +167,6 @@ def raise_for(ended: Exit, folder: Path) -> None:
         raise Drained
     if ended.ending is Ending.OUT_OF_MEMORY:
         raise OutOfMemory
-    said = rundir.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace").strip()
+    said = attempt.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace").strip()
     last = said.splitlines()[-1] if said else "it said nothing"
     raise Crashed(f"the process ended with {ended}: {last}")

@@ -65,14 +65,16 @@ class Bench:
     environment: dict[str, str]
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def worker(self, slots: int = 1, **environment: str) -> subprocess.Popen[bytes]:
+    def worker(
+        self, slots: int = 1, module: str = "tests.worker.fake_worker"
+    ) -> subprocess.Popen[bytes]:
         """Start a worker process; it is killed after the test if it still runs."""
         log = self.gate.parent / f"worker{len(self.workers)}.log"
         with log.open("ab") as output:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "tests.worker.fake_worker", str(slots)],
+                [sys.executable, "-m", module, "--slots", str(slots)],
                 cwd=ROOT,
-                env=os.environ | self.environment | environment,
+                env=os.environ | self.environment,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

@@ -43,4 +43,4 @@ if __name__ == "__main__":
     child = dataclasses.replace(
         FINETUNE, module="tests.worker.fake_child", stage=stage, publish=publish
     )
-    serve(Settings(), int(sys.argv[1]), {"finetune": child})
+    serve(Settings(), int(sys.argv[2]), {"finetune": child})

@@ -24,7 +24,9 @@ def test_a_job_runs_to_a_published_model(bench: Bench) -> None:
     assert (job.result["model"], job.progress, job.attempt) == ("m@1", 1.0, 1)
     assert version.prefix == f"models/{job_id}/{job.fence}"
     assert set(version.files) == {"weights.safetensors", "card.json"}
-    assert [e.kind for e in bench.events(job_id)][-2:] == ["epoch", "state"]
+    events = bench.events(job_id)
+    assert [e.kind for e in events[-3:]] == ["epoch", "phase", "state"]
+    assert [e.data["phase"] for e in events if e.kind == "phase"] == ["training", "publishing"]
     log = bench.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
     assert "starts at step 0" in log
     runs = bench.resources.settings.data_dir / "runs"
@@ -167,3 +169,12 @@ def test_the_worker_says_whether_it_is_alive(bench: Bench) -> None:
     worker.kill()
     worker.wait(5)
     wait_for(lambda: check() == 1, 10)
+
+
+def test_the_doorbell_is_heard(make_bench: Callable[..., Any]) -> None:
+    with make_bench(sweep_seconds=600) as bench:
+        first = bench.submit(steps=1)
+        bench.worker()
+        bench.reaches(first, "succeeded")  # The sweep at the start may have found this one.
+        for _ in range(3):
+            bench.reaches(bench.submit(steps=1), "succeeded", timeout=10)

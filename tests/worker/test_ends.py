@@ -1,0 +1,70 @@
+"""What each end of an attempt writes into a real row."""
+
+import errno
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from core import jobs, leases
+from core.errors import OutOfMemory
+from core.resources import Resources
+from core.storage import StorageUnavailable
+from core.tables import Job
+from worker import ends
+from worker.ends import Crashed, Drained, Refused
+
+REFUSAL = {"code": "loss_diverged", "message": "said so", "param": None, "hint": None}
+
+
+def claimed(resources: Resources, *, cancel: bool = False) -> Job:
+    with resources.database.write() as session:
+        jobs.submit(session, kind="finetune", config={})
+    with resources.database.write() as session:
+        job = leases.claim(session, "me", 30)
+    assert job is not None
+    if cancel:
+        with resources.database.write() as session:
+            jobs.cancel(session, job.id)
+    return job
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "code", "stalls"),
+    [
+        (Drained(), "queued", None, 0),
+        (StorageUnavailable("away"), "queued", None, 0),
+        (OperationalError("", {}, Exception()), "queued", None, 0),
+        (Crashed("boom"), "queued", None, 1),
+        (ZeroDivisionError("a bug of the worker's"), "queued", None, 1),
+        (PermissionError(errno.EACCES, "no"), "queued", None, 1),
+        (Refused(REFUSAL), "failed", "loss_diverged", 0),
+        (OutOfMemory(), "failed", "out_of_memory", 0),
+        (OSError(errno.ENOSPC, "full"), "failed", "disk_full", 0),
+    ],
+)
+def test_each_end_has_its_place(
+    resources: Resources, error: Exception, state: str, code: str | None, stalls: int
+) -> None:
+    job = claimed(resources)
+    with resources.database.write() as session:
+        ends.write(session, job, error, cancelled=False, max_attempts=3)
+    with resources.database.read() as session:
+        row = jobs.get(session, job.id)
+    assert (row.state, row.stalls) == (state, stalls)
+    assert (row.error or {}).get("code") == code
+
+
+@pytest.mark.parametrize("error", [Drained(), Crashed("boom"), Refused(REFUSAL)])
+def test_a_wish_to_cancel_comes_first(resources: Resources, error: Exception) -> None:
+    job = claimed(resources, cancel=True)
+    with resources.database.write() as session:
+        ends.write(session, job, error, cancelled=True, max_attempts=3)
+    with resources.database.read() as session:
+        assert jobs.get(session, job.id).state == "cancelled"
+
+
+def test_nothing_is_written_for_a_job_that_was_lost(resources: Resources) -> None:
+    job = claimed(resources)
+    job.fence -= 1
+    with pytest.raises(leases.LostLease), resources.database.write() as session:
+        ends.write(session, job, Crashed("late"), cancelled=False, max_attempts=3)
