@@ -1,6 +1,7 @@
 """The supervisor's output: one line at a time from many threads, prefixed with its source."""
 
 import contextlib
+import json
 import os
 import sys
 import threading
@@ -11,16 +12,19 @@ WIDTH = max(map(len, SOURCE_COLOURS))
 
 
 class Console:
-    """Writes `source | text`, coloured on a terminal unless NO_COLOR is set."""
+    """Writes `source | text`; on a terminal coloured (unless NO_COLOR is set) and without JSON."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
-        self._colour = self._stream.isatty() and not os.environ.get("NO_COLOR")
+        self._terminal = self._stream.isatty()
+        self._colour = self._terminal and not os.environ.get("NO_COLOR")
         self._lock = threading.Lock()
 
     def line(self, source: str, text: str) -> None:
         """Write one line; a reader that has gone away is not an error."""
         prefix = f"{source:<{WIDTH}} |"
+        if self._terminal:
+            text = readable(text)
         if self._colour:
             prefix = f"\x1b[{SOURCE_COLOURS.get(source, '34')}m{prefix}\x1b[0m"
         with self._lock, contextlib.suppress(OSError, ValueError):
@@ -30,3 +34,17 @@ class Console:
     def say(self, text: str) -> None:
         """Write a line of the supervisor's own."""
         self.line("topwork", text)
+
+
+def readable(text: str) -> str:
+    """Return a structured log line as people read it; any other line unchanged."""
+    try:
+        fields = json.loads(text)
+        event, level = fields.pop("event"), fields.pop("level", "info")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return text
+    trace = fields.pop("exception", None)
+    fields.pop("timestamp", None)
+    words = [event, *(f"{name}={value}" for name, value in fields.items())]
+    start = "" if level == "info" else f"{level.upper()} "
+    return start + " ".join(words) + (f"\n{trace}" if trace else "")

@@ -25,10 +25,10 @@ def add(
 ) -> None:
     """Upload a folder or archive of labelled images."""
     with uploading(terminal) as on_bytes:
-        found = terminal.topwork.datasets.create(data, name=name, on_bytes=on_bytes)
-    if watch and found.job:
-        watch_job(terminal, terminal.topwork.jobs.get(found.job)).check()
-        found = terminal.topwork.datasets.get(found.id)
+        job = terminal.topwork.datasets.create(data, name=name, on_bytes=on_bytes)
+    if watch:
+        job = watch_job(terminal, job).check()
+    found = terminal.topwork.datasets.get(str(job.dataset).partition("@")[0])
     terminal.show(found, lambda: facts(found))
 
 
@@ -42,7 +42,8 @@ def list_datasets(
     terminal.show(
         found,
         lambda: table(
-            ("dataset", "name", "state"), ((one.id, one.name, one.state) for one in found)
+            ("dataset", "name", "state", "contents"),
+            ((one.id, one.name, one.state, (one.latest or {}).get("reading")) for one in found),
         ),
     )
 

@@ -116,8 +116,12 @@ def request(given: dict[Choice, str]) -> dict[str, Any]:
 
 
 def _invalid(error: ValidationError) -> TopworkError:
+    known = {choice.path: f"--{choice.name.replace('_', '-')}" for choice in choices()}
     found = [
-        {"param": ".".join(str(part) for part in one["loc"]), "message": one["msg"]}
+        {
+            "param": next(f for path, f in known.items() if one["loc"][: len(path)] == path),
+            "message": one["msg"],
+        }
         for one in error.errors()
     ]
     return describe(InvalidField("An option cannot be used."), errors=found)

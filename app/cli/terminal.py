@@ -7,6 +7,7 @@ command asks for something that cannot be (as of arguments, so of any 4xx answer
 import functools
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from app.client import JobFailed, Topwork
 from app.client.topwork import DEFAULT_URL
 from core.errors import TopworkError
 
+PIPE_WIDTH = 200
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 TERMINAL = "terminal"  # Name of the parameter that the decorators fill.
 RETRY_STATUSES = (409, 429)  # Of the 4xx those that may work later, unchanged.
@@ -36,8 +38,8 @@ class Terminal:
     """Where a command's output goes, and in which form."""
 
     as_json: bool = False
-    out: Console = field(default_factory=Console)
-    err: Console = field(default_factory=lambda: Console(stderr=True))
+    out: Console = field(default_factory=lambda: _console(stderr=False))
+    err: Console = field(default_factory=lambda: _console(stderr=True))
 
     def json(self, value: object) -> None:
         """Print a value as JSON on one line; models as the service sent them."""
@@ -76,6 +78,14 @@ class Session(Terminal):
     """A terminal and the service that the command talks to."""
 
     topwork: Topwork = field(default_factory=Topwork)
+
+
+def _console(*, stderr: bool) -> Console:
+    """Return a console that does not cut lines for a pipe, which has no width."""
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console
 
 
 def local(command: Callable[Concatenate[Terminal, P], None]) -> Callable[..., None]:

@@ -45,12 +45,14 @@ def train(
 
 
 def outcome(job: Job) -> RenderableType:
-    """Return the model's name and metrics, or the job's state while there are none."""
+    """Return the model's name and its metrics by split, or the job's state before it has any."""
     result = job.result or {}
-    metrics = {k: v for k, v in result.get("metrics", {}).items() if isinstance(v, int | float)}
-    if not metrics:
-        return facts({"job": job.id, "state": job.state})
-    return Group(f"model {result.get('model')}", table(("metric", "value"), metrics.items()))
+    splits = result.get("metrics") or {}
+    if not splits:
+        return facts({"job": job.id, "state": job.state, "model": job.model})
+    names = list(dict.fromkeys(name for scores in splits.values() for name in scores))
+    rows = ([name, *(scores.get(name) for scores in splits.values())] for name in names)
+    return Group(f"model {result.get('model')}", table(("metric", *splits), rows))
 
 
 @remote

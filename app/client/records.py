@@ -40,6 +40,8 @@ class Job(Record):
     eta: float | None = None
     queue_position: int | None = None
     attempt: int = 0
+    dataset: str | None = None
+    model: str | None = None
     plan: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
@@ -105,7 +107,7 @@ class Dataset(Record):
     id: str
     name: str | None = None
     state: str | None = None
-    job: str | None = None  # The job that fills its first version.
+    latest: dict[str, Any] | None = None
 
 
 class Model(Record):

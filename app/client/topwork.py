@@ -161,7 +161,7 @@ class Datasets:
     """`/datasets`."""
 
     def __init__(self, topwork: Topwork) -> None:
-        self._http = topwork.http
+        self._topwork, self._http = topwork, topwork.http
 
     def create(
         self,
@@ -169,12 +169,13 @@ class Datasets:
         *,
         name: str | None = None,
         on_bytes: OnBytes = lambda _sent, _total: None,
-    ) -> Dataset:
-        """Upload a folder or archive; the dataset is ready when its job has succeeded."""
+    ) -> Job:
+        """Upload a folder or archive; the job that reads it names the dataset."""
         fields = {"name": name} if name else {}
         with _opened(Path(data), on_bytes) as (file_name, file):
             form = {"data": fields, "files": {"file": (file_name, file)}}
-            return Dataset.model_validate(self._http.json("POST", "/datasets", **form))
+            job = Job.model_validate(self._http.json("POST", "/datasets", **form))
+        return job.bind(self._topwork)
 
     def list(self) -> Iterator[Dataset]:
         """Yield datasets, the newest first."""
