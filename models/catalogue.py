@@ -53,7 +53,7 @@ class Architecture:
     gigaops: float  # Multiply-adds of one image of `input_size`, in 10**9.
     input_size: int  # Side of the square crop in pixels.
     resize: int  # Short side before the crop.
-    min_size: int  # Smallest side that works.
+    min_size: int  # Smallest side that works in training too.
     fixed_size: bool  # Whether `input_size` is the only side that works.
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

@@ -93,6 +93,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "inception_v3": {"transform_input": True},
     "vit_h_14": {"image_size": 518},
 }
+# Where a network in train mode needs more than its publisher says: the auxiliary head of Inception
+# v3 has a 5 x 5 convolution without border on maps that are that large from 299 pixels on.
+MIN_SIZES = {"inception_v3": 299}
 FIXED_SIZE_FAMILIES = {"vit", "maxvit", "lenet"}
 
 
@@ -181,7 +184,7 @@ def _published_preset(name: str) -> dict[str, Any]:
     return {
         "input_size": transform.crop_size[0],
         "resize": transform.resize_size[0],
-        "min_size": meta["min_size"][0],
+        "min_size": MIN_SIZES.get(name, meta["min_size"][0]),
         "mean": tuple(transform.mean),
         "std": tuple(transform.std),
         "interpolation": transform.interpolation.value,

@@ -72,7 +72,7 @@ def construct(
 def shell(
     architecture: str, classes: int = IMAGENET_CLASSES, *, auxiliary: bool = True
 ) -> nn.Module:
-    """Return the network without values, on the meta device: names and shapes only."""
+    """Return the network with parameters of no value: names and shapes, next to no memory."""
     facts = catalogue.get(architecture)
     with Shell():
         wanted = auxiliary if facts.auxiliary else None
@@ -127,19 +127,25 @@ def fill(model: nn.Module, state: State) -> nn.Module:
 def compare(expected: State, given: State) -> None:
     """Raise WeightsMismatch naming the first names and shapes in which two sets differ."""
     differences = [
-        *(f"'{name}' is missing" for name in expected if name not in given),
-        *(f"'{name}' does not belong to it" for name in given if name not in expected),
-        *(
-            f"'{name}' has shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in given and given[name].shape != tensor.shape
-        ),
+        f"'{name}' has shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in given and given[name].shape != tensor.shape
     ]
-    if differences:
-        shown = "; ".join(differences[:3])
+    missing = [name for name in expected if name not in given]
+    refuse(differences, missing, [name for name in given if name not in expected])
+
+
+def refuse(differences: list[str], missing: list[str], foreign: list[str]) -> None:
+    """Raise WeightsMismatch if there is any difference, with the first of them."""
+    told = [
+        *differences,
+        *(f"'{name}' is missing" for name in missing),
+        *(f"'{name}' does not belong to it" for name in foreign),
+    ]
+    if told:
         raise WeightsMismatch(
-            f"The weights do not belong to this architecture: {len(differences)} of "
-            f"{len(expected)} tensors differ, first {shown}."
+            f"The weights do not belong to this architecture: {len(told)} tensors differ, "
+            f"first {'; '.join(told[:3])}."
         )
 
 

@@ -1,0 +1,33 @@
+import torch
+
+from models.nin import NiN
+
+
+def count(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_parameters_are_those_of_the_authors_cifar_network() -> None:
+    # 14 592 + 30 880 + 15 456, 460 992 + 2 x 37 056, 331 968 + 37 056 + 1 930.
+    assert count(NiN(10)) == 966_986
+
+
+def test_the_last_layer_is_one_map_per_class_averaged_over_space() -> None:
+    model = NiN(10).eval()
+    images = torch.rand(2, 3, 32, 32)
+    maps = model.classifier[1](model.classifier[0](model.features(images)))
+    assert maps.shape == (2, 10, 8, 8)
+    torch.testing.assert_close(model(images), maps.mean((2, 3)))
+
+
+def test_larger_images_work() -> None:
+    assert NiN(3).eval()(torch.rand(1, 3, 96, 64)).shape == (1, 3)
+
+
+def test_it_starts_alive_and_every_parameter_learns() -> None:
+    torch.manual_seed(0)
+    model = NiN(10)
+    loss = torch.nn.functional.cross_entropy(model(torch.randn(8, 3, 32, 32)), torch.arange(8))
+    loss.backward()
+    assert all(float(parameter.grad.abs().sum()) > 0 for parameter in model.parameters())
+    assert float(loss.detach()) < 5
