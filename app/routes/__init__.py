@@ -1,0 +1,25 @@
+"""One router for each noun of the API."""
+
+from app.routes import (
+    architectures,
+    datasets,
+    finetune,
+    images,
+    jobs,
+    models,
+    predict,
+    system,
+    versions,
+)
+
+ROUTERS = (
+    finetune.router,
+    predict.router,
+    jobs.router,
+    datasets.router,
+    images.router,
+    models.router,
+    versions.router,
+    architectures.router,
+    system.router,
+)

@@ -1,0 +1,90 @@
+"""What routes ask for, as aliases that read like words: `Read`, `Write`, `ThisJob`, `Page`.
+
+A session's transaction ends when the route returns and before its answer is sent (scope
+"function"), so a 202 is never sent for what was not committed. The two limits keep requests that
+hold a connection or the write lock well below the number of threads: otherwise forty requests
+could wait in all threads for a lock whose holder waits for a thread.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from sqlalchemy.orm import Session
+
+from app.service import Service
+from core import datasets, jobs, registry
+from core.resources import Resources
+from core.settings import Settings
+from core.storage import Storage
+from core.tables import Dataset, DatasetVersion, Job, Model, ModelVersion
+
+READERS = 24
+WRITERS = 4
+
+
+def _service(request: Request) -> Service:
+    return request.app.state.service  # type: ignore[no-any-return] # Set by the lifespan.
+
+
+def _resources(request: Request) -> Resources:
+    return _service(request).resources
+
+
+def _read(request: Request) -> Iterator[Session]:
+    with _resources(request).database.read() as session:
+        yield session
+
+
+def _write(request: Request) -> Iterator[Session]:
+    with _resources(request).database.write() as session:
+        yield session
+
+
+async def _settings(request: Request) -> Settings:
+    return _resources(request).settings
+
+
+async def _storage(request: Request) -> Storage:
+    return _resources(request).storage
+
+
+async def _this_service(request: Request) -> Service:
+    return _service(request)
+
+
+ServiceHere = Annotated[Service, Depends(_this_service)]
+Config = Annotated[Settings, Depends(_settings)]
+Store = Annotated[Storage, Depends(_storage)]
+Read = Annotated[Session, Depends(_read, scope="function", max_concurrency=READERS)]
+Write = Annotated[Session, Depends(_write, scope="function", max_concurrency=WRITERS)]
+
+Text = Annotated[str, Path(max_length=200)]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+
+
+def _this_job(job_id: Text, session: Read) -> Job:
+    return jobs.get(session, job_id)
+
+
+def _this_dataset(dataset_id: Text, session: Read) -> Dataset:
+    return datasets.get(session, dataset_id)
+
+
+def _this_version(dataset_id: Text, number: Number, session: Read) -> DatasetVersion:
+    return datasets.version(session, f"{dataset_id}@{number}")
+
+
+def _this_model(name: Text, session: Read) -> Model:
+    return registry.get(session, name)
+
+
+def _this_model_version(name: Text, number: Number, session: Read) -> ModelVersion:
+    return registry.version(session, name, number)
+
+
+ThisJob = Annotated[Job, Depends(_this_job)]
+ThisDataset = Annotated[Dataset, Depends(_this_dataset)]
+ThisVersion = Annotated[DatasetVersion, Depends(_this_version)]
+ThisModel = Annotated[Model, Depends(_this_model)]
+ThisModelVersion = Annotated[ModelVersion, Depends(_this_model_version)]

@@ -1,0 +1,148 @@
+"""Server-sent events: a job's history replayed, then followed, without a query per listener.
+
+One task asks the database a few times a second about all jobs that anyone follows, in one
+statement; streams wake up only when theirs has changed.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio.to_thread
+import structlog
+from fastapi.sse import format_sse_event
+from sqlalchemy import select
+
+from app.schemas.jobs import EventOut
+from core import events, jobs
+from core.db import Database
+from core.errors import JobNotFound
+from core.tables import TERMINAL, Job
+
+log = structlog.get_logger()
+LOOK_SECONDS = 0.25
+KEEP_ALIVE_SECONDS = 15.0
+RECONNECT_MS = 2000
+BATCH = 500
+Sight = tuple[Any, ...]
+
+
+class Watch:
+    """Looks at all followed jobs at once.
+
+    Args:
+        database: Where the jobs are.
+        stopping: Ends every stream when set.
+    """
+
+    def __init__(self, database: Database, stopping: asyncio.Event) -> None:
+        self.database = database
+        self.stopping = stopping
+        self._changed = asyncio.Condition()
+        self._listeners: dict[str, int] = {}
+        self._seen: dict[str, Sight] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look for as long as the context is open."""
+        task = asyncio.create_task(self._run(), name="watch")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def stop(self) -> None:
+        """End every stream now."""
+        self.stopping.set()
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def change(self, job_id: str, known: Sight | None) -> Sight | None:
+        """Return how the job looks once it differs from `known`, or None if it stays the same.
+
+        Gives up after the keep-alive interval, and at once when the process stops.
+        """
+        differs = lambda: self.stopping.is_set() or self._seen.get(job_id, known) != known  # noqa: E731 - one expression.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KEEP_ALIVE_SECONDS), self._changed:
+                await self._changed.wait_for(differs)
+                return self._seen.get(job_id)
+        return None
+
+    @asynccontextmanager
+    async def listening(self, job_id: str) -> AsyncIterator[None]:
+        """Have this job looked at."""
+        self._listeners[job_id] = self._listeners.get(job_id, 0) + 1
+        try:
+            yield
+        finally:
+            self._listeners[job_id] -= 1
+            if not self._listeners[job_id]:
+                del self._listeners[job_id]
+                self._seen.pop(job_id, None)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not self._listeners:
+                continue
+            try:
+                seen = await anyio.to_thread.run_sync(self._look, list(self._listeners))
+            except Exception:
+                # The database may be away for a while; streams stay open and catch up.
+                log.exception("watch.failed")
+                continue
+            async with self._changed:
+                self._seen = {id_: sight for id_, sight in seen.items() if id_ in self._listeners}
+                self._changed.notify_all()
+
+    def _look(self, job_ids: list[str]) -> dict[str, Sight]:
+        wanted = select(Job.id, Job.last_seq, Job.progress, Job.eta).where(Job.id.in_(job_ids))
+        with self.database.read() as session:
+            found = {row[0]: tuple(row[1:]) for row in session.execute(wanted)}
+        return {job_id: found.get(job_id, ()) for job_id in job_ids}
+
+
+async def follow(watch: Watch, job_id: str, seq: int) -> AsyncIterator[bytes]:
+    """Yield the events numbered above `seq` as they happen, until the job has ended."""
+    yield format_sse_event(comment="topwork", retry=RECONNECT_MS)
+    known: Sight | None = None
+    told: dict[str, Any] = {}
+    async with watch.listening(job_id):
+        while not watch.stopping.is_set():
+            found, now, ended = await anyio.to_thread.run_sync(_after, watch.database, job_id, seq)
+            for event in found:
+                seq = event.seq
+                data = event.model_dump_json()
+                yield format_sse_event(data_str=data, event=event.kind, id=str(seq))
+            if len(found) == BATCH:
+                continue
+            if ended:
+                return
+            if now["data"] != told:
+                told = now["data"]
+                yield format_sse_event(data_str=json.dumps(now), event="progress")
+            changed = await watch.change(job_id, known)
+            if changed is None:
+                yield format_sse_event(comment="still here")
+            known = changed or known
+
+
+def _after(
+    database: Database, job_id: str, seq: int
+) -> tuple[list[EventOut], dict[str, Any], bool]:
+    """Return the next events, the progress as a passing event, and whether the job has ended."""
+    with database.read() as session:
+        try:
+            # The job before its events: where it has ended, its last event is there too.
+            job = jobs.get(session, job_id)
+        except JobNotFound:
+            return [], {}, True
+        found = [EventOut.model_validate(row) for row in events.after(session, job_id, seq, BATCH)]
+        progress = {"progress": job.progress, "eta": job.eta, "phase": job.phase}
+        now = {"seq": job.last_seq, "kind": "progress", "at": None, "data": progress}
+        return found, now, job.state in TERMINAL

@@ -1,0 +1,102 @@
+"""The HTTP service: `python -m app.main --host 127.0.0.1 --port 8000`."""
+
+import argparse
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from app import documentation, errors
+from app.bind import check_bind
+from app.bodies import StrictRoute
+from app.envelope import Envelope
+from app.routes import ROUTERS
+from app.security import Guard
+from app.service import serving
+from core.log import configure
+from core.settings import Settings
+
+GRACEFUL_SECONDS = 5
+KEEP_ALIVE_SECONDS = 30
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; its lifespan opens what it needs."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with serving(settings) as service:
+            app.state.service = service
+            yield
+
+    app = FastAPI(
+        title="Topwork",
+        version=version("topwork"),
+        description=documentation.DESCRIPTION,
+        openapi_tags=documentation.TAGS,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        generate_unique_id_function=documentation.operation_id,
+        responses=documentation.PROBLEMS,
+    )
+    app.state.settings = settings
+    app.state.in_flight = set()
+    app.router.route_class = StrictRoute
+    errors.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    documentation.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Envelope)
+    return app
+
+
+class Server(uvicorn.Server):
+    """A server that tells event streams to end before it waits for its connections."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; streams end at once, other requests get `GRACEFUL_SECONDS`."""
+        app: Any = self.config.app
+        await app.state.service.watch.stop()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings, *, host: str, port: int) -> None:
+    """Listen until SIGTERM or SIGINT.
+
+    Raises:
+        KeyRequired: The host is not loopback and no admin key is set.
+    """
+    check_bind(host, settings)
+    config = uvicorn.Config(
+        create_app(settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,  # The envelope logs each request with its id.
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
+    Server(config).run()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the service from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m app.main", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", default=8000, type=int, help="port to listen on")
+    given = parser.parse_args(arguments)
+    configure()
+    serve(Settings(), host=given.host, port=given.port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Manifests at hand: immutable, so the few in use are kept parsed, by their digest."""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import IntegrityError, NotFound
+from core.manifest import Line, decode
+from core.storage import Storage
+from core.tables import DatasetVersion
+
+KEPT = 4
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The images of one version, sorted by path, and where each is in the list."""
+
+    lines: list[Line]
+    position: dict[str, int]
+
+    def line(self, sha256: str) -> Line:
+        """Return one image's line or raise NotFound."""
+        if sha256 not in self.position:
+            raise NotFound(f"there is no image {sha256[:80]} in this version")
+        return self.lines[self.position[sha256]]
+
+    def select(
+        self, *, limit: int, after: str | None, wanted: dict[str, str | None]
+    ) -> tuple[list[Line], bool]:
+        """Return up to `limit` matching lines behind the image `after`, and whether more follow."""
+        start = self.position[self.line(after)["sha256"]] + 1 if after else 0
+        found: list[Line] = []
+        for index in range(start, len(self.lines)):
+            if _matches(self.lines[index], wanted):
+                if len(found) == limit:
+                    return found, True
+                found.append(self.lines[index])
+        return found, False
+
+
+def _matches(line: Line, wanted: dict[str, str | None]) -> bool:
+    if wanted["finding"] is not None and wanted["finding"] not in line["findings"]:
+        return False
+    same_class = wanted["class"] in (None, line["class"])
+    return same_class and wanted["split"] in (None, line["split"])
+
+
+class Manifests:
+    """The most recently used manifests.
+
+    Args:
+        storage: Where they are.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Manifest] = OrderedDict()
+
+    def of(self, version: DatasetVersion) -> Manifest:
+        """Return a version's manifest."""
+        with self._lock:
+            if version.digest in self._kept:
+                self._kept.move_to_end(version.digest)
+                return self._kept[version.digest]
+        lines = decode(self._storage.get_bytes(f"{version.prefix}/manifest.jsonl"))
+        found = Manifest(lines, {line["sha256"]: index for index, line in enumerate(lines)})
+        with self._lock:
+            self._kept[version.digest] = found
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+
+def image_bytes(storage: Storage, line: Line) -> bytes:
+    """Return an image's own bytes out of its shard."""
+    data = storage.get_range(f"shards/{line['shard']}.tar", line["offset"], line["length"])
+    if len(data) != line["length"]:
+        raise IntegrityError("the stored image is shorter than its manifest says")
+    return data
+
+
+def json_lines(storage: Storage, key: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON-lines file without holding all of it."""
+    rest = b""
+    for piece in storage.stream(key):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (json.loads(line) for line in lines if line)
+    if rest:
+        yield json.loads(rest)

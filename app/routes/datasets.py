@@ -1,0 +1,156 @@
+"""`/datasets`: labelled images in immutable versions."""
+
+from collections.abc import AsyncIterator
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from app import orders, revisions
+from app.bodies import RoomyRoute, StrictRequest, StrictRoute
+from app.deps import (
+    Config,
+    Read,
+    ServiceHere,
+    Store,
+    Text,
+    ThisDataset,
+    ThisVersion,
+    Write,
+)
+from app.documentation import files_form
+from app.idempotency import Created, Once
+from app.manifests import json_lines
+from app.orders import DatasetOrder
+from app.schemas.datasets import (
+    DatasetOut,
+    DatasetPatch,
+    ReportLine,
+    RevisionRequest,
+    VersionOut,
+    dataset_out,
+    version_out,
+)
+from app.schemas.jobs import JobOut, job_out
+from app.schemas.lists import Listing, Page
+from app.schemas.orders import DatasetFields
+from app.uploads import stored, uploaded
+from core import datasets
+
+router = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=StrictRoute)
+roomy = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=RoomyRoute)
+Accept = Annotated[str, Header(include_in_schema=False)]
+Line = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last line seen.")]
+Many = Annotated[int, Query(ge=1, le=1000, description="Most lines of one page.")]
+NDJSON = "application/x-ndjson"
+
+
+async def _sent(request: Request, settings: Config, storage: Store) -> AsyncIterator[DatasetOrder]:
+    assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
+    async with uploaded(request, settings) as upload:
+        fields = orders.read_dataset_fields(upload.fields)
+        async with stored(storage, upload) as handle:
+            name = fields.name or orders.dataset_name(upload)
+            yield DatasetOrder(name, fields, upload.fingerprint, handle)
+
+
+@router.post("", status_code=202, response_model=JobOut, openapi_extra=files_form(DatasetFields))
+def create_dataset(
+    once: Once,
+    order: Annotated[DatasetOrder, Depends(_sent, scope="function")],
+    session: Write,
+    settings: Config,
+) -> JSONResponse:
+    """Upload labelled images; the answer is the job that reads them, and names the dataset."""
+
+    def create() -> Created:
+        job = orders.place_dataset(session, settings, order)
+        return Created(job_out(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+
+    return once(session, order.fingerprint, create)
+
+
+@router.get("")
+def list_datasets(
+    session: Read, cursor: Listing, state: Literal["ingesting", "ready", "failed"] | None = None
+) -> Page[DatasetOut]:
+    """List datasets, the newest first."""
+    rows, has_more = datasets.page(
+        session, limit=cursor.limit, after=cursor.after, order=cursor.order, state=state
+    )
+    return cursor.page([dataset_out(session, row) for row in rows], has_more)
+
+
+@router.get("/{dataset_id}")
+def get_dataset(dataset: ThisDataset, session: Read) -> DatasetOut:
+    """Return a dataset with its newest version."""
+    return dataset_out(session, dataset)
+
+
+@router.patch("/{dataset_id}")
+def update_dataset(dataset_id: Text, patch: DatasetPatch, session: Write) -> DatasetOut:
+    """Rename a dataset or replace its metadata."""
+    dataset = datasets.get(session, dataset_id, lock=True)
+    dataset.name = patch.name or dataset.name
+    if patch.metadata is not None:
+        dataset.user_metadata = patch.metadata
+    return dataset_out(session, dataset)
+
+
+@router.delete("/{dataset_id}", status_code=204)
+def delete_dataset(
+    dataset_id: Text, session: Write, storage: Store, later: BackgroundTasks
+) -> None:
+    """Forget a dataset that no job and no model refers to."""
+    datasets.delete(session, dataset_id)
+    later.add_task(storage.delete_prefix, f"datasets/{dataset_id}")
+
+
+@router.get("/{dataset_id}/versions")
+def list_dataset_versions(dataset: ThisDataset, session: Read) -> Page[VersionOut]:
+    """List the versions of a dataset, the newest first."""
+    rows = [version_out(row) for row in datasets.versions(session, dataset.id)]
+    return Page[VersionOut].of(rows, has_more=False, key="number")
+
+
+@roomy.post("/{dataset_id}/versions", status_code=201, response_model=VersionOut)
+def create_dataset_version(
+    dataset_id: Text,
+    wanted: RevisionRequest,
+    once: Once,
+    session: Write,
+    service: ServiceHere,
+) -> JSONResponse:
+    """Make a version with some images left out, relabelled or split anew; no image is copied."""
+
+    def create() -> Created:
+        version = version_out(revisions.create(session, service, dataset_id, wanted))
+        return Created(version.model_dump(mode="json"), version.links["self"], status=201)
+
+    return once(session, wanted.model_dump_json(), create)
+
+
+@router.get("/{dataset_id}/versions/{number}")
+def get_dataset_version(version: ThisVersion) -> VersionOut:
+    """Return one version: classes, counts, findings."""
+    return version_out(version)
+
+
+@router.get(
+    "/{dataset_id}/versions/{number}/report",
+    response_model=Page[ReportLine],
+    responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
+)
+def get_dataset_report(
+    version: ThisVersion, storage: Store, after: Line = 0, limit: Many = 100, accept: Accept = ""
+) -> Any:
+    """Name every file that is not used, with its reason; as NDJSON where `Accept` asks for it."""
+    key = f"{version.prefix}/report.jsonl"
+    if not storage.exists(key):
+        return Response(media_type=NDJSON) if NDJSON in accept else Page[ReportLine](data=[])
+    if NDJSON in accept:
+        return StreamingResponse(storage.stream(key), media_type=NDJSON)
+    lines = islice(enumerate(json_lines(storage, key), 1), after, after + limit + 1)
+    rows = [ReportLine.model_validate({"id": number, **line}) for number, line in lines]
+    return Page[ReportLine].of(rows[:limit], has_more=len(rows) > limit)

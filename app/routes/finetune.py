@@ -1,0 +1,77 @@
+"""`POST /finetune`: from a folder of images, or a dataset, to a job."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse
+
+from app import orders, preview
+from app.bodies import StrictRequest, StrictRoute, media_type, unsupported
+from app.deps import Config, Store, Write
+from app.documentation import json_or_form
+from app.idempotency import Created, Once
+from app.orders import Order
+from app.schemas.jobs import JobOut, job_out
+from app.schemas.orders import FinetuneRequest, PlanOut
+from app.uploads import FORM, stored, uploaded
+
+router = APIRouter(tags=["Fine-tune"], route_class=StrictRoute)
+DryRun = Annotated[
+    bool, Query(description="Answer with the plan, its reasons and an estimate; store nothing.")
+]
+
+
+async def _ordered(
+    request: Request, settings: Config, storage: Store, *, dry_run: DryRun = False
+) -> AsyncIterator[Order]:
+    assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
+    if media_type(request) == "application/json":
+        wanted = orders.read_request(await request.json())
+        orders.check_weights(wanted, settings)
+        yield Order(wanted, hashlib.sha256(await request.body()).hexdigest())
+        return
+    if media_type(request) != FORM:
+        raise unsupported(request, "application/json", FORM)
+    async with uploaded(request, settings, on_field=_check_field) as upload:
+        wanted = orders.read_form(upload.fields)
+        orders.check_weights(wanted, settings)
+        if dry_run:
+            yield Order(wanted, upload=upload)
+            return
+        async with stored(storage, upload) as handle:
+            yield Order(wanted, upload.fingerprint, upload, handle)
+
+
+def _check_field(name: str, value: str) -> None:
+    """Refuse a wrong config before the files behind it have been sent."""
+    orders.read_form({name: value})
+
+
+Ordered = Annotated[Order, Depends(_ordered, scope="function")]
+
+
+@router.post(
+    "/finetune",
+    status_code=202,
+    response_model=JobOut,
+    responses={200: {"model": PlanOut, "description": "The plan of a dry run."}},
+    openapi_extra=json_or_form(FinetuneRequest),
+)
+def finetune(
+    once: Once, order: Ordered, session: Write, settings: Config, *, dry_run: DryRun = False
+) -> JSONResponse:
+    """Fine-tune a pretrained network on labelled images.
+
+    Name a dataset, or send the images with the request: one .zip, .tar or .tar.gz, or many files
+    whose names are relative paths, with one folder for each class.
+    """
+    if dry_run:
+        return JSONResponse(preview.preview(session, settings, order).model_dump(mode="json"))
+
+    def create() -> Created:
+        job = orders.place(session, settings, order)
+        return Created(job_out(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+
+    return once(session, order.fingerprint, create)

@@ -1,0 +1,68 @@
+"""`/datasets/{id}/versions/{n}/images`: look at the images themselves."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+
+from app.bodies import StrictRoute
+from app.deps import Config, ServiceHere, Store, ThisVersion
+from app.manifests import image_bytes
+from app.pictures import content_type, thumbnail
+from app.schemas.datasets import SHA256, ImageOut, image_out
+from app.schemas.lists import Page
+
+router = APIRouter(
+    prefix="/datasets/{dataset_id}/versions/{number}/images",
+    tags=["Datasets"],
+    route_class=StrictRoute,
+)
+Sha256 = Annotated[str, Path(pattern=SHA256)]
+ClassName = Annotated[str | None, Query(alias="class", max_length=200)]
+Finding = Annotated[str | None, Query(max_length=100, examples=["exif_rotated"])]
+After = Annotated[str | None, Query(pattern=SHA256, description="Cursor: `last_id` of a page.")]
+Many = Annotated[int, Query(ge=1, le=1000)]
+# Content never changes under its hash.
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+@router.get("")
+def list_images(
+    version: ThisVersion,
+    service: ServiceHere,
+    class_name: ClassName = None,
+    split: Literal["train", "val", "test"] | None = None,
+    finding: Finding = None,
+    after: After = None,
+    limit: Many = 100,
+) -> Page[ImageOut]:
+    """List the images of a version by path."""
+    wanted = {"class": class_name, "split": split, "finding": finding}
+    manifest = service.manifests.of(version)
+    lines, has_more = manifest.select(limit=limit, after=after, wanted=wanted)
+    images = [image_out(version, line) for line in lines]
+    return Page[ImageOut].of(images, has_more=has_more, key="sha256")
+
+
+@router.get("/{sha256}/content", response_class=Response)
+def get_image_content(
+    sha256: Sha256, version: ThisVersion, service: ServiceHere, storage: Store
+) -> Response:
+    """Return an image's own bytes, as a download."""
+    data = image_bytes(storage, service.manifests.of(version).line(sha256))
+    kind = content_type(data)
+    name = f'attachment; filename="{sha256}.{kind.rpartition("/")[2]}"'
+    return Response(data, media_type=kind, headers={"Content-Disposition": name, **FOREVER})
+
+
+@router.get("/{sha256}/thumbnail", response_class=Response)
+def get_image_thumbnail(
+    sha256: Sha256,
+    version: ThisVersion,
+    service: ServiceHere,
+    settings: Config,
+    size: Annotated[int, Query(ge=16, le=1024, description="Longest side in pixels.")] = 160,
+) -> Response:
+    """Return a small upright JPEG, encoded anew: no byte of the upload reaches the browser."""
+    line = service.manifests.of(version).line(sha256)
+    data = thumbnail(image_bytes(service.resources.storage, line), size, settings.max_image_pixels)
+    return Response(data, media_type="image/jpeg", headers=FOREVER)

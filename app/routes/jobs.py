@@ -1,0 +1,115 @@
+"""`/jobs`: one resource for every kind of work."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
+
+from app.bodies import StrictRoute
+from app.deps import Read, ServiceHere, Store, Text, ThisJob, Write
+from app.following import follow
+from app.schemas.jobs import EventOut, JobOut, Kind, State, job_out
+from app.schemas.lists import Listing, Page
+from core import events, jobs
+from core.errors import MalformedRequest
+
+router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictRoute)
+Seq = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last event seen.")]
+Many = Annotated[int, Query(ge=1, le=1000, description="Most events of one page.")]
+LastSeen = Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)]
+Accept = Annotated[str, Header(include_in_schema=False)]
+
+
+@router.get("")
+def list_jobs(
+    session: Read,
+    cursor: Listing,
+    state: State | None = None,
+    kind: Kind | None = None,
+    dataset: Annotated[str | None, Query(max_length=200)] = None,
+) -> Page[JobOut]:
+    """List jobs, the newest first."""
+    rows, has_more = jobs.page(
+        session, limit=cursor.limit, after=cursor.after, order=cursor.order,
+        state=state, kind=kind, dataset=dataset,
+    )  # fmt: skip
+    return cursor.page([job_out(session, row) for row in rows], has_more)
+
+
+@router.get("/{job_id}")
+def get_job(job: ThisJob, session: Read) -> JobOut:
+    """Return a job as it is now."""
+    return job_out(session, job)
+
+
+@router.delete("/{job_id}", status_code=204)
+def delete_job(job_id: Text, session: Write) -> None:
+    """Forget a job that has ended, with its events; what it published stays."""
+    jobs.delete(session, job_id)
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: Text, session: Write) -> JobOut:
+    """Stop a job; harmless where it was asked before."""
+    return job_out(session, jobs.cancel(session, job_id))
+
+
+@router.post("/{job_id}/retry", status_code=202)
+def retry_job(job_id: Text, session: Write, response: Response) -> JobOut:
+    """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
+    response.headers.update({"Location": f"/jobs/{job_id}", "Retry-After": "1"})
+    return job_out(session, jobs.retry(session, job_id))
+
+
+@router.get(
+    "/{job_id}/events",
+    response_model=Page[EventOut],
+    responses={200: {"content": {"text/event-stream": {"example": "id: 1\nevent: state\n\n"}}}},
+)
+def list_events(
+    job: ThisJob,
+    session: Read,
+    service: ServiceHere,
+    after: Seq = 0,
+    limit: Many = 100,
+    accept: Accept = "",
+    last_seen: LastSeen = None,
+) -> Any:
+    """List what happened to a job, or follow it as server-sent events.
+
+    With `Accept: text/event-stream` the answer goes on until the job has ended; `Last-Event-ID`
+    replays what was missed. Passing `progress` events carry no id.
+    """
+    if "text/event-stream" in accept:
+        stream = follow(service.watch, job.id, _number(last_seen, after))
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+    rows = events.after(session, job.id, after, limit + 1)
+    return Page[EventOut].of(
+        [EventOut.model_validate(row) for row in rows[:limit]],
+        key="seq",
+        has_more=len(rows) > limit,
+    )
+
+
+def _number(last_seen: str | None, after: int) -> int:
+    if last_seen is None:
+        return after
+    if not last_seen.isdecimal():
+        raise MalformedRequest("Last-Event-ID is not a number of an event", param="Last-Event-ID")
+    return min(int(last_seen), 2**31 - 1)
+
+
+@router.get("/{job_id}/metrics")
+def get_job_metrics(job: ThisJob, session: Read) -> dict[str, Any]:
+    """Return the course of training: one row for each epoch so far."""
+    epochs = [event.data for event in events.of_kind(session, job.id, "epoch")]
+    return {"object": "metrics", "job": job.id, "epochs": epochs}
+
+
+@router.get("/{job_id}/logs", response_class=PlainTextResponse)
+def get_job_logs(job: ThisJob, storage: Store) -> StreamingResponse:
+    """Return what the job's processes wrote; empty before the first one has ended."""
+    key = f"logs/{job.id}.txt"
+    text = storage.stream(key) if storage.exists(key) else iter(())
+    return StreamingResponse(text, media_type="text/plain; charset=utf-8")

@@ -1,0 +1,100 @@
+"""`/models`: names, descriptions and aliases of published classifiers."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
+
+from app import shelf
+from app.bodies import StrictRoute
+from app.deps import Config, Read, Store, Text, ThisModel, Write
+from app.schemas.lists import NameListing, Page
+from app.schemas.models import ALIAS, AliasOut, AliasRequest, ModelOut, ModelPatch, model_out
+from app.shelf import Source
+from core import registry
+from core.errors import ModelNotFound, PreconditionFailed
+
+router = APIRouter(prefix="/models", tags=["Models"], route_class=StrictRoute)
+Alias = Annotated[str, Path(pattern=ALIAS)]
+IfMatch = Annotated[
+    str | None,
+    Header(description="ETag under which the alias was read; `*` for whichever it is."),
+]
+
+
+@router.get("")
+def list_models(
+    session: Read, cursor: NameListing, settings: Config, source: Source | None = None
+) -> Page[ModelOut]:
+    """List the models that can predict now: own ones, and ImageNet ones whose weights are here."""
+    models, has_more = shelf.page(
+        session, settings.weights_dir, limit=cursor.limit, after=cursor.after,
+        order=cursor.order, source=source,
+    )  # fmt: skip
+    return cursor.page(models, has_more, key="name")
+
+
+@router.get("/{name}")
+def get_model(name: Text, session: Read) -> ModelOut:
+    """Return a model with its aliases."""
+    return shelf.get(session, name)
+
+
+@router.patch("/{name}")
+def update_model(name: Text, patch: ModelPatch, session: Write) -> ModelOut:
+    """Describe a model or replace its metadata."""
+    model = registry.get(session, name)
+    if "description" in patch.model_fields_set:
+        model.description = patch.description
+    if patch.metadata is not None:
+        model.user_metadata = patch.metadata
+    return model_out(session, model)
+
+
+@router.delete("/{name}", status_code=204)
+def delete_model(name: Text, session: Write, storage: Store, later: BackgroundTasks) -> None:
+    """Forget a model with all versions, aliases and files."""
+    for prefix in registry.delete(session, name):
+        later.add_task(storage.delete_prefix, prefix)
+
+
+@router.get("/{name}/aliases/{alias}")
+def get_alias(model: ThisModel, alias: Alias, session: Read, response: Response) -> AliasOut:
+    """Return where an alias points; its ETag guards against lost updates."""
+    return _alias_out(session, model.name, alias, response)
+
+
+@router.put("/{name}/aliases/{alias}")
+def set_alias(
+    name: Text, alias: Alias, wanted: AliasRequest, session: Write, response: Response,
+    if_match: IfMatch = None,
+) -> AliasOut:  # fmt: skip
+    """Point an alias to a version, whether or not it existed."""
+    registry.get(session, name)
+    _check_match(registry.aliases(session, name).get(alias), if_match)
+    registry.set_alias(session, name=name, alias=alias, number=wanted.version)
+    return _alias_out(session, name, alias, response)
+
+
+@router.delete("/{name}/aliases/{alias}", status_code=204)
+def delete_alias(name: Text, alias: Alias, session: Write, if_match: IfMatch = None) -> None:
+    """Remove an alias; the version stays."""
+    registry.get(session, name)
+    _check_match(registry.aliases(session, name).get(alias), if_match)
+    registry.delete_alias(session, name=name, alias=alias)
+
+
+def _alias_out(session: Read, name: str, alias: str, response: Response) -> AliasOut:
+    number = registry.aliases(session, name).get(alias)
+    if number is None:
+        raise ModelNotFound(f"{name!r} has no alias {alias!r}", param="alias")
+    response.headers["ETag"] = f'"{number}"'
+    return AliasOut(model=name, alias=alias, version=number)
+
+
+def _check_match(number: int | None, if_match: str | None) -> None:
+    if if_match is None:
+        return
+    tags = [tag.strip() for tag in if_match.split(",")]
+    if number is None or ("*" not in tags and f'"{number}"' not in tags):
+        points = "does not exist" if number is None else f"points to version {number}"
+        raise PreconditionFailed(f"the alias {points}", param="If-Match")

@@ -1,0 +1,61 @@
+"""`POST /predict`: which class is in these images?"""
+
+import time
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Query, Request
+
+from app import prediction
+from app.bodies import StrictRequest, StrictRoute
+from app.deps import Config, ServiceHere
+from app.documentation import images_body
+from app.prediction import Images
+from app.schemas.predictions import MODEL, TOP_K, PredictFields, PredictionOut
+from core.ids import new_id
+from core.resources import Resources
+
+router = APIRouter(tags=["Predict"], route_class=StrictRoute)
+ModelQuery = Annotated[str | None, Query(min_length=1, max_length=200, description=MODEL)]
+TopK = Annotated[int | None, Query(ge=1, le=1000, description=TOP_K)]
+Wanted = tuple[Images, PredictFields]
+
+
+async def _wanted(
+    request: Request, settings: Config, model: ModelQuery = None, top_k: TopK = None
+) -> Wanted:
+    assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
+    query = {"model": model, "top_k": top_k}
+    given = {name: value for name, value in query.items() if value is not None}
+    return await prediction.read(request, settings, given)
+
+
+def _resolve(resources: Resources, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    with resources.database.read() as session:
+        return prediction.resolve(session, reference)
+
+
+@router.post("/predict", openapi_extra=images_body())
+async def predict(
+    wanted: Annotated[Wanted, Depends(_wanted)], service: ServiceHere
+) -> PredictionOut:
+    """Classify images with an own model, or with an ImageNet one under its architecture's name.
+
+    One bad image does not spoil the others: each has its own status. The answer is 422 only when
+    every image is bad.
+    """
+    started = time.monotonic()
+    images, asked = wanted
+    reference = asked.model or service.resources.settings.default_model
+    model, told = await anyio.to_thread.run_sync(_resolve, service.resources, reference)
+    answer = await prediction.forward(service.predictor, model, images, asked.top_k)
+    results = prediction.check_some(answer["results"])
+    timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
+    return PredictionOut.model_validate(
+        {
+            "id": new_id("pr"),
+            "model": {**(answer.get("model") or {}), **told},
+            "results": results,
+            "timing_ms": timing,
+        }
+    )

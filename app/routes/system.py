@@ -1,0 +1,48 @@
+"""Health, load and metrics of the service."""
+
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from app import vitals
+from app.bodies import StrictRoute
+from app.deps import Read, ServiceHere
+
+router = APIRouter(tags=["System"], route_class=StrictRoute)
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Say that the process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "A part that every request needs is away."}})
+async def readyz(service: ServiceHere) -> JSONResponse:
+    """Say whether requests can be served, and how each part is; 503 where one is missing."""
+    checks = await vitals.check(service)
+    ready = all(checks[name] == "ok" for name in vitals.NEEDED)
+    body = {"status": "ready" if ready else "unavailable", "checks": checks}
+    return JSONResponse(body, 200 if ready else 503, headers={} if ready else {"Retry-After": "2"})
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def get_metrics(service: ServiceHere) -> Response:
+    """Return counters of this process, of the queue and of the predictor as Prometheus text."""
+    text = await anyio.to_thread.run_sync(vitals.metrics, service)
+    text += await vitals.predictor_metrics(service)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/queue")
+def get_queue(session: Read) -> dict[str, Any]:
+    """Return how many jobs are in which state, and how long the next one has waited."""
+    return vitals.queue(session)
+
+
+@router.get("/workers")
+def list_workers(session: Read) -> dict[str, Any]:
+    """List the workers that hold a job, and which."""
+    return {"object": "list", "data": vitals.workers(session), "has_more": False}

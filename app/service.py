@@ -1,0 +1,79 @@
+"""What one api process holds open from its start to its end."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import httpx2
+import structlog
+
+from app.counters import Counters
+from app.following import Watch
+from app.manifests import Manifests
+from core import leases
+from core.resources import Resources, open_resources
+from core.settings import Settings
+
+log = structlog.get_logger()
+PREDICT_TIMEOUT = httpx2.Timeout(60.0, connect=2.0)
+
+
+@dataclass(frozen=True)
+class Service:
+    """Handles that routes share."""
+
+    resources: Resources
+    predictor: httpx2.AsyncClient
+    watch: Watch
+    manifests: Manifests
+    counters: Counters
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Service]:
+    """Open everything an api process needs, and look after lost jobs meanwhile."""
+    with open_resources(settings) as resources, _reconciling(resources):
+        async with predictor_client(settings) as predictor:
+            watch = Watch(resources.database, asyncio.Event())
+            async with watch.running():
+                yield Service(resources, predictor, watch, Manifests(resources.storage), Counters())
+                await watch.stop()
+
+
+def predictor_client(settings: Settings) -> httpx2.AsyncClient:
+    """Return a pooled client that speaks to the predictor over its socket or its URL."""
+    socket = None if settings.predictor_url else str(settings.predictor_socket)
+    return httpx2.AsyncClient(
+        transport=httpx2.AsyncHTTPTransport(uds=socket, retries=1),
+        base_url=settings.predictor_url or "http://predictor",
+        timeout=PREDICT_TIMEOUT,
+        trust_env=False,
+    )
+
+
+@contextmanager
+def _reconciling(resources: Resources) -> Iterator[None]:
+    """Sweep for lost jobs in a thread of its own; every api and worker process does."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_sweep, args=(resources, stop), name="sweep", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _sweep(resources: Resources, stop: threading.Event) -> None:
+    settings = resources.settings
+    while not stop.wait(settings.sweep_seconds):
+        try:
+            moved = leases.sweep(resources.database, settings)
+        except Exception:
+            # The database may be away for a while; the next sweep finds the same jobs.
+            log.exception("sweep.failed")
+        else:
+            if moved:
+                log.info("sweep.moved", jobs=moved)

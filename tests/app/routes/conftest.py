@@ -1,0 +1,37 @@
+"""An api of the test's own, spoken to in process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from core.resources import Resources
+from core.settings import Settings
+from core.tables import Dataset
+from tests.app.api import Work, local_client, publish_dataset
+
+
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    return create_app(settings)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    """A client on this machine, with the app's lifespan running."""
+    with local_client(app) as opened:
+        yield opened
+
+
+@pytest.fixture
+def work(resources: Resources) -> Work:
+    return Work(resources)
+
+
+@pytest.fixture
+def dataset(resources: Resources, tmp_path: Path) -> Dataset:
+    """A dataset with one version of two classes, its images in storage."""
+    return publish_dataset(resources, tmp_path / "pets")
