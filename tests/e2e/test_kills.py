@@ -1,0 +1,98 @@
+"""SIGKILL each process of a running service in the middle of one job: it succeeds, once."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core import jobs
+from core.resources import Resources, open_resources
+from core.settings import Settings
+from tests.e2e.conftest import Service, running
+from tests.invariants import broken
+from tests.waiting import wait_for
+
+# Words in the command line by which each process is known.
+COMMANDS = {
+    "valkey": ("valkey-server",),
+    "api": ("app.main",),
+    "worker": ("worker", "--slots"),
+    "trainer": ("worker.child", "models.train"),
+}
+# Nobody has to ask the api how far the job is: it may be the one that was killed.
+SHARES = {"valkey": 0.05, "api": 0.15, "worker": 0.25, "trainer": 0.5}
+CONFIG = {
+    "architecture": "lenet",
+    "weights": "none",
+    "hyperparameters": {"epochs": 40},
+    "early_stopping": None,
+}
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that notices the loss of a worker within seconds."""
+    short = {
+        "TOPWORK_LEASE_SECONDS": "3",
+        "TOPWORK_HEARTBEAT_SECONDS": "0.5",
+        "TOPWORK_SWEEP_SECONDS": "1",
+    }
+    with running(tmp_path_factory.mktemp("fragile") / "data", **short) as service:
+        yield service
+
+
+def descendants(pid: int) -> dict[int, list[str]]:
+    """Return the command lines of all processes below one."""
+    children: dict[int, list[int]] = {}
+    words: dict[int, list[str]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            words[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ").split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(parent, []).append(int(folder.name))
+    below, found = children.get(pid, []), {}
+    while below:
+        found |= {child: words[child] for child in below}
+        below = [grandchild for child in below for grandchild in children.get(child, [])]
+    return found
+
+
+def processes(service: Service, name: str) -> set[int]:
+    """Return the processes of a service that have these words in their command line."""
+    return {
+        pid
+        for pid, words in descendants(service.process.pid).items()
+        if all(any(Path(word).name == wanted for word in words) for wanted in COMMANDS[name])
+    }
+
+
+def progress(resources: Resources, job_id: str) -> float:
+    with resources.database.read() as session:
+        return jobs.get(session, job_id).progress
+
+
+def test_a_job_survives_the_loss_of_each_process(fragile: Service, blocks: bytes) -> None:
+    job_id = fragile.finetune(blocks, name="blocks", **CONFIG)
+    with open_resources(Settings(data_dir=fragile.data_dir)) as resources:
+        killed: set[int] = set()
+        for name, share in SHARES.items():
+            wait_for(lambda share=share: progress(resources, job_id) >= share, 90)
+            victims = processes(fragile, name) - killed
+            assert victims, f"no {name} is running"
+            for pid in victims:
+                os.kill(pid, signal.SIGKILL)
+            killed |= victims
+        job = fragile.ended(job_id, 90)
+        assert job["state"] == "succeeded", job
+        assert job["result"]["model"] == "blocks@1"
+        assert job["attempt"] == 3  # The loss of valkey and of the api cost it nothing.
+        assert not broken(resources)
+    for name in ("valkey", "api", "worker"):
+        wait_for(lambda name=name: processes(fragile, name), 30)
+    assert not processes(fragile, "trainer")
+    later = fragile.finetune(blocks, name="later", **CONFIG | {"hyperparameters": {"epochs": 1}})
+    assert fragile.ended(later, 90)["state"] == "succeeded"
