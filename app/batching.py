@@ -131,6 +131,10 @@ class Batcher(Generic[Key, Item, Answer]):
         try:
             items = [item for item, _ in batch]
             answers = await loop.run_in_executor(self._thread, self._run, key, items)
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
         except Exception as error:  # noqa: BLE001  # Whoever submitted an item handles it.
             for _, future in batch:
                 if not future.done():

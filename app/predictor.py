@@ -195,7 +195,10 @@ def main() -> None:
     configure()
     settings = Settings()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    server = listen(settings)
+    try:
+        server = listen(settings)
+    except OSError as error:
+        sys.exit(f"The predictor cannot listen: {error}")
     config = uvicorn.Config(
         create_app(settings),
         log_config=None,

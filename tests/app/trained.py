@@ -1,0 +1,30 @@
+"""Trained models, as the trainer would have left them in storage."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.storage import Storage
+from models import artefact, zoo
+from models.preprocess import Preprocess
+
+
+def store_model(storage: Storage, folder: Path, *, seed: int = 1, **changes: Any) -> dict[str, Any]:
+    """Put a LeNet with random weights into storage; return how an order names it."""
+    torch.manual_seed(seed)
+    classes = ["ant", "bee", "cicada"]
+    card = {
+        "architecture": "lenet",
+        "classes": classes,
+        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
+        **changes,
+    }
+    folder.mkdir(parents=True)
+    artefact.write(folder, zoo.build("lenet", len(classes)), card)
+    files = artefact.manifest(folder)
+    prefix = f"models/job{seed}/1"
+    for name in files:
+        storage.put_file(f"{prefix}/{name}", folder / name)
+    digest = files[artefact.WEIGHTS]["sha256"]
+    return {"kind": "artefact", "prefix": prefix, "digest": digest, "files": files}
