@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from core.errors import TopworkError
+from core.errors import RequestInFlight, TopworkError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -27,7 +27,7 @@ def render(
     """Return the problem+json answer to an error of the one tree."""
     status = error.status
     extra = dict(headers or {})
-    if status in (429, 503):
+    if status in (429, 503) or isinstance(error, RequestInFlight):
         extra.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     if status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge.
         extra.setdefault("WWW-Authenticate", 'Bearer realm="topwork"')
