@@ -154,8 +154,9 @@ def read(file: Path) -> Mapping[str, Tensor]:
             return load_file(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = f"{error}".partition("\n")[0] or type(error).__name__
         raise WeightsMismatch(
-            f"{file.name} is not a readable file of plain tensors: {str(error).splitlines()[0]}"
+            f"{file.name} is not a readable file of plain tensors: {reason}"
         ) from error
     # Training scripts keep the optimiser beside the network under one of these names.
     for name in ("state_dict", "model"):
@@ -176,6 +177,11 @@ def canonical(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Tenso
     values = OrderedDict((_OLD_DENSE_NAME.sub(r"\1\2", name), state[name]) for name in state)
     versions = getattr(state, "_metadata", None) or expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001  # torch has no public name for it.
     values._metadata = versions  # type: ignore[attr-defined]  # noqa: SLF001  # As above.
+    for name in expected.keys() & values.keys():
+        if values[name].is_floating_point() != expected[name].is_floating_point():
+            raise WeightsMismatch(
+                f"'{name}' holds {values[name].dtype} instead of {expected[name].dtype}."
+            )
     try:
         found = model.load_state_dict(values, strict=False, assign=True)
     except RuntimeError:
@@ -183,14 +189,10 @@ def canonical(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Tenso
         zoo.compare(expected, values)
         raise
     zoo.refuse([], found.missing_keys, found.unexpected_keys)
-    return {
-        name: _checked(name, tensor, expected[name]) for name, tensor in model.state_dict().items()
-    }
+    return {name: _checked(name, tensor) for name, tensor in model.state_dict().items()}
 
 
-def _checked(name: str, tensor: Tensor, expected: Tensor) -> Tensor:
-    if tensor.is_floating_point() != expected.is_floating_point():
-        raise WeightsMismatch(f"'{name}' holds {tensor.dtype} instead of {expected.dtype}.")
+def _checked(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor.contiguous()
     if not bool(torch.isfinite(tensor).all()):
