@@ -1,0 +1,100 @@
+"""Checkpoints that survive a kill at any instant: one safetensors file each, no pickle.
+
+The training state travels as JSON in the file's metadata together with a SHA-256 over state and
+tensors, so a checkpoint is whole or it is not there. The last two are kept; when the newer one
+does not match its hash, the older one is used.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from core.errors import IntegrityError
+from models.rundir import sync
+
+KEEP = 2
+Tensors = dict[str, Tensor]
+State = dict[str, Any]
+
+
+def write(path: Path, tensors: Tensors, state: State) -> None:
+    """Write one file atomically and durably; `state` must be JSON."""
+    text = json.dumps(state, sort_keys=True)
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"state": text, "sha256": _digest(whole, text)}
+    part = path.with_name(f".{path.name}.part")
+    save_file(whole, part, metadata=metadata)
+    sync(part)
+    part.rename(path)
+    sync(path.parent)
+
+
+def read(path: Path) -> tuple[Tensors, State]:
+    """Read one file back.
+
+    Raises:
+        IntegrityError: The file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping.
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"{path.name} cannot be read: {error}") from error
+    text = metadata.get("state", "")
+    if metadata.get("sha256") != _digest(tensors, text):
+        raise IntegrityError(f"{path.name} does not match its hash.")
+    return tensors, json.loads(text)
+
+
+def save(folder: Path, step: int, tensors: Tensors, state: State) -> None:
+    """Write the checkpoint of one step and drop what it makes superfluous.
+
+    `state["best_file"]` names the file of the best weights, which lives as long as a checkpoint
+    refers to it.
+    """
+    write(folder / f"step-{step:010d}.safetensors", tensors, state)
+    kept = newest_first(folder)[:KEEP]
+    wanted = {path.name for path in kept} | {_peek(path).get("best_file") for path in kept}
+    for path in folder.glob("*.safetensors"):
+        if path.name not in wanted:
+            path.unlink()
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """Return the checkpoints; sweep the files of a save that was cut."""
+    for orphan in folder.glob(".*.part"):
+        orphan.unlink()
+    return sorted(folder.glob("step-*.safetensors"), reverse=True)
+
+
+def _peek(path: Path) -> State:
+    """Read the state alone; nothing of a damaged file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state: State = json.loads((file.metadata() or {}).get("state", "{}"))
+    except (SafetensorError, OSError):
+        return {}
+    return state
+
+
+def _digest(tensors: Tensors, state: str) -> str:
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the disk space an unprivileged process may still use."""
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize

@@ -1,0 +1,92 @@
+"""The network a run starts from: its weights, its new head and where they came from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from core.errors import WeightsMismatch
+from models import artefact, head, pretrained, weights, zoo
+from models.catalogue import Architecture
+from models.config import TrainRequest
+from models.head import Heads
+from models.plan import Plan
+from models.preprocess import Preprocess
+from models.randomness import step_seed
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network with one output per class of the dataset."""
+
+    model: nn.Module
+    heads: Heads
+    preprocess: Preprocess
+    lineage: dict[str, Any]
+
+
+def start(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[str]) -> Start:
+    """Build the network with random, pretrained or one's own earlier weights.
+
+    Raises:
+        WeightsUnavailable: There are no weights here, and none could be fetched.
+        WeightsMismatch: The model to start from is another architecture.
+    """
+    torch.manual_seed(step_seed(request.config.seed, 0, 0))
+    auxiliary = plan.mode != "head"
+    heads = Heads(facts.head, tuple(one.layer for one in facts.auxiliary) if auxiliary else ())
+    preprocess = Preprocess.for_architecture(facts.name)
+    if plan.weights.startswith("model:"):
+        return _own(request, plan, facts, classes)
+    if plan.weights == "none":
+        model = zoo.build(facts.name, len(classes), auxiliary=auxiliary)
+        lineage: dict[str, Any] = {"weights": "none", "sha256": None}
+    else:
+        path = pretrained.ensure(
+            facts.name,
+            request.weights_dir,
+            offline=request.offline,
+            timeout=request.download_timeout,
+        )
+        model = zoo.build(facts.name, pretrained_state=path, auxiliary=auxiliary)
+        heads = _present(model, heads)
+        head.replace(model, len(classes), heads)
+        lineage = {"weights": "imagenet", "sha256": weights.sha256(path)}
+    return Start(model, heads, preprocess.at(plan.image_size), lineage)
+
+
+def _own(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[str]) -> Start:
+    """Start from an earlier model; rows of the head whose class exists again are kept."""
+    if request.init_from is None:
+        raise WeightsMismatch(f"The request brings no files for {plan.weights}.", param="weights")
+    model, card = artefact.load(request.init_from, auxiliary=plan.mode != "head")
+    if card["architecture"] != facts.name:
+        raise WeightsMismatch(
+            f"{plan.weights} is a {card['architecture']}, not a {facts.name}.", param="weights"
+        )
+    heads = _present(model, Heads(card["head"]["layers"][-1], tuple(card["head"]["auxiliary"])))
+    known = {name: row for row, name in enumerate(card["classes"])}
+    old = {name: model.get_submodule(name) for name in heads.all}
+    head.replace(model, len(classes), heads)
+    with torch.no_grad():
+        for name, before in old.items():
+            after = model.get_submodule(name)
+            for row, label in enumerate(classes):
+                if label in known:
+                    for part, values in after.named_parameters():
+                        values[row] = before.get_parameter(part)[known[label]]
+    preprocess = Preprocess.from_dict(card["preprocess"])
+    digest = card["files"][artefact.WEIGHTS]["sha256"]
+    return Start(
+        model,
+        heads,
+        preprocess.at(plan.image_size),
+        {"weights": plan.weights, "sha256": digest, "of": card.get("lineage")},
+    )
+
+
+def _present(model: nn.Module, heads: Heads) -> Heads:
+    """Leave out auxiliary heads that the weights came without."""
+    names = {name for name, _ in model.named_modules()}
+    return Heads(heads.main, tuple(name for name in heads.auxiliary if name in names))
