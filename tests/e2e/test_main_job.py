@@ -1,0 +1,90 @@
+"""The main job end to end: folder in, job followed, labels out; on made and on real images."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Service, png, running
+
+LENET = {"architecture": "lenet", "weights": "none", "hyperparameters": {"epochs": 8}}
+
+
+def test_a_folder_becomes_a_classifier(service: Service, blocks: bytes) -> None:
+    job_id = service.finetune(blocks, name="blocks", **LENET)
+    job = service.ended(job_id)
+    assert job["state"] == "succeeded", job
+    assert job["result"]["model"].startswith("blocks@")
+    answer = service.predict(
+        *((f"{name}.png", png(value, 99)) for value, name in enumerate(("nw", "ne", "sw", "se"))),
+        model="blocks",
+        top_k="2",
+    )
+    assert answer.status_code == 200, answer.text
+    assert [item["label"] for item in answer.json()["results"]] == ["nw", "ne", "sw", "se"]
+    assert all(len(item["predictions"]) == 2 for item in answer.json()["results"])
+
+
+def test_the_events_replay_what_the_job_says(service: Service, blocks: bytes) -> None:
+    job_id = service.finetune(blocks, name="replayed", **LENET)
+    service.ended(job_id)
+    events = service.http.get(f"/jobs/{job_id}/events?limit=1000").json()["data"]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    states = [event["data"]["state"] for event in events if event["kind"] == "state"]
+    assert states == ["waiting", "queued", "running", "succeeded"]
+    stream = service.http.get(
+        f"/jobs/{job_id}/events",
+        headers={"Accept": "text/event-stream", "Last-Event-ID": str(len(events) - 2)},
+    )
+    replayed = [line for line in stream.text.splitlines() if line.startswith("id:")]
+    assert [int(line.split(":")[1]) for line in replayed] == [len(events) - 1, len(events)]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[Service]:
+    """A service that has the real MobileNet-v2 weights."""
+    weights = tmp_path_factory.mktemp("weights")
+    shutil.copy(shared / "weights" / "mobilenet_v2.safetensors", weights)
+    data = tmp_path_factory.mktemp("real") / "data"
+    with running(data, TOPWORK_WEIGHTS_DIR=str(weights)) as started:
+        yield started
+
+
+def test_real_photographs_reach_the_linear_probe(real: Service, shared: Path) -> None:
+    archive = (shared / "data" / "hymenoptera.zip").read_bytes()
+    job_id = real.finetune(archive, name="insects", architecture="mobilenet_v2", strategy="head")
+    job = real.ended(job_id, 200)
+    assert job["state"] == "succeeded", job
+    assert job["result"]["metrics"]["val"]["accuracy"] >= 0.93
+    lines = real.http.get("/models/insects/versions/1/predictions").text.splitlines()
+    own = [json.loads(line) for line in lines]
+    with zipfile.ZipFile(shared / "data" / "hymenoptera.zip") as images:
+        for start in range(0, len(own), 8):
+            batch = own[start : start + 8]
+            named = [(line["path"], images.read(line["path"])) for line in batch]
+            answer = real.predict(*named, model="insects").json()
+            served = [item["label"] for item in answer["results"]]
+            assert served == [line["label"] for line in batch]
+    assert len(own) == 153
+
+
+def test_imagenet_answers_match_the_stock_preset(real: Service, shared: Path) -> None:
+    first, fifth, total = 0, 0, 0
+    with zipfile.ZipFile(shared / "data" / "imagenet200.zip") as images:
+        names = images.namelist()
+        for start in range(0, len(names), 8):
+            batch = names[start : start + 8]
+            named = [(name, images.read(name)) for name in batch]
+            answer = real.predict(*named, model="mobilenet_v2", top_k="5").json()
+            for name, item in zip(batch, answer["results"], strict=True):
+                indices = [entry["index"] for entry in item["predictions"]]
+                truth = int(name.split("_")[0])
+                first += indices[0] == truth
+                fifth += truth in indices
+                total += 1
+    assert total == 200
+    assert first / total >= 0.785
+    assert fifth / total >= 0.945
