@@ -159,6 +159,12 @@ def _requeue(session: Session, job: Job, error: dict[str, Any], max_attempts: in
         transitions.move(session, job, "queued", reason=error["message"])
 
 
+def abandon(session: Session, owner: str) -> None:
+    """End the leases of a worker that is known to be dead, so that the next sweep requeues."""
+    held_by_it = update(Job).where(Job.owner == owner, Job.state == "running")
+    session.execute(held_by_it.values(lease_until=0.0))
+
+
 def sweep(database: Database, settings: Settings) -> int:
     """Requeue jobs whose worker vanished, release waiting ones, ring for the queued.
 

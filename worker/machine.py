@@ -1,22 +1,9 @@
-"""What this machine, or the container around us, grants: cores and memory."""
+"""Whether the kernel has killed for memory around here."""
 
 import contextlib
-import os
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
-
-
-def cores() -> int:
-    """Return how many cores this process may keep busy: affinity, bounded by the CPU quota."""
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # Another machine, or no quota: "max 100000".
-        quota, period = (CGROUPS / "cpu.max").read_text().split()
-        count = min(count, max(1, int(quota) // int(period)))
-    return count
+from core.machine import CGROUPS
 
 
 def oom_kills() -> int:

@@ -1,4 +1,4 @@
-"""Repair what nobody rang for: jobs of dead workers, jobs whose doorbell got lost."""
+"""Repair what nobody rang for: jobs of dead workers, jobs whose doorbell got lost, old files."""
 
 import threading
 import time
@@ -9,9 +9,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core import leases
 from core.settings import Settings
+from worker import leftovers
+from worker.presence import Presence
 from worker.runner import Runner
 
 LATE = 3  # Sweeps after which a worker that has not been seen counts as dead.
+TIDY_SECONDS = 3600.0
 log = structlog.get_logger()
 
 
@@ -26,22 +29,34 @@ class Reconciler(threading.Thread):
         self._runner = runner
         self._settings = runner.resources.settings
         self._helpers: list[threading.Thread] = []
+        self._tidied_at = float("-inf")
 
     def run(self) -> None:
-        """Sweep until the worker drains."""
+        """Sweep until the worker drains, then wait for the jobs taken here."""
         alive = alive_file(self._settings)
         alive.parent.mkdir(parents=True, exist_ok=True)
         draining = self._runner.draining
-        while not draining.is_set():
-            try:
-                leases.sweep(self._runner.resources.database, self._settings)
-                alive.write_text(self._runner.owner)
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("sweep.failed", error=str(error))
-            self._help()
-            draining.wait(self._settings.sweep_seconds)
-        for helper in self._helpers:
-            helper.join()
+        with Presence(self._settings.data_dir / "workers", self._runner.owner) as presence:
+            while not draining.is_set():
+                try:
+                    self._sweep(presence)
+                    alive.write_text(self._runner.owner)
+                except (SQLAlchemyError, OSError) as error:
+                    log.warning("sweep.failed", error=str(error))
+                self._help()
+                draining.wait(self._settings.sweep_seconds)
+            for helper in self._helpers:
+                helper.join()
+
+    def _sweep(self, presence: Presence) -> None:
+        database = self._runner.resources.database
+        for owner in presence.dead():
+            with database.write() as session:
+                leases.abandon(session, owner)
+        leases.sweep(database, self._settings)
+        if time.monotonic() - self._tidied_at >= TIDY_SECONDS:
+            self._tidied_at = time.monotonic()
+            leftovers.tidy(self._runner.resources)
 
     def _help(self) -> None:
         self._helpers = [thread for thread in self._helpers if thread.is_alive()]

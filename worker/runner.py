@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core import leases
 from core.errors import OutOfMemory
+from core.machine import cores
 from core.resources import Resources
 from core.tables import Job
 from worker import attempt, ends
@@ -21,7 +22,6 @@ from worker.claim import Claim
 from worker.ends import AWAY, Crashed, Drained, Refused
 from worker.finetune import FINETUNE
 from worker.ingest import INGEST
-from worker.machine import cores
 from worker.process import Ending, Exit, Process
 from worker.relay import Relay
 from worker.work import Work

@@ -1,0 +1,71 @@
+"""What no row refers to goes away; what a retry or a running job needs stays."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from core import datasets, jobs
+from core.resources import Resources
+from core.tables import Job
+from worker import leftovers
+
+OLD = time.time() - leftovers.KEEP_SECONDS - 60
+
+
+def folder(path: Path, *, old: bool = False) -> Path:
+    (path / "inside").mkdir(parents=True)
+    if old:
+        os.utime(path, (OLD, OLD))
+    return path
+
+
+def job_in(resources: Resources, state: str, dataset_id: str | None = None) -> Job:
+    with resources.database.write() as session:
+        job = jobs.submit(session, kind="finetune", config={}, dataset_id=dataset_id)
+        job.state = state
+        return job
+
+
+@pytest.mark.parametrize(
+    ("state", "old", "kept"),
+    [
+        ("running", True, True),
+        ("queued", True, True),
+        ("failed", False, True),
+        ("cancelled", False, True),
+        ("failed", True, False),
+        ("succeeded", False, False),
+        (None, False, False),
+    ],
+)
+def test_attempts_stay_while_they_can_go_on(
+    resources: Resources, state: str | None, *, old: bool, kept: bool
+) -> None:
+    name = job_in(resources, state).id if state else "job_deleted"
+    path = folder(resources.settings.data_dir / "runs" / name, old=old)
+    leftovers.tidy(resources)
+    assert path.exists() is kept
+
+
+@pytest.mark.parametrize(
+    ("known", "running", "old", "kept"),
+    [
+        (True, False, False, True),
+        (True, True, True, True),
+        (True, False, True, False),
+        (False, False, False, False),
+    ],
+)
+def test_copies_of_datasets_stay_while_they_are_used(
+    resources: Resources, *, known: bool, running: bool, old: bool, kept: bool
+) -> None:
+    if known:
+        with resources.database.write() as session:
+            dataset = datasets.create(session, name="pets", upload=None, metadata={})
+            datasets.publish(session, dataset, number=1, digest="d1", prefix="p", summary={})
+        job_in(resources, "running" if running else "succeeded", dataset.id)
+    path = folder(resources.settings.data_dir / "cache" / "datasets" / "d1", old=old)
+    leftovers.tidy(resources)
+    assert path.exists() is kept

@@ -1,0 +1,52 @@
+"""Drop from this machine what no job needs any more: folders of attempts, copies of datasets."""
+
+import shutil
+import time
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.resources import Resources
+from core.tables import TERMINAL, DatasetVersion, Job
+
+KEEP_SECONDS = 7 * 86400.0  # So long can an ended job be retried from its checkpoint.
+
+
+def tidy(resources: Resources) -> None:
+    """Remove attempts of ended or deleted jobs, and dataset copies that lie unused."""
+    data = resources.settings.data_dir
+    with resources.database.read() as session:
+        old_attempts = [p for p in _entries(data / "runs") if _is_over(session, p)]
+        old_copies = [p for p in _entries(data / "cache" / "datasets") if _unused(session, p)]
+    for path in (*old_attempts, *old_copies):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _is_over(session: Session, attempts: Path) -> bool:
+    job = session.get(Job, attempts.name)
+    if job is None or job.state == "succeeded":
+        return True
+    return job.state in TERMINAL and _age(attempts) > KEEP_SECONDS
+
+
+def _unused(session: Session, copy: Path) -> bool:
+    if copy.name.startswith("."):  # A draft whose worker died.
+        return _age(copy) > KEEP_SECONDS
+    version = select(DatasetVersion).where(DatasetVersion.digest == copy.name).limit(1)
+    row = session.scalars(version).first()
+    if row is None:
+        return True
+    working = select(Job.id).where(Job.dataset_id == row.dataset_id, Job.state == "running")
+    return _age(copy) > KEEP_SECONDS and session.execute(working.limit(1)).first() is None
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
