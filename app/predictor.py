@@ -38,6 +38,7 @@ from core.errors import (
     TopworkError,
 )
 from core.log import configure
+from core.machine import cores
 from core.settings import Settings
 from core.storage import Storage, StorageUnavailable
 
@@ -194,7 +195,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT."""
     configure()
     settings = Settings()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(cores())
     try:
         server = listen(settings)
     except OSError as error:

@@ -5,7 +5,6 @@ the event loop only passes things on. Every queue is bounded, so a flood is answ
 """
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from app.modelfiles import ModelFiles
 from app.wire import ArtefactModel, ImageNetModel, Order
 from core.errors import IntegrityError, PredictorBusy, TopworkError
 from core.images import ImageLimits, probe
+from core.machine import cores
 from core.settings import Settings
 from core.storage import Storage
 from models import pretrained
@@ -43,13 +43,12 @@ class Predictor:
     """Answers orders; make it inside a running event loop and close it at the end."""
 
     def __init__(self, settings: Settings, storage: Storage, measures: Measures) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         self._settings = settings
         self._measures = measures
         self._files = ModelFiles(storage, settings.data_dir / "cache" / "models")
         self._limits = ImageLimits(max_pixels=settings.max_image_pixels)
         self._budget = ByteBudget(DECODE_BYTES)
-        self._decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
         self._models: ModelCache[str, Classifier] = ModelCache(
             lambda classifier: classifier.engine.nbytes, settings.model_cache_bytes

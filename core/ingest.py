@@ -4,7 +4,6 @@ Plan over the list of members, read the layout, stream member by member through 
 shards, settle duplicates and the split, publish. Nothing is written outside RUN_DIR.
 """
 
-import os
 import shutil
 import sys
 from collections.abc import Collection, Mapping
@@ -17,6 +16,7 @@ from core.decoders import Decoders
 from core.errors import ArchiveUnsafe, DatasetInvalid, DiskFull, TooFewClasses
 from core.images import DEFAULT_LIMITS, FINDINGS
 from core.layout import read_layout
+from core.machine import cores
 from core.manifest import Finding, Line, check, encode, examine, json_line, report, summarise
 from core.rundir import RunDir, supervise
 from core.shards import ShardWriter
@@ -57,7 +57,7 @@ def ingest(run: RunDir) -> None:
         wanted = {index: path for index, path in planned.files.items() if path in reading.places}
         run.phase("decoding")
         shards = ShardWriter(folder / "shards")
-        with Decoders(len(os.sched_getaffinity(0)), max_pixels) as decoders:
+        with Decoders(cores(), max_pixels) as decoders:
             stream = _decode(run, container, wanted, Stream(decoders, shards))
     run.phase("publishing")
     files, unread = stream.outcome()

@@ -1,0 +1,25 @@
+"""What this machine, or the container around us, grants a process."""
+
+import contextlib
+import os
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def cores(cgroups: Path = CGROUPS) -> int:
+    """Return how many cores this process may keep busy: affinity, bounded by the CPU quota.
+
+    `OMP_NUM_THREADS`, where set, is the share that whoever started the process gave it.
+    """
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    if share.isdecimal() and int(share) > 0:
+        return int(share)
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # Another machine, or no quota: "max 100000".
+        quota, period = (cgroups / "cpu.max").read_text().split()
+        count = min(count, max(1, int(quota) // int(period)))
+    return count

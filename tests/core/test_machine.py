@@ -1,0 +1,35 @@
+"""How many cores a process may use, on a bare machine and in a container."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from core.machine import cores
+
+
+@pytest.fixture(autouse=True)
+def _no_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("max 100000", 8), ("150000 100000", 1), ("300000 100000", 3), ("50000 100000", 1), ("", 8)],
+)
+def test_a_quota_bounds_the_affinity(tmp_path: Path, quota: str, expected: int) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    assert cores(tmp_path) == expected
+
+
+def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
+    assert cores(tmp_path) == 8
+
+
+@pytest.mark.parametrize(("share", "expected"), [("2", 2), ("0", 8), ("", 8), ("many", 8)])
+def test_a_given_share_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: str, expected: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", share)
+    assert cores(tmp_path) == expected
