@@ -51,7 +51,7 @@ def ensure(
     """
     entry = weights.find(weights_dir, architecture)
     if entry is not None:
-        if weights.check(entry).state in ("changed", "unreadable"):
+        if not weights.trusted(entry):
             raise IntegrityError(
                 f"{entry.path} has changed since it was added.",
                 hint="Remove it, or add the weights again.",
@@ -142,8 +142,7 @@ def _convert(architecture: str, file: Path, weights_dir: Path, record: Record) -
     with _workplace(weights_dir) as place:
         made = place / f"{architecture}.safetensors"
         save_file(state, made, {"format": "pt", "architecture": architecture})
-        complete = Record(record.source, record.preset, weights.sha256(made), record.license)
-        return weights.publish(made, weights_dir, architecture, complete)
+        return weights.publish(made, weights_dir, architecture, record)
 
 
 def read(file: Path) -> Mapping[str, Tensor]:

@@ -10,7 +10,7 @@ import os
 import struct
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ class Record:
     preset: str | None = None  # Name of the published set, such as IMAGENET1K_V2.
     sha256: str | None = None  # Of the safetensors file.
     license: str | None = None
+    stamp: str | None = None  # Size and time of the file when its hash was taken.
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         named = {"architecture": self.architecture, "path": str(self.path), "bytes": self.bytes}
-        return {**named, **asdict(self.record)}
+        told = {name: value for name, value in asdict(self.record).items() if name != "stamp"}
+        return {**named, **told}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,13 @@ def check(entry: Entry) -> Check:
     return Check(entry, "intact" if digest == entry.record.sha256 else "changed")
 
 
+def trusted(entry: Entry) -> bool:
+    """Say whether a file may be used; reads it again only if size or time are not the recorded."""
+    if entry.record.stamp is not None and entry.record.stamp == _stamp(entry.path):
+        return True
+    return check(entry).state in ("intact", "unrecorded")
+
+
 def header(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a safetensors file by tensor name; raises WeightsMismatch for others."""
     with path.open("rb") as file:
@@ -135,10 +144,13 @@ def sha256(path: Path) -> str:
 def publish(temporary: Path, weights_dir: Path, architecture: str, record: Record) -> Entry:
     """Move a complete file to its place, then write its record; a crash leaves no half file.
 
+    The record gets the file's hash here.
+
     Running processes keep the file they have mapped, as it is replaced and never written to.
     """
     path = path_of(weights_dir, architecture)
     _sync(temporary)
+    record = replace(record, sha256=sha256(temporary), stamp=_stamp(temporary))
     note = temporary.with_suffix(".note")
     note.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
     _sync(note)
@@ -197,6 +209,11 @@ def _record(path: Path) -> Record:
         return Record(**{name: fields.get(name) for name in Record.__slots__})
     except (OSError, ValueError, AttributeError):
         return Record()
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 def _sync(path: Path) -> None:

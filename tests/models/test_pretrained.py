@@ -103,6 +103,22 @@ def test_a_publisher_without_the_file_is_the_same_error(tmp_path: Path, mirror: 
     assert "topwork weights add resnet18 resnet18-f37072fd.pth" in str(caught.value.hint)
 
 
+def test_a_file_as_it_was_stored_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(state_of("lenet"), tmp_path / "made.pth")
+    entry = pretrained.add("lenet", tmp_path / "made.pth", tmp_path / "weights")
+    reads: list[Path] = []
+    digest = weights.sha256
+    monkeypatch.setattr(weights, "sha256", lambda path: reads.append(path) or digest(path))
+    assert pretrained.ensure("lenet", tmp_path / "weights") == entry.path
+    assert reads == []
+    # A copied folder has other times: its file is read once more.
+    os.utime(entry.path)
+    assert pretrained.ensure("lenet", tmp_path / "weights") == entry.path
+    assert reads == [entry.path]
+
+
 def test_a_network_nobody_published_weights_for_says_so(tmp_path: Path) -> None:
     with pytest.raises(WeightsUnavailable, match="Nobody has published") as caught:
         pretrained.ensure("lenet", tmp_path)
@@ -227,7 +243,9 @@ def test_a_published_file_is_recognised_by_its_hash(
 ) -> None:
     file = tmp_path / "renamed.pth"
     torch.save(state_of("resnet18"), file)
-    monkeypatch.setattr(weights, "sha256", lambda _: "f37072fd" + 56 * "0")
+    digest = weights.sha256
+    known = "f37072fd" + 56 * "0"
+    monkeypatch.setattr(weights, "sha256", lambda path: known if path == file else digest(path))
     entry = pretrained.add("resnet18", file, tmp_path / "weights")
     assert entry.record.preset == "IMAGENET1K_V1"
     assert entry.record.source == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
