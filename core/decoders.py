@@ -27,6 +27,7 @@ MEMORY_BYTES = 2048 * MEBIBYTE  # Address space; 36 megapixels as RGB are 0.1 Gi
 CPU_SECONDS = 20.0
 LENGTH = struct.Struct("<I")
 ATTEMPTS = 2
+COMMAND = [sys.executable, "-m", "core.decoders"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class _Decoder:
         # One thread for numpy: its pool would reserve most of the address space.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "core.decoders", str(max_pixels)],
+            [*COMMAND, str(max_pixels)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

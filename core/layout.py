@@ -128,7 +128,7 @@ def _descend(folder: _Folder, segments: Iterable[str]) -> _Folder:
 
 
 def _named_splits(folder: _Folder) -> list[str]:
-    return [name for name in folder.folders if name.casefold() in SPLIT_NAMES]
+    return sorted(name for name in folder.folders if name.casefold() in SPLIT_NAMES)
 
 
 def _split_folders(tree: _Folder) -> list[tuple[str | None, _Folder]]:
@@ -159,8 +159,7 @@ def _check_nesting(part: _Folder) -> None:
     """Refuse class folders whose images all lie deeper: the inner folders may be the classes."""
     hollow = {name: folder for name, folder in part.filled().items() if not folder.files}
     if hollow:
-        name, folder = next(iter(sorted(hollow.items())))
-        inner = [f"{name}/{below}" for below in folder.filled()]
+        inner = [f"{name}/{below}" for name, folder in hollow.items() for below in folder.filled()]
         raise _ambiguous(
             f"{_count(part.filled(), 'class', 'classes')} ({_some(part.filled())}), with the"
             " images of all folders below belonging to them",

@@ -206,7 +206,8 @@ def revise(
     trained = {line["class"] for line in new if line["split"] == "train"}
     orphans = sorted({line["class"] for line in new} - trained)
     if orphans:
-        raise InvalidField(f"the class {orphans[0]!r} would have no training image")
+        message = f"the class {orphans[0]!r} would have no training image"
+        raise InvalidField(message, param="relabel" if relabel else "exclude")
     return new
 
 

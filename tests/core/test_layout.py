@@ -1,0 +1,155 @@
+"""How folder trees are read, and which are refused as ambiguous."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import DatasetInvalid, LayoutAmbiguous
+from core.layout import MAX_CLASSES, Reading, class_name_problem, read_layout
+
+
+def read(*files: str, folders: tuple[str, ...] = ()) -> dict[str, tuple[str | None, str]]:
+    places = read_layout(files, folders).places
+    return {path: (place.split, place.class_name) for path, place in places.items()}
+
+
+def test_one_folder_per_class() -> None:
+    assert read("cat/1.jpg", "dog/1.jpg") == {
+        "cat/1.jpg": (None, "cat"),
+        "dog/1.jpg": (None, "dog"),
+    }
+
+
+@pytest.mark.parametrize("root", ["", "pets/", "upload/pets/v1/"])
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Valid", "VAL"])
+@pytest.mark.parametrize("train", ["train", "Train", "training"])
+def test_splits_under_any_root(root: str, train: str, val: str) -> None:
+    files = [f"{root}{train}/cat/1.jpg", f"{root}{train}/dog/1.jpg", f"{root}{val}/dog/2.jpg"]
+    assert list(read(*files).values()) == [("train", "cat"), ("train", "dog"), ("val", "dog")]
+
+
+def test_a_test_split_is_never_the_validation_split() -> None:
+    reading = read_layout(["train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg"])
+    assert reading.splits == ["train", "test"]
+    assert reading.places["test/a/2.jpg"].split == "test"
+
+
+def test_only_folder_names_count() -> None:
+    assert set(read("cat/train.jpg", "cat/test_val.jpg", "dog/valid.png").values()) == {
+        (None, "cat"),
+        (None, "dog"),
+    }
+
+
+def test_files_without_a_class_are_skipped() -> None:
+    reading = read_layout(["x.jpg", "root/y.jpg", "root/cat/1.jpg", "root/dog/1.jpg"])
+    assert set(reading.places) == {"root/cat/1.jpg", "root/dog/1.jpg"}
+    assert {(refused.path, refused.code) for refused in reading.refusals} == {
+        ("x.jpg", "no_class"),
+        ("root/y.jpg", "no_class"),
+    }
+
+
+def test_loose_files_in_a_split_are_skipped() -> None:
+    reading = read_layout(["train/cat/1.jpg", "train/dog/1.jpg", "train/x.jpg", "val/dog/2.jpg"])
+    assert [refused.path for refused in reading.refusals] == ["train/x.jpg"]
+
+
+def test_empty_class_folders_are_declared() -> None:
+    reading = read_layout(["cat/1.jpg", "dog/1.jpg"], ["cat", "dog", "owl"])
+    assert (None, "owl") in reading.declared
+    reading = read_layout(["train/cat/1.jpg", "val/cat/2.jpg"], ["train/owl", "val/dog"])
+    assert reading.declared == {
+        ("train", "cat"),
+        ("train", "owl"),
+        ("val", "cat"),
+        ("val", "dog"),
+    }
+
+
+def test_deeper_files_belong_to_a_class_that_has_images_of_its_own() -> None:
+    reading = read_layout(["cat/1.jpg", "cat/more/2.jpg", "dog/1.jpg"])
+    assert reading.places["cat/more/2.jpg"].class_name == "cat"
+    assert reading.nested == ["cat/more/2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        # A split's name beside ordinary class names.
+        (["train/1.jpg", "bus/1.jpg", "car/1.jpg"], ["train", "bus"]),
+        (["train/a/1.jpg", "train/b/1.jpg", "extra/1.jpg"], ["train", "extra"]),
+        # Splits without classes, or two classes named like splits.
+        (["train/1.jpg", "test/1.jpg"], ["train", "test"]),
+        # Two names for one split.
+        (["train/a/1.jpg", "val/a/2.jpg", "valid/a/3.jpg"], ["val", "valid"]),
+        # Nothing to train on.
+        (["test/a/1.jpg", "test/b/1.jpg"], ["test", "train"]),
+        # Groups of classes, or classes with groups.
+        (["mammal/cat/1.jpg", "bird/owl/1.jpg"], ["bird, mammal", "mammal/cat"]),
+        # Classes above splits.
+        (["cat/train/1.jpg", "cat/val/2.jpg", "dog/train/3.jpg"], ["cat", "cat/train"]),
+        # A folder between split and classes.
+        (["train/images/cat/1.jpg", "train/images/dog/1.jpg"], ["images", "images/cat"]),
+        # Two roots.
+        (["v1/train/a/1.jpg", "v2/train/a/2.jpg"], ["v1", "v2"]),
+        # Class names that differ in case only.
+        (["train/Cat/1.jpg", "train/dog/1.jpg", "val/cat/2.jpg"], ["Cat", "cat"]),
+    ],
+)
+def test_ambiguous_trees_are_refused_with_both_readings(files: list[str], named: list[str]) -> None:
+    with pytest.raises(LayoutAmbiguous) as caught:
+        read(*files)
+    assert "; or as " in caught.value.message
+    assert caught.value.hint
+    for name in named:
+        assert name in caught.value.message
+
+
+def test_the_way_out_of_ambiguity_works() -> None:
+    files = ["train/train/1.jpg", "train/bus/1.jpg", "train/test/1.jpg"]
+    assert set(read(*files).values()) == {("train", "train"), ("train", "bus"), ("train", "test")}
+
+
+@pytest.mark.parametrize("name", ["x" * 101, "a\u200fb", "a\tb", " ", "a\x1bb"])
+def test_odd_class_names_are_rejected_by_name(name: str) -> None:
+    reading = read_layout([f"{name}/1.jpg", "cat/1.jpg"])
+    assert [refused.code for refused in reading.refusals] == ["class_name_invalid"]
+    assert set(reading.places) == {"cat/1.jpg"}
+
+
+def test_odd_but_printable_class_names_are_kept() -> None:
+    for name in ("<script>alert(1)</script>"[:8], "=cmd", "été", "猫", "x" * 100, "two words"):
+        assert class_name_problem(name) is None
+    assert class_name_problem("e\u0301") is not None
+
+
+def test_too_many_classes_are_refused() -> None:
+    with pytest.raises(DatasetInvalid, match="5001"):
+        read_layout(f"{number}/1.jpg" for number in range(MAX_CLASSES + 1))
+
+
+NAMES = st.sampled_from(["train", "val", "test", "cat", "dog", "Cat", "x.jpg", "more"])
+PATHS = st.lists(NAMES, min_size=1, max_size=4).map(lambda parts: "/".join([*parts, "f.jpg"]))
+
+
+def outcome(files: list[str]) -> Reading | str:
+    try:
+        return read_layout(files)
+    except LayoutAmbiguous as error:
+        return f"{error.message} {error.hint}"
+
+
+@settings(deadline=None, database=None)
+@given(st.lists(PATHS, unique=True, max_size=12))
+def test_every_file_is_placed_or_refused_whatever_the_order(files: list[str]) -> None:
+    reading, again = outcome(files), outcome(sorted(files, reverse=True))
+    if isinstance(reading, str) or isinstance(again, str):
+        assert reading == again
+        return
+    refused = [it.path for it in reading.refusals]
+    assert sorted([*reading.places, *refused]) == sorted(files)
+    assert again.places == reading.places
+    assert {place.class_name for place in reading.places.values()} <= {
+        part for path in files for part in path.split("/")[:-1]
+    }

@@ -1,0 +1,101 @@
+"""The folder of a run: exit codes, error.json, a result that is whole or absent."""
+
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from core.errors import TooFewClasses
+from core.rundir import CRASHED, DONE, FAILED, STOPPED, RunDir, supervise
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "request.json").write_text('{"a": 1}')
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _keep_handler() -> object:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_complete_result_appears_at_once(folder: Path) -> None:
+    (folder / "result").mkdir()
+    (folder / "result" / "old").touch()
+    (folder / "result.tmp").mkdir()
+    (folder / "result.tmp" / "torn").touch()
+    (folder / "error.json").touch()
+
+    def work(run: RunDir) -> None:
+        assert run.request() == {"a": 1}
+        draft = run.begin_result()
+        assert not (folder / "result").exists()
+        assert not (folder / "error.json").exists()
+        (draft / "new").write_text("x")
+        run.publish_result()
+
+    assert supervise(work, [str(folder)]) == DONE
+    assert [path.name for path in (folder / "result").iterdir()] == ["new"]
+    assert not (folder / "result.tmp").exists()
+
+
+def test_a_known_failure_is_named_and_leaves_no_draft(folder: Path) -> None:
+    def work(run: RunDir) -> None:
+        (run.begin_result() / "half").touch()
+        raise TooFewClasses(hint="More.")
+
+    assert supervise(work, [str(folder)]) == FAILED
+    error = json.loads((folder / "error.json").read_text())
+    assert (error["code"], error["hint"]) == ("too_few_classes", "More.")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "error.json",
+        "events.jsonl",
+        "request.json",
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_a_known_failure(folder: Path, number: int) -> None:
+    def work(_: RunDir) -> None:
+        raise OSError(number, os.strerror(number))
+
+    assert supervise(work, [str(folder)]) == FAILED
+    assert json.loads((folder / "error.json").read_text())["code"] == "disk_full"
+
+
+def test_anything_else_is_a_crash(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def work(_: RunDir) -> None:
+        raise ZeroDivisionError
+
+    assert supervise(work, [str(folder)]) == CRASHED
+    assert "ZeroDivisionError" in capfd.readouterr().err
+    assert not (folder / "error.json").exists()
+    assert supervise(work, []) == CRASHED
+    assert supervise(work, [str(folder / "nowhere")]) == CRASHED
+
+
+def test_sigterm_stops_wherever_it_arrives(folder: Path) -> None:
+    def work(_: RunDir) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    assert supervise(work, [str(folder)]) == STOPPED
+    assert not (folder / "error.json").exists()
+
+
+def test_progress_is_bounded_in_rate(folder: Path) -> None:
+    run = RunDir(folder)
+    run.phase("decoding")
+    for done in range(10_000):
+        run.progress(done, 10_000)
+    run.close()
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert events[0] == {"kind": "phase", "phase": "decoding"}
+    assert len(events) < 10
+    assert events[1]["kind"] == "progress"
+    assert set(events[1]) == {"kind", "progress", "step", "eta"}

@@ -1,0 +1,197 @@
+"""The tar reader, against archives of the standard library and against damaged and hostile ones."""
+
+import bz2
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from core.archive import Member
+from core.containers import open_container, sniff
+from core.errors import ArchiveTooLarge, ArchiveUnreadable
+from core.tars import BLOCK, Tar
+from tests.archives import folder, gzipped, picture, special, tar_of, zip_of
+
+MEBIBYTE = 1024 * 1024
+
+
+class Archive:
+    def __init__(self, tmp: Path, data: bytes, *, compressed: bool) -> None:
+        path = tmp / "archive"
+        path.write_bytes(gzipped(data) if compressed else data)
+        self.file = path.open("rb")
+        self.tar = Tar(self.file, sniff, compressed=compressed)
+        self.members: list[Member] = list(self.tar.members())
+
+    def read(self) -> dict[str, bytes | str]:
+        wanted = [at for at, member in enumerate(self.members) if member.kind == "file"]
+        return {self.members[at].name: found for at, found in self.tar.contents(wanted)}
+
+
+Open = Callable[[bytes], Archive]
+
+
+@pytest.fixture(params=[False, True], ids=["tar", "tar.gz"])
+def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Open]:
+    archives: list[Archive] = []
+
+    def make(data: bytes) -> Archive:
+        archives.append(Archive(tmp_path, data, compressed=request.param))
+        return archives[-1]
+
+    yield make
+    for archive in archives:
+        archive.file.close()
+
+
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+def test_ordinary_tars_read_as_they_were_written(opened: Open, tar_format: int) -> None:
+    files = folder("cat", "dog") | {"big.bin": bytes(range(256)) * 5000, "empty": b""}
+    archive = opened(tar_of(files, tar_format))
+    assert archive.read() == files
+    assert archive.tar.damage is None
+    assert {member.name: member.size for member in archive.members} == {
+        name: len(data) for name, data in files.items()
+    }
+
+
+@pytest.mark.parametrize("tar_format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_and_foreign_names_are_read(opened: Open, tar_format: int) -> None:
+    files = {"é" * 60 + "/" + "x" * 200 + ".png": picture(1), "猫/1.png": picture(2)}
+    assert opened(tar_of(files, tar_format)).read() == files
+
+
+def test_links_pipes_and_devices_are_special(opened: Open) -> None:
+    archive = opened(
+        tar_of(
+            {
+                "soft": special(tarfile.SYMTYPE, "/etc"),
+                "hard": special(tarfile.LNKTYPE, "/etc/passwd"),
+                "pipe": special(tarfile.FIFOTYPE),
+                "disk": special(tarfile.BLKTYPE),
+                "tty": special(tarfile.CHRTYPE),
+                "dir": special(tarfile.DIRTYPE),
+                "a/1.png": picture(1),
+            }
+        )
+    )
+    kinds = ["link", "link", "special", "special", "special", "folder", "file"]
+    assert [member.kind for member in archive.members] == kinds
+    assert archive.read() == {"a/1.png": picture(1)}
+
+
+def test_sparse_files_are_special_and_what_follows_is_read(opened: Open) -> None:
+    sparse = bytearray(special(tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    sparse[482] = 1  # One more block of extents follows.
+    sparse[148:156] = b" " * 8
+    sparse[148:155] = b"%06o\0" % sum(sparse)
+    archive = opened(bytes(sparse) + bytes(BLOCK) + tar_of({"a/1.png": picture(1)}))
+    assert [member.kind for member in archive.members] == ["special", "file"]
+    assert archive.read() == {"a/1.png": picture(1)}
+    info = tarfile.TarInfo("a/x.png")
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.realsize": "99999999999"}
+    assert [member.kind for member in opened(tar_of({"a/x.png": info})).members] == ["special"]
+
+
+@pytest.mark.parametrize("cut", [100, 700, 1100])
+def test_what_came_before_a_cut_is_kept(opened: Open, cut: int) -> None:
+    files = {f"cat/{number}.bin": bytes([number]) * 600 for number in range(3)}
+    data = tar_of(files)
+    archive = opened(data[: 2 * (BLOCK + 1024) + cut])
+    assert archive.tar.damage is not None
+    found = archive.read()
+    good = {name: data for name, data in found.items() if isinstance(data, bytes)}
+    assert [*good] == ["cat/0.bin", "cat/1.bin"] if cut < 1112 else list(files)
+    assert good.items() <= files.items()
+    assert set(found.values()) - set(good.values()) <= {"entry_truncated"}
+
+
+def test_damage_in_the_middle_is_reported(opened: Open) -> None:
+    data = bytearray(tar_of(folder("cat", count=4)))
+    at = 2 * BLOCK
+    data[at : at + BLOCK] = b"\x55" * BLOCK
+    archive = opened(bytes(data))
+    assert [member.name for member in archive.members] == ["cat/0.png"]
+    assert archive.tar.damage is not None
+
+
+def test_a_damaged_gzip_stream_keeps_what_came_before(tmp_path: Path) -> None:
+    noise = {f"cat/{number}.bin": zlib.compress(bytes([number]) * 9) * 3000 for number in range(9)}
+    data = bytearray(gzipped(tar_of(noise)))
+    data[len(data) // 2] ^= 0xFF
+    path = tmp_path / "x"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        tar = Tar(file, sniff, compressed=True)
+        members = list(tar.members())
+    assert tar.damage is not None
+    assert 0 < len(members) < 9
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        # CVE-2025-8194: a negative size leads back to the same header.
+        tarfile.TarInfo("a.png").tobuf()[:124] + b"\xff" * 12 + tarfile.TarInfo().tobuf()[136:],
+        # An extended header of 4 GiB.
+        tarfile.TarInfo("a.png").tobuf()[:124] + b"40000000000\0" + b"0" * 12 + b" " * 8 + b"x",
+    ],
+)
+def test_hostile_sizes_are_damage(opened: Open, header: bytes) -> None:
+    block = bytearray(header.ljust(BLOCK, b"\0")[:BLOCK])
+    block[148:156] = b" " * 8
+    block[148:155] = b"%06o\0" % sum(block)
+    archive = opened(tar_of({"cat/1.png": picture(1)})[: 2 * BLOCK] + bytes(block) + bytes(2048))
+    assert [member.name for member in archive.members] == ["cat/1.png"]
+    assert archive.tar.damage is not None
+
+
+def test_packed_sizes_show_dense_members(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, tar_of({"a/0.bmp": bytes(3 * MEBIBYTE)}), compressed=True)
+    archive.file.close()
+    assert archive.members[0].packed < 3 * MEBIBYTE // 100
+
+
+def test_a_gzip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.tars.BOMB_FROM", 4 * MEBIBYTE)
+    data = tar_of({"a/0.png": bytes(6 * MEBIBYTE)})
+    path = tmp_path / "bomb"
+    path.write_bytes(gzipped(data))
+    with path.open("rb") as file, pytest.raises(ArchiveTooLarge):
+        list(Tar(file, sniff, compressed=True).members())
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        assert len(list(Tar(file, sniff, compressed=False).members())) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "not a readable"),
+        (b"hello" * 200, "not a readable"),
+        (bytes(2048), "not a readable"),
+        (picture(1, "JPEG"), "not a readable"),
+        (gzipped(b"hello" * 500), "not a readable"),
+        (gzipped(b"")[:5], "not a readable"),
+        (bz2.compress(b"x"), "bzip2"),
+        (b"Rar!\x1a\x07\x01\0", "RAR"),
+        (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
+    ],
+)
+def test_what_is_no_archive_is_named(tmp_path: Path, data: bytes, words: str) -> None:
+    path = tmp_path / "upload"
+    path.write_bytes(data)
+    with path.open("rb") as file, pytest.raises(ArchiveUnreadable, match=words) as caught:
+        list(open_container(file, 9).members())
+    assert caught.value.hint or words != "not a readable"
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
+    path = tmp_path / "upload"
+    path.write_bytes(tar_of({"cat/1.png": picture(1), "x.zip": zip_of(folder("evil"))}))
+    with path.open("rb") as file:
+        assert isinstance(open_container(file, 9), Tar)
