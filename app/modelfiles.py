@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from app.wire import ArtefactModel
@@ -11,14 +13,22 @@ from core.storage import Storage
 from models import artefact
 
 NAMES = (artefact.WEIGHTS, artefact.CARD)
+STALE_SECONDS = 3600.0  # A draft this old belongs to a process that was killed.
 
 
 class ModelFiles:
-    """Brings models from object storage into `folder`, checked before they appear there."""
+    """Brings models from object storage into `folder`, checked before they appear there.
 
-    def __init__(self, storage: Storage, folder: Path) -> None:
+    Args:
+        storage: Where the models are kept.
+        folder: Where the copies go; several processes may share it.
+        capacity: Bytes of copies to keep; those whose last use is longest ago go first.
+    """
+
+    def __init__(self, storage: Storage, folder: Path, capacity: int) -> None:
         self._storage = storage
         self._folder = folder
+        self._capacity = capacity
 
     def name_of(self, model: ArtefactModel) -> str:
         """Return the SHA-256 of the card, which binds the weights: the name of the whole model.
@@ -52,6 +62,7 @@ class ModelFiles:
             self._place(draft, target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+        self._make_room()
         return target
 
     def forget(self, model: ArtefactModel) -> None:
@@ -64,6 +75,18 @@ class ModelFiles:
         except NotFound as error:
             raise IntegrityError(f"{path.name} of the model is gone from storage.") from error
 
+    def _make_room(self) -> None:
+        """Drop the copies that exceed the capacity, the newest never, and abandoned drafts.
+
+        A process that is about to load a dropped copy fetches it again.
+        """
+        left = self._capacity
+        for number, (used, path) in enumerate(sorted(_last_uses(self._folder), reverse=True)):
+            left -= sum(file.stat().st_size for file in path.glob("*"))
+            draft = path.name.startswith(".")
+            if time.time() - used > STALE_SECONDS if draft else number and left < 0:
+                shutil.rmtree(path, ignore_errors=True)
+
     @staticmethod
     def _place(draft: Path, target: Path) -> None:
         try:
@@ -71,3 +94,11 @@ class ModelFiles:
         except OSError:
             if not target.is_dir():  # Else another predictor of this machine was faster.
                 raise
+
+
+def _last_uses(folder: Path) -> list[tuple[float, Path]]:
+    found = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # Another predictor of this machine was faster.
+            found.append((path.stat().st_mtime, path))
+    return found

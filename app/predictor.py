@@ -60,7 +60,9 @@ def create_app(settings: Settings) -> Starlette:
         app.state.measures = Measures()
         storage = Storage(settings.storage_url)
         app.state.predictor = Predictor(settings, storage, app.state.measures)
+        warming = asyncio.create_task(app.state.predictor.warm(settings.default_model))
         yield
+        warming.cancel()
         await app.state.predictor.close()
 
     routes = [

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
+import torch
 from torch import Tensor
 
 from app.batching import Batcher
@@ -25,7 +26,7 @@ from core.images import ImageLimits, probe
 from core.machine import cores
 from core.settings import Settings
 from core.storage import Storage
-from models import pretrained
+from models import catalogue, pretrained, weights
 from models.predict import Classifier
 
 log = structlog.get_logger()
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 BYTES_PER_PIXEL = 12
 DECODE_BYTES = 1024**3
 LOADERS = 2
+# Disk is cheaper than memory: this many times the models that fit there are kept as copies.
+DISK_SHARE = 8
 
 Guess = tuple[Tensor, int]  # A decoded image and how many labels to name.
 Result = dict[str, Any]
@@ -45,7 +48,11 @@ class Predictor:
     def __init__(self, settings: Settings, storage: Storage, measures: Measures) -> None:
         self._settings = settings
         self._measures = measures
-        self._files = ModelFiles(storage, settings.data_dir / "cache" / "models")
+        self._files = ModelFiles(
+            storage,
+            settings.data_dir / "cache" / "models",
+            DISK_SHARE * settings.model_cache_bytes,
+        )
         self._limits = ImageLimits(max_pixels=settings.max_image_pixels)
         self._budget = ByteBudget(DECODE_BYTES)
         self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
@@ -57,6 +64,25 @@ class Predictor:
             answer, largest=settings.predict_batch, observe=measures.batch.observe
         )
         self._inside = 0
+
+    async def warm(self, architecture: str) -> None:
+        """Load a published network and run it once, so that the first request need not wait.
+
+        Nothing is downloaded: the first request tells the user what is missing.
+        """
+        if (
+            architecture not in catalogue.names()
+            or weights.find(self._settings.weights_dir, architecture) is None
+        ):
+            return
+        try:
+            classifier = await self._load(ImageNetModel(architecture=architecture))
+        except TopworkError as error:
+            log.warning("model.unusable", architecture=architecture, reason=error.message)
+            return
+        side = classifier.preprocess.crop
+        grey = torch.full((3, side, side), 128, dtype=torch.uint8)
+        await self._batcher.submit(classifier, (grey, 1))
 
     async def close(self) -> None:
         """Stop all threads once their present work is done."""
@@ -157,13 +183,13 @@ class Predictor:
         return classifier
 
     def _published(self, architecture: str) -> Classifier:
-        weights = pretrained.ensure(
+        path = pretrained.ensure(
             architecture,
             self._settings.weights_dir,
             offline=self._settings.offline,
             timeout=self._settings.download_timeout,
         )
-        return Classifier.imagenet(architecture, weights)
+        return Classifier.imagenet(architecture, path)
 
     def _trained(self, model: ArtefactModel) -> Classifier:
         folder = self._files.bring(model)

@@ -160,6 +160,36 @@ def test_models_that_cannot_be_loaded_say_why(stored: Stored, tmp_path: Path) ->
     trial(stored, tmp_path, work)
 
 
+def test_the_default_model_is_loaded_before_anyone_asks(
+    stored: Stored, tmp_path: Path, shared: Path
+) -> None:
+    measures = Measures()
+
+    async def work(predictor: Predictor) -> None:
+        await predictor.warm("no such network")
+        await predictor.warm("resnet18")
+        assert "topwork_predictor_models 0.0" in measures.text().decode()
+        await predictor.warm("mobilenet_v2")
+        assert "topwork_predictor_models 1.0" in measures.text().decode()
+        assert "topwork_predict_batch_images_count 1.0" in measures.text().decode()
+
+    trial(stored, tmp_path, work, measures, weights_dir=shared / "weights")
+
+
+def test_damaged_weights_of_the_default_model_do_not_stop_the_start(
+    stored: Stored, tmp_path: Path
+) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "mobilenet_v2.safetensors").write_bytes(b"damaged")
+    measures = Measures()
+
+    async def work(predictor: Predictor) -> None:
+        await predictor.warm("mobilenet_v2")
+
+    trial(stored, tmp_path, work, measures)
+    assert "topwork_predictor_models 0.0" in measures.text().decode()
+
+
 def test_memory_for_decoding_is_shared_out() -> None:
     budget = ByteBudget(10)
     inside: list[int] = []
