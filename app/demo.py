@@ -31,6 +31,7 @@ from models import catalogue, weights
 from models.download import download
 
 PRETRAINED, SCRATCH = "mobilenet_v2", "lenet"
+SCRATCH_EPOCHS = 20
 MOST_GIGAOPS = 2.0  # Of one image; a larger network takes more than the demo's three minutes.
 LEAST_ACCURACY = 0.95  # On the digits.
 START_SECONDS, STOP_SECONDS = 120.0, 15.0
@@ -117,7 +118,8 @@ def choose(terminal: Terminal, settings: Settings, architecture: str | None) -> 
     except TopworkError as error:
         terminal.say(f"No pretrained weights: {error.message}")
         terminal.say(f"Training {SCRATCH} from scratch instead.")
-        return {"architecture": SCRATCH, "weights": "none"}
+        short = {"hyperparameters": {"epochs": SCRATCH_EPOCHS}}
+        return {"architecture": SCRATCH, "weights": "none", **short}
     terminal.say(f"Fine-tuning {PRETRAINED}: its ImageNet weights were downloaded.")
     return {"architecture": PRETRAINED, "weights": "imagenet"}
 

@@ -11,6 +11,7 @@ from app.cli.terminal import Session, facts, remote, table
 group = typer.Typer(help="List, inspect and alias models.", no_args_is_help=True)
 
 SPLITS = ("val", "test")
+PER_CLASS = ("class", "support", "precision", "recall", "f1")
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
 
 
@@ -24,8 +25,17 @@ def list_models(
     terminal.show(
         found,
         lambda: table(
-            ("model", "versions", "aliases"),
-            ((one.name, len(one.versions), one.aliases) for one in found),
+            ("model", "source", "architecture", "latest", "aliases"),
+            (
+                (
+                    one.name,
+                    one.source,
+                    one.architecture,
+                    one.latest,
+                    ", ".join(f"{alias} -> {number}" for alias, number in one.aliases.items()),
+                )
+                for one in found
+            ),
         ),
     )
 
@@ -43,10 +53,13 @@ def show(terminal: Session, name: Name) -> None:
 def evaluation(
     terminal: Session,
     name: Name,
-    version: Annotated[int, typer.Option(min=1, help="Number of the version.")] = 1,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Number of the version; default the newest.")
+    ] = None,
 ) -> None:
     """Show the metrics, the per-class table and the confusion matrix of a version."""
-    found = terminal.topwork.models.evaluation(name, version)
+    number = version or terminal.topwork.models.get(name).latest or 1
+    found = terminal.topwork.models.evaluation(name, number)
     terminal.show(found, lambda: evaluation_tables(found))
 
 
@@ -80,7 +93,15 @@ def delete(terminal: Session, name: Name) -> None:
 def evaluation_tables(found: dict[str, Any]) -> RenderableType:
     """Return overall metrics, one row a class, and the confusion matrix, for each split."""
     parts: list[RenderableType] = []
-    for split, one in ((name, found[name]) for name in SPLITS if found.get(name)):
-        numbers = {k: v for k, v in one.items() if isinstance(v, int | float)}
-        parts.append(table(("metric", "value"), numbers.items(), split))
+    for split, scores in ((name, found[name]) for name in SPLITS if found.get(name)):
+        numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)}
+        parts.append(table(("metric", "value"), numbers.items(), f"{split}: metrics"))
+        rows = ([one.get(name) for name in PER_CLASS] for one in scores.get("per_class", []))
+        parts.append(table(PER_CLASS, rows, f"{split}: classes"))
+        confusion = scores.get("confusion") or {}
+        if confusion.get("matrix"):
+            names = confusion["classes"]
+            counted = ([name, *row] for name, row in zip(names, confusion["matrix"], strict=True))
+            title = f"{split}: rows are true, columns predicted"
+            parts.append(table(("class", *names), counted, title))
     return Group(*parts)

@@ -56,7 +56,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """Print a remark for people; never part of the JSON output."""
         if not self.as_json:
-            self.err.print(text, markup=False, highlight=False)
+            self.err.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def fail(self, error: TopworkError) -> int:
         """Print an error and return the exit code for it."""

@@ -73,9 +73,19 @@ class Board:
 
     def line(self, event: Event) -> str:
         """Return an event in one line."""
-        shown = {k: v for k, v in event.data.items() if not isinstance(v, dict | list)}
-        words = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items())
-        return f"{self.job.id} {event.kind}: {', '.join(words)}"
+        data = event.data
+        if event.kind == "epoch":
+            shown = [f"{name} {data[name]:.4g}" for name in COLUMNS[1:] if name in data]
+            return f"epoch {data.get('epoch')}: {', '.join(shown)}"
+        if event.kind == "plan":
+            plan = data.get("plan", data)
+            return "plan: " + ", ".join(
+                f"{name} {one['value']}"
+                for name, one in plan.items()
+                if isinstance(one, dict) and not isinstance(one["value"], dict)
+            )
+        words = data.get("message") or ", ".join(f"{name} {one}" for name, one in data.items())
+        return words if event.kind in data else f"{event.kind}: {words}"
 
     def __rich__(self) -> RenderableType:
         """Draw it."""

@@ -114,8 +114,10 @@ class Model(Record):
     """A name under which versions of a classifier are published."""
 
     name: str
+    source: str = "own"
+    architecture: str | None = None
+    latest: int | None = None
     aliases: dict[str, int] = {}
-    versions: list[dict[str, Any]] = []
 
 
 class Ranked(Record):
