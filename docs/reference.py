@@ -20,7 +20,8 @@ from core.errors import TopworkError
 from core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS_NETWORKS = {"app.predictor", "app.serving"}  # Importing these would load torch.
+# Importing these loads torch, runs a program, or works inside Alembic only.
+NOT_IMPORTED = ("app.predictor", "app.serving", "app.modelfiles", "__main__", "core.migrations")
 MEBIBYTE = 1024 * 1024
 
 SETTINGS = """\
@@ -60,7 +61,6 @@ interrupted. This page is written from the commands by `make format`; a test com
 
 ADDRESSES = "## Addresses\n"
 TREE = "## The tree\n"
-WIDEST = 78  # Longer descriptions end at a comma, colon or semicolon before.
 FOLDERS = {
     "app/": "The service: HTTP, command line, supervisor, predictor",
     "app/cli/": "The topwork command",
@@ -93,9 +93,9 @@ def errors_page() -> str:
     """Return docs/errors.md."""
     for package in (app, core, worker):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if module.name.split(".")[-1] != "__main__" and module.name not in RUNS_NETWORKS:
+            if not any(part in module.name for part in NOT_IMPORTED):
                 importlib.import_module(module.name)
-    by_code = {error.code: error for error in _subclasses(TopworkError)}
+    by_code = {error.code: error for error in _below(TopworkError)}
     rows = (
         f"| `{code}` | {error.status} | {_first_line(error)} | {error.hint or ''} |\n"
         for code, error in sorted(by_code.items())
@@ -150,9 +150,7 @@ def _folder(folder: str) -> Iterator[str]:
 
 
 def _line(depth: int, name: str, about: str) -> str:
-    about = about.replace("`", "").rstrip(".")
-    if len(about) > WIDEST:
-        about = about[: max(about.rfind(mark, 0, WIDEST) for mark in ",;:")]
+    about, _, _ = about.replace("`", "").rstrip(".").partition(";")
     return f"{'  ' * depth + name:<26}{about}"
 
 
@@ -168,7 +166,7 @@ def _commands(path: str, command: Any) -> Iterator[str]:
         return
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
-    usage = " ".join([path, *(p.make_metavar() for p in arguments)])
+    usage = " ".join([path, *(p.metavar or p.name.upper() for p in arguments)])
     yield f"\n## `{usage}`\n\n{(command.help or '').strip()}\n"
     shown = [p for p in options if not EVERYWHERE & set(p.opts)]
     if shown:
@@ -176,11 +174,11 @@ def _commands(path: str, command: Any) -> Iterator[str]:
         yield from (f"| `{', '.join(p.opts)}` | {p.help or ''} |\n" for p in shown)
 
 
-def _subclasses(error: type[TopworkError]) -> Iterator[type[TopworkError]]:
-    """Yield the tree from its leaves to its root, so that a shared code gets the root's text."""
+def _below(error: type[TopworkError]) -> Iterator[type[TopworkError]]:
+    """Yield subclasses, leaves before their parents: where a code is shared the parent wins."""
     for subclass in error.__subclasses__():
-        yield from _subclasses(subclass)
-    yield error
+        yield from _below(subclass)
+        yield subclass
 
 
 def _first_line(error: type[TopworkError]) -> str:

@@ -12,7 +12,7 @@ PACKAGES = ("app", "core", "models", "worker")
 
 def tree() -> dict[str, str]:
     """Return path -> description of the tree; two spaces are one level."""
-    block = README.split("## The tree\n")[1].split("```")[1]
+    block = README.split("## The tree\n")[1].split("```")[1].removeprefix("text")
     paths: dict[str, str] = {}
     folders: list[str] = []
     for line in filter(None, block.splitlines()):

@@ -53,9 +53,7 @@ def adapted(text: str, service: Service) -> str:
 
 def outputs(service: Service, folder: Path, block: str) -> list[dict[str, Any]]:
     """Run a block of shell and return the JSON documents it prints."""
-    script = adapted(block, service).replace(
-        "curl ", "curl --silent --show-error --fail-with-body "
-    )
+    script = STRICT_CURL + adapted(block, service)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-ec", script],  # noqa: S607 - as a reader would.
