@@ -16,6 +16,8 @@ from core.errors import MalformedRequest, RequestTooLarge, TopworkError
 
 BATCH = 512 * 1024  # Bytes handed to the parsing thread at once.
 LONGEST_BOUNDARY = 256
+FORM = "multipart/form-data"
+FILE = "file"  # Name of the parts that carry files, whether or not they have a file name.
 
 
 class Sink(Protocol):

@@ -13,10 +13,9 @@ from sqlalchemy.orm import Session
 from app import wire
 from app.bodies import StrictRequest, decode, media_type, unsupported
 from app.errors import Invalid
-from app.forms import receive
+from app.forms import FILE, FORM, receive
 from app.problems import nearest
-from app.schemas.predictions import ItemError, PredictFields, PredictRequest
-from app.uploads import FORM
+from app.schemas.predictions import PredictFields, PredictRequest
 from core import registry
 from core.archive import printable
 from core.errors import (
@@ -57,12 +56,11 @@ class Images:
 
     def begin(self, name: str, filename: str | None) -> None:
         """Start a part of a form."""
-        self._name, self._is_file, self._piece = name, filename is not None, bytearray()
-        if filename is not None:
-            if name not in ("file", "files", "file[]"):
-                message = f"images come in parts named `file`, not {name!r}"
-                raise InvalidField(message, param=name[:100])
-            self._name = filename
+        self._is_file = filename is not None or name == FILE
+        self._name, self._piece = filename or "" if self._is_file else name, bytearray()
+        if self._is_file and name != FILE:
+            message = f"images come in parts named `{FILE}`, not {printable(name)!r}"
+            raise InvalidField(message, param=printable(name)[:LONGEST_NAME])
 
     def write(self, data: bytes) -> None:
         """Take the next piece of the part."""
@@ -74,7 +72,7 @@ class Images:
         """Finish the part."""
         if self._is_file:
             if self._name or self._piece:
-                self.add(self._name or None, bytes(self._piece))
+                self.add(self._name, bytes(self._piece))
         elif self._name in self.fields:
             raise MalformedRequest("the form has this field twice", param=self._name)
         else:
@@ -209,22 +207,18 @@ def _by_code(tree: type[TopworkError], code: str) -> type[TopworkError] | None:
     return next((error for error in found if error), None)
 
 
-class NoneReadable(ImageUndecodable):
-    """None of the images could be classified."""
-
-
 def check_some(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the results, unless every item is bad.
 
     Raises:
-        TopworkError: The item's own error for one image, NoneReadable for several.
+        TopworkError: The first item's error, with one entry for each item.
     """
-    bad = [item for item in results if item.get("status") != "ok"]
-    if len(bad) < len(results):
+    if any(item.get("status") == "ok" for item in results):
         return results
-    errors = [ItemError.model_validate(item.get("error") or {}) for item in bad]
+    errors = [{"param": item.get("filename"), **item["error"]} for item in results]
     first = errors[0]
-    known = _by_code(TopworkError, first.code) or ImageUndecodable
-    if len(bad) == 1:
-        raise known(first.message, param="file", hint=first.hint)
-    raise NoneReadable(f"{len(bad)} of {len(bad)}: {first.message}", param="file", hint=first.hint)
+    known = _by_code(TopworkError, first["code"]) or ImageUndecodable
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    refusal = known(first["message"] + more, param="file", hint=first.get("hint"))
+    refusal.errors = errors
+    raise refusal

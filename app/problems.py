@@ -39,7 +39,7 @@ def render(
         "instance": request.scope["path"],
         **error.to_dict(),
         "request_id": request.scope.get("state", {}).get("request_id"),
-        "errors": list(errors)[:MOST_ERRORS],
+        "errors": list(errors or error.errors)[:MOST_ERRORS],
     }
     del body["message"]  # It is `detail` here.
     return JSONResponse(body, status_code=status, headers=extra, media_type=MEDIA_TYPE)

@@ -17,14 +17,13 @@ from typing import BinaryIO
 import anyio.to_thread
 
 from app.bodies import StrictRequest, media_type, unsupported
-from app.forms import receive
+from app.forms import FILE, FORM, receive
 from core.archive import ARCHIVE_SUFFIXES
 from core.errors import ArchiveTooLarge, DiskFull, MalformedRequest, RequestTooLarge
 from core.ids import new_id
 from core.settings import MEBIBYTE, Settings
 from core.storage import Storage
 
-FORM = "multipart/form-data"
 ARCHIVE_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b")
 TAR_MARK = slice(257, 262)  # Where a POSIX tar says `ustar`.
 FREE_AT_LEAST = 512 * MEBIBYTE
@@ -142,6 +141,8 @@ class UploadSink:
     def begin(self, name: str, filename: str | None) -> None:
         """Start a part."""
         self._digest.update(f"{name}\0{filename}\0".encode("utf-8", "surrogateescape"))
+        if name == FILE and filename is None:
+            filename = "archive"
         if filename is None:
             if len(self.upload.fields) >= MAX_FIELDS:
                 raise MalformedRequest(f"the form has more than {MAX_FIELDS} fields")

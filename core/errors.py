@@ -16,6 +16,7 @@ The same `{code, message, param, hint}` is the body of a problem+json answer, of
 of `RUN_DIR/error.json` (RFC 9457 for the HTTP form).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -25,6 +26,8 @@ class TopworkError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     hint: str | None = None
+    # `{param, code, message, hint}` of each thing where several are wrong at once.
+    errors: Sequence[Mapping[str, Any]] = ()
 
     def __init__(
         self, message: str | None = None, *, param: str | None = None, hint: str | None = None
@@ -75,6 +78,13 @@ class Unauthorized(TopworkError):
 
     status, code = 401, "unauthorized"
     hint = "Send the header `Authorization: Bearer KEY`."
+
+
+class KeyRequired(TopworkError):
+    """A service that other machines can reach needs a key."""
+
+    status, code = 422, "key_required"
+    hint = "Set TOPWORK_ADMIN_KEY, or listen on 127.0.0.1."
 
 
 class Forbidden(TopworkError):

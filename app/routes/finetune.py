@@ -11,11 +11,12 @@ from app import orders, preview
 from app.bodies import StrictRequest, StrictRoute, media_type, unsupported
 from app.deps import Config, Store, Write
 from app.documentation import json_or_form
+from app.forms import FORM
 from app.idempotency import Created, Once
 from app.orders import Order
 from app.schemas.jobs import JobOut, job_out
 from app.schemas.orders import FinetuneRequest, PlanOut
-from app.uploads import FORM, stored, uploaded
+from app.uploads import stored, uploaded
 
 router = APIRouter(tags=["Fine-tune"], route_class=StrictRoute)
 DryRun = Annotated[

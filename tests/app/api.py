@@ -48,7 +48,7 @@ def zipped(files: dict[str, bytes] | None = None) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in (files or two_classes()).items():
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data)  # Always dated 1980.
     return file.getvalue()
 
 
