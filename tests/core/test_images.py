@@ -402,6 +402,23 @@ def test_many_texts_are_refused_cleanly() -> None:
         decode(encode(photo(), "PNG", pnginfo=info))
 
 
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    data = encode(photo(), "JPEG", progressive=True)
+    assert 5 < data.count(b"\xff\xda") < 20
+    last = data.rindex(b"\xff\xda")
+    body, scan = data[:last], data[last:-2]
+    assert decode(body + scan * 3 + data[-2:]).size == (64, 48)
+    with pytest.raises(ImageUndecodable, match="scans"):
+        decode(body + scan * 200 + data[-2:])
+
+
+def test_scans_in_thumbnails_and_appended_films_do_not_count() -> None:
+    many = b"\xff\xda\x00\x02" * 300
+    thumbnail = b"Exif\0\0II*\0\x08\0\0\0\0\0" + many
+    data = encode(photo(), "JPEG", exif=thumbnail)
+    assert decode(data + many).size == (64, 48)
+
+
 def test_an_appended_archive_does_not_matter() -> None:
     data = encode(photo(), "JPEG", quality=95)
     assert decode(data + b"PK\x03\x04" + bytes(100)).tobytes() == decode(data).tobytes()
