@@ -1,13 +1,17 @@
 """Real workers on a real broker; their children are fake_child."""
 
 import contextlib
+import dataclasses
 import itertools
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +69,15 @@ class Bench:
     environment: dict[str, str]
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
+    def log(self, number: int) -> Path:
+        """Return the file that takes what the n-th worker says."""
+        return self.resources.settings.data_dir / f"worker{number}.log"
+
     def worker(
         self, slots: int = 1, module: str = "tests.worker.fake_worker"
     ) -> subprocess.Popen[bytes]:
         """Start a worker process; it is killed after the test if it still runs."""
-        log = self.gate.parent / f"worker{len(self.workers)}.log"
-        with log.open("ab") as output:
+        with self.log(len(self.workers)).open("ab") as output:
             worker = subprocess.Popen(
                 [sys.executable, "-m", module, "--slots", str(slots)],
                 cwd=ROOT,
@@ -82,9 +89,26 @@ class Bench:
         self.workers.append(worker)
         return worker
 
+    def freeze(self, worker: subprocess.Popen[bytes]) -> None:
+        """Stop a worker between its transactions; inside one it would hold SQLite's lock."""
+        path = self.resources.settings.data_dir / "topwork.db"
+
+        def stopped_without_lock() -> bool:
+            worker.send_signal(signal.SIGSTOP)
+            with contextlib.closing(sqlite3.connect(path, timeout=2.0)) as probe:
+                try:
+                    probe.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    worker.send_signal(signal.SIGCONT)
+                    return False
+            return True
+
+        wait_for(stopped_without_lock)
+
     def submit(self, script: dict[int, str] | None = None, steps: int = 3, **config: Any) -> str:
         """Queue a job whose child does as the script says, and ring."""
-        config |= {"script": script or {}, "steps": steps, "gate": str(self.gate), "name": "m"}
+        config |= {"script": script or {}, "steps": steps, "gate": str(self.gate)}
+        config.setdefault("name", self.gate.parent.name[:50].strip("_"))
         with self.resources.database.write() as session:
             return jobs.submit(session, kind="finetune", config=config).id
 
@@ -99,9 +123,9 @@ class Bench:
     def states(self, job_id: str) -> list[str]:
         return [e.data["state"] for e in self.events(job_id) if e.kind == "state"]
 
-    def published(self) -> list[ModelVersion]:
+    def published(self, job_id: str) -> list[ModelVersion]:
         with self.resources.database.read() as session:
-            return list(session.query(ModelVersion))
+            return list(session.query(ModelVersion).where(ModelVersion.job_id == job_id))
 
     def wait(self, *names: str) -> None:
         """Wait until the child or the worker has reached a place named in the gate folder."""
@@ -124,41 +148,62 @@ class Bench:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)
             worker.wait(10)
-        for log in sorted(self.gate.parent.glob("worker*.log")):
-            sys.stdout.write(f"--- {log.name}\n{log.read_text()}\n")
+        for number in range(len(self.workers)):
+            sys.stdout.write(f"--- worker {number}\n{self.log(number).read_text()}\n")
+
+
+@contextlib.contextmanager
+def open_bench(data: Path, gate: Path, broker: str, **changes: Any) -> Iterator[Bench]:
+    """Open a bench with short leases on a migrated data folder; check its invariants at the end.
+
+    It gets a number of the broker's own, so that no doorbell of another test rings here.
+    """
+    names = {
+        "data_dir": data,
+        "broker_url": f"{broker.rpartition('=')[0]}={next(broker_numbers) % 16}",
+        "lease_seconds": LEASE,
+        "heartbeat_seconds": HEARTBEAT,
+        "sweep_seconds": SWEEP,
+        "cancel_grace_seconds": 2.0,
+    } | changes
+    environment = {f"TOPWORK_{name.upper()}": str(value) for name, value in names.items()}
+    with open_resources(Settings(**names)) as resources:
+        bench = Bench(resources, gate, environment)
+        try:
+            yield bench
+        finally:
+            bench.stop()
+        assert not broken(resources)
 
 
 @pytest.fixture
 def make_bench(
     settings: Settings, gate: Path, valkey: str
 ) -> Callable[..., contextlib.AbstractContextManager[Bench]]:
-    """Benches with a number of the broker's own, so that no doorbell of another test rings."""
-
-    @contextlib.contextmanager
-    def make(**changes: Any) -> Iterator[Bench]:
-        short = {
-            "broker_url": f"{valkey.rpartition('=')[0]}={next(broker_numbers) % 16}",
-            "lease_seconds": LEASE,
-            "heartbeat_seconds": HEARTBEAT,
-            "sweep_seconds": SWEEP,
-            "cancel_grace_seconds": 2.0,
-        }
-        own = settings.model_copy(update=short | changes)
-        names = (*short, *changes, "data_dir")
-        environment = {f"TOPWORK_{name.upper()}": str(getattr(own, name)) for name in names}
-        with open_resources(own) as resources:
-            bench = Bench(resources, gate, environment)
-            try:
-                yield bench
-            finally:
-                bench.stop()
-            assert not broken(resources)
-
-    return make
+    """Benches with other settings than most."""
+    return partial(open_bench, settings.data_dir, gate, valkey)
 
 
 @pytest.fixture
 def bench(make_bench: Callable[..., Any]) -> Iterator[Bench]:
-    """A bench with short leases; its invariants are checked after the test."""
+    """A bench of the test's own."""
     with make_bench() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def shared_bench(
+    tmp_path_factory: pytest.TempPathFactory, migrated: Path, valkey: str
+) -> Iterator[Bench]:
+    """A bench with one worker for every test of a module that leaves the worker alone."""
+    data = tmp_path_factory.mktemp("bench")
+    shutil.copy(migrated, data / "topwork.db")
+    with open_bench(data, data, valkey) as made:
+        made.worker()
+        yield made
+
+
+@pytest.fixture
+def calm(shared_bench: Bench, gate: Path) -> Bench:
+    """The module's bench and worker, with a gate of the test's own."""
+    return dataclasses.replace(shared_bench, gate=gate)

@@ -1,6 +1,5 @@
 """Workers that die, freeze or lose their lease: one other goes on, one result is published."""
 
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -48,18 +47,18 @@ def test_a_frozen_worker_publishes_nothing_when_it_thaws(bench: Bench) -> None:
     frozen = bench.worker()
     job_id = bench.submit({3: "wait"}, hold="publishing")
     bench.wait("waiting")
-    os.kill(frozen.pid, signal.SIGSTOP)
+    bench.freeze(frozen)
     wait_for(lambda: not living(bench.gate), LEASE + 1)
     bench.worker()
     bench.go()
     job = bench.reaches(job_id, "succeeded", "failed")
     assert (job.state, job.fence) == ("succeeded", 2)
-    (version,) = bench.published()
-    os.kill(frozen.pid, signal.SIGCONT)
-    log = bench.gate.parent / "worker0.log"
+    (version,) = bench.published(job_id)
+    frozen.send_signal(signal.SIGCONT)
+    log = bench.log(0)
     wait_for(lambda: "job.lost" in log.read_text())
     assert bench.states(job_id)[-1] == "succeeded"
-    assert bench.published()[0].prefix == version.prefix == f"models/{job_id}/2"
+    assert bench.published(job_id)[0].prefix == version.prefix == f"models/{job_id}/2"
     later = bench.submit(steps=1)  # The thawed worker still works.
     assert bench.reaches(later, "succeeded", "failed").state == "succeeded"
 
@@ -68,14 +67,14 @@ def test_a_worker_frozen_while_publishing_is_refused(bench: Bench) -> None:
     frozen = bench.worker()
     job_id = bench.submit(hold="publishing")
     bench.wait("waiting")
-    os.kill(frozen.pid, signal.SIGSTOP)
+    bench.freeze(frozen)
     bench.worker()
     wait_for(lambda: bench.job(job_id).attempt == 2)
     bench.go()
     bench.reaches(job_id, "succeeded")
-    os.kill(frozen.pid, signal.SIGCONT)
-    wait_for(lambda: "job.lost" in (bench.gate.parent / "worker0.log").read_text())
-    (version,) = bench.published()
+    frozen.send_signal(signal.SIGCONT)
+    wait_for(lambda: "job.lost" in bench.log(0).read_text())
+    (version,) = bench.published(job_id)
     assert version.prefix == f"models/{job_id}/2"
 
 
@@ -87,7 +86,7 @@ def test_a_lost_lease_kills_the_child(bench: Bench) -> None:
         taken = update(Job).where(Job.id == job_id)
         session.execute(taken.values(fence=Job.fence + 1, owner="somebody else"))
     wait_for(lambda: not living(bench.gate), 3)
-    assert not bench.published()
+    assert not bench.published(job_id)
     wait_for(lambda: bench.job(job_id).attempt == 2)  # Nobody renews the thief's lease.
     bench.go()
     assert bench.reaches(job_id, "succeeded", "failed").state == "succeeded"

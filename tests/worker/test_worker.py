@@ -15,54 +15,49 @@ from tests.waiting import wait_for
 from tests.worker.conftest import Bench, living
 
 
-def test_a_job_runs_to_a_published_model(bench: Bench) -> None:
-    bench.worker()
-    job_id = bench.submit()
-    job = bench.reaches(job_id, "succeeded", "failed")
-    (version,) = bench.published()
+def test_a_job_runs_to_a_published_model(calm: Bench) -> None:
+    job_id = calm.submit(name="pets")
+    job = calm.reaches(job_id, "succeeded", "failed")
+    (version,) = calm.published(job_id)
     assert job.result is not None
-    assert (job.result["model"], job.progress, job.attempt) == ("m@1", 1.0, 1)
+    assert (job.result["model"], job.progress, job.attempt) == ("pets@1", 1.0, 1)
     assert version.prefix == f"models/{job_id}/{job.fence}"
     assert set(version.files) == {"weights.safetensors", "card.json"}
-    events = bench.events(job_id)
+    events = calm.events(job_id)
     assert [e.kind for e in events[-3:]] == ["epoch", "phase", "state"]
     assert [e.data["phase"] for e in events if e.kind == "phase"] == ["training", "publishing"]
-    log = bench.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
+    log = calm.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
     assert "starts at step 0" in log
-    runs = bench.resources.settings.data_dir / "runs"
-    wait_for(lambda: not any(runs.iterdir()))
+    attempts = calm.resources.settings.data_dir / "runs" / job_id
+    wait_for(lambda: not attempts.exists())
 
 
-def test_a_known_error_fails_the_job_with_its_code(bench: Bench) -> None:
-    bench.worker()
-    job = bench.reaches(bench.submit({2: "refuse"}), "failed", "succeeded")
+def test_a_known_error_fails_the_job_with_its_code(calm: Bench) -> None:
+    job = calm.reaches(calm.submit({2: "refuse"}), "failed", "succeeded")
     assert job.error is not None
     assert (job.error["code"], job.attempt) == ("loss_diverged", 1)
 
 
-def test_a_crash_goes_on_from_the_checkpoint(bench: Bench) -> None:
-    bench.worker()
-    job_id = bench.submit({2: "crash", 3: "segfault"})
-    job = bench.reaches(job_id, "succeeded", "failed")
+def test_a_crash_goes_on_from_the_checkpoint(calm: Bench) -> None:
+    job_id = calm.submit({2: "crash", 3: "segfault"})
+    job = calm.reaches(job_id, "succeeded", "failed")
     assert (job.state, job.attempt, job.stalls) == ("succeeded", 3, 0)
-    log = bench.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
+    log = calm.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
     starts = [line.split(" ", 2)[2] for line in log.splitlines() if "starts at" in line]
     assert starts == ["starts at step 0", "starts at step 1", "starts at step 2"]
-    reasons = [e.data.get("reason") for e in bench.events(job_id) if e.kind == "state"]
+    reasons = [e.data.get("reason") for e in calm.events(job_id) if e.kind == "state"]
     assert "the process ended with exit code 1: RuntimeError: told to" in reasons
 
 
-def test_crashing_without_progress_is_poison(bench: Bench) -> None:
-    bench.worker()
-    job = bench.reaches(bench.submit({2: "crash"}, always=["crash"]), "failed", "succeeded")
+def test_crashing_without_progress_is_poison(calm: Bench) -> None:
+    job = calm.reaches(calm.submit({2: "crash"}, always=["crash"]), "failed", "succeeded")
     assert job.error is not None
     assert (job.error["code"], job.attempt) == ("poison", 4)  # The first one made progress.
     assert "RuntimeError: told to" in job.error["message"]
 
 
-def test_a_result_that_never_appears_is_a_crash(bench: Bench) -> None:
-    bench.worker()
-    job = bench.reaches(bench.submit({2: "vanish"}), "succeeded", "failed")
+def test_a_result_that_never_appears_is_a_crash(calm: Bench) -> None:
+    job = calm.reaches(calm.submit({2: "vanish"}), "succeeded", "failed")
     assert (job.state, job.attempt) == ("succeeded", 2)
 
 
@@ -77,19 +72,18 @@ def test_silence_is_a_hang(make_bench: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("hold", ["staging", "child", "stubborn child", "publishing"])
-def test_cancel_stops_whatever_runs(bench: Bench, hold: str) -> None:
-    bench.worker()
+def test_cancel_stops_whatever_runs(calm: Bench, hold: str) -> None:
     action = {"child": "wait", "stubborn child": "ignore_and_wait"}.get(hold, "")
-    job_id = bench.submit({2: action}, hold=hold)
-    bench.wait("waiting")
+    job_id = calm.submit({2: action}, hold=hold)
+    calm.wait("waiting")
     asked_at = time.monotonic()
-    bench.cancel(job_id)
-    job = bench.reaches(job_id, "cancelled", "succeeded", "failed")
-    grace = bench.resources.settings.cancel_grace_seconds if hold == "stubborn child" else 0
+    calm.cancel(job_id)
+    job = calm.reaches(job_id, "cancelled", "succeeded", "failed")
+    grace = calm.resources.settings.cancel_grace_seconds if hold == "stubborn child" else 0
     assert job.state == "cancelled"
     assert time.monotonic() - asked_at < grace + 2.0
-    assert not living(bench.gate)
-    assert not bench.published()
+    assert not living(calm.gate)
+    assert not calm.published(job_id)
 
 
 def test_sigterm_hands_the_job_back_and_another_worker_goes_on(bench: Bench) -> None:
