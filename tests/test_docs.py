@@ -1,10 +1,15 @@
 """The documentation says what the code does: generated pages are current, links lead somewhere."""
 
+import os
 import re
 import runpy
+import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from core.migrate import upgrade
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -58,3 +63,18 @@ def test_make_targets_are_few_described_and_as_documented() -> None:
     for page in ("README.md", "CONTRIBUTING.md"):
         named = set(re.findall(r"`make ([a-z-]+)", (ROOT / page).read_text()))
         assert named <= set(described), page
+
+
+def test_the_backup_that_is_documented_can_be_opened(tmp_path: Path) -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    (block,) = re.findall(r"^```bash\n(mkdir -p backup\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    upgrade(f"sqlite:///{tmp_path}/.topwork/topwork.db")
+    (tmp_path / ".topwork/objects").mkdir()
+    (tmp_path / ".topwork/objects/kept").write_text("x")
+    home = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run(["bash", "-ec", block], cwd=tmp_path, env=home, check=True)  # noqa: S607
+    assert (tmp_path / "backup/objects/kept").read_text() == "x"
+    copy = sqlite3.connect(tmp_path / "backup/topwork.db")
+    assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert copy.execute("SELECT count(*) FROM job").fetchone() == (0,)
+    copy.close()
