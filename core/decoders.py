@@ -170,6 +170,7 @@ def examine(data: bytes, limits: ImageLimits) -> Verdict:
 
 def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
     """Answer batches until the pipe is closed; too long on one image ends the process."""
+    parent = os.getppid()
     while header := requests.read(LENGTH.size):
         (images,) = LENGTH.unpack(header)
         batch = []
@@ -178,6 +179,8 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
             batch.append(requests.read(length))
         verdicts = []
         for data in batch:
+            if os.getppid() != parent:
+                return
             # The clock counts CPU time, so a busy machine rejects nothing; its signal is left to
             # its default action, which also ends code that never returns to Python.
             signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)

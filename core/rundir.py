@@ -22,10 +22,6 @@ DONE, CRASHED, FAILED, STOPPED = 0, 1, 2, 75
 PROGRESS_SECONDS = 0.25
 
 
-class Stopped(BaseException):
-    """The supervisor asked this process to stop; not to be handled on the way out."""
-
-
 class RunDir:
     """The folder of one run."""
 
@@ -100,12 +96,8 @@ def supervise(work: Callable[[RunDir], None], arguments: list[str]) -> int:
         return CRASHED
     run = RunDir(Path(arguments[0]))
 
-    def stop(_signal: int, _frame: object) -> None:
-        # Nothing is kept of a stopped run, so it may be left at any point, but only once.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Stopped
-
-    signal.signal(signal.SIGTERM, stop)
+    # Nothing is kept of a stopped run, so it may be left at any point, whatever threads are doing.
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: os._exit(STOPPED))
     try:
         return _attempt(work, run)
     finally:
@@ -115,8 +107,6 @@ def supervise(work: Callable[[RunDir], None], arguments: list[str]) -> int:
 def _attempt(work: Callable[[RunDir], None], run: RunDir) -> int:
     try:
         work(run)
-    except Stopped:
-        return STOPPED
     except TopworkError as error:
         run.fail(error)
         return FAILED

@@ -428,13 +428,20 @@ def test_nothing_is_written_outside_the_run_dir(tmp_path: Path) -> None:
     assert set(GOOD) <= set(outcome(tmp_path / "run").places)
 
 
+def children(pid: int) -> list[str]:
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [child for path in lists for child in path.read_text().split()]
+
+
 def test_sigterm_stops_a_run_and_its_decoders(tmp_path: Path) -> None:
     prepare(tmp_path / "run", zip_of(folder("cat", "dog", count=500)), None, None)
     child = subprocess.Popen([sys.executable, "-m", "core.ingest", str(tmp_path / "run")])
     events = tmp_path / "run" / "events.jsonl"
     wait_for(lambda: events.exists() and "decoding" in events.read_text())
+    decoders = wait_for(lambda: children(child.pid))
     child.send_signal(signal.SIGTERM)
     assert child.wait(10) == 75
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in decoders))
     assert not (tmp_path / "run" / "result").exists()
     assert not (tmp_path / "run" / "error.json").exists()
 

@@ -4,12 +4,15 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from core.errors import TooFewClasses
 from core.rundir import CRASHED, DONE, FAILED, STOPPED, RunDir, supervise
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -80,11 +83,23 @@ def test_anything_else_is_a_crash(folder: Path, capfd: pytest.CaptureFixture[str
     assert supervise(work, [str(folder / "nowhere")]) == CRASHED
 
 
-def test_sigterm_stops_wherever_it_arrives(folder: Path) -> None:
-    def work(_: RunDir) -> None:
-        signal.raise_signal(signal.SIGTERM)
+STUCK = """
+import sys, threading
+from core.rundir import supervise
+def work(run):
+    threading.Thread(target=threading.Event().wait).start()
+    run.phase("stuck")
+    threading.Event().wait()
+sys.exit(supervise(work, sys.argv[1:]))
+"""
 
-    assert supervise(work, [str(folder)]) == STOPPED
+
+def test_sigterm_stops_wherever_it_arrives(folder: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", STUCK, str(folder)])
+    events = folder / "events.jsonl"
+    wait_for(lambda: events.exists() and events.read_text().endswith("\n"))
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(10) == STOPPED
     assert not (folder / "error.json").exists()
 
 
