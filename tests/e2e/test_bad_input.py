@@ -24,8 +24,13 @@ def dataset(service: Service, archive: bytes, name: str = "x.zip") -> tuple[dict
     answer = service.http.post("/datasets", files={"file": (name, archive)})
     assert answer.status_code == 202, answer.text
     job = service.ended(answer.json()["id"])
-    report = service.http.get(f"/datasets/{job['dataset']['id']}/report")
-    return job, report.text
+    accept = {"Accept": "application/x-ndjson"}
+    return job, service.http.get(f"{version_of(job)}/report", headers=accept).text
+
+
+def version_of(job: dict[str, Any]) -> str:
+    """The path of the dataset version that an ingest job has made."""
+    return f"/datasets/{job['dataset'].partition('@')[0]}/versions/1"
 
 
 def zip_with_link() -> bytes:
@@ -148,17 +153,17 @@ def test_empty_and_missing_classes_are_findings(service: Service) -> None:
         archive.writestr("train/bird/", b"")
     job, _ = dataset(service, buffer.getvalue())
     assert job["state"] == "succeeded", job
-    shown = service.http.get(f"/datasets/{job['dataset']['id']}").json()
-    codes = {finding["code"] for finding in shown["summary"]["findings"]}
+    shown = service.http.get(version_of(job)).json()
+    codes = {finding["code"] for finding in shown["findings"]}
     assert {"class_empty", "class_missing_in_split"} <= codes
-    assert shown["summary"]["classes"] == ["cat", "dog"]
+    assert shown["classes"] == ["cat", "dog"]
 
 
 @pytest.mark.parametrize(
     ("body", "code", "param"),
     [
         ('{"architecture": "resnet81"}', "architecture_unknown", "architecture"),
-        ('{"architecture": "resnet18", "epoch": 3}', "unknown_field", "epoch"),
+        ('{"architecture": "resnet18", "epoch": 3}', "invalid_field", "epoch"),
         (
             '{"architecture": "lenet", "hyperparameters": {"learning_rate": NaN}}',
             None,
