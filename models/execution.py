@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.plan import Plan
 
+SMALL_STEP = 0.2
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -42,6 +43,14 @@ class Execution:
         """Return the context in which forward passes run."""
         lower = self.precision != "fp32"
         return torch.autocast(self.device, dtype=_DTYPES[self.precision], enabled=lower)
+
+    def use_threads(self, gigaops: float) -> None:
+        """Set the threads of the coming work by the multiply-adds (10**9) of one of its steps.
+
+        Splitting a small step costs more than it saves, and with other processes on the same
+        cores threads that wait for each other make it many times slower.
+        """
+        torch.set_num_threads(self.threads if gigaops > SMALL_STEP else 1)
 
     def facts(self) -> dict[str, Any]:
         """Return what exact repetition depends on, for the checkpoint and the card."""

@@ -135,19 +135,12 @@ class Fit:
         self.run.events.finished_epoch({**record, **speed})
         now.history.append(record)
         metric = "train_loss" if val is None else f"val_{plan.selection_metric}"
-        if self.improves(record[metric], lower=metric.endswith("loss")):
+        if not now.best or _score(record, metric) > _score(now.best, metric):
             now.best = {**record, "metric": metric}
             state = self.task.model.state_dict()
             self.best = {name: value.detach().clone() for name, value in state.items()}
         now.step = now.seen = 0
         self.total.zero_()
-
-    def improves(self, value: float, *, lower: bool) -> bool:
-        """Tell whether a value of the selection metric is better than the best so far."""
-        if not self.now.best:
-            return True
-        best: float = self.now.best[self.now.best["metric"]]
-        return value < best if lower else value > best
 
     @torch.inference_mode()
     def validate(self, source: Source) -> tuple[Tensor, Tensor]:
@@ -196,3 +189,12 @@ class Fit:
         resume.save(self.run, done, self.key, state, model, optimizer, self.total, self.best)
         self.saved = time.monotonic()
         self.save_cost = self.saved - began
+
+
+def _score(record: dict[str, float], metric: str) -> tuple[float, float]:
+    """Return what the best epoch has most of; the smaller loss decides between equals.
+
+    On a few hundred images many epochs reach the same accuracy.
+    """
+    loss = record.get("val_loss", record["train_loss"])
+    return (-record[metric] if metric.endswith("loss") else record[metric], -loss)

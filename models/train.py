@@ -5,6 +5,7 @@ Reads top to bottom: plan, build, train by one of two strategies, evaluate, publ
 
 import dataclasses
 import json
+import math
 import platform
 import shutil
 import sys
@@ -95,11 +96,15 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
 
     train, val = collect("train"), collect("val") if work.staged.splits["val"] else None
     standard = features.prepare(head, train.values)
+    layer = features.layer_of(head)
+    each = layer.weight.numel() * train.values[0].numel() / layer.weight[0].numel()
+    work.how.use_threads(3e-9 * plan.batch_size * each)
     if plan.weight_decay is None:
         plan = with_decay(plan, standard, head, train, work)
         work.run.events.emit("plan", plan=plan.to_json() | {"execution": explained(work.how)})
     module = work.how.place(nn.Sequential(standard, head))
     done = fit(work, plan, module, train, val, heads=("1",), auxiliary=())
+    work.how.use_threads(math.inf)
     standard.cpu().fold_into(features.layer_of(head.cpu()))
     return plan, done
 
@@ -130,6 +135,7 @@ def train_all(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     if work.staged.splits["val"]:
         val = sources.crops(work.run, work.staged, "val", prep, threads=threads)
     model = work.how.place(begin.model)
+    work.how.use_threads(3 * plan.batch_size * work.facts.gigaops)
     weights = tuple(
         one.weight for one in work.facts.auxiliary if one.layer in begin.heads.auxiliary
     )

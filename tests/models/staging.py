@@ -1,0 +1,109 @@
+"""Make staged datasets and run directories for trainer tests, independently of ingest."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Labelled = tuple[str, str, bytes]  # split, class, bytes of an image file
+
+
+def png(pixels: np.ndarray[Any, Any]) -> bytes:
+    """Return a PNG file of uint8 (h, w, 3) or (h, w)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def stage(folder: Path, images: Iterable[Labelled], classes: list[str] | None = None) -> Path:
+    """Write `dataset.json`, `manifest.jsonl` and one shard."""
+    (folder / "shards").mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    shard = folder / "shards" / "new.tar"
+    with tarfile.open(shard, "w") as tar:
+        for number, (split, name, data) in enumerate(images):
+            member = tarfile.TarInfo(f"{number:06d}.png")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+            with Image.open(io.BytesIO(data)) as image:
+                width, height = image.size
+            rows.append(
+                {
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "path": f"{split}/{name}/{number:06d}.png",
+                    "class": name,
+                    "split": split,
+                    "width": width,
+                    "height": height,
+                    "length": len(data),
+                    "findings": [],
+                }
+            )
+    with tarfile.open(shard) as tar:
+        offsets = [member.offset_data for member in tar.getmembers()]
+    digest = hashlib.sha256(shard.read_bytes()).hexdigest()
+    shard.rename(folder / "shards" / f"{digest}.tar")
+    lines = [
+        json.dumps({**row, "shard": digest, "offset": offset})
+        for row, offset in zip(rows, offsets, strict=True)
+    ]
+    manifest = ("\n".join(lines) + "\n").encode()
+    (folder / "manifest.jsonl").write_bytes(manifest)
+    counts: dict[str, dict[str, int]] = {}
+    for row in rows:
+        split_counts = counts.setdefault(row["split"], {})
+        split_counts[row["class"]] = split_counts.get(row["class"], 0) + 1
+    summary = {
+        "classes": classes or sorted({row["class"] for row in rows}),
+        "counts": counts,
+        "images": len(rows),
+        "digest": hashlib.sha256(manifest).hexdigest(),
+    }
+    (folder / "dataset.json").write_text(json.dumps(summary))
+    return folder
+
+
+def request(folder: Path, dataset: Path, weights: Path | None = None, **config: Any) -> Path:
+    """Write a RUN_DIR with its `request.json`."""
+    folder.mkdir(parents=True)
+    body = {
+        "job": "job_test",
+        "name": "test",
+        "config": config,
+        "dataset": str(dataset),
+        "weights_dir": str(weights or folder / "weights"),
+        "offline": True,
+    }
+    (folder / "request.json").write_text(json.dumps(body))
+    return folder
+
+
+def start(run_dir: Path, **environment: str) -> "subprocess.Popen[bytes]":
+    """Start the trainer as the supervisor does, its output in `log.txt`."""
+    with (run_dir / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "models.train", str(run_dir)],
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+        )
+
+
+def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the complete events of a kind so far."""
+    path = run_dir / "events.jsonl"
+    text = path.read_bytes() if path.exists() else b""
+    rows = [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+    return [row for row in rows if row["kind"] == kind]
