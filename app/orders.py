@@ -87,8 +87,11 @@ def read_form(fields: dict[str, str]) -> FinetuneRequest:
 
 
 def read_dataset_fields(fields: dict[str, str]) -> DatasetFields:
-    """Read the fields beside the files of `POST /datasets`; all but the name are JSON."""
-    raw = {key: value if key == "name" else decode(value) for key, value in fields.items()}
+    """Read the fields beside the files of `POST /datasets`; two of them are JSON."""
+    raw = {
+        name: decode(value) if name in ("metadata", "split") else value
+        for name, value in fields.items()
+    }
     try:
         return DatasetFields.model_validate(raw)
     except ValidationError as error:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -12,6 +13,14 @@ from core.resources import Resources
 from core.settings import Settings
 from core.tables import Dataset
 from tests.app.api import Work, local_client, publish_dataset
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_logs() -> None:
+    """Unless told otherwise structlog paints tracebacks for seconds."""
+    structlog.configure(
+        [structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+    )
 
 
 @pytest.fixture
