@@ -17,6 +17,7 @@ import pytest
 from app.local import Plan, PortInUse, claim_port
 from core.errors import KeyRequired
 from core.settings import Settings
+from tests.app.processes import alive, command_line, descendants
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ class Up:
             assert self.popen.poll() is None, self.log.read_text()
             return len(self.said(pattern)) >= times
 
-        wait_for(enough)
+        wait_for(enough, timeout=120)
         return self.said(pattern)[-1]
 
     def wait_ready(self) -> int:
@@ -61,7 +62,7 @@ class Up:
         """Send SIGINT; return the exit code and the seconds it took."""
         start = time.monotonic()
         self.popen.send_signal(signal.SIGINT)
-        return self.popen.wait(15), time.monotonic() - start
+        return self.popen.wait(60), time.monotonic() - start
 
 
 @pytest.fixture
@@ -79,24 +80,6 @@ def ups() -> Iterator[list[Up]]:
 def up(tmp_path: Path, ups: list[Up]) -> Up:
     ups.append(Up(tmp_path / "data", tmp_path / "log"))
     return ups[0]
-
-
-def descendants(pid: int) -> list[int]:
-    with contextlib.suppress(FileNotFoundError):
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [n for child in map(int, children) for n in (child, *descendants(child))]
-    return []
-
-
-def command_line(pid: int) -> str:
-    with contextlib.suppress(FileNotFoundError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    return ""
-
-
-def alive(pids: list[int]) -> list[int]:
-    """Return those that run; a zombie that its new parent has not reaped yet does not."""
-    return [pid for pid in pids if command_line(pid)]
 
 
 def test_sigint_with_an_open_stream_stops_everything_in_order(up: Up) -> None:
@@ -176,7 +159,7 @@ def test_a_deaf_child_is_killed_after_its_grace_and_at_once_on_a_second_signal(
 def test_a_second_instance_is_refused_and_says_who_runs(tmp_path: Path, up: Up) -> None:
     port = up.wait_ready()
     second = Up(tmp_path / "data", tmp_path / "log2")
-    assert second.popen.wait(30) == 3
+    assert second.popen.wait(120) == 3
     assert second.said(rf"Another topwork runs on .*\"pid\": {up.popen.pid}.*:{port}")
 
 

@@ -1,0 +1,30 @@
+"""What runs on this machine, as /proc tells it."""
+
+import contextlib
+from pathlib import Path
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the children of a process, and theirs."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [n for child in map(int, children) for n in (child, *descendants(child))]
+    return []
+
+
+def command_line(pid: int) -> str:
+    """Return the words of a process, nothing for one that has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Return those that run; a zombie that its new parent has not reaped yet does not."""
+    return [pid for pid in pids if command_line(pid)]
+
+
+def mentioning(text: str) -> list[str]:
+    """Return the command lines of all processes that contain a text."""
+    lines = (command_line(int(path.name)) for path in Path("/proc").glob("[0-9]*"))
+    return [line for line in lines if text in line]
