@@ -21,7 +21,7 @@ from typing import BinaryIO, Self
 
 from core.archive import MEBIBYTE
 from core.errors import TopworkError
-from core.images import ImageLimits, decode, probe
+from core.images import ImageLimits, inspect
 
 MEMORY_BYTES = 2048 * MEBIBYTE  # Address space; 36 megapixels as RGB are 0.1 GiB a copy.
 CPU_SECONDS = 20.0
@@ -160,8 +160,7 @@ class _Decoder:
 def examine(data: bytes, limits: ImageLimits) -> Verdict:
     """Decode one image in this process."""
     try:
-        info = probe(data, limits)
-        decode(data, limits)
+        info = inspect(data, limits)
     except TopworkError as error:
         return Verdict(code=error.code, message=error.message)
     suffix = {"JPEG": "jpg", "TIFF": "tif"}.get(info.format, info.format.lower())

@@ -113,11 +113,16 @@ def decode(
         if shrink_to is not None:
             side = DRAFT_OVERSAMPLING * shrink_to
             image.draft(None, (side, side))
-        samples = pixels.layout(image)
-        image.load()
-        rgb = pixels.to_rgb(image, samples)
-        turn = _turn_left_to_do(image, orientation)
-        return rgb if turn is None else rgb.transpose(turn)
+        return _load(image, orientation)
+
+
+def inspect(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
+    """Answer as `probe` does, after the whole image was decoded as `decode` does."""
+    with _named_errors():
+        image, orientation = _open(data, limits)
+        info = _describe(image, orientation)
+        _load(image, orientation)
+        return info
 
 
 def recognised(content: bytes) -> bool:
@@ -209,6 +214,15 @@ def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, in
     if image.format == "PNG":
         exif = _checked_png(content)
     return image, _orientation(exif) if exif else 1
+
+
+def _load(image: ImageFile.ImageFile, orientation: int | None) -> Image.Image:
+    """Decode an opened image: upright, 8-bit RGB."""
+    samples = pixels.layout(image)
+    image.load()
+    rgb = pixels.to_rgb(image, samples)
+    turn = _turn_left_to_do(image, orientation)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _describe(image: ImageFile.ImageFile, orientation: int | None) -> ImageInfo:

@@ -68,9 +68,10 @@ def ingest(run: RunDir) -> None:
         [Finding("archive_damaged", "error", container.damage, ("",))] if container.damage else []
     )
     findings = [*damage, *curated.findings, *examine(curated.lines, FINDINGS)]
-    (folder / "manifest.jsonl").write_bytes(encode(curated.lines))
+    manifest = encode(curated.lines)
+    (folder / "manifest.jsonl").write_bytes(manifest)
     (folder / "report.jsonl").write_bytes(report(findings, refusals))
-    summary = summarise(curated.lines, findings, refusals)
+    summary = summarise(curated.lines, findings, refusals, encoded=manifest)
     (folder / "dataset.json").write_text(json_line(summary), encoding="utf-8")
     run.publish_result()
 

@@ -97,9 +97,16 @@ def check(lines: Collection[Line]) -> None:
 
 
 def summarise(
-    lines: Collection[Line], findings: Iterable[Finding], refusals: Collection[Refusal] = ()
+    lines: Collection[Line],
+    findings: Iterable[Finding],
+    refusals: Collection[Refusal] = (),
+    *,
+    encoded: bytes | None = None,
 ) -> dict[str, Any]:
-    """Return what `dataset.json` says about a manifest and about the files that are not in it."""
+    """Return what `dataset.json` says about a manifest and about the files that are not in it.
+
+    `encoded` is `encode(lines)`, where the caller has it.
+    """
     counts = count(lines)
     reasons = Counter((refusal.status, refusal.code) for refusal in refusals)
     return {
@@ -107,7 +114,7 @@ def summarise(
         "counts": counts,
         "images": len(lines),
         "bytes": sum(line["length"] for line in lines),
-        "digest": hashlib.sha256(encode(lines)).hexdigest(),
+        "digest": hashlib.sha256(encoded or encode(lines)).hexdigest(),
         "reading": describe(counts),
         "findings": [found.to_dict() for found in findings],
         "skipped": {code: n for (status, code), n in reasons.items() if status == "skipped"},
