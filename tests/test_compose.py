@@ -96,6 +96,13 @@ def test_every_variable_is_a_setting() -> None:
         assert set(SERVICES[name]["environment"]) <= known
 
 
+def test_the_predictor_listens_where_the_others_ask() -> None:
+    where = {name: SERVICES[name]["environment"]["TOPWORK_PREDICTOR_URL"] for name in OURS}
+    assert where.pop("predictor") == f"http://{ANYWHERE}:9000"
+    assert set(where.values()) == {"http://predictor:9000"}
+    assert "127.0.0.1:9000" in SERVICES["predictor"]["healthcheck"]["test"][-1]
+
+
 def test_images_come_from_targets_of_the_dockerfile_and_run_as_the_same_user() -> None:
     stages = re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE)
     for name in OURS:
