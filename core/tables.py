@@ -18,7 +18,8 @@ Object = dict[str, Any]
 class Row(DeclarativeBase):
     """A table row whose JSON columns are plain dicts."""
 
-    type_annotation_map = {Object: JSON, float: Float, str: String}  # noqa: RUF012
+    # SQLAlchemy reads it from the class.
+    type_annotation_map = {Object: JSON, float: Float, str: String}  # noqa: RUF012 - as above.
 
 
 class Dataset(Row):

@@ -98,7 +98,7 @@ def _held_out(
             losses = _losses(logits, labels[indices], plan.label_smoothing)
             counted = (losses * seen[:, :, None]).sum(0) / seen.sum(0).clamp(min=1)[:, None]
             optimizer.zero_grad()
-            counted.sum().backward()  # type: ignore[no-untyped-call]
+            counted.sum().backward()  # type: ignore[no-untyped-call] # torch says no type.
             with torch.no_grad():
                 weight.mul_(1 - rate * decays)
             optimizer.step()

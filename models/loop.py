@@ -109,7 +109,7 @@ class Fit:
         for weight, other in zip(task.auxiliary, others, strict=False):
             objective = objective + weight * self.loss(other, wanted)
         self.optimizer.zero_grad(set_to_none=True)
-        objective.backward()  # type: ignore[no-untyped-call]
+        objective.backward()  # type: ignore[no-untyped-call] # torch says no type.
         self.optimizer.step()
         self.total += loss.detach() * len(indices)
         now.seen += len(indices)

@@ -109,6 +109,6 @@ class Preprocess:
     def normalise(self, batch: Tensor) -> Tensor:
         """Turn uint8 (N, 3, H, W) into the network's float32 input, on the batch's device."""
         place = {"device": batch.device, "dtype": torch.float32}
-        mean = torch.tensor(self.mean, **place).view(3, 1, 1)  # type: ignore[arg-type]
-        std = torch.tensor(self.std, **place).view(3, 1, 1)  # type: ignore[arg-type]
+        mean = torch.tensor(self.mean, **place).view(3, 1, 1)  # type: ignore[arg-type] # Two kinds of values.
+        std = torch.tensor(self.std, **place).view(3, 1, 1)  # type: ignore[arg-type] # Two kinds of values.
         return batch.to(torch.float32).div_(255).sub_(mean).div_(std)

@@ -16,7 +16,7 @@ SOURCES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("
 NAMELESS = {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}
 SILENCE = re.compile(r"#\s*(?:noqa: [A-Z0-9, ]+|type: ignore\[[\w, -]+\])(?P<reason>.*)")
 BARE = re.compile(r"#\s*(?:noqa(?!:)|type: ignore(?!\[))")
-MACHINE = re.compile(r"/(?:home|root|work|Users)/[A-Za-z0-9_.-]+")
+MACHINE = re.compile(r"/(?:home|root|work|Users)/(?!me\b)[A-Za-z0-9_.-]+")
 MOST_LINES = 400
 MOST_THIN_LINES = 15
 
