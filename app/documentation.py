@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fastapi_offline
 from fastapi import FastAPI
@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.problems import MEDIA_TYPE
+from app.schemas.jobs import JobOut
 from app.schemas.orders import DatasetFields, FinetuneRequest
-from app.schemas.predictions import PredictRequest
+from app.schemas.predictions import PredictionOut, PredictRequest
 from app.schemas.problems import Problem
 
 DESCRIPTION = """
@@ -66,6 +67,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     "5XX": {"description": "Temporarily unable (503, 507).", "content": {MEDIA_TYPE: PROBLEM}},
 }
 BODIES: tuple[type[BaseModel], ...] = (FinetuneRequest, PredictRequest, DatasetFields, Problem)
+EXEMPLIFIED: tuple[type[BaseModel], ...] = (FinetuneRequest, JobOut, PredictionOut, Problem)
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -154,6 +156,10 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas.update(extra["$defs"])
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    for model in EXEMPLIFIED:
+        # FastAPI drops every null from examples.
+        extra_schema = cast("dict[str, Any]", model.model_config["json_schema_extra"])
+        schemas[model.__name__]["examples"] = extra_schema["examples"]
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"key": []}, {}]
     for path in document["paths"].values():

@@ -117,7 +117,7 @@ async def _http(request: Request, error: HTTPException) -> Response:
     if isinstance(cause, ClientDisconnect):
         return await _gone(request, cause)
     if error.status_code == MethodNotAllowed.status:
-        return render(request, MethodNotAllowed(), headers={"Allow": _methods(request)})
+        return render(request, MethodNotAllowed(), headers={"Allow": _methods(request) or "GET"})
     known = BY_STATUS.get(error.status_code, MalformedRequest)
     return render(request, known(), headers=cast("dict[str, str] | None", error.headers))
 
@@ -125,11 +125,10 @@ async def _http(request: Request, error: HTTPException) -> Response:
 def _methods(request: Request) -> str:
     """Return every method of every route at this path; Starlette names only the first's."""
     methods: set[str] = set()
-    for route in request.app.router.routes:
-        match, child = route.matches(request.scope)
+    for route in request.app.state.routes:
+        match, _ = route.matches(request.scope)
         if match is not Match.NONE:
-            found = child.get("route", route)
-            methods |= getattr(found, "methods", None) or set()
+            methods |= route.methods
     return ", ".join(sorted(methods))
 
 

@@ -45,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses=documentation.PROBLEMS,
     )
     app.state.settings = settings
+    app.state.routes = [route for router in ROUTERS for route in router.routes]
     app.state.in_flight = set()
     app.router.route_class = StrictRoute
     errors.install(app)

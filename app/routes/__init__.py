@@ -17,6 +17,7 @@ ROUTERS = (
     predict.router,
     jobs.router,
     datasets.router,
+    datasets.roomy,
     images.router,
     models.router,
     versions.router,

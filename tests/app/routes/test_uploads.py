@@ -113,9 +113,7 @@ def test_a_wrong_field_is_named_and_nothing_stays(
     assert clean(resources)
 
 
-def test_names_of_files_are_names_of_members_only(
-    client: TestClient, resources: Resources
-) -> None:
+def test_names_of_files_are_names_of_members_only(client: TestClient, resources: Resources) -> None:
     names = ["../../evil.png", "/etc/evil.png", "C:\\evil.png", "a/./b.png", "c" * 400 + "/d.png"]
     parts = [("file", (name, png())) for name in names]
     assert client.post("/datasets", files=parts).status_code == 202
@@ -147,7 +145,9 @@ def test_limits(settings: Settings, resources: Resources) -> None:
     with local_client(create_app(small)) as client:
         large = client.post("/datasets", files={"file": ("x.zip", b"PK\x03\x04" + b"x" * 5000)})
         many = client.post("/datasets", files=[("file", (f"{n}.png", b"x")) for n in range(4)])
-        field = client.post("/datasets", files={"file": ("x.zip", b"")}, data={"name": "n" * 70_000})
+        field = client.post(
+            "/datasets", files={"file": ("x.zip", b"")}, data={"name": "n" * 70_000}
+        )
         fields = client.post(
             "/datasets", files={"file": ("x.zip", b"")}, data={f"f{n}": "" for n in range(40)}
         )
