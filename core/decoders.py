@@ -24,9 +24,9 @@ from core.errors import TopworkError
 from core.images import ImageLimits, inspect
 
 MEMORY_BYTES = 2048 * MEBIBYTE  # Address space; 36 megapixels as RGB are 0.1 GiB a copy.
-CPU_SECONDS = 20.0
+CPU_SECONDS = 10.0
 LENGTH = struct.Struct("<I")
-ATTEMPTS = 2
+READY = b"ready\n"
 COMMAND = [sys.executable, "-m", "core.decoders"]
 
 
@@ -87,12 +87,10 @@ class Decoders:
         verdicts = self._ask(batch)
         if verdicts is not None:
             return verdicts
-        return [self._decode_alone(data) for data in batch]
-
-    def _decode_alone(self, data: bytes) -> Verdict:
-        # Twice, so that a decoder lost to a passing shortage costs no image.
-        answers = (self._ask([data]) for _ in range(ATTEMPTS))
-        return next((verdicts[0] for verdicts in answers if verdicts is not None), FAILED)
+        # Each on its own, so that a decoder lost to another image, or to a passing shortage of
+        # memory, costs no good one.
+        alone = (self._ask([data]) for data in batch)
+        return [FAILED if verdicts is None else verdicts[0] for verdicts in alone]
 
     def _ask(self, batch: Sequence[bytes]) -> list[Verdict] | None:
         """Return verdicts from this thread's decoder, or None where it died."""
@@ -104,6 +102,9 @@ class Decoders:
                 decoder = _Decoder(self._max_pixels)
                 self._all.add(decoder)
             self._mine.decoder = decoder
+            if not decoder.started() and not self._closing:
+                message = "a decoder process does not start; its own words are in the log"
+                raise RuntimeError(message)
         verdicts = decoder.ask(batch)
         if verdicts is None:
             self._mine.decoder = None
@@ -125,7 +126,13 @@ class _Decoder:
             env=environment,
         )
 
+    def started(self) -> bool:
+        """Wait for the process to be ready; a broken installation is no image's fault."""
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe.
+        return self._process.stdout.readline() == READY
+
     def ask(self, batch: Sequence[bytes]) -> list[Verdict] | None:
+        """Return a verdict for each image, or None where the process died."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: S101, PT018 - both are pipes.
         try:
@@ -205,6 +212,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
     serve(sys.stdin.buffer, sys.stdout.buffer, ImageLimits(max_pixels=int(sys.argv[1])))
 
 

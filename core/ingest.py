@@ -65,7 +65,9 @@ def ingest(run: RunDir) -> None:
     refusals = [*planned.refusals, *reading.refusals, *unread, *curated.refusals]
     _check_usable(curated.lines, refusals)
     damage = (
-        [Finding("archive_damaged", "error", container.damage, ("",))] if container.damage else []
+        [Finding("archive_damaged", "error", container.damage, ("(archive)",))]
+        if container.damage
+        else []
     )
     findings = [*damage, *curated.findings, *examine(curated.lines, FINDINGS)]
     manifest = encode(curated.lines)

@@ -21,6 +21,7 @@ END64_LOCATOR = struct.Struct("<4sIQI")  # 4.3.15
 END64 = struct.Struct("<4sQ2H2I4Q")  # 4.3.14
 DAMAGED = "The zip's table of contents is damaged."
 WINDOW = 1024 * 1024  # Of the directory; the longest entry is under a fifth of it.
+MAX_NAME = 1023  # The rest of a longer name is not kept; it is refused as too long.
 MAX_COMMENT = 0xFFFF
 UNKNOWN = 0xFFFFFFFF  # The value stands in the ZIP64 extra field.
 
@@ -221,7 +222,7 @@ def _parse(entry: bytes, shift: int) -> _Record:
     fields = ENTRY.unpack_from(entry)
     _, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length = fields[:12]
     attributes, offset = fields[15], fields[16]
-    raw = entry[ENTRY.size : ENTRY.size + name_length]
+    raw = entry[ENTRY.size :][: min(name_length, MAX_NAME)]
     extra = entry[ENTRY.size + name_length :][:extra_length]
     if UNKNOWN in {packed, size, offset}:
         size, packed, offset = _wide(extra, size, packed, offset)

@@ -92,6 +92,14 @@ def test_only_the_image_that_kills_its_decoder_is_lost(
     assert [verdict.code for verdict in verdicts[1]] == [None]
 
 
+def test_a_decoder_that_never_starts_is_no_images_fault(
+    pool: Decoders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _use("raise SystemExit(1)", monkeypatch, tmp_path)
+    with pytest.raises(RuntimeError, match="does not start"):
+        pool.submit([picture(1)]).result()
+
+
 def test_memory_is_bounded(pool: Decoders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _use(DEADLY, monkeypatch, tmp_path)
     assert pool.submit([b"eat"]).result() == [FAILED]

@@ -305,7 +305,7 @@ def test_a_cut_off_tar_keeps_what_came_before(run: Ingest) -> None:
     data = tar_of(folder("cat", "dog", count=6))
     done = run(data[: 10 * 1024 + 520])
     assert len(done.manifest) == 10
-    assert done.codes == {"": "archive_damaged", "dog/4.png": "entry_truncated"}
+    assert done.codes == {"(archive)": "archive_damaged", "dog/4.png": "entry_truncated"}
     assert done.dataset["findings"][0]["severity"] == "error"
 
 
