@@ -225,11 +225,16 @@ class Supervisor:
             say(process.service.on_ready)
 
     def stop(self) -> None:
-        """End every process: SIGTERM in order, SIGKILL after its grace or a second signal."""
+        """End every process in order: SIGTERM, then SIGKILL after its grace or a second signal.
+
+        Time that one process leaves unused is the next one's, so the whole takes at most the sum.
+        """
         self.stopping = True
+        end = time.monotonic()
         for process in [one for batch in reversed(self._batches) for one in batch]:
             process.send(signal.SIGTERM)
-            deadline = time.monotonic() + process.service.grace
+            end += process.service.grace
+            deadline = end
             while process.running and process.poll() is None:
                 if self.killed or time.monotonic() >= deadline:
                     self.console.say(f"{process.service.name} did not stop in time: killed")

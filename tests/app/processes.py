@@ -5,11 +5,12 @@ from pathlib import Path
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the children of a process, and theirs."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [n for child in map(int, children) for n in (child, *descendants(child))]
-    return []
+    """Return the children of a process, whichever of its threads started them, and theirs."""
+    found: list[int] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, listed.read_text().split())
+    return [n for child in found for n in (child, *descendants(child))]
 
 
 def command_line(pid: int) -> str:

@@ -6,9 +6,7 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,52 +15,11 @@ import pytest
 from app.local import Plan, PortInUse, claim_port
 from core.errors import KeyRequired
 from core.settings import Settings
-from tests.app.processes import alive, command_line, descendants
+from tests.app.processes import alive, descendants
+from tests.app.running import Up
 from tests.waiting import wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-
-
-class Up:
-    """One running `standin.py`."""
-
-    def __init__(self, data_dir: Path, log: Path, *modes: str, port: int = 0) -> None:
-        self.log = log
-        with log.open("wb") as out:
-            self.popen = subprocess.Popen(
-                (sys.executable, "-m", "tests.app.standin", str(data_dir), str(port), *modes),
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                start_new_session=True,
-            )
-
-    def said(self, pattern: str) -> list[str]:
-        return re.findall(pattern, self.log.read_text())
-
-    def wait_said(self, pattern: str, times: int = 1) -> str:
-        def enough() -> bool:
-            assert self.popen.poll() is None, self.log.read_text()
-            return len(self.said(pattern)) >= times
-
-        wait_for(enough, timeout=120)
-        return self.said(pattern)[-1]
-
-    def wait_ready(self) -> int:
-        """Return the port once all children run."""
-        self.wait_said(r"worker +\| pid")
-        return int(self.wait_said(r"ready at http://127\.0\.0\.1:(\d+)"))
-
-    def child(self, part: str) -> int:
-        """Return the pid of the child whose command line holds a text."""
-        return next(pid for pid in descendants(self.popen.pid) if part in command_line(pid))
-
-    def interrupt(self) -> tuple[int, float]:
-        """Send SIGINT; return the exit code and the seconds it took."""
-        start = time.monotonic()
-        self.popen.send_signal(signal.SIGINT)
-        return self.popen.wait(60), time.monotonic() - start
 
 
 @pytest.fixture
@@ -71,14 +28,16 @@ def ups() -> Iterator[list[Up]]:
     running: list[Up] = []
     yield running
     for one in running:
-        if one.popen.poll() is None:
-            one.popen.kill()
-            one.popen.wait()
+        one.kill()
+
+
+def standin(data_dir: Path, log: Path, *modes: str) -> Up:
+    return Up(log, "tests.app.standin", str(data_dir), "0", *modes)
 
 
 @pytest.fixture
 def up(tmp_path: Path, ups: list[Up]) -> Up:
-    ups.append(Up(tmp_path / "data", tmp_path / "log"))
+    ups.append(standin(tmp_path / "data", tmp_path / "log"))
     return ups[0]
 
 
@@ -128,7 +87,7 @@ def get(port: int, path: str) -> int:
 def test_kill_9_of_the_supervisor_leaves_no_orphan(
     tmp_path: Path, ups: list[Up], mode: tuple[str, ...]
 ) -> None:
-    up = Up(tmp_path / "data", tmp_path / "log", "deaf", *mode)
+    up = standin(tmp_path / "data", tmp_path / "log", "deaf", *mode)
     ups.append(up)
     up.wait_ready()
     pids = descendants(up.popen.pid)
@@ -143,7 +102,7 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan(
 def test_a_deaf_child_is_killed_after_its_grace_and_at_once_on_a_second_signal(
     tmp_path: Path, ups: list[Up]
 ) -> None:
-    up = Up(tmp_path / "data", tmp_path / "log", "deaf")
+    up = standin(tmp_path / "data", tmp_path / "log", "deaf")
     ups.append(up)
     up.wait_ready()
     pids = descendants(up.popen.pid)
@@ -158,14 +117,14 @@ def test_a_deaf_child_is_killed_after_its_grace_and_at_once_on_a_second_signal(
 
 def test_a_second_instance_is_refused_and_says_who_runs(tmp_path: Path, up: Up) -> None:
     port = up.wait_ready()
-    second = Up(tmp_path / "data", tmp_path / "log2")
+    second = standin(tmp_path / "data", tmp_path / "log2")
     assert second.popen.wait(120) == 3
     assert second.said(rf"Another topwork runs on .*\"pid\": {up.popen.pid}.*:{port}")
 
 
 def test_a_data_folder_of_any_length_works(tmp_path: Path, ups: list[Up]) -> None:
     data = tmp_path / ("x" * 120)
-    up = Up(data, tmp_path / "log")
+    up = standin(data, tmp_path / "log")
     ups.append(up)
     up.wait_ready()
     run_dir = Path(up.said(r"pid \d+ (\S+)")[0])
@@ -182,7 +141,7 @@ def test_a_broken_broker_log_is_set_aside(tmp_path: Path, up: Up, ups: list[Up])
     log = tmp_path / "data/broker/appendonlydir"
     (base,) = log.glob("*.base.rdb")
     base.write_bytes(b"not a database")
-    again = Up(tmp_path / "data", tmp_path / "log2")
+    again = standin(tmp_path / "data", tmp_path / "log2")
     ups.append(again)
     again.wait_said("valkey could not start with its log: it now starts empty")
     again.wait_ready()
