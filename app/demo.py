@@ -25,6 +25,7 @@ from app.cli.terminal import Terminal, table
 from app.cli.watch import watch_job
 from app.client import Job, Topwork
 from app.samples import digits, images_in
+from app.supervise import tethered
 from core.errors import TopworkError, WeightsUnavailable
 from core.settings import Settings
 from models import catalogue, weights
@@ -152,9 +153,18 @@ def service(folder: Path, settings: Settings, watch: Stopwatch) -> Iterator[Topw
     log = folder / "log.txt"
     environment = {k: v for k, v in os.environ.items() if k not in OWN_PLACES}
     environment["TOPWORK_WEIGHTS_DIR"] = str(settings.weights_dir)
-    command = (sys.executable, "-m", "app.cli", "up", "--port", "0", "--data-dir", str(folder))
+    options = ("--port", "0", "--data-dir", str(folder))
+    command: tuple[str, ...] = (sys.executable, "-m", "app.cli", "up", *options)
+    if sys.platform == "linux":
+        command = tethered(command)
     with log.open("wb") as out:
-        up = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        up = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the demo alone, which then stops the service.
+        )
         try:
             with watch.step("start"):
                 url = wait_until_ready(up, folder, log)
@@ -240,7 +250,7 @@ def report(
     goal: float | None,
 ) -> int:
     """Print what came out and return 0, or raise when it is not good enough."""
-    accuracy = float(evaluation["val"]["accuracy"])
+    accuracy = float(evaluation["splits"]["val"]["accuracy"])
     agreement = served.agreeing / max(1, served.images)
     outcome = {
         **config,

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -75,9 +75,8 @@ class Process:
         read_end = NO_PIPE
         if self._use_pipe:
             read_end, self._pipe = os.pipe()
-        tether = (sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(read_end))
         self._popen = subprocess.Popen(
-            (*tether, *self.service.command),
+            tethered(self.service.command, read_end),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -137,6 +136,12 @@ class Process:
                 os.killpg(self._popen.pid, number)
             else:
                 self._popen.send_signal(number)
+
+
+def tethered(command: Sequence[str], pipe: int = NO_PIPE) -> tuple[str, ...]:
+    """Return a command line that ends with this process; the main thread must start it."""
+    script = (sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(pipe))
+    return (*script, *command)
 
 
 def _copy_lines(popen: subprocess.Popen[bytes], service: Service, console: Console) -> None:

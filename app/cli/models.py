@@ -10,7 +10,6 @@ from app.cli.terminal import Session, facts, remote, table
 
 group = typer.Typer(help="List, inspect and alias models.", no_args_is_help=True)
 
-SPLITS = ("val", "test")
 PER_CLASS = ("class", "support", "precision", "recall", "f1")
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
 
@@ -93,7 +92,7 @@ def delete(terminal: Session, name: Name) -> None:
 def evaluation_tables(found: dict[str, Any]) -> RenderableType:
     """Return overall metrics, one row a class, and the confusion matrix, for each split."""
     parts: list[RenderableType] = []
-    for split, scores in ((name, found[name]) for name in SPLITS if found.get(name)):
+    for split, scores in found["splits"].items():
         numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)}
         parts.append(table(("metric", "value"), numbers.items(), f"{split}: metrics"))
         rows = ([one.get(name) for name in PER_CLASS] for one in scores.get("per_class", []))

@@ -35,13 +35,13 @@ def get_model_version(version: ThisModelVersion) -> ModelVersionOut:
 @router.get("/{number}/evaluation")
 def get_evaluation(version: ThisModelVersion, storage: Store) -> dict[str, Any]:
     """Return what the version was measured at: per split, per class, with confusion matrix."""
-    return _evaluation(version, storage)
+    return {"object": "evaluation", "splits": _evaluation(version, storage)}
 
 
 @router.get("/{number}/confusion")
 def get_confusion(version: ThisModelVersion, storage: Store) -> dict[str, Any]:
     """Return the confusion matrix of each split: rows are true classes, columns predictions."""
-    splits = _evaluation(version, storage)["splits"]
+    splits = _evaluation(version, storage)
     return {
         "object": "confusion",
         "splits": {name: split["confusion"] for name, split in splits.items()},

@@ -164,7 +164,7 @@ def test_a_goal_that_is_missed_fails(
     accuracy: float, agreeing: int, goal: float | None, words: str
 ) -> None:
     served = demo.Served(100, agreeing, 94, [])
-    evaluation = {"val": {"accuracy": accuracy}}
+    evaluation = {"splits": {"val": {"accuracy": accuracy}}}
     with pytest.raises(demo.DemoFailed, match=words):
         demo.report(Terminal(), {}, evaluation, served, demo.Stopwatch(), goal=goal)
 
