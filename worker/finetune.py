@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -
     if folder.is_dir():
         folder.touch()  # Its age decides when the copy is dropped.
         return folder
-    draft = folder.with_name(f".{version.digest}.{id(folder)}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{version.digest}.", dir=folder.parent))
     try:
         for name in ("dataset.json", "manifest.jsonl"):
             resources.storage.fetch(f"{version.prefix}/{name}", draft / name)
@@ -53,8 +55,12 @@ def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -
             check()
             name = f"shards/{shard}.tar"
             resources.storage.fetch(name, draft / name)
-        if not folder.is_dir():  # Another job may have been as quick.
+        try:
             draft.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            # Another job was as quick; its copy is the same.
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder

@@ -138,6 +138,11 @@ class Bench:
         wait_for(lambda: self.job(job_id).state in states, timeout)
         return self.job(job_id)
 
+    def settles(self, job_id: str) -> None:
+        """Wait until a job has succeeded and its worker has tidied up after it."""
+        self.reaches(job_id, "succeeded")
+        wait_for(lambda: not (self.resources.settings.data_dir / "runs" / job_id).exists())
+
     def cancel(self, job_id: str) -> None:
         with self.resources.database.write() as session:
             jobs.cancel(session, job_id)
