@@ -128,12 +128,18 @@ class Staged:
                 pool.shutdown(wait=True, cancel_futures=True)
 
 
-def batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Cut an order into the fewest batches of at most `size`, of lengths that differ by one.
+def batch_count(images: int, size: int) -> int:
+    """Return into how many batches of at most `size` an epoch falls; one image is never alone.
 
-    A short last batch would be noisy, and one of a single image stops batch normalisation.
+    Batch normalisation cannot learn from a single image, so an odd one joins another batch.
     """
-    return np.array_split(order, -(-len(order) // size))
+    count = -(-images // size)
+    return max(1, images // 2) if size > 1 and images < 2 * count else count
+
+
+def batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Cut an order into batches whose lengths differ by one at most: none is short and noisy."""
+    return np.array_split(order, batch_count(len(order), size))
 
 
 def _sample(row: dict[str, Any], label: int) -> Sample:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models import recipe
-from models.data import batches
+from models.data import batch_count, batches
 from models.plan import Plan
 from models.randomness import FOLD, bits, order
 
@@ -21,7 +21,7 @@ CANDIDATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 DEFAULT = 3.0
 FOLDS = 5
 MOST_IMAGES = 4096
-MOST_WORK = 2e12  # Floating-point operations: some ten seconds on two cores.
+MOST_WORK = 5e11  # Floating-point operations: some five seconds on two cores.
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ def choose(features: Tensor, labels: Tensor, classes: int, plan: Plan, seed: int
     chosen = torch.from_numpy(np.sort(np.argsort(keys, kind="stable")[:MOST_IMAGES]))
     features, labels, keys = features[chosen], labels[chosen], keys[chosen.numpy()]
     heads = FOLDS * len(CANDIDATES)
-    steps = plan.epochs * -(-len(labels) // plan.batch_size)
+    steps = plan.epochs * batch_count(len(labels), plan.batch_size)
     work = 6.0 * steps * plan.batch_size * features.shape[1] * classes * heads
     if work > MOST_WORK:
         return Choice(DEFAULT, "a usual value: the search would take too long for so many classes")
-    if int(torch.bincount(labels, minlength=classes).min()) < 2:  # noqa: PLR2004 - one to hold out.
+    sizes = torch.bincount(labels)
+    if int(sizes[sizes > 0].min()) < 2:  # noqa: PLR2004 - one to hold out, one to learn from.
         return Choice(DEFAULT, "a usual value: some class has too few images to hold any out")
     folds = _folds(keys, labels)
     losses = _held_out(features, labels, folds, classes, plan, seed)
@@ -86,7 +87,7 @@ def _held_out(
     bias = torch.zeros(FOLDS * count * classes, requires_grad=True)
     optimizer = torch.optim.AdamW([weight, bias], weight_decay=0.0, fused=True)
     decays = torch.tensor(CANDIDATES)[None, :, None].expand(shape).reshape(-1)
-    steps = -(-len(labels) // plan.batch_size)
+    steps = batch_count(len(labels), plan.batch_size)
     for epoch in range(1, plan.epochs + 1):
         parts = batches(order(seed, epoch, len(labels)), plan.batch_size)
         for step, part in enumerate(parts):

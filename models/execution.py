@@ -56,6 +56,11 @@ class Execution:
         """Return what exact repetition depends on, for the checkpoint and the card."""
         return {**asdict(self), "torch": torch.__version__, "machine": _machine(self.device)}
 
+    def explained(self) -> dict[str, Any]:
+        """Return the form of the plan: the value and its reason."""
+        value = self.facts()
+        return {"value": value, "reason": value.pop("reason")}
+
 
 def choose(plan: Plan, *, deterministic: bool) -> Execution:
     """Decide for this machine and set the process up accordingly; call before the first tensor."""

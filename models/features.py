@@ -17,10 +17,11 @@ from models.data import ACCEPTED, Staged
 from models.execution import Execution
 from models.head import Head, Trunk
 from models.meter import Meter
+from models.plan import VIEWS
 from models.predict import forward
 from models.preprocess import Preprocess
 from models.rundir import RunDir
-from models.sources import Features
+from models.sources import Canvases, Features
 
 BATCH = 32
 LEAST_SPREAD = 0.1  # Of the mean spread: a feature that hardly varies is noise, do not blow it up.
@@ -35,7 +36,7 @@ def collect(
     execution: Execution,
     meter: Meter,
 ) -> Features:
-    """Return the features of a split, computed `BATCH` images at a time."""
+    """Return the features of the plain crops of a split."""
     samples = staged.splits[split]
     before = 0 if split == "train" else len(staged.splits["train"])
 
@@ -52,10 +53,35 @@ def collect(
             done += len(crops)
             meter.at("features", before + done)
 
-    blank = execution.put(torch.zeros(1, 3, preprocess.crop, preprocess.crop))
-    shape = (len(samples), *forward(trunk, blank).shape[1:])
+    shape = (len(samples), *_shape(trunk, preprocess, execution))
     array = filled(run, f"features-{split}-{preprocess.crop}", shape, np.float32, parts)
     return Features(torch.from_numpy(array), staged.labels(split))
+
+
+def with_views(
+    run: RunDir, plain: Features, canvases: Canvases, trunk: Trunk, execution: Execution
+) -> Features:
+    """Return the training features followed by those of random views of the same images."""
+    images = len(plain.labels)
+    more = VIEWS - 1
+
+    def parts(done: int) -> Iterator[NDArray[np.float32]]:
+        for start in range(done, more * images, BATCH):
+            rows = np.arange(start, min(start + BATCH, more * images))
+            for view in np.unique(rows // images):
+                chosen = rows[rows // images == view] % images
+                batch = execution.put(canvases.batch(chosen, int(view) + 1))
+                yield forward(trunk, batch).cpu().numpy()
+
+    shape = (more * images, *plain.values.shape[1:])
+    array = filled(run, f"features-views-{canvases.preprocess.crop}", shape, np.float32, parts)
+    values = torch.cat([plain.values, torch.from_numpy(array)])
+    return Features(values, plain.labels.repeat(VIEWS))
+
+
+def _shape(trunk: Trunk, preprocess: Preprocess, execution: Execution) -> tuple[int, ...]:
+    blank = execution.put(torch.zeros(1, 3, preprocess.crop, preprocess.crop))
+    return tuple(forward(trunk, blank).shape[1:])
 
 
 class Standardise(nn.Module):

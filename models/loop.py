@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from core.errors import LossDiverged, TimeLimitReached
 from models import metrics, recipe, resume
-from models.data import batches
+from models.data import batch_count, batches
 from models.execution import Execution
 from models.head import logits_of
 from models.meter import Meter
@@ -29,6 +29,7 @@ from models.sources import Indices, Source
 SAVE_SECONDS = 60.0
 SAVE_SHARE = 50  # A save may cost at most one part in so many of the time.
 EVALUATION_BATCH = 64
+LOOK_STEPS = 25  # Reading the loss stalls a GPU, so not every step.
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Fit:
         labels = task.train.labels
         self.loss = recipe.loss(task.plan, labels, task.classes, task.execution.device)
         self.weights = recipe.class_weights(labels, task.classes).numpy()
-        self.steps = -(-len(labels) // task.plan.batch_size)
+        self.steps = batch_count(len(labels), task.plan.batch_size)
         self.total = torch.zeros((), device=task.execution.device)
         self.key = resume.key(task.plan, task.digest, task.seed, task.execution)
         self.now, self.best = resume.load(run, self.key, task.model, self.optimizer, self.total)
@@ -90,6 +91,8 @@ class Fit:
             if self.out_of_time():
                 return False
             self.one_step(indices)
+            if now.step % LOOK_STEPS == 0:
+                self.check_loss()
             self.save(only_if_due=True)
             self.meter.at("train", (now.epoch - 1) * self.steps + now.step)
         return True
@@ -124,13 +127,13 @@ class Fit:
     def close_epoch(self, seconds: float) -> None:
         """Validate, record the epoch and keep its weights when they are the best so far."""
         now, plan, val = self.now, self.task.plan, self.task.val
+        self.check_loss()
         rate = recipe.rate_at(plan, now.epoch * self.steps - 1, self.steps)
         record = {"epoch": now.epoch, "train_loss": float(self.total) / now.seen, "lr": rate}
         if val is not None:
             scores = metrics.quick(*self.validate(val))
             record |= {f"val_{name}": value for name, value in scores.items()}
-        if not all(math.isfinite(value) for value in record.values()):
-            raise LossDiverged(f"The loss is no longer a finite number in epoch {now.epoch}.")
+            self.check_loss(scores["loss"])
         speed = {"seconds": round(seconds, 3), "images_per_second": round(now.seen / seconds, 1)}
         self.run.events.finished_epoch({**record, **speed})
         now.history.append(record)
@@ -141,6 +144,11 @@ class Fit:
             self.best = {name: value.detach().clone() for name, value in state.items()}
         now.step = now.seen = 0
         self.total.zero_()
+
+    def check_loss(self, *values: float) -> None:
+        """Raise LossDiverged when the epoch's training loss, or a value, is no finite number."""
+        if not all(math.isfinite(value) for value in (float(self.total), *values)):
+            raise LossDiverged(f"The loss is no longer a finite number in epoch {self.now.epoch}.")
 
     @torch.inference_mode()
     def validate(self, source: Source) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ VERY_SKEWED = 10.0
 TRANSFORMERS = ("vit", "swin", "maxvit", "convnext")
 SMALL_INPUT = 64
 FEW_IMAGES = 5000
+VIEWS = 4  # Of each image through a frozen trunk when augmentation is asked for.
 # Measured on two cores (bench/LOG.md); an estimate may be wrong by a factor of three elsewhere.
 ASSUMED_GIGAFLOPS = 60.0
 ASSUMED_DECODES = 130.0
@@ -115,7 +116,7 @@ _MODES = {
         warmup=(0.2, "random weights start gently"),
         label_smoothing=(0.0, "trained from scratch on all there is"),
         augmentation=("light", "mirroring could change the meaning, of digits or signs for one"),
-        steps=4000,
+        steps=1500,
         epochs=(20, 60),
     ),
 }
@@ -154,7 +155,9 @@ class _Resolver:
         self.check_size(self.choose("image_size", asked.image_size, size))
         self.optimisation(_MODES[mode], mode)
         self.selection()
-        self.choose("augmentation", self.config.augmentation, _MODES[mode].augmentation)
+        views = self.choose("augmentation", self.config.augmentation, _MODES[mode].augmentation)
+        if mode == "head" and views != "none":
+            self.reasons["augmentation"] = f"{GIVEN}: the trunk sees {VIEWS} views of each image"
         self.choose("precision", self.config.precision, ("fp32", "exact on every machine"))
         self.choose("devices", self.config.devices, (1, "one process"))
         self.values["max_minutes"] = self.config.limits.max_minutes
@@ -203,6 +206,11 @@ class _Resolver:
     def optimisation(self, mode: _Mode, name: str) -> None:
         asked = self.config.hyperparameters
         batch = self.choose("batch_size", asked.batch_size, self.auto_batch(name))
+        if batch == 1 and name == "scratch":
+            raise InvalidField(
+                "Training from scratch needs at least two images in a batch.",
+                param="hyperparameters.batch_size",
+            )
         steps = math.ceil(self.images / batch) or 1
         low, high = mode.epochs
         enough = min(max(math.ceil(mode.steps / steps), low), high)
@@ -264,7 +272,9 @@ class _Resolver:
         total = self.images + self.val + self.test
         held_out = total - self.images
         passes = total / ASSUMED_DECODES + (total + held_out) * forward
-        if mode != "head":
+        if mode == "head" and self.values["augmentation"] != "none":
+            passes += (VIEWS - 1) * self.images * forward
+        elif mode != "head":
             passes += self.values["epochs"] * (3 * self.images + self.val) * forward
         limit = self.values["max_minutes"]
         seconds = passes + 8 if limit is None else min(passes + 8, 60 * limit + 30)

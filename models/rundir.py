@@ -140,7 +140,8 @@ def supervise(work: Callable[[RunDir], None], arguments: list[str]) -> int:
     def stop(_signal: int, _frame: object) -> None:
         run.stopping = True
 
-    signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, stop)
+    (run.path / "error.json").unlink(missing_ok=True)
     try:
         work(run)
     except Stopped:
@@ -157,6 +158,7 @@ def supervise(work: Callable[[RunDir], None], arguments: list[str]) -> int:
         return FAILED
     finally:
         run.events.close()
+        signal.signal(signal.SIGTERM, before)
     return DONE
 
 

@@ -95,7 +95,8 @@ def crops(
     def make(data: bytes) -> Tensor:
         return preprocess.read(data, ACCEPTED)
 
-    cache = _decoded(run, staged, split, make, side=preprocess.crop, threads=threads)
+    name = f"crops-{split}"
+    cache = _decoded(run, staged, split, make, name=name, side=preprocess.crop, threads=threads)
     return Crops(cache, staged.labels(split), preprocess)
 
 
@@ -120,7 +121,7 @@ def canvases(
         image: Image.Image = decode(data, ACCEPTED, shrink_to=side)
         return torch.from_numpy(np.array(image.resize((side, side), filtering))).permute(2, 0, 1)
 
-    cache = _decoded(run, staged, "train", make, side=side, threads=threads)
+    cache = _decoded(run, staged, "train", make, name="canvases", side=side, threads=threads)
     aspects = torch.tensor([one.width / one.height for one in staged.splits["train"]])
     return Canvases(cache, aspects, staged.labels("train"), preprocess, how, seed)
 
@@ -131,6 +132,7 @@ def _decoded(
     split: str,
     make: Callable[[bytes], Tensor],
     *,
+    name: str,
     side: int,
     threads: int,
 ) -> NDArray[np.uint8]:
@@ -142,4 +144,4 @@ def _decoded(
             yield part.numpy()
 
     shape = (len(samples), 3, side, side)
-    return filled(run, f"{split}-{side}-{staged.digest[:16]}", shape, np.uint8, parts)
+    return filled(run, f"{name}-{side}", shape, np.uint8, parts)

@@ -1,0 +1,88 @@
+import math
+from typing import Any
+
+import pytest
+
+from core.errors import InvalidField
+from models import catalogue
+from models.config import TrainConfig
+from models.plan import GIVEN, Plan, resolve
+
+
+def plan(
+    architecture: str = "mobilenet_v2",
+    train: tuple[int, ...] = (120, 120),
+    val: tuple[int, ...] = (70, 70),
+    **config: Any,
+) -> Plan:
+    names = [f"class{number}" for number in range(len(train))]
+    counts = {"train": dict(zip(names, train, strict=True))}
+    if any(val):
+        counts["val"] = dict(zip(names, val, strict=False))
+    asked = TrainConfig.model_validate({"architecture": architecture, **config})
+    return resolve(asked, catalogue.get(architecture), {"classes": names, "counts": counts})
+
+
+def test_every_value_has_a_reason_and_no_auto_is_left() -> None:
+    for one in (plan(), plan("lenet"), plan("resnet18", strategy="full"), plan("vit_b_16")):
+        listed = one.to_json()
+        assert all(entry["reason"] for entry in listed.values())
+        assert "auto" not in [entry["value"] for entry in listed.values()]
+
+
+def test_pretrained_networks_get_a_head_and_others_are_trained_whole() -> None:
+    assert (plan().mode, plan().weights) == ("head", "imagenet")
+    assert (plan("lenet").mode, plan("lenet").weights) == ("scratch", "none")
+    assert plan("resnet18", strategy="full").mode == "tune"
+    assert plan("resnet18", weights="none").mode == "scratch"
+    assert plan("resnet18", weights="model:pets@3").mode == "head"
+
+
+def test_what_is_given_is_taken() -> None:
+    one = plan(hyperparameters={"epochs": 7, "weight_decay": 0.5}, label_smoothing=0.2)
+    assert (one.epochs, one.weight_decay, one.label_smoothing) == (7, 0.5, 0.2)
+    assert one.reasons["epochs"] == one.reasons["weight_decay"] == GIVEN
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "param"),
+    [
+        ("lenet", {"weights": "imagenet"}, "weights"),
+        ("lenet", {"strategy": "head"}, "strategy"),
+        ("lenet", {"hyperparameters": {"image_size": 64}}, "hyperparameters.image_size"),
+        ("vgg13", {"hyperparameters": {"image_size": 16}}, "hyperparameters.image_size"),
+        ("lenet", {"hyperparameters": {"batch_size": 1}}, "hyperparameters.batch_size"),
+    ],
+)
+def test_contradictions_name_the_field(
+    architecture: str, config: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidField) as caught:
+        plan(architecture, **config)
+    assert caught.value.param == param
+
+
+def test_skew_changes_metric_and_loss() -> None:
+    even, skewed, very = plan(), plan(train=(400, 100)), plan(train=(1000, 20))
+    assert (even.selection_metric, even.imbalance) == ("accuracy", "none")
+    assert (skewed.selection_metric, skewed.imbalance) == ("macro_f1", "none")
+    assert (very.selection_metric, very.imbalance) == ("macro_f1", "logit_adjustment")
+
+
+@pytest.mark.parametrize("metric", ["auto", "accuracy"])
+def test_without_validation_images_the_loss_decides(metric: str) -> None:
+    one = plan(val=(), selection_metric=metric)
+    assert one.selection_metric == "loss"
+    assert "no validation images" in one.reasons["selection_metric"]
+
+
+def test_more_images_mean_fewer_epochs_and_a_longer_estimate() -> None:
+    few, many = plan("lenet"), plan("lenet", train=(25_000, 25_000))
+    assert few.epochs > many.epochs
+    assert few.eta_seconds < many.eta_seconds < math.inf
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("strategy", ["auto", "full"])
+def test_there_is_a_plan_for_every_network(name: str, strategy: str) -> None:
+    assert plan(name, train=(1, 1), val=(), strategy=strategy).epochs >= 1
