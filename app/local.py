@@ -12,7 +12,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from app.bind import check_bind
 from app.console import Console
@@ -68,22 +70,18 @@ def children(plan: Plan, settings: Settings) -> tuple[Service, ...]:
         Service(
             "api",
             (*python, "app.main", "--host", plan.host, "--port", str(plan.port)),
-            ready=lambda: _answers(
-                lambda: http.client.HTTPConnection(plan.url.removeprefix("http://"), timeout=1)
-            ),
+            ready=lambda: _answers(_over_tcp(plan.url)),
             on_ready=f"ready at {plan.url} (API documentation: {plan.url}/docs)",
         ),
-        Service(
-            "worker",
-            (*python, "worker", "--slots", str(slots)),
-            # As root Celery warns at length on each start; the container runs as a user.
-            env={"PYTHONWARNINGS": "ignore:::celery.apps.worker"},
-            grace=4.5,
-        ),
+        Service("worker", (*python, "worker", "--slots", str(slots)), grace=4.5),
         Service(
             "predictor",
             (*python, "app.predictor"),
-            ready=lambda: _answers(lambda: _UnixConnection(settings.predictor_socket)),
+            ready=lambda: _answers(
+                _over_tcp(settings.predictor_url)
+                if settings.predictor_url
+                else _UnixConnection(settings.predictor_socket)
+            ),
             on_ready="predictor is ready",
             grace=1.0,
         ),
@@ -235,12 +233,15 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _answers(connect: Callable[[], http.client.HTTPConnection]) -> bool:
+def _over_tcp(url: str) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(urlsplit(url).netloc, timeout=1)
+
+
+def _answers(connection: http.client.HTTPConnection) -> bool:
     """Return whether GET /healthz gives 200."""
-    connection = connect()
     try:
         connection.request("GET", "/healthz")
-        return connection.getresponse().status == http.HTTPStatus.OK
+        return connection.getresponse().status == HTTPStatus.OK
     except OSError:
         return False
     finally:

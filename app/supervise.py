@@ -150,7 +150,7 @@ def _copy_lines(popen: subprocess.Popen[bytes], service: Service, console: Conso
     with popen.stdout as lines:
         for line in lines:
             text = line.decode(errors="replace").rstrip()
-            if not any(part in text for part in service.quiet):
+            if text and not any(part in text for part in service.quiet):
                 console.line(service.name, text)
 
 
@@ -176,7 +176,8 @@ class Supervisor:
         """Take over the stop signals."""
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         for number in STOP_SIGNALS:
-            signal.signal(number, self._on_signal)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._on_signal)  # But nohup means what it says.
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # Wakes the loop.
         return self
 

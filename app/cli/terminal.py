@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
@@ -23,6 +24,7 @@ from app.client.topwork import DEFAULT_URL
 from core.errors import TopworkError
 
 PIPE_WIDTH = 200
+SMALL = 0.01  # Below it three places behind the point say too little.
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 TERMINAL = "terminal"  # Name of the parameter that the decorators fill.
 RETRY_STATUSES = (409, 429)  # Of the 4xx those that may work later, unchanged.
@@ -126,6 +128,9 @@ def _run(terminal: Terminal, work: Callable[[], None]) -> None:
             name = ".".join(map(str, one["loc"]))
             terminal.err.print(f"Error: {name}: {one['msg']}", style="bold red", markup=False)
         raise typer.Exit(WRONG) from None
+    except OSError as error:  # A folder that cannot be written, a full disk.
+        terminal.err.print(f"Error: {error}", style="bold red", markup=False)
+        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
@@ -153,8 +158,9 @@ def _option(name: str, annotation: object, *, default: object) -> inspect.Parame
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
-    """Return a plain table; None shows as a dash, floats with three digits."""
+    """Return a plain table; None shows as a dash, a float with three digits."""
     shown = Table(*columns, title=title or None, box=None, header_style="bold", pad_edge=False)
+    shown.title_justify = "left"
     for row in rows:
         shown.add_row(*map(_cell, row))
     return shown
@@ -171,7 +177,9 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.3f}" if abs(value) >= SMALL or not value else f"{value:.3g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, dict | list):
         return json.dumps(value, default=_plain)
     return str(value)

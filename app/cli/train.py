@@ -24,12 +24,17 @@ def train(
     ],
     *,
     config: dict[str, Any],
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Kept with the job; repeatable.")
+    ] = None,
     watch: Annotated[bool, typer.Option(help="Follow the job to its end.")] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
 ) -> None:
     """Fine-tune a network on a folder of labelled images."""
+    if metadata:
+        config["metadata"] = dict(map(_pair, metadata))
     known = DATASET_ID.fullmatch(data) and not Path(data).exists()
     source = {"dataset": data} if known else {"data": data}
     with uploading(terminal) as on_bytes:
@@ -44,15 +49,29 @@ def train(
     terminal.show(job, lambda: outcome(job))
 
 
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint="--metadata")
+    return name, value
+
+
 def outcome(job: Job) -> RenderableType:
     """Return the model's name and its metrics by split, or the job's state before it has any."""
     result = job.result or {}
     splits = result.get("metrics") or {}
     if not splits:
         return facts({"job": job.id, "state": job.state, "model": job.model})
-    names = list(dict.fromkeys(name for scores in splits.values() for name in scores))
-    rows = ([name, *(scores.get(name) for scores in splits.values())] for name in names)
-    return Group(f"model {result.get('model')}", table(("metric", *splits), rows))
+    numbers = {split: _numbers(scores) for split, scores in splits.items()}
+    names = list(dict.fromkeys(name for scores in numbers.values() for name in scores))
+    rows = ([name, *(scores.get(name) for scores in numbers.values())] for name in names)
+    model = str(result.get("model"))
+    hint = f"Try it: topwork predict {model.partition('@')[0]} IMAGE..."
+    return Group(table(("metric", *splits), rows, f"model {model}"), hint)
+
+
+def _numbers(scores: dict[str, Any]) -> dict[str, float]:
+    return {name: one for name, one in scores.items() if isinstance(one, int | float)}
 
 
 @remote

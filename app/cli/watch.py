@@ -45,8 +45,8 @@ def watch_job(terminal: Terminal, job: Job) -> Job:
                     board.add(item)
                     if not live and item.kind != "progress":
                         terminal.say(board.line(item))
-                elif item is None and live:
-                    board.job = job.refresh()
+                elif item is None and live and board.waits:
+                    board.job = job.refresh()  # Its place in the queue is no event.
             board.job = job.refresh()
     except KeyboardInterrupt:
         terminal.say(f"{job.id} goes on; follow it with: topwork jobs watch {job.id}")
@@ -66,10 +66,17 @@ class Board:
         """Take note of an event."""
         if event.kind == "progress":  # The job's row as it changes; not part of the history.
             self.job = self.job.model_copy(update=event.data)
+        if event.kind == "state":
+            self.job = self.job.model_copy(update={"state": event.data["state"]})
         if event.kind == "epoch":
             self.epochs.append(event.data)
         if event.kind == "note":
             self.notes.append(str(event.data.get("message", "")))
+
+    @property
+    def waits(self) -> bool:
+        """Whether other jobs run first."""
+        return self.job.state in ("waiting", "queued")
 
     def line(self, event: Event) -> str:
         """Return an event in one line."""

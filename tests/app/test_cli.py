@@ -79,9 +79,11 @@ def done(result: Result) -> Result:
 
 def test_train_sends_a_folder_and_its_options(run: Run, folder: Path) -> None:
     options = ("-m", "lenet", "-e", 3, "--lr", "0.01", "--name", "zoo", "--patience", "none")
-    sent = json.loads(done(run("train", folder, *options, "--no-watch", "--json")).stdout)
+    more = ("--metadata", "ticket=42", "--metadata", "note=a=b")
+    sent = json.loads(done(run("train", folder, *options, *more, "--no-watch", "--json")).stdout)
     assert sent["state"] == "waiting"
     assert sent["model"] == "zoo"
+    assert sent["metadata"] == {"ticket": "42", "note": "a=b"}
     assert sent["config"]["architecture"] == "lenet"
     assert sent["config"]["hyperparameters"]["epochs"] == 3
     assert sent["config"]["hyperparameters"]["learning_rate"] == 0.01
