@@ -3,7 +3,9 @@
 A session's transaction ends when the route returns and before its answer is sent (scope
 "function"), so a 202 is never sent for what was not committed. The two limits keep requests that
 hold a connection or the write lock well below the number of threads: otherwise forty requests
-could wait in all threads for a lock whose holder waits for a thread.
+could wait in all threads for a lock whose holder waits for a thread. One writer at a time also
+queues writes in order, where SQLite's own waiting is a lottery that some lose for ten seconds.
+Whatever takes long (receiving, storing, reading archives) happens before `Write` is asked for.
 """
 
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from core.storage import Storage
 from core.tables import Dataset, DatasetVersion, Job, Model, ModelVersion
 
 READERS = 24
-WRITERS = 4
+WRITERS = 1
 
 
 def _service(request: Request) -> Service:

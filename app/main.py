@@ -1,6 +1,7 @@
 """The HTTP service: `python -m app.main --host 127.0.0.1 --port 8000`."""
 
 import argparse
+import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -86,6 +87,9 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
+    # uvicorn raises the signal again once it has shut down; the end is then a clean one.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     Server(config).run()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.bodies import decode
 from app.errors import Invalid
 from app.problems import nearest
-from app.schemas.orders import DatasetFields, FinetuneRequest
+from app.schemas.orders import DatasetFields, FinetuneRequest, PlanOut
 from app.uploads import Stored, Upload
 from core import datasets, jobs
 from core.errors import (
@@ -39,6 +39,7 @@ class Order:
     fingerprint: str = ""
     upload: Upload | None = None
     stored: Stored | None = None
+    preview: PlanOut | None = None
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 from collections import Counter, defaultdict
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from app import orders
 from app.orders import Order
 from app.schemas.orders import FinetuneRequest, PlanOut
@@ -12,11 +10,12 @@ from app.uploads import Upload
 from core.archive import Limits, plan
 from core.errors import DatasetInvalid, TooFewClasses
 from core.layout import Reading, read_layout
+from core.resources import Resources
 from core.settings import Settings
 from core.split import Ratios, assign
 
 
-def preview(session: Session, settings: Settings, order: Order) -> PlanOut:
+def preview(resources: Resources, order: Order) -> PlanOut:
     """Return the plan of an order.
 
     Raises:
@@ -25,10 +24,11 @@ def preview(session: Session, settings: Settings, order: Order) -> PlanOut:
     """
     request = order.request
     if order.upload is None:
-        name, summary = orders.named_summary(session, request)
+        with resources.database.read() as session:
+            name, summary = orders.named_summary(session, request)
     else:
         name = request.name or orders.model_name(orders.dataset_name(order.upload))
-        summary = _summary_of(order.upload, request, settings)
+        summary = _summary_of(order.upload, request, resources.settings)
     resolved = orders.resolve_plan(request, summary)
     return PlanOut(
         name=name,

@@ -10,6 +10,7 @@ import httpx2
 import structlog
 
 from app.counters import Counters
+from app.doorbell import Doorbell
 from app.following import Watch
 from app.manifests import Manifests
 from core import leases
@@ -34,7 +35,11 @@ class Service:
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Service]:
     """Open everything an api process needs, and look after lost jobs meanwhile."""
-    with open_resources(settings) as resources, _reconciling(resources):
+    with (
+        Doorbell() as doorbell,
+        open_resources(settings, doorbell) as resources,
+        _reconciling(resources),
+    ):
         async with predictor_client(settings) as predictor:
             watch = Watch(resources.database, asyncio.Event())
             async with watch.running():

@@ -1,6 +1,6 @@
 """What a process needs of the outside, made once at its start and closed at its end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,10 +23,15 @@ class Resources:
 
 
 @contextmanager
-def open_resources(settings: Settings) -> Iterator[Resources]:
-    """Open database, storage and broker; nothing is contacted before its first use."""
+def open_resources(
+    settings: Settings, doorbell: Callable[[Celery], None] = ring
+) -> Iterator[Resources]:
+    """Open database, storage and broker; nothing is contacted before its first use.
+
+    `doorbell` is called after each commit that left work to do.
+    """
     celery = make_celery(settings.broker_url)
-    database = Database(settings.database_url, after_commit=lambda: ring(celery))
+    database = Database(settings.database_url, after_commit=lambda: doorbell(celery))
     try:
         yield Resources(settings, database, Storage(settings.storage_url), celery)
     finally:

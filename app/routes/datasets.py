@@ -1,6 +1,6 @@
 """`/datasets`: labelled images in immutable versions."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from app.documentation import files_form
 from app.idempotency import Created, Once
 from app.manifests import json_lines
 from app.orders import DatasetOrder
+from app.revisions import Revision
 from app.schemas.datasets import (
     DatasetOut,
     DatasetPatch,
@@ -114,21 +115,24 @@ def list_dataset_versions(dataset: ThisDataset, session: Read) -> Page[VersionOu
     return Page[VersionOut].of(rows, has_more=False, key="number")
 
 
+def _drafted(dataset_id: Text, wanted: RevisionRequest, service: ServiceHere) -> Iterator[Revision]:
+    with revisions.drafted(service, dataset_id, wanted) as draft:
+        yield draft
+
+
 @roomy.post("/{dataset_id}/versions", status_code=201, response_model=VersionOut)
 def create_dataset_version(
-    dataset_id: Text,
-    wanted: RevisionRequest,
     once: Once,
+    draft: Annotated[Revision, Depends(_drafted, scope="function")],
     session: Write,
-    service: ServiceHere,
 ) -> JSONResponse:
     """Make a version with some images left out, relabelled or split anew; no image is copied."""
 
     def create() -> Created:
-        version = version_out(revisions.create(session, service, dataset_id, wanted))
+        version = version_out(revisions.publish(session, draft))
         return Created(version.model_dump(mode="json"), version.links["self"], status=201)
 
-    return once(session, wanted.model_dump_json(), create)
+    return once(session, draft.fingerprint, create)
 
 
 @router.get("/{dataset_id}/versions/{number}")

@@ -2,20 +2,23 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 
+import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
 from app import orders, preview
 from app.bodies import StrictRequest, StrictRoute, media_type, unsupported
-from app.deps import Config, Store, Write
+from app.deps import Config, ServiceHere, Write
 from app.documentation import json_or_form
 from app.forms import FORM
 from app.idempotency import Created, Once
 from app.orders import Order
 from app.schemas.jobs import JobOut, job_out
 from app.schemas.orders import FinetuneRequest, PlanOut
+from app.service import Service
 from app.uploads import stored, uploaded
 
 router = APIRouter(tags=["Fine-tune"], route_class=StrictRoute)
@@ -25,13 +28,15 @@ DryRun = Annotated[
 
 
 async def _ordered(
-    request: Request, settings: Config, storage: Store, *, dry_run: DryRun = False
+    request: Request, service: ServiceHere, *, dry_run: DryRun = False
 ) -> AsyncIterator[Order]:
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
+    settings = service.resources.settings
     if media_type(request) == "application/json":
         wanted = orders.read_request(await request.json())
         orders.check_weights(wanted, settings)
-        yield Order(wanted, hashlib.sha256(await request.body()).hexdigest())
+        order = Order(wanted, hashlib.sha256(await request.body()).hexdigest())
+        yield await _previewed(service, order) if dry_run else order
         return
     if media_type(request) != FORM:
         raise unsupported(request, "application/json", FORM)
@@ -39,10 +44,15 @@ async def _ordered(
         wanted = orders.read_form(upload.fields)
         orders.check_weights(wanted, settings)
         if dry_run:
-            yield Order(wanted, upload=upload)
+            yield await _previewed(service, Order(wanted, upload=upload))
             return
-        async with stored(storage, upload) as handle:
+        async with stored(service.resources.storage, upload) as handle:
             yield Order(wanted, upload.fingerprint, upload, handle)
+
+
+async def _previewed(service: Service, order: Order) -> Order:
+    plan = await anyio.to_thread.run_sync(preview.preview, service.resources, order)
+    return replace(order, preview=plan)
 
 
 def _check_field(name: str, value: str) -> None:
@@ -60,16 +70,14 @@ Ordered = Annotated[Order, Depends(_ordered, scope="function")]
     responses={200: {"model": PlanOut, "description": "The plan of a dry run."}},
     openapi_extra=json_or_form(FinetuneRequest),
 )
-def finetune(
-    once: Once, order: Ordered, session: Write, settings: Config, *, dry_run: DryRun = False
-) -> JSONResponse:
+def finetune(once: Once, order: Ordered, session: Write, settings: Config) -> JSONResponse:
     """Fine-tune a pretrained network on labelled images.
 
     Name a dataset, or send the images with the request: one .zip, .tar or .tar.gz, or many files
     whose names are relative paths, with one folder for each class.
     """
-    if dry_run:
-        return JSONResponse(preview.preview(session, settings, order).model_dump(mode="json"))
+    if order.preview is not None:
+        return JSONResponse(order.preview.model_dump(mode="json"))
 
     def create() -> Created:
         job = orders.place(session, settings, order)

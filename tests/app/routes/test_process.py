@@ -1,0 +1,254 @@
+"""The service as a process of its own: streams, slow bodies, its end."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from core import jobs, leases
+from core.resources import Resources, open_resources
+from core.settings import Settings
+from tests.app.api import Work, config, zipped
+from tests.waiting import wait_for
+
+
+class Api:
+    """A running api and direct access to its database."""
+
+    def __init__(self, data: Path, resources: Resources, **environment: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.data = data
+        self.resources = resources
+        self.work = Work(resources)
+        self.log = data / "api.log"
+        command = [sys.executable, "-m", "app.main", "--port", str(self.port)]
+        environment = {**os.environ, "TOPWORK_DATA_DIR": str(data), **environment}
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        wait_for(self.answers, 60)
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx2.get(f"{self.url}/healthz").is_success
+        except httpx2.TransportError:
+            return False
+
+    def stop(self, number: int = signal.SIGTERM) -> float:
+        """Seconds until the process has ended."""
+        begun = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(20)
+        return time.monotonic() - begun
+
+
+def start(folder: Path, migrated: Path, **environment: str) -> Iterator[Api]:
+    data = folder / "data"
+    data.mkdir()
+    shutil.copy(migrated, data / "topwork.db")
+    with open_resources(Settings(data_dir=data)) as resources:
+        api = Api(data, resources, **environment)
+        try:
+            yield api
+        finally:
+            if api.process.poll() is None:
+                api.process.kill()
+            api.process.wait()
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Api]:
+    """One api for the tests that leave it running."""
+    yield from start(tmp_path_factory.mktemp("api"), migrated, TOPWORK_SWEEP_SECONDS="0.2")
+
+
+@pytest.fixture
+def own_api(tmp_path: Path, migrated: Path) -> Iterator[Api]:
+    """An api of the test's own, to be ended by it."""
+    yield from start(tmp_path, migrated)
+
+
+class Listener(threading.Thread):
+    """Collects the events of a stream until it ends."""
+
+    def __init__(self, url: str, **headers: str) -> None:
+        super().__init__()
+        self.events: list[dict[str, Any]] = []
+        self.failure: Exception | None = None
+        self._request = (url, {"Accept": "text/event-stream", **headers})
+        self.start()
+
+    def run(self) -> None:
+        url, headers = self._request
+        try:
+            with httpx2.stream("GET", url, headers=headers, timeout=30) as response:
+                for event in httpx2.EventSource(response):
+                    if event.data:
+                        self.events.append(json.loads(event.data))
+        except Exception as error:  # noqa: BLE001 - the test looks at it.
+            self.failure = error
+
+    def kinds(self) -> list[str]:
+        return [event["kind"] for event in self.events]
+
+
+def test_events_arrive_as_they_happen(api: Api) -> None:
+    api.work.submit(priority="high")
+    job = api.work.claim()
+    listener = Listener(f"{api.url}/jobs/{job[0]}/events")
+    wait_for(lambda: "state" in listener.kinds())
+    api.work.do(leases.record, job, [{"kind": "progress", "progress": 0.25, "step": 1, "eta": 9}])
+    wait_for(lambda: {"progress": 0.25, "eta": 9, "phase": "preparing"}
+             in [event["data"] for event in listener.events])  # fmt: skip
+    api.work.do(leases.record, job, [{"kind": "epoch", "epoch": 1}])
+    wait_for(lambda: "epoch" in listener.kinds())
+    assert listener.is_alive()
+    api.work.do(leases.succeed, job, {})
+    listener.join(10)
+    assert not listener.is_alive()
+    assert listener.failure is None
+    kept = [event for event in listener.events if event["kind"] != "progress"]
+    assert [event["seq"] for event in kept] == [1, 2, 3, 4]
+    assert kept[-1]["data"]["state"] == "succeeded"
+    again = Listener(f"{api.url}/jobs/{job[0]}/events", **{"Last-Event-ID": "3"})
+    again.join(10)
+    assert [event["seq"] for event in again.events] == [4]
+
+
+def test_many_streams_share_one_look(api: Api) -> None:
+    api.work.submit(priority="high")
+    job = api.work.claim()
+    listeners = [Listener(f"{api.url}/jobs/{job[0]}/events") for _ in range(60)]
+    wait_for(lambda: all(listener.events for listener in listeners))
+    assert httpx2.get(f"{api.url}/jobs/{job[0]}").json()["state"] == "running"
+    api.work.do(leases.succeed, job, {})
+    for listener in listeners:
+        listener.join(20)
+        assert listener.events[-1]["data"].get("state") == "succeeded"
+
+
+def test_a_lost_worker_is_noticed(api: Api) -> None:
+    api.work.submit(priority="high")
+    with api.resources.database.write() as session:
+        job = leases.claim(session, "gone", 0.0)
+        assert job is not None
+    wait_for(lambda: httpx2.get(f"{api.url}/jobs/{job.id}").json()["state"] == "queued")
+    with api.resources.database.write() as session:
+        jobs.cancel(session, job.id)
+
+
+def test_many_writers_wait_for_each_other_not_for_threads(api: Api) -> None:
+    ids = [api.work.submit() for _ in range(150)]
+    codes: list[int] = []
+
+    def cancel(job_id: str) -> None:
+        codes.append(httpx2.post(f"{api.url}/jobs/{job_id}/cancel", timeout=60).status_code)
+
+    threads = [threading.Thread(target=cancel, args=(job_id,)) for job_id in ids]
+    begun = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [200] * 150
+    assert time.monotonic() - begun < 30
+
+
+def raw(api: Api) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", api.port))
+    connection.settimeout(20)
+    return connection
+
+
+FORM = b"Content-Type: multipart/form-data; boundary=b\r\n"
+PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.zip"\r\n\r\nPK\x03\x04'
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(api: Api) -> None:
+    uploads = lambda: list((api.data / "tmp").glob("upload-*"))  # noqa: E731
+    with raw(api) as connection:
+        head = b"POST /datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000000\r\n"
+        connection.sendall(head + FORM + b"\r\n" + PART + b"x" * 2_000_000)
+        wait_for(uploads)
+    wait_for(lambda: not uploads())
+    assert api.resources.storage.list("uploads") == []
+    assert httpx2.get(f"{api.url}/healthz").is_success
+    assert "Traceback" not in api.log.read_text()
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_refusal_before_the_last_byte_is_heard(api: Api, announced: bool) -> None:  # noqa: FBT001
+    """A wrong config is answered while the files are still being sent."""
+    field = b'--b\r\nContent-Disposition: form-data; name="config"\r\n\r\n{"architecture": "x"}\r\n'
+
+    def body() -> Iterator[bytes]:
+        yield field + PART
+        for _ in range(200):
+            yield b"x" * 100_000
+        yield b"\r\n--b--\r\n"
+
+    size = sum(map(len, body()))
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    if announced:
+        headers["Content-Length"] = str(size)
+    answer = httpx2.post(f"{api.url}/finetune", content=body(), headers=headers, timeout=30)
+    assert (answer.status_code, answer.json()["code"]) == (422, "architecture_unknown")
+
+
+def test_odd_http_is_refused_politely(api: Api) -> None:
+    requests = [
+        (
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Length: 3\r\n\r\nabc"
+        ),
+        b"GET /jobs HTTP/1.1\r\nHost: evil\r\n\r\n",
+        b"GET http://evil/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /jobs HTTP/1.1\r\n\r\n",
+        b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"NONSENSE\r\n\r\n",
+        b"GET /jobs/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ]
+    for request in requests:
+        with raw(api) as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            status = connection.recv(65536).partition(b"\r\n")[0].split(b" ")
+        assert len(status) < 2 or status[1].startswith((b"2", b"4")), request
+    assert httpx2.get(f"{api.url}/healthz").is_success
+
+
+def test_the_end_is_quick_with_an_open_stream_and_an_upload(own_api: Api) -> None:
+    own_api.work.submit()
+    job = own_api.work.claim()
+    listener = Listener(f"{own_api.url}/jobs/{job[0]}/events")
+    wait_for(lambda: listener.events)
+    assert own_api.stop() < 3
+    assert own_api.process.returncode == 0
+    listener.join(5)
+    assert listener.failure is None
+    assert "Traceback" not in own_api.log.read_text()
+    assert "ERROR" not in own_api.log.read_text().upper().replace('"ERROR": NULL', "")
+
+
+def test_interrupt_ends_it_too(own_api: Api) -> None:
+    answer = httpx2.post(
+        f"{own_api.url}/finetune", files={"file": ("a.zip", zipped())}, data=config(), timeout=30
+    )
+    assert answer.status_code == 202
+    assert own_api.stop(signal.SIGINT) < 3
+    assert own_api.process.returncode == 0
+    assert "Traceback" not in own_api.log.read_text()
