@@ -16,7 +16,8 @@ from typing import BinaryIO, NamedTuple, cast
 from core.archive import IMAGE_SUFFIXES, MAX_RATIO, MEBIBYTE, Content, Kind, Member
 from core.errors import ArchiveTooLarge, ArchiveUnreadable
 
-CHUNK = 64 * 1024  # Also the largest extended header.
+CHUNK = 64 * 1024
+MAX_EXTENSION = MEBIBYTE  # Of a header about the next member; macOS keeps attributes there.
 HEAD_BYTES = 512
 BLOCK = tarfile.BLOCKSIZE
 # A stream that expands so far beyond its file is a bomb whatever its members claim.
@@ -127,8 +128,6 @@ def _next_header(stream: "_Forward") -> _Header | None:
     extended: dict[str, str] = {}
     while any(block := stream.read_all(BLOCK)):
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        if info.size < 0:
-            raise tarfile.ReadError("a negative size")
         if info.type in EXTENSIONS:
             extended |= _extension(stream, info)
             continue
@@ -156,7 +155,7 @@ def _kind(info: tarfile.TarInfo, *, sparse: bool) -> Kind:
 
 def _extension(stream: "_Forward", info: tarfile.TarInfo) -> dict[str, str]:
     """Read a header that is about the next member, as records of the pax format."""
-    if info.size > CHUNK:
+    if info.size > MAX_EXTENSION:
         raise tarfile.ReadError("a header is unreasonably large")
     data = stream.read_all(info.size + -info.size % BLOCK)[: info.size]
     if info.type == tarfile.GNUTYPE_LONGNAME:

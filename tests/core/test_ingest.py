@@ -329,6 +329,9 @@ def test_copies_leaks_and_conflicts_are_found(run: Ingest) -> None:
         "label_conflict": 2,
     }
     assert len({line["sha256"] for line in done.manifest}) == len(done.manifest)
+    (shard,) = (done.folder / "result" / "shards").iterdir()
+    with tarfile.open(shard) as archive:
+        assert len(archive.getnames()) == len(set(files.values()))
 
 
 def test_classes_are_checked_across_splits(run: Ingest) -> None:

@@ -70,14 +70,20 @@ def test_of_equal_copies_the_first_path_is_used() -> None:
 
 
 def test_across_splits_the_held_out_copy_is_used() -> None:
-    copies = [Copy(f"{split}/cat/1.jpg", "cat", split) for split in ("train", "val", "test")]
-    chosen, reasons = choose([*copies, Copy("test/cat/2.jpg", "cat", "test")])
+    copies = [
+        Copy("1/cat.jpg", "cat", "train"),
+        Copy("2/cat.jpg", "cat", "val"),
+        Copy("3/cat.jpg", "cat", "test"),
+        Copy("4/cat.jpg", "cat", "test"),
+    ]
+    chosen, reasons = choose(copies)
     assert chosen == copies[2]
     assert reasons == {
-        "train/cat/1.jpg": "split_leak",
-        "val/cat/1.jpg": "split_leak",
-        "test/cat/2.jpg": "duplicate",
+        "1/cat.jpg": "split_leak",
+        "2/cat.jpg": "split_leak",
+        "4/cat.jpg": "duplicate",
     }
+    assert choose(copies[:2])[0] == copies[1]
 
 
 def test_under_two_classes_no_copy_is_used() -> None:
