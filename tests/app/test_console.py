@@ -37,16 +37,17 @@ def test_a_terminal_gets_colour_and_sentences(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_reader_that_has_gone_away_is_no_error() -> None:
     out = io.StringIO()
+    console = Console(out)
     out.close()
-    Console(out).say("hello")
+    console.say("hello")
 
 
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ('{"event": "job.claimed", "level": "info", "timestamp": "x", "job": "j"}', "job.claimed job=j"),
+        ('{"event": "job", "level": "info", "timestamp": "x", "id": "j"}', "job id=j"),
         ('{"event": "lost", "level": "warning"}', "WARNING lost"),
-        ('{"event": "broken", "level": "error", "exception": "Traceback\\nX"}', "ERROR broken\nTraceback\nX"),
+        ('{"event": "broken", "level": "error", "exception": "T\\nX"}', "ERROR broken\nT\nX"),
         ("plain words", "plain words"),
         ("[1]", "[1]"),
         ("{}", "{}"),

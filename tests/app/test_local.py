@@ -54,6 +54,7 @@ def test_sigint_with_an_open_stream_stops_everything_in_order(up: Up) -> None:
     assert code == 0
     assert seconds <= 10
     assert alive(pids) == []
+    assert not up.said("KeyboardInterrupt")  # Only the supervisor hears it.
     connection.close()
 
 
