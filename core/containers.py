@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from typing import BinaryIO, Protocol
 
-from core.archive import Content, Member
+from core.archive import Content, Limits, Member
 from core.errors import ArchiveUnreadable
 from core.images import recognised
 from core.tars import Tar
@@ -32,12 +32,8 @@ class Container(Protocol):
         """Yield (position, bytes) of the wanted members, or (position, key of `REJECTED`)."""
 
 
-def open_container(file: BinaryIO, most: int) -> Container:
+def open_container(file: BinaryIO, limits: Limits) -> Container:
     """Return a reader for the archive in a seekable file, judged by its content.
-
-    Args:
-        file: The upload.
-        most: How many members the caller will look at.
 
     Raises:
         ArchiveUnreadable: It is no archive, or one that is not read here.
@@ -45,16 +41,16 @@ def open_container(file: BinaryIO, most: int) -> Container:
     file.seek(0)
     head = file.read(HEAD_BYTES)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return Zip(file, sniff, most)
+        return Zip(file, sniff, limits.max_archive_entries)
     if head.startswith(b"\x1f\x8b"):
-        return Tar(file, sniff, compressed=True)
+        return Tar(file, sniff, most=limits.max_expanded_bytes)
     if Tar.recognised(head):
-        return Tar(file, sniff, compressed=False)
+        return Tar(file, sniff, most=None)
     for magic, name in FOREIGN.items():
         if head.startswith(magic):
             raise ArchiveUnreadable(f"This is {name}; only zip, tar and tar.gz are read.")
     if has_zip_directory(file):  # A zip behind other bytes, as self-extracting ones are.
-        return Zip(file, sniff, most)
+        return Zip(file, sniff, limits.max_archive_entries)
     raise ArchiveUnreadable
 
 

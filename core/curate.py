@@ -31,6 +31,7 @@ class Curated:
     lines: list[Line]
     refusals: list[Refusal]
     findings: list[Finding]
+    drawn: list[str]  # Splits that the archive did not name.
 
 
 def curate(
@@ -68,7 +69,8 @@ def curate(
     names = list(shards)
     lines = [_line(sha256, copy, stored[sha256], names) for sha256, copy in kept.items()]
     lines = _split(lines, reading.splits, ratios)
-    return Curated(lines, refusals, _findings(lines, refusals, reading))
+    drawn = sorted({line["split"] for line in lines} - {"train", *reading.splits})
+    return Curated(lines, refusals, _findings(lines, refusals, reading), drawn)
 
 
 def _line(sha256: str, copy: Copy, image: Stored, shards: list[str]) -> Line:

@@ -6,10 +6,10 @@ shards, settle duplicates and the split, publish. Nothing is written outside RUN
 
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from core.archive import MEBIBYTE, Limits, Refusal, plan
+from core.archive import MEBIBYTE, Limits, Member, Refusal, plan
 from core.containers import Container, open_container
 from core.curate import curate
 from core.decoders import Decoders
@@ -50,8 +50,8 @@ def ingest(run: RunDir) -> None:
     folder = run.begin_result()
     run.phase("planning")
     with Path(request["archive"]).open("rb") as file:
-        container = open_container(file, limits.max_archive_entries)
-        planned = plan(container.members(), limits)
+        container = open_container(file, limits)
+        planned = plan(_list(run, container), limits)
         reading = read_layout(planned.files.values(), planned.folders)
         _check_disk(folder, planned.expanded_bytes)
         wanted = {index: path for index, path in planned.files.items() if path in reading.places}
@@ -73,9 +73,15 @@ def ingest(run: RunDir) -> None:
     manifest = encode(curated.lines)
     (folder / "manifest.jsonl").write_bytes(manifest)
     (folder / "report.jsonl").write_bytes(report(findings, refusals))
-    summary = summarise(curated.lines, findings, refusals, encoded=manifest)
+    summary = summarise(curated.lines, findings, refusals, encoded=manifest, drawn=curated.drawn)
     (folder / "dataset.json").write_text(json_line(summary), encoding="utf-8")
     run.publish_result()
+
+
+def _list(run: RunDir, container: Container) -> Iterator[Member]:
+    for member in container.members():
+        run.alive()
+        yield member
 
 
 def _decode(run: RunDir, container: Container, wanted: Mapping[int, str], stream: Stream) -> Stream:

@@ -102,10 +102,16 @@ def summarise(
     refusals: Collection[Refusal] = (),
     *,
     encoded: bytes | None = None,
+    drawn: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return what `dataset.json` says about a manifest and about the files that are not in it.
 
-    `encoded` is `encode(lines)`, where the caller has it.
+    Args:
+        lines: The manifest.
+        findings: What a user should know.
+        refusals: Files that are not in the manifest.
+        encoded: `encode(lines)`, where the caller has it.
+        drawn: Splits that the upload did not name.
     """
     counts = count(lines)
     reasons = Counter((refusal.status, refusal.code) for refusal in refusals)
@@ -115,19 +121,22 @@ def summarise(
         "images": len(lines),
         "bytes": sum(line["length"] for line in lines),
         "digest": hashlib.sha256(encoded or encode(lines)).hexdigest(),
-        "reading": describe(counts),
+        "reading": describe(counts, drawn),
         "findings": [found.to_dict() for found in findings],
         "skipped": {code: n for (status, code), n in reasons.items() if status == "skipped"},
         "rejected": {code: n for (status, code), n in reasons.items() if status == "rejected"},
     }
 
 
-def describe(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Say in one sentence how the data was understood."""
+def describe(counts: Mapping[str, Mapping[str, int]], drawn: Collection[str] = ()) -> str:
+    """Say in a sentence or two how the data was understood."""
     classes = sorted(next(iter(counts.values()), {}))
     names = ", ".join(classes[:EXAMPLES]) + (", ..." if len(classes) > EXAMPLES else "")
     sizes = ", ".join(f"{split} {sum(by.values())}" for split, by in counts.items())
-    return f"I see {len(classes)} classes ({names}) and {len(counts)} splits ({sizes} images)."
+    splits = "1 split" if len(counts) == 1 else f"{len(counts)} splits"
+    text = f"I see {len(classes)} classes ({names}) and {splits} ({sizes} images)."
+    present = [split for split in counts if split in drawn]
+    return f"{text} {' and '.join(present)} was drawn from train." if present else text
 
 
 def report(findings: Iterable[Finding], refusals: Iterable[Refusal] = ()) -> bytes:

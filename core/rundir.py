@@ -20,6 +20,7 @@ from core.errors import DiskFull, TopworkError
 
 DONE, CRASHED, FAILED, STOPPED = 0, 1, 2, 75
 PROGRESS_SECONDS = 0.25
+ALIVE_SECONDS = 10.0
 
 
 class RunDir:
@@ -29,7 +30,7 @@ class RunDir:
         self.path = path.resolve()
         self._events = (self.path / "events.jsonl").open("a", encoding="utf-8")
         self._started = time.monotonic()
-        self._reported = 0.0
+        self._reported = time.monotonic()
 
     def request(self) -> dict[str, Any]:
         """Return what `request.json` asks for."""
@@ -54,6 +55,13 @@ class RunDir:
         self._reported = now
         eta = (now - self._started) * (total - done) / done
         self.emit("progress", progress=round(done / total, 4), step=done, eta=round(eta, 1))
+
+    def alive(self) -> None:
+        """Say now and then that work goes on where there is nothing yet to count."""
+        now = time.monotonic()
+        if now - self._reported >= ALIVE_SECONDS:
+            self._reported = now
+            self.emit("progress", progress=0.0, step=0, eta=None)
 
     def begin_result(self) -> Path:
         """Return an empty folder to build the result in."""

@@ -46,16 +46,16 @@ class Tar:
     Args:
         file: The archive.
         sniff: Says what kind of file begins with some bytes.
-        compressed: Whether the tar is inside a gzip stream.
+        most: Bytes that a gzip stream may expand to; None for a plain tar.
     """
 
     def __init__(
-        self, file: BinaryIO, sniff: Callable[[bytes], Content], *, compressed: bool
+        self, file: BinaryIO, sniff: Callable[[bytes], Content], *, most: int | None
     ) -> None:
         self.damage: str | None = None
         self._file = file
         self._sniff = sniff
-        self._compressed = compressed
+        self._most = most
 
     @staticmethod
     def recognised(head: bytes) -> bool:
@@ -82,7 +82,7 @@ class Tar:
                 stream.skip_to(end)
             except DAMAGE:
                 self.damage = CUT_OFF
-            packed = stream.packed_position() - before if self._compressed else header.size
+            packed = header.size if self._most is None else stream.packed_position() - before
             flaw = "entry_truncated" if self.damage else None
             yield Member(header.name, header.size, packed, header.kind, flaw, content)
             if self.damage:
@@ -101,7 +101,7 @@ class Tar:
 
     def _walk(self) -> Iterator[tuple[_Header, "_Forward"]]:
         """Yield each header with the stream standing at its content."""
-        stream = _Forward(self._file, compressed=self._compressed)
+        stream = _Forward(self._file, self._most)
         seen = False
         while True:
             try:
@@ -181,13 +181,13 @@ def _pax(data: bytes) -> dict[str, str]:
 class _Forward:
     """The tar's bytes in order, with their position, and how much of the file they took."""
 
-    def __init__(self, file: BinaryIO, *, compressed: bool) -> None:
+    def __init__(self, file: BinaryIO, most: int | None) -> None:
         file.seek(0)
         self.position = 0
         self._file = file
         self._length = os.fstat(file.fileno()).st_size
-        self._stream = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if compressed else file
-        self._compressed = compressed
+        self._stream = file if most is None else cast("BinaryIO", gzip.GzipFile(fileobj=file))
+        self._most = most
 
     def packed_position(self) -> int:
         """Return how far the file itself was read."""
@@ -197,9 +197,11 @@ class _Forward:
         """Return up to `size` bytes, at most `CHUNK`."""
         data = self._stream.read(min(size, CHUNK))
         self.position += len(data)
-        packed = max(self._file.tell(), 1)
-        if self._compressed and self.position > max(BOMB_FROM, MAX_RATIO * packed):
-            raise ArchiveTooLarge(f"The archive expands to over {MAX_RATIO} times its size.")
+        if self._most is not None:
+            if self.position > max(BOMB_FROM, MAX_RATIO * self._file.tell()):
+                raise ArchiveTooLarge(f"The archive expands to over {MAX_RATIO} times its size.")
+            if self.position > self._most:
+                raise ArchiveTooLarge(f"The archive expands to more than {self._most} bytes.")
         return data
 
     def read_all(self, size: int) -> bytes:
@@ -214,7 +216,7 @@ class _Forward:
 
     def skip_to(self, offset: int) -> None:
         """Go forward, or raise EOFError where the archive ends before that."""
-        if not self._compressed:
+        if self._most is None:
             if offset > self._length:
                 raise EOFError
             self.position = self._file.seek(offset)

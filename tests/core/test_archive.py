@@ -1,12 +1,14 @@
 """The plan over a list of members, and what makes a name unsafe."""
 
+import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.archive import Limits, Member, Refusal, clean, plan
+from core.archive import REJECTED, SKIPPED, Limits, Member, Refusal, clean, plan
 from core.errors import ArchiveTooLarge
 
 MEBIBYTE = 1024 * 1024
@@ -135,6 +137,13 @@ def test_too_many_members_end_the_plan_at_once() -> None:
     with pytest.raises(ArchiveTooLarge):
         plan(endless(), Limits(max_archive_entries=10))  # type: ignore[arg-type]
     assert seen == 11
+
+
+def test_every_reason_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE))
+    found = {code: status for code, status in rows.items() if status != "finding"}
+    assert found == {code: Refusal("x", code).status for code in [*SKIPPED, *REJECTED]}
 
 
 def test_too_many_bytes_end_the_plan() -> None:

@@ -146,6 +146,7 @@ def test_a_split_is_drawn_where_none_is_given(run: Ingest) -> None:
     done = run(zip_of(given), {"val": 0.2, "test": 0.5, "seed": 1})
     assert done.dataset["counts"]["test"] == {"cat": 3, "dog": 3}
     assert done.dataset["counts"]["val"] == {"cat": 2, "dog": 2}
+    assert done.dataset["reading"].endswith("test 6 images). val was drawn from train.")
     assert all(split == "test" for path, (split, _) in done.places.items() if "test/" in path)
 
 

@@ -103,14 +103,22 @@ def test_sigterm_stops_wherever_it_arrives(folder: Path) -> None:
     assert not (folder / "error.json").exists()
 
 
-def test_progress_is_bounded_in_rate(folder: Path) -> None:
+def test_progress_is_bounded_in_rate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunDir(folder)
     run.phase("decoding")
-    for done in range(10_000):
-        run.progress(done, 10_000)
+    for done in range(1000):
+        run.progress(done, 1000)
+        run.alive()
+    monkeypatch.setattr("core.rundir.PROGRESS_SECONDS", 0)
+    monkeypatch.setattr("core.rundir.ALIVE_SECONDS", 0)
+    run.progress(500, 1000)
+    run.alive()
     run.close()
-    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    assert events[0] == {"kind": "phase", "phase": "decoding"}
-    assert len(events) < 10
-    assert events[1]["kind"] == "progress"
-    assert set(events[1]) == {"kind", "progress", "step", "eta"}
+    phase, *frequent, progress, alive = [
+        json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()
+    ]
+    assert phase == {"kind": "phase", "phase": "decoding"}
+    assert len(frequent) < 5
+    assert (progress["progress"], progress["step"]) == (0.5, 500)
+    assert progress["eta"] >= 0
+    assert alive == {"kind": "progress", "progress": 0.0, "step": 0, "eta": None}

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from core.archive import Member
+from core.archive import Limits, Member
 from core.containers import open_container, sniff
 from core.errors import ArchiveTooLarge, ArchiveUnreadable
 from core.tars import BLOCK, Tar
 from tests.archives import folder, gzipped, picture, special, tar_of, zip_of
 
 MEBIBYTE = 1024 * 1024
+MOST = 1024 * MEBIBYTE
 
 
 class Archive:
@@ -22,7 +23,7 @@ class Archive:
         path = tmp / "archive"
         path.write_bytes(gzipped(data) if compressed else data)
         self.file = path.open("rb")
-        self.tar = Tar(self.file, sniff, compressed=compressed)
+        self.tar = Tar(self.file, sniff, most=MOST if compressed else None)
         self.members: list[Member] = list(self.tar.members())
 
     def read(self) -> dict[str, bytes | str]:
@@ -126,7 +127,7 @@ def test_a_damaged_gzip_stream_keeps_what_came_before(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(data)
     with path.open("rb") as file:
-        tar = Tar(file, sniff, compressed=True)
+        tar = Tar(file, sniff, most=MOST)
         members = list(tar.members())
     assert tar.damage is not None
     assert 0 < len(members) < 9
@@ -170,11 +171,14 @@ def test_a_gzip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     data = tar_of({"a/0.png": bytes(6 * MEBIBYTE)})
     path = tmp_path / "bomb"
     path.write_bytes(gzipped(data))
-    with path.open("rb") as file, pytest.raises(ArchiveTooLarge):
-        list(Tar(file, sniff, compressed=True).members())
+    with path.open("rb") as file, pytest.raises(ArchiveTooLarge, match="100 times"):
+        list(Tar(file, sniff, most=MOST).members())
+    monkeypatch.setattr("core.tars.BOMB_FROM", MOST)
+    with path.open("rb") as file, pytest.raises(ArchiveTooLarge, match="bytes"):
+        list(Tar(file, sniff, most=5 * MEBIBYTE).members())
     path.write_bytes(data)
     with path.open("rb") as file:
-        assert len(list(Tar(file, sniff, compressed=False).members())) == 1
+        assert len(list(Tar(file, sniff, most=None).members())) == 1
 
 
 @pytest.mark.parametrize(
@@ -195,7 +199,7 @@ def test_what_is_no_archive_is_named(tmp_path: Path, data: bytes, words: str) ->
     path = tmp_path / "upload"
     path.write_bytes(data)
     with path.open("rb") as file, pytest.raises(ArchiveUnreadable, match=words) as caught:
-        list(open_container(file, 9).members())
+        list(open_container(file, Limits()).members())
     assert caught.value.hint or words != "not a readable"
 
 
@@ -203,4 +207,4 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
     path = tmp_path / "upload"
     path.write_bytes(tar_of({"cat/1.png": picture(1), "x.zip": zip_of(folder("evil"))}))
     with path.open("rb") as file:
-        assert isinstance(open_container(file, 9), Tar)
+        assert isinstance(open_container(file, Limits()), Tar)
