@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.errors import WeightsMismatch
 from models import artefact, head, pretrained, weights, zoo
@@ -71,11 +71,8 @@ def _own(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[s
     head.replace(model, len(classes), heads)
     with torch.no_grad():
         for name, before in old.items():
-            after = model.get_submodule(name)
-            for row, label in enumerate(classes):
-                if label in known:
-                    for part, values in after.named_parameters():
-                        values[row] = before.get_parameter(part)[known[label]]
+            for part, values in model.get_submodule(name).named_parameters():
+                values.copy_(_rows(before.get_parameter(part), known, classes))
     preprocess = Preprocess.from_dict(card["preprocess"])
     digest = card["files"][artefact.WEIGHTS]["sha256"]
     return Start(
@@ -84,6 +81,12 @@ def _own(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[s
         preprocess.at(plan.image_size),
         {"weights": plan.weights, "sha256": digest, "of": card.get("lineage")},
     )
+
+
+def _rows(old: Tensor, known: dict[str, int], classes: list[str]) -> Tensor:
+    """Return old rows by class name; a new class starts as their mean, which cannot win yet."""
+    mean = old.mean(0)
+    return torch.stack([old[known[name]] if name in known else mean for name in classes])
 
 
 def _present(model: nn.Module, heads: Heads) -> Heads:

@@ -96,13 +96,21 @@ def _drop_best_files(run: RunDir, kept: str | None) -> None:
 
 def _restore(tensors: Tensors, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
+    values = [value for group in optimizer.param_groups for value in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
+    for name, saved in tensors.items():
         if name.startswith("optimizer."):
             _, number, moment = name.split(".")
-            moments.setdefault(int(number), {})[moment] = value
+            moments.setdefault(int(number), {})[moment] = _laid_out(saved, values[int(number)])
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _laid_out(moment: Tensor, value: Tensor) -> Tensor:
+    """Give a moment the memory layout of its weights: fused optimisers walk both as they lie."""
+    if moment.shape != value.shape:
+        return moment
+    return torch.empty_like(value, device="cpu").copy_(moment)
 
 
 def _note_differences(run: RunDir, progress: Progress, then: Key, now: Key) -> None:

@@ -74,7 +74,7 @@ def stage(folder: Path, images: Iterable[Labelled], classes: list[str] | None = 
     return folder
 
 
-def request(folder: Path, dataset: Path, weights: Path | None = None, **config: Any) -> Path:
+def request(folder: Path, dataset: Path, weights_dir: Path | None = None, **config: Any) -> Path:
     """Write a RUN_DIR with its `request.json`."""
     folder.mkdir(parents=True)
     body = {
@@ -82,7 +82,7 @@ def request(folder: Path, dataset: Path, weights: Path | None = None, **config: 
         "name": "test",
         "config": config,
         "dataset": str(dataset),
-        "weights_dir": str(weights or folder / "weights"),
+        "weights_dir": str(weights_dir or folder / "weights"),
         "offline": True,
     }
     (folder / "request.json").write_text(json.dumps(body))
