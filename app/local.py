@@ -63,7 +63,10 @@ class Plan:
 
 
 def children(plan: Plan, settings: Settings) -> tuple[Service, ...]:
-    """Return the api, worker and predictor in the order in which they stop."""
+    """Return the api, worker and predictor in the order in which they stop.
+
+    Their graces and the broker's add up to less than ten seconds, which is promised.
+    """
     python = (sys.executable, "-m")
     slots = plan.slots or max(1, (os.cpu_count() or 1) // 4)
     return (
@@ -72,8 +75,9 @@ def children(plan: Plan, settings: Settings) -> tuple[Service, ...]:
             (*python, "app.main", "--host", plan.host, "--port", str(plan.port)),
             ready=lambda: _answers(_over_tcp(plan.url)),
             on_ready=f"ready at {plan.url} (API documentation: {plan.url}/docs)",
+            grace=2.5,
         ),
-        Service("worker", (*python, "worker", "--slots", str(slots)), grace=4.5),
+        Service("worker", (*python, "worker", "--slots", str(slots)), grace=3.5),
         Service(
             "predictor",
             (*python, "app.predictor"),
@@ -83,7 +87,7 @@ def children(plan: Plan, settings: Settings) -> tuple[Service, ...]:
                 else _UnixConnection(settings.predictor_socket)
             ),
             on_ready="predictor is ready",
-            grace=1.0,
+            grace=2.5,
         ),
     )
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from app.local import Plan, PortInUse, claim_port
+from app.local import Plan, PortInUse, children, claim_port
+from app.valkey import broker
 from core.errors import KeyRequired
 from core.settings import Settings
 from tests.app.processes import alive, descendants
@@ -152,6 +153,12 @@ def test_a_broken_broker_log_is_set_aside(tmp_path: Path, up: Up, ups: list[Up])
 def test_the_private_socket_folder_is_closed_to_others(tmp_path: Path, up: Up) -> None:
     up.wait_ready()
     assert (tmp_path / "data/run").stat().st_mode & 0o777 == 0o700
+
+
+def test_stopping_takes_ten_seconds_at_most(settings: Settings, tmp_path: Path) -> None:
+    valkey, _url = broker(tmp_path, tmp_path)
+    services = (*children(Plan(), settings), valkey)
+    assert sum(service.grace for service in services) <= 9.5
 
 
 def test_a_taken_port_is_named(settings: Settings) -> None:
