@@ -12,7 +12,9 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from app.described import add_descriptions
 from app.problems import MEDIA_TYPE
+from app.schemas import datasets, jobs, models, orders, predictions, problems
 from app.schemas.jobs import JobOut
 from app.schemas.orders import DatasetFields, FinetuneRequest
 from app.schemas.predictions import PredictionOut, PredictRequest
@@ -156,6 +158,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas.update(extra["$defs"])
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    add_descriptions(schemas, (datasets, jobs, models, orders, predictions, problems))
     for model in EXEMPLIFIED:
         # FastAPI drops every null from examples.
         extra_schema = cast("dict[str, Any]", model.model_config["json_schema_extra"])

@@ -55,6 +55,8 @@ class Envelope:
 
     async def _serve(self, scope: Scope, receive: Receive, send: "_Sender") -> None:
         started = time.monotonic()
+        if scope["method"] == "HEAD":
+            scope, send.bodiless = {**scope, "method": "GET"}, True
         try:
             _check_address(scope)
             await self.app(scope, _Patient(receive, self.patience), send)
@@ -93,6 +95,8 @@ class _Sender:
         self._send = send
         self._request_id = request_id
         self.status: int | None = None
+        self._complete = False
+        self.bodiless = False  # The answer to HEAD is that to GET without its body.
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -101,7 +105,11 @@ class _Sender:
             headers["X-Request-Id"] = self._request_id
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
-        await self._send(message)
+        elif self.bodiless:
+            message = {"type": "http.response.body"}
+        if not self._complete:
+            await self._send(message)
+        self._complete = self.bodiless and message["type"] == "http.response.body"
 
 
 class _Patient:

@@ -50,7 +50,7 @@ def _summary_of(upload: Upload, request: FinetuneRequest, settings: Settings) ->
         settings.max_archive_entries, settings.max_entry_bytes, settings.max_expanded_bytes
     )
     with upload.path.open("rb") as file:
-        container = open_container(file, limits.max_archive_entries)
+        container = open_container(file, limits)
         planned = plan(container.members(), limits)
     reading = read_layout(planned.files.values(), planned.folders)
     refused = Counter(

@@ -40,6 +40,7 @@ class Upload:
     path: Path
     fields: dict[str, str] = field(default_factory=dict)
     filename: str | None = None  # Of the archive, where one was sent as it is.
+    roots: set[str] = field(default_factory=set)  # First folders of many files' paths.
     files: int = 0
     fingerprint: str = ""
 
@@ -190,6 +191,8 @@ class UploadSink:
                 raise MalformedRequest(NOT_BOTH)
             self.upload.filename = name
             return _Raw(self._file, start)
+        if name.count("/") > 1:  # root/class/image: the root may name the whole.
+            self.upload.roots.add(name.partition("/")[0])
         return _Member(self._file, name, start)
 
     def finish(self) -> Upload:

@@ -57,8 +57,9 @@ def cancel_job(job_id: Text, session: Write) -> JobOut:
 @router.post("/{job_id}/retry", status_code=202)
 def retry_job(job_id: Text, session: Write, response: Response) -> JobOut:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
-    response.headers.update({"Location": f"/jobs/{job_id}", "Retry-After": "1"})
-    return job_out(session, jobs.retry(session, job_id))
+    job = jobs.retry(session, job_id)
+    response.headers.update({"Location": f"/jobs/{job.id}", "Retry-After": "1"})
+    return job_out(session, job)
 
 
 @router.get(

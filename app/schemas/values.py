@@ -40,7 +40,7 @@ Metadata = Annotated[
 class Body(BaseModel):
     """A request body: an unknown field is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Answer(BaseModel):
@@ -48,7 +48,6 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(
         from_attributes=True,
-        use_attribute_docstrings=True,
         protected_namespaces=(),
         serialize_by_alias=True,
     )

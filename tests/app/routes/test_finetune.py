@@ -1,6 +1,7 @@
 import io
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -256,6 +257,16 @@ class TestIdempotency:
                 update(IdempotencyKey).values(created_at=IdempotencyKey.created_at - 86_401)
             )
         assert send(client).json()["id"] != first["id"]
+
+    def test_the_same_request_twice_at_once(self, client: TestClient, resources: Resources) -> None:
+        client.headers["Idempotency-Key"] = "k1"
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: send(client), range(8)))
+        assert {answer.status_code for answer in answers} <= {202, 409}
+        made = {answer.json()["id"] for answer in answers if answer.status_code == 202}
+        assert len(made) == 1
+        assert len(rows(resources, Job)) == 2
+        assert len(resources.storage.list("uploads")) == 1
 
     def test_a_request_under_way_is_waited_for(self, client: TestClient, dataset: Dataset) -> None:
         client.app.state.in_flight.add("k1")  # type: ignore[attr-defined]

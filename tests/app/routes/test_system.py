@@ -16,6 +16,14 @@ def test_health(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
 
 
+def test_head_is_get_without_the_body(client: TestClient) -> None:
+    for path in ("/healthz", "/jobs", "/docs", "/nowhere"):
+        asked, got = client.head(path), client.get(path)
+        assert asked.content == b""
+        assert asked.status_code == got.status_code
+        assert asked.headers["content-type"] == got.headers["content-type"]
+
+
 def test_ready_without_broker_and_predictor(client: TestClient) -> None:
     answer = client.get("/readyz")
     assert answer.status_code == 200
@@ -172,6 +180,14 @@ class TestDocumentation:
                 Draft202012Validator(root).validate(example)
                 checked += 1
         assert checked >= 4
+
+    def test_fields_are_described(self, app: FastAPI) -> None:
+        schemas = app.openapi()["components"]["schemas"]
+        described = schemas["JobOut"]["properties"]["queue_position"]["description"]
+        assert described == "Jobs that run before this one; null when it is not queued."
+        for name, field in (("FinetuneRequest", "weights"), ("RevisionRequest", "exclude"),
+                            ("ModelVersionOut", "classes"), ("ImageOut", "path")):  # fmt: skip
+            assert schemas[name]["properties"][field]["description"], name
 
     def test_bodies_are_described(self, app: FastAPI) -> None:
         paths = app.openapi()["paths"]

@@ -79,6 +79,13 @@ def test_a_dataset_is_named_after_its_archive(
     assert dataset.name == name
 
 
+def test_many_files_are_named_after_their_root(client: TestClient, resources: Resources) -> None:
+    parts = [("file", (f"flowers/{name}", data)) for name, data in two_classes().items()]
+    client.post("/datasets", files=parts)
+    (dataset,) = rows(resources, Dataset)
+    assert dataset.name == "flowers"
+
+
 def test_fields_beside_the_files(client: TestClient, resources: Resources) -> None:
     fields = {
         "name": "  my Pets ",
