@@ -161,8 +161,8 @@ def _rest(model: nn.Module, layer: str) -> list[nn.Module]:
 def split(model: nn.Module, layer: str) -> tuple[Trunk, Head]:
     """Cut the network where features enter the main head: `head(trunk(x))` is `model(x)` in eval.
 
-    Linear heads are last in every network here; SqueezeNet and NiN end in a convolution, a ReLU
-    and an average over space, which then belong to the head.
+    Linear heads are last in every network here. SqueezeNet and NiN end in a convolution, after
+    which come an average over space and, in SqueezeNet, a ReLU; these then belong to the head.
     """
     module = _layer(model, layer)
     rest = _rest(model, layer) if isinstance(module, nn.Conv2d) else []
