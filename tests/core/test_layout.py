@@ -25,7 +25,8 @@ def test_one_folder_per_class() -> None:
 @pytest.mark.parametrize("train", ["train", "Train", "training"])
 def test_splits_under_any_root(root: str, train: str, val: str) -> None:
     files = [f"{root}{train}/cat/1.jpg", f"{root}{train}/dog/1.jpg", f"{root}{val}/dog/2.jpg"]
-    assert list(read(*files).values()) == [("train", "cat"), ("train", "dog"), ("val", "dog")]
+    places = [("train", "cat"), ("train", "dog"), ("val", "dog")]
+    assert read(*files) == dict(zip(files, places, strict=True))
 
 
 def test_a_test_split_is_never_the_validation_split() -> None:
