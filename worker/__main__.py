@@ -1,23 +1,28 @@
 """Start a worker: `python -m worker [--slots N]`; `--check` tells whether one is alive."""
 
 import argparse
+import logging
 import signal
 import sys
 import warnings
 from collections.abc import Mapping
 
+import structlog
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from celery.platforms import EX_OK
 from celery.worker import state
 
-from core import log
+from core.log import configure
 from core.resources import open_resources
 from core.settings import Settings
 from worker import tasks
 from worker.reconcile import Reconciler, is_alive
 from worker.runner import WORKS, Runner
 from worker.work import Work
+
+PAUSE = 1.0  # Seconds before Celery is started again after it broke down.
+log = structlog.get_logger()
 
 
 def serve(settings: Settings, slots: int, works: Mapping[str, Work] = WORKS) -> None:
@@ -44,16 +49,27 @@ def serve(settings: Settings, slots: int, works: Mapping[str, Work] = WORKS) -> 
 
 
 def listen(celery: Celery, runner: Runner) -> None:
-    """Answer the doorbell until a signal ends it; Celery's own exit is only a return here."""
+    """Answer the doorbell until this worker drains.
+
+    Celery gives up on a message that is no JSON object, as anybody who reaches the broker can
+    push one. It has taken the message by then, so it is started again and goes on behind it.
+    """
     # Celery warns at length when run as root; containers do not, a laptop's owner may.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    arguments = ["-P", "threads", "-c", str(runner.slots), "-n", runner.owner, "-l", "WARNING"]
+    # A receiver of this signal is how Celery is told to leave the loggers alone.
+    signals.setup_logging.connect(leave_logging_alone)
+    logging.getLogger("celery").setLevel(logging.WARNING)
+    celery.conf.worker_enable_remote_control = False  # Its commands come over the broker too.
+    arguments = ["-P", "threads", "-c", str(runner.slots), "-n", runner.owner]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    try:
+    while not runner.draining.is_set():
         celery.worker_main(["-q", "worker", *arguments, *quiet])
-    except SystemExit as left:
-        if left.code:
-            raise
+        if not runner.draining.wait(PAUSE):
+            log.warning("doorbell.restarts")
+
+
+def leave_logging_alone(**_celery: object) -> None:
+    """Do nothing: `core.log` has set up everything."""
 
 
 def main() -> int:
@@ -65,7 +81,7 @@ def main() -> int:
     settings = Settings()
     if options.check:
         return 0 if is_alive(settings) else 1
-    log.configure()
+    configure()
     serve(settings, options.slots)
     return 0
 

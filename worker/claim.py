@@ -99,8 +99,7 @@ class Claim:
             try:
                 self._renew() if due else self._look()
             except leases.LostLease:
-                self._lost = True
-                log.warning("job.lost", job_id=self.job_id, fence=self.fence)
+                self._lost = True  # Or settled a moment ago: whoever holds the claim knows.
             except SQLAlchemyError as error:
                 log.warning("lease.unrenewed", job_id=self.job_id, error=str(error))
 

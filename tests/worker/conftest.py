@@ -26,7 +26,7 @@ from tests.invariants import broken
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-LEASE = 2.1
+LEASE = 30.0
 HEARTBEAT = 0.3
 SWEEP = 0.5
 broker_numbers = itertools.count(1)
@@ -159,7 +159,7 @@ class Bench:
 
 @contextlib.contextmanager
 def open_bench(data: Path, gate: Path, broker: str, **changes: Any) -> Iterator[Bench]:
-    """Open a bench with short leases on a migrated data folder; check its invariants at the end.
+    """Open a bench with quick sweeps on a migrated folder; check its invariants at the end.
 
     It gets a number of the broker's own, so that no doorbell of another test rings here.
     """

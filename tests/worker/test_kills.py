@@ -2,14 +2,24 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 
 from core.tables import Job
 from tests.waiting import wait_for
-from tests.worker.conftest import LEASE, Bench, living
+from tests.worker.conftest import Bench, living
+
+LEASE = 3.0
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Any]) -> Iterator[Bench]:
+    """A bench that notices quickly that a worker is gone."""
+    with make_bench(lease_seconds=LEASE) as made:
+        yield made
 
 
 def test_a_killed_worker_takes_its_child_along_and_another_goes_on(bench: Bench) -> None:

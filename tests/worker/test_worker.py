@@ -22,7 +22,7 @@ def rung(make_bench: Callable[..., Any]) -> Iterator[Bench]:
     The thread of that sweep may find more than the first job, but not for long.
     """
     with make_bench(sweep_seconds=600) as bench:
-        bench.worker()
+        bench.worker(slots=2)
         for _ in range(4):
             bench.settles(bench.submit(steps=1))
         yield bench
@@ -122,7 +122,7 @@ def test_an_idle_worker_leaves_at_once(bench: Bench, *, busy_once: bool) -> None
     if busy_once:
         bench.reaches(bench.submit(steps=1), "succeeded")
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(5) == 0
+    assert worker.wait(15) == 0
 
 
 def test_more_jobs_than_slots_all_run(bench: Bench) -> None:
@@ -132,8 +132,8 @@ def test_more_jobs_than_slots_all_run(bench: Bench) -> None:
         assert bench.reaches(job_id, "succeeded", "failed").attempt == 1
 
 
-def test_doubled_foreign_and_garbage_messages_change_nothing(bench: Bench) -> None:
-    worker = bench.worker(slots=2)
+def test_doubled_and_foreign_messages_change_nothing(bench: Bench) -> None:
+    bench.worker(slots=2)
     celery = bench.resources.celery
     ids = [bench.submit(steps=1) for _ in range(3)]
     for _ in range(10):
@@ -141,15 +141,31 @@ def test_doubled_foreign_and_garbage_messages_change_nothing(bench: Bench) -> No
     celery.send_task(WORK, ["x" * 1_000_000], {"job": {"deep": [1]}}, queue=QUEUE)
     celery.send_task("unknown.task", [1], queue=QUEUE)
     with celery.connection_for_write() as connection:
-        broker = connection.default_channel.client
-        broker.lpush(QUEUE, b"not json", b"{}", b"[1, 2]", b'{"body": 1}', b"\xff\x00")
         producer = connection.Producer()
         producer.publish("garbage", routing_key=QUEUE, content_type="application/x-unheard-of")
         producer.publish(b"\x80\x04.", routing_key=QUEUE, content_type="application/x-python")
     ids += [bench.submit(steps=1) for _ in range(3)]
     for job_id in ids:
         assert bench.reaches(job_id, "succeeded", "failed").attempt == 1
-    assert worker.poll() is None
+
+
+@pytest.mark.parametrize("garbage", [b"not json", b"{}", b"[1, 2]"])
+def test_the_worker_goes_on_behind_garbage(rung: Bench, garbage: bytes) -> None:
+    running = rung.submit({2: "wait"})
+    rung.wait("waiting")
+    with rung.resources.celery.connection_for_write() as connection:
+        broker = connection.default_channel.client
+        wait_for(lambda: broker.llen(QUEUE) == 0)
+        broker.lpush(QUEUE, garbage)
+        wait_for(lambda: broker.llen(QUEUE) == 0)
+    rung.go()
+    rung.settles(running)
+    recovered = ("doorbell.restarts", "Trying to re-establish the connection")
+    wait_for(lambda: any(words in rung.log(0).read_text() for words in recovered))
+    behind = rung.submit(steps=1)
+    rung.settles(behind)
+    assert [rung.job(job_id).attempt for job_id in (running, behind)] == [1, 1]
+    assert rung.workers[0].poll() is None
 
 
 def test_jobs_run_without_any_broker(make_bench: Callable[..., Any]) -> None:
@@ -158,7 +174,7 @@ def test_jobs_run_without_any_broker(make_bench: Callable[..., Any]) -> None:
         worker = bench.worker()
         assert bench.reaches(job_id, "succeeded", "failed").state == "succeeded"
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(8) == 0
+        assert worker.wait(15) == 0
 
 
 def test_the_worker_says_whether_it_is_alive(bench: Bench) -> None:
