@@ -4,6 +4,7 @@ Plan over the list of members, read the layout, stream member by member through 
 shards, settle duplicates and the split, publish. Nothing is written outside RUN_DIR.
 """
 
+import json
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -18,6 +19,7 @@ from core.images import DEFAULT_LIMITS, FINDINGS
 from core.layout import read_layout
 from core.machine import cores
 from core.manifest import Finding, Line, check, encode, examine, json_line, report, summarise
+from core.meter import Meter
 from core.rundir import RunDir, supervise
 from core.shards import ShardWriter
 from core.split import Ratios
@@ -42,24 +44,24 @@ def ingest(run: RunDir) -> None:
     Raises:
         TopworkError: The archive as a whole cannot be used; single bad files are only reported.
     """
-    request = run.request()
+    request = json.loads(run.request())
     ratios = Ratios(**request.get("split", {}))
     asked = dict(request.get("limits", {}))
     max_pixels = asked.pop("max_image_pixels", DEFAULT_LIMITS.max_pixels)
     limits = Limits(**asked)
     folder = run.begin_result()
-    run.phase("planning")
+    run.events.phase("planning")
     with Path(request["archive"]).open("rb") as file:
         container = open_container(file, limits)
         planned = plan(_list(run, container), limits)
         reading = read_layout(planned.files.values(), planned.folders)
         _check_disk(folder, planned.expanded_bytes)
         wanted = {index: path for index, path in planned.files.items() if path in reading.places}
-        run.phase("decoding")
+        run.events.phase("decoding")
         shards = ShardWriter(folder / "shards")
         with Decoders(cores(), max_pixels) as decoders:
             stream = _decode(run, container, wanted, Stream(decoders, shards))
-    run.phase("publishing")
+    run.events.phase("publishing")
     files, unread = stream.outcome()
     curated = curate(files, stream.stored, shards.names, reading, ratios)
     refusals = [*planned.refusals, *reading.refusals, *unread, *curated.refusals]
@@ -75,19 +77,20 @@ def ingest(run: RunDir) -> None:
     (folder / "report.jsonl").write_bytes(report(findings, refusals))
     summary = summarise(curated.lines, findings, refusals, encoded=manifest, drawn=curated.drawn)
     (folder / "dataset.json").write_text(json_line(summary), encoding="utf-8")
-    run.publish_result()
+    run.publish_result(folder)
 
 
 def _list(run: RunDir, container: Container) -> Iterator[Member]:
     for member in container.members():
-        run.alive()
+        run.events.alive()
         yield member
 
 
 def _decode(run: RunDir, container: Container, wanted: Mapping[int, str], stream: Stream) -> Stream:
+    meter = Meter(run.events, {"decoding": (len(wanted), 1.0)})
     for done, (index, content) in enumerate(container.contents(wanted), 1):
         stream.add(wanted[index], content)
-        run.progress(done, len(wanted))
+        meter.at("decoding", done)
     stream.finish()
     return stream
 

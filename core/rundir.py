@@ -1,7 +1,8 @@
 """RUN_DIR from the inside: events out, a complete result or a named error, and the exit code.
 
 The supervisor knows a run only by this folder, so each file appears whole: events are appended a
-line at a time, everything else is written beside its place, synced and renamed.
+line at a time, everything else is written beside its place, synced and renamed. Ingestion and
+training both speak through this module, so the contract is written once.
 """
 
 import errno
@@ -16,121 +17,183 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.errors import DiskFull, TopworkError
+from core.durable import sync, write_atomically
+from core.errors import DiskFull, OutOfMemory, TopworkError
 
 DONE, CRASHED, FAILED, STOPPED = 0, 1, 2, 75
 PROGRESS_SECONDS = 0.25
 ALIVE_SECONDS = 10.0
 
 
-class RunDir:
-    """The folder of one run."""
+class Stopped(Exception):
+    """The supervisor asked this process to stop; everything worth keeping is saved."""
+
+
+class Events:
+    """`events.jsonl`: one JSON object a line, never an epoch twice, never a step backwards.
+
+    Work done after the last checkpoint is repeated when a run resumes; what it already said is
+    known from the file and is not said again.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.resolve()
-        self._events = (self.path / "events.jsonl").open("a", encoding="utf-8")
-        self._started = time.monotonic()
-        self._reported = time.monotonic()
-
-    def request(self) -> dict[str, Any]:
-        """Return what `request.json` asks for."""
-        content: dict[str, Any] = json.loads((self.path / "request.json").read_bytes())
-        return content
+        self.epoch = 0
+        self.step = 0
+        self._reported = 0.0
+        if path.exists():
+            self._read_back(path)
+        self._file = path.open("a", encoding="utf-8")
 
     def emit(self, kind: str, **data: Any) -> None:
         """Append one event."""
-        self._events.write(json.dumps({"kind": kind, **data}, allow_nan=False) + "\n")
-        self._events.flush()
+        self._file.write(json.dumps({"kind": kind, **data}, allow_nan=False) + "\n")
+        self._file.flush()
 
     def phase(self, name: str) -> None:
-        """Say which part of the work begins; the time left is estimated from here on."""
-        self._started = time.monotonic()
+        """Say which part of the work begins."""
         self.emit("phase", phase=name)
 
-    def progress(self, done: int, total: int) -> None:
-        """Report at most four times a second how far the phase is."""
+    def note(self, code: str, message: str) -> None:
+        """Say something a user should know about the result."""
+        self.emit("note", code=code, message=message)
+
+    def finished_epoch(self, record: dict[str, Any]) -> None:
+        """Report one epoch, unless an earlier attempt already did."""
+        if record["epoch"] > self.epoch:
+            self.epoch = record["epoch"]
+            self.emit("epoch", **record)
+
+    def progress(self, fraction: float, step: int, eta: float | None) -> None:
+        """Report at most four times a second how far the run is; `eta` in seconds."""
         now = time.monotonic()
-        if not done or now - self._reported < PROGRESS_SECONDS:
+        if step <= self.step or now - self._reported < PROGRESS_SECONDS:
             return
-        self._reported = now
-        eta = (now - self._started) * (total - done) / done
-        self.emit("progress", progress=round(done / total, 4), step=done, eta=round(eta, 1))
+        self.step, self._reported = step, now
+        rest = None if eta is None else round(eta, 1)
+        self.emit("progress", progress=round(min(fraction, 1.0), 4), step=step, eta=rest)
 
     def alive(self) -> None:
         """Say now and then that work goes on where there is nothing yet to count."""
         now = time.monotonic()
         if now - self._reported >= ALIVE_SECONDS:
             self._reported = now
-            self.emit("progress", progress=0.0, step=0, eta=None)
+            self.emit("progress", progress=0.0, step=self.step, eta=None)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _read_back(self, path: Path) -> None:
+        """Drop a torn last line and learn what was said before."""
+        text = path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]
+        if len(whole) < len(text):
+            os.truncate(path, len(whole))
+        for line in whole.splitlines():
+            event = json.loads(line)
+            if event["kind"] == "epoch":
+                self.epoch = max(self.epoch, event["epoch"])
+            elif event["kind"] == "progress":
+                self.step = max(self.step, event["step"])
+
+
+class RunDir:
+    """The folder of one run and the supervisor's wish to stop it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.result = self.path / "result"
+        self.events = Events(self.path / "events.jsonl")
+        self.stopping = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder that the next attempt finds again."""
+        folder = self.path / "checkpoint"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def request(self) -> bytes:
+        """Return the JSON text of `request.json`."""
+        return (self.path / "request.json").read_bytes()
+
+    def check_stop(self) -> None:
+        """Raise Stopped between two pieces of work when SIGTERM has arrived."""
+        if self.stopping:
+            raise Stopped
 
     def begin_result(self) -> Path:
         """Return an empty folder to build the result in."""
         folder = self.path / "result.tmp"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self.path / "result", ignore_errors=True)
-        (self.path / "error.json").unlink(missing_ok=True)
         folder.mkdir()
         return folder
 
-    def publish_result(self) -> None:
+    def publish_result(self, folder: Path) -> None:
         """Make the built folder the result, durably and in one step."""
-        folder = self.path / "result.tmp"
         for path in [*folder.rglob("*"), folder]:
             sync(path)
-        folder.rename(self.path / "result")
+        shutil.rmtree(self.result, ignore_errors=True)
+        folder.rename(self.result)
         sync(self.path)
 
     def fail(self, error: TopworkError) -> None:
         """Drop what was built and write `error.json`."""
         shutil.rmtree(self.path / "result.tmp", ignore_errors=True)
-        part = self.path / ".error.json.part"
-        part.write_text(json.dumps(error.to_dict()), encoding="utf-8")
-        sync(part)
-        part.rename(self.path / "error.json")
-        sync(self.path)
-
-    def close(self) -> None:
-        """Close the event file."""
-        self._events.close()
+        write_atomically(self.path / "error.json", json.dumps(error.to_dict()).encode())
 
 
-def supervise(work: Callable[[RunDir], None], arguments: list[str]) -> int:
-    """Run `work` on the folder named on the command line; return the contract's exit code.
+def supervise(
+    work: Callable[[RunDir], None], arguments: list[str], *, resumable: bool = False
+) -> int:
+    """Run `work` on the folder named on the command line; return the exit code of the contract.
 
-    A crash prints its traceback into the log and exits 1, which asks the supervisor to try again.
+    SIGTERM sets `RunDir.stopping` where the work is resumable, so that it can save a checkpoint
+    and raise Stopped; other work is left at once, whatever its threads are doing. A crash prints
+    its traceback into the log and exits 1, which asks the supervisor to try again.
     """
     if len(arguments) != 1 or not (Path(arguments[0]) / "request.json").is_file():
         sys.stderr.write("usage: python -m MODULE RUN_DIR (a folder with request.json)\n")
         return CRASHED
     run = RunDir(Path(arguments[0]))
 
-    # Nothing is kept of a stopped run, so it may be left at any point, whatever threads are doing.
-    signal.signal(signal.SIGTERM, lambda _signal, _frame: os._exit(STOPPED))
+    def stop(_signal: int, _frame: object) -> None:
+        run.stopping = True
+        if not resumable:
+            os._exit(STOPPED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    (run.path / "error.json").unlink(missing_ok=True)
     try:
         return _attempt(work, run)
     finally:
-        run.close()
+        run.events.close()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _attempt(work: Callable[[RunDir], None], run: RunDir) -> int:
     try:
         work(run)
+    except Stopped:
+        return STOPPED
     except TopworkError as error:
         run.fail(error)
         return FAILED
     except Exception as error:  # noqa: BLE001 - the log and the exit code say what happened.
         traceback.print_exc()
-        if not isinstance(error, OSError) or error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        known = _named(error)
+        if known is None:
             return CRASHED
-        run.fail(DiskFull())
+        run.fail(known)
         return FAILED
     return DONE
 
 
-def sync(path: Path) -> None:
-    """Force a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _named(error: Exception) -> TopworkError | None:
+    """Recognise failures of the machine that a user can act on."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return OutOfMemory()
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFull()
+    return None

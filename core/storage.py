@@ -17,6 +17,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from core.durable import sync
 from core.errors import NotFound
 
 CHUNK = 1024 * 1024
@@ -137,9 +138,9 @@ class Storage:
         try:
             draft = folder / "draft"
             yield draft
-            _fsync(draft)
+            sync(draft)
             draft.replace(target)
-            _fsync(target.parent)
+            sync(target.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -158,14 +159,6 @@ def _link_or_copy(source: Path, target: Path) -> None:
         raise
     except OSError:  # Another file system, or one without hard links.
         shutil.copyfile(source, target)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

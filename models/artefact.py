@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from core.durable import sync, write_atomically
 from core.errors import IntegrityError, WeightsMismatch
 from models import catalogue, weights, zoo
 from models.preprocess import Preprocess
-from models.rundir import sync, write_atomically
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.durable import write_atomically
 from core.errors import DiskFull
+from core.rundir import RunDir
 from models.checkpoint import free_bytes
-from models.rundir import RunDir, write_atomically
 
 MARK_SECONDS = 2.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from core.durable import sync
 from core.errors import IntegrityError
-from models.rundir import sync
 
 KEEP = 2
 Tensors = dict[str, Tensor]

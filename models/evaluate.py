@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.meter import Meter
+from core.rundir import RunDir
 from models import metrics
 from models.data import ACCEPTED, Staged
-from models.meter import Meter
 from models.predict import Classifier
-from models.rundir import RunDir
 
 BATCH = 32
 SPLITS = ("val", "test")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.machine import cores
 from models.plan import Plan
 
 SMALL_STEP = 0.2
@@ -65,8 +66,7 @@ class Execution:
 def choose(plan: Plan, *, deterministic: bool) -> Execution:
     """Decide for this machine and set the process up accordingly; call before the first tensor."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # OMP_NUM_THREADS, where set, is the supervisor's share for this process.
-    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or len(os.sched_getaffinity(0))
+    threads = cores()
     torch.set_num_threads(threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

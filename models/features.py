@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from core.meter import Meter
+from core.rundir import RunDir
 from models.cache import filled
 from models.data import ACCEPTED, Staged
 from models.execution import Execution
 from models.head import Head, Trunk
-from models.meter import Meter
 from models.plan import VIEWS
 from models.predict import forward
 from models.preprocess import Preprocess
-from models.rundir import RunDir
 from models.sources import Canvases, Features
 
 BATCH = 32

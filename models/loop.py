@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import LossDiverged, TimeLimitReached
+from core.meter import Meter
+from core.rundir import RunDir, Stopped
 from models import metrics, recipe, resume
 from models.data import batch_count, batches
 from models.execution import Execution
 from models.head import logits_of
-from models.meter import Meter
 from models.plan import Plan
 from models.randomness import drawn, order, step_seed
 from models.resume import Progress
-from models.rundir import RunDir, Stopped
 from models.sources import Indices, Source
 
 SAVE_SECONDS = 60.0

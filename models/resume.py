@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import IntegrityError
+from core.rundir import RunDir
 from models import checkpoint
 from models.checkpoint import Tensors
 from models.execution import Execution
 from models.plan import Plan
-from models.rundir import RunDir
 
 Key = dict[str, Any]
 

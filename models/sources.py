@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from core.images import decode
+from core.rundir import RunDir
 from models.augment import Augmentation, augment
 from models.cache import filled
 from models.data import ACCEPTED, Staged
 from models.preprocess import FILTERS, Preprocess
-from models.rundir import RunDir
 
 Indices = NDArray[np.int64]
 CHUNK = 64  # Images decoded between two looks at the clock and the signals.

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from core.meter import Meter
+from core.rundir import RunDir
 from models import augment, decay, features, sources
 from models.catalogue import Architecture
 from models.config import TrainRequest
@@ -13,11 +15,9 @@ from models.execution import Execution
 from models.features import Standardise
 from models.head import Head, split
 from models.loop import Fit, Task
-from models.meter import Meter
 from models.plan import Plan
 from models.prepare import Start
 from models.resume import Progress
-from models.rundir import RunDir
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Train one model: `python -m models.train RUN_DIR`; `models.rundir` describes the folder.
+"""Train one model: `python -m models.train RUN_DIR`; `core.rundir` describes the folder.
 
 Reads top to bottom: plan, build, train by one of two strategies, evaluate, publish.
 """
@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from core.meter import Meter
+from core.rundir import RunDir, supervise
 from models import artefact, catalogue, execution
 from models.catalogue import Architecture
 from models.config import TrainRequest
 from models.data import Staged
 from models.evaluate import evaluate, headlines
 from models.execution import Execution
-from models.meter import Meter
 from models.plan import Plan, resolve
 from models.predict import Classifier, Eager, Label
 from models.prepare import Start, start
 from models.resume import Progress
-from models.rundir import RunDir, supervise
 from models.strategies import Work, train_all, train_head
 
 
@@ -132,4 +132,4 @@ def card(
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(train, sys.argv[1:]))
+    sys.exit(supervise(train, sys.argv[1:], resumable=True))

@@ -6,7 +6,6 @@ its origin and hash. Needs no torch; `models.pretrained` fetches, checks and con
 
 import hashlib
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from core.durable import sync
 from core.errors import (
     ArchitectureUnknown,
     DiskFull,
@@ -149,16 +149,16 @@ def publish(temporary: Path, weights_dir: Path, architecture: str, record: Recor
     Running processes keep the file they have mapped, as it is replaced and never written to.
     """
     path = path_of(weights_dir, architecture)
-    _sync(temporary)
+    sync(temporary)
     record = replace(record, sha256=sha256(temporary), stamp=_stamp(temporary))
     note = temporary.with_suffix(".note")
     note.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-    _sync(note)
+    sync(note)
     # Without its record the new file counts as unrecorded, with the old one it would as changed.
     path.with_suffix(".json").unlink(missing_ok=True)
     temporary.replace(path)
     note.replace(path.with_suffix(".json"))
-    _sync(weights_dir)
+    sync(weights_dir)
     return Entry(architecture, path, path.stat().st_size, record)
 
 
@@ -214,11 +214,3 @@ def _record(path: Path) -> Record:
 def _stamp(path: Path) -> str:
     status = path.stat()
     return f"{status.st_size}:{status.st_mtime_ns}"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

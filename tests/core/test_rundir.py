@@ -36,12 +36,11 @@ def test_a_complete_result_appears_at_once(folder: Path) -> None:
     (folder / "error.json").touch()
 
     def work(run: RunDir) -> None:
-        assert run.request() == {"a": 1}
+        assert run.request() == b'{"a": 1}'
         draft = run.begin_result()
-        assert not (folder / "result").exists()
         assert not (folder / "error.json").exists()
         (draft / "new").write_text("x")
-        run.publish_result()
+        run.publish_result(draft)
 
     assert supervise(work, [str(folder)]) == DONE
     assert [path.name for path in (folder / "result").iterdir()] == ["new"]
@@ -88,7 +87,7 @@ import sys, threading
 from core.rundir import supervise
 def work(run):
     threading.Thread(target=threading.Event().wait).start()
-    run.phase("stuck")
+    run.events.phase("stuck")
     threading.Event().wait()
 sys.exit(supervise(work, sys.argv[1:]))
 """
@@ -105,20 +104,35 @@ def test_sigterm_stops_wherever_it_arrives(folder: Path) -> None:
 
 def test_progress_is_bounded_in_rate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunDir(folder)
-    run.phase("decoding")
+    run.events.phase("decoding")
     for done in range(1000):
-        run.progress(done, 1000)
-        run.alive()
+        run.events.progress(done / 1000, done, None)
+        run.events.alive()
     monkeypatch.setattr("core.rundir.PROGRESS_SECONDS", 0)
     monkeypatch.setattr("core.rundir.ALIVE_SECONDS", 0)
-    run.progress(500, 1000)
-    run.alive()
-    run.close()
+    run.events.progress(0.9995, 1999, 1.26)
+    run.events.progress(0.5, 1000, 1.0)
+    run.events.alive()
+    run.events.close()
     phase, *frequent, progress, alive = [
         json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()
     ]
     assert phase == {"kind": "phase", "phase": "decoding"}
     assert len(frequent) < 5
-    assert (progress["progress"], progress["step"]) == (0.5, 500)
-    assert progress["eta"] >= 0
-    assert alive == {"kind": "progress", "progress": 0.0, "step": 0, "eta": None}
+    assert progress == {"kind": "progress", "progress": 0.9995, "step": 1999, "eta": 1.3}
+    assert alive == {"kind": "progress", "progress": 0.0, "step": 1999, "eta": None}
+
+
+def test_a_resumed_run_repeats_nothing_it_said(folder: Path) -> None:
+    first = RunDir(folder)
+    first.events.finished_epoch({"epoch": 1})
+    first.events.finished_epoch({"epoch": 2})
+    first.events.close()
+    with (folder / "events.jsonl").open("a") as events:
+        events.write('{"kind": "epo')
+    second = RunDir(folder)
+    for epoch in (2, 3):
+        second.events.finished_epoch({"epoch": epoch})
+    second.events.close()
+    told = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert [event["epoch"] for event in told] == [1, 2, 3]

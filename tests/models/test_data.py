@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from core.errors import DatasetInvalid, DiskFull, TooFewClasses
 from core.images import decode
+from core.rundir import RunDir, Stopped
 from models import cache
 from models.data import Staged, batches
-from models.rundir import RunDir, Stopped
 from tests.models.staging import png, stage
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from core.rundir import CRASHED, DONE, FAILED, STOPPED, RunDir, supervise
 from models import artefact, checkpoint, loop
-from models.rundir import CRASHED, DONE, FAILED, STOPPED, RunDir, supervise
 from models.train import train
 from tests.models.staging import Labelled, events, png, request, stage, start
 from tests.waiting import wait_for
@@ -50,7 +50,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def go(run_dir: Path) -> int:
-    return supervise(train, [str(run_dir)])
+    return supervise(train, [str(run_dir)], resumable=True)
 
 
 def lenet(folder: Path, dataset: Path, **config: Any) -> Path:
@@ -385,7 +385,7 @@ def test_going_on_from_a_model_keeps_what_it_knows(tmp_path: Path, whole: Path) 
 def test_a_wrong_command_line_is_explained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert supervise(train, [str(tmp_path)]) == CRASHED
+    assert supervise(train, [str(tmp_path)], resumable=True) == CRASHED
     assert "RUN_DIR" in capsys.readouterr().err
 
 

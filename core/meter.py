@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 
-from models.rundir import Events
+from core.rundir import Events
 
 
 class Meter:
