@@ -27,9 +27,9 @@ def test_larger_images_work() -> None:
 def test_it_learns_and_no_class_dies() -> None:
     torch.manual_seed(0)
     model = NiN(4)
-    labels = torch.arange(8) % 4
+    labels = torch.arange(16) % 4
     # A class is a colour under noise.
-    images = torch.eye(4)[labels][:, :3, None, None] + 0.3 * torch.randn(8, 3, 16, 16)
+    images = torch.eye(4)[labels][:, :3, None, None] + 0.3 * torch.randn(16, 3, 16, 16)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     losses = []
     for _ in range(20):
