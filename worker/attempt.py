@@ -41,13 +41,18 @@ def prepare(folder: Path) -> None:
             break
     if earlier:
         said = tail(earlier[-1] / "log.txt", LOG_BYTES // 2)
-        (folder / "log.txt").write_bytes(said + f"--- attempt {fence} ---\n".encode())
+        (folder / "log.txt").write_bytes(said + f"{marker(fence)}\n".encode())
         told = [path / name for path in earlier for name in ("earlier.jsonl", "events.jsonl")]
         with (folder / "earlier.jsonl").open("wb") as file:
             for path in filter(Path.exists, told):
                 file.write(path.read_bytes() + b"\n")  # The last line may be torn.
     for path in earlier:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def marker(fence: int) -> str:
+    """Return the line that divides an attempt's log from those before it."""
+    return f"--- attempt {fence} ---"
 
 
 def shrink(folder: Path) -> None:

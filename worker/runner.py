@@ -168,5 +168,7 @@ def raise_for(ended: Exit, folder: Path) -> None:
     if ended.ending is Ending.OUT_OF_MEMORY:
         raise OutOfMemory
     said = attempt.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace").strip()
-    last = said.splitlines()[-1] if said else "it said nothing"
+    last = said.splitlines()[-1] if said else ""
+    if not last or last == attempt.marker(int(folder.name)):
+        last = "it said nothing"
     raise Crashed(f"the process ended with {ended}: {last}")
