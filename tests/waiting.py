@@ -8,9 +8,13 @@ T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T], timeout: float = 30.0) -> T:
-    """Return the condition's first true value; fail after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+    """Return the condition's first true value; fail after `timeout` seconds.
+
+    It looks often at first and ten times a second later, so that what is waited for gets the cores.
+    """
+    began = time.monotonic()
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout} s: {condition}"
-        time.sleep(0.01)
+        waited = time.monotonic() - began
+        assert waited < timeout, f"not within {timeout} s: {condition}"
+        time.sleep(min(0.1, max(0.005, waited / 20)))
     return value
