@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models.meter import Meter
-from models.rundir import RunDir, Stopped
 from torch import Tensor
 
+from core.meter import Meter
+from core.rundir import RunDir, Stopped
 from models.data import Staged
 from models.evaluate import evaluate, headlines
 from models.predict import Classifier, Label

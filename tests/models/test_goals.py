@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models.rundir import DONE
 from sklearn.datasets import load_digits
 
 from core.errors import ImageUndecodable
 from core.images import probe
+from core.rundir import DONE
 from tests.models.staging import Labelled, png, request, stage, start
 
 pytestmark = pytest.mark.slow
