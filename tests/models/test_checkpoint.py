@@ -59,6 +59,16 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, where: int) -> None:
         checkpoint.read(path)
 
 
+def test_a_changed_counter_is_noticed(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    data = path.read_bytes()
+    changed = data.replace(rb"\"step\": 1", rb"\"step\": 2")
+    assert changed != data
+    path.write_bytes(changed)
+    with pytest.raises(IntegrityError):
+        checkpoint.read(path)
+
+
 def test_a_cut_file_is_noticed(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     path.write_bytes(path.read_bytes()[:-3])

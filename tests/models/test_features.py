@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from core.rundir import DONE, STOPPED, supervise
-from models import artefact, features, pretrained, zoo
+from models import artefact, features, loop, pretrained, zoo
 from models.features import Standardise, layer_of
 from models.head import Head, split
 from models.plan import VIEWS
@@ -133,6 +133,28 @@ def test_features_are_computed_once(
     codes = [go(broken) for _ in range(4)]
     assert codes == [STOPPED] * 3 + [DONE]
     assert passes == [12, 12, 9]  # 24 training and 9 validation images, none of them twice.
+    assert read(broken, "card.json")["files"] == read(straight, "card.json")["files"]
+
+
+def test_dropout_repeats_when_a_run_is_interrupted(
+    tmp_path: Path, colours: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = {"epochs": 3, "batch_size": 8, "weight_decay": 0.1}
+    name = "mobilenet_v3_small"  # Its head has dropout.
+    straight = run(tmp_path / "straight", colours, weights_dir, name, hyperparameters=numbers)
+    assert go(straight) == DONE
+    broken = run(tmp_path / "broken", colours, weights_dir, name, hyperparameters=numbers)
+    plain = loop.Fit.one_step
+
+    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
+        plain(fit, indices)
+        os.kill(os.getpid(), signal.SIGTERM)
+        torch.rand(7)  # What else draws numbers in a process must not matter.
+
+    monkeypatch.setattr(loop.Fit, "one_step", one_step)
+    codes = [go(broken) for _ in range(10)]
+    assert STOPPED in codes
+    assert codes[-1] == DONE
     assert read(broken, "card.json")["files"] == read(straight, "card.json")["files"]
 
 
