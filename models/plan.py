@@ -187,6 +187,12 @@ class _Resolver:
                 param="weights",
                 hint='Use "weights": "none" to train from scratch.',
             )
+        if self.config.devices not in ("auto", 1):
+            raise InvalidField(
+                f"{self.config.devices} devices were asked for; this version trains on one.",
+                param="devices",
+                hint='Leave it out, or use "devices": 1.',
+            )
         if weights == "none" and strategy == "head":
             raise InvalidField(
                 "A head on a random trunk learns next to nothing.",

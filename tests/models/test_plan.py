@@ -52,6 +52,7 @@ def test_what_is_given_is_taken() -> None:
         ("lenet", {"hyperparameters": {"image_size": 64}}, "hyperparameters.image_size"),
         ("vgg13", {"hyperparameters": {"image_size": 16}}, "hyperparameters.image_size"),
         ("lenet", {"hyperparameters": {"batch_size": 1}}, "hyperparameters.batch_size"),
+        ("lenet", {"devices": 2}, "devices"),
     ],
 )
 def test_contradictions_name_the_field(
