@@ -3,12 +3,14 @@
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 from typing import TextIO
 
 SOURCE_COLOURS = {"topwork": "1", "api": "36", "worker": "32", "predictor": "35", "valkey": "33"}
 WIDTH = max(map(len, SOURCE_COLOURS))
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # All but tab and line feed.
 
 
 class Console:
@@ -24,7 +26,7 @@ class Console:
         """Write one line; a reader that has gone away is not an error."""
         prefix = f"{source:<{WIDTH}} |"
         if self._terminal:
-            text = readable(text)
+            text = harmless(readable(text))
         if self._colour:
             prefix = f"\x1b[{SOURCE_COLOURS.get(source, '34')}m{prefix}\x1b[0m"
         with self._lock, contextlib.suppress(OSError, ValueError):
@@ -45,6 +47,12 @@ def readable(text: str) -> str:
         return text
     trace = fields.pop("exception", None)
     fields.pop("timestamp", None)
-    words = [event, *(f"{name}={value}" for name, value in fields.items())]
+    # A line break in a value, a path for example, must not look like another line.
+    words = [event, *(f"{name}={value}".replace("\n", "\\n") for name, value in fields.items())]
     start = "" if level == "info" else f"{level.upper()} "
     return start + " ".join(words) + (f"\n{trace}" if trace else "")
+
+
+def harmless(text: str) -> str:
+    """Show control characters: a logged request must not be able to steer the terminal."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -62,7 +62,7 @@ class Guard:
 
     def _carries_key(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode(), self._key)
+        same = hmac.compare_digest(given.strip().encode("latin-1"), self._key)
         return same and scheme.lower() == "bearer"
 
 

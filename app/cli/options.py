@@ -119,8 +119,11 @@ def _invalid(error: ValidationError) -> TopworkError:
     known = {choice.path: f"--{choice.name.replace('_', '-')}" for choice in choices()}
     found = [
         {
-            "param": next(f for path, f in known.items() if one["loc"][: len(path)] == path),
-            "message": one["msg"],
+            "param": next(
+                (flag for path, flag in known.items() if one["loc"][: len(path)] == path),
+                ".".join(map(str, one["loc"])),  # Of a part as a whole: of two options together.
+            ),
+            "message": one["msg"].removeprefix("Value error, "),
         }
         for one in error.errors()
     ]

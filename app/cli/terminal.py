@@ -17,7 +17,8 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from app.client import JobFailed, Topwork
 from app.client.topwork import DEFAULT_URL
@@ -68,7 +69,8 @@ class Terminal:
         else:
             self.err.print(f"Error: {error.message}", style="bold red", markup=False)
             for one in getattr(error, "errors", []):
-                self.err.print(f"  {one.get('param')}: {one.get('message')}", markup=False)
+                where = f"{one['param']}: " if one.get("param") else ""
+                self.err.print(f"  {where}{one.get('message')}", markup=False)
             if error.hint:
                 self.err.print(f"Hint: {error.hint}", markup=False, highlight=False)
         usage = 400 <= error.status < 500 and error.status not in RETRY_STATUSES  # noqa: PLR2004 - HTTP.
@@ -106,9 +108,11 @@ def remote(command: Callable[Concatenate[Session, P], None]) -> Callable[..., No
     """Turn `command(terminal, ...)` into a Typer command that takes `--json --url --key`."""
 
     def run(*args: Any, as_json: bool, url: str, key: str, **kwargs: Any) -> None:
-        with Topwork(url, key) as topwork:
-            terminal = Session(as_json, topwork=topwork)
-            _run(terminal, lambda: command(terminal, *args, **kwargs))
+        def work() -> None:
+            with Topwork(url, key) as topwork:
+                command(Session(as_json, topwork=topwork), *args, **kwargs)
+
+        _run(Terminal(as_json), work)
 
     options = [
         _option("as_json", AsJson, default=False),
@@ -158,11 +162,15 @@ def _option(name: str, annotation: object, *, default: object) -> inspect.Parame
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
-    """Return a plain table; None shows as a dash, a float with three digits."""
-    shown = Table(*columns, title=title or None, box=None, header_style="bold", pad_edge=False)
+    """Return a plain table; None shows as a dash, a float with three digits.
+
+    Names of classes and files stand as they are: a bracket in one is not Rich's markup.
+    """
+    headers = (Column(Text(name)) for name in columns)
+    shown = Table(*headers, title=title or None, box=None, header_style="bold", pad_edge=False)
     shown.title_justify = "left"
     for row in rows:
-        shown.add_row(*map(_cell, row))
+        shown.add_row(*(one if isinstance(one, Text) else Text(_cell(one)) for one in row))
     return shown
 
 

@@ -32,9 +32,10 @@ class ServiceError(TopworkError):
 def from_response(response: httpx2.Response) -> TopworkError:
     """Return the error that a problem+json answer describes, with its `request_id` and `errors`."""
     try:
-        problem: dict[str, Any] = response.json()
+        body = response.json()
     except (json.JSONDecodeError, UnicodeDecodeError):
-        problem = {}
+        body = None
+    problem: dict[str, Any] = body if isinstance(body, dict) else {}
     code = str(problem.get("code") or f"http_{response.status_code}")
     message = str(problem.get("detail") or problem.get("title") or response.reason_phrase)
     known = {kind.code: kind for kind in _tree(TopworkError)}

@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx2
 
-from app.client.errors import Unreachable, from_response
+from app.client.errors import ServiceError, Unreachable, from_response
+from core.errors import InvalidField
 
 RETRIES = 2
 RETRIED = frozenset({429, 503})
@@ -29,14 +30,22 @@ class Http:
         url: Root of the service.
         key: Bearer key; empty sends none.
         timeout: Seconds for a connection and between two reads.
+
+    Raises:
+        InvalidField: No request can be made with this address or key.
     """
 
     def __init__(self, url: str, key: str = "", timeout: float = 60.0) -> None:
+        if not key.isascii():
+            raise InvalidField("The key holds a character that no HTTP header can carry.")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.url = url.rstrip("/")
-        self._client = httpx2.Client(
-            base_url=self.url, headers=headers, timeout=httpx2.Timeout(timeout, connect=5.0)
-        )
+        try:
+            self._client = httpx2.Client(
+                base_url=self.url, headers=headers, timeout=httpx2.Timeout(timeout, connect=5.0)
+            )
+        except httpx2.InvalidURL as error:
+            raise InvalidField(f"{url} is not the address of a service: {error}") from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -70,9 +79,19 @@ class Http:
         raise Unreachable
 
     def json(self, method: str, path: str, **options: Any) -> Json:
-        """Return the JSON object of an answer; empty for an empty one."""
+        """Return the JSON object of an answer; empty for an empty one.
+
+        Raises:
+            ServiceError: Something else than Topwork answers at this address.
+        """
         content = self.send(method, path, **options).content
-        return dict(json.loads(content)) if content else {}
+        try:
+            body = json.loads(content or b"{}")
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise ServiceError(f"What answers at {self.url} is not Topwork.")
+        return body
 
     def pages(self, path: str, **query: object) -> Iterator[Json]:
         """Yield the items of every page of a list."""

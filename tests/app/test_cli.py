@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli import program
 from app.cli.options import choices, request
+from app.cli.terminal import Terminal, table
 from app.main import Server, create_app
 from app.schemas.orders import FinetuneRequest
 from core import leases
@@ -177,6 +178,30 @@ def test_an_error_shows_message_and_hint_and_ends_with_2(run: Run, dataset: Data
     error = json.loads(run("jobs", "show", "job_x", "--json").stderr)["error"]
     assert error["code"] == "job_not_found"
     assert error["request_id"].startswith("req_")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [("--url", "http://127.0.0.1:x", "is not the address"), ("--key", "clé", "no HTTP header")],
+)
+def test_an_impossible_address_or_key_is_named(
+    offline: Run, option: str, value: str, words: str
+) -> None:
+    result = offline("jobs", "list", option, value)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_options_that_contradict_each_other_are_named(offline: Run, folder: Path) -> None:
+    result = offline("train", folder, "-m", "lenet", "--val", "0.6", "--test", "0.6")
+    assert result.exit_code == 2
+    assert "split: val and test together must leave images" in result.stderr
+
+
+def test_brackets_in_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().show(None, lambda: table(("path", "[red]"), [("a[/b].png", "[bold]cat")]))
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("a[/b].png", "[bold]cat", "[red]"))
 
 
 def test_a_service_that_is_away_ends_with_1(offline: Run) -> None:

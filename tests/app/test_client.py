@@ -164,6 +164,16 @@ def test_an_unknown_code_and_a_body_that_is_no_json_are_errors_too() -> None:
     assert (second.value.code, second.value.status) == ("http_502", 502)
 
 
+@pytest.mark.parametrize("reply", [Answer(200, b"<html>"), answer([]), answer("no", 404)])
+def test_another_server_at_the_address_is_an_error_too(reply: Answer) -> None:
+    with (
+        scripted(reply) as server,
+        Topwork(server.url) as topwork,
+        pytest.raises(ServiceError),
+    ):
+        topwork.jobs.get("job_1")
+
+
 def test_a_service_that_is_away_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -43,6 +43,19 @@ def test_a_reader_that_has_gone_away_is_no_error() -> None:
 
 
 @pytest.mark.parametrize(
+    "line", ['{"event": "request", "path": "/a\\u001b[2J\\nready"}', "/a\x1b[2J\\nready"]
+)
+def test_what_is_logged_cannot_steer_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen = Screen()
+    Console(screen).line("api", line)
+    assert screen.getvalue().endswith("/a\\x1b[2J\\nready\n")
+    assert screen.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("line", "text"),
     [
         ('{"event": "job", "level": "info", "timestamp": "x", "id": "j"}', "job id=j"),

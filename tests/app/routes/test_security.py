@@ -73,6 +73,13 @@ def test_the_key_opens(far: TestClient) -> None:
     assert far.get("/docs").status_code == 200
 
 
+def test_a_key_may_hold_any_letters(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"admin_key": SecretStr("schlüssel")}))
+    with local_client(app, **FAR) as client:
+        headers = {"Authorization": "Bearer schlüssel".encode()}
+        assert client.get("/jobs", headers=headers).status_code == 200
+
+
 def test_tricks_with_the_path_stay_outside(far: TestClient) -> None:
     for path in ("/healthz/../jobs", "//healthz", "/healthz/", "/healthz%2f..%2fjobs", "/HEALTHZ"):
         assert far.get(path).status_code == 401, path
