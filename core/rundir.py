@@ -39,7 +39,8 @@ class Events:
     def __init__(self, path: Path) -> None:
         self.epoch = 0
         self.step = 0
-        self._reported = 0.0
+        self._fraction = 0.0
+        self._reported = time.monotonic() - PROGRESS_SECONDS
         if path.exists():
             self._read_back(path)
         self._file = path.open("a", encoding="utf-8")
@@ -65,19 +66,25 @@ class Events:
 
     def progress(self, fraction: float, step: int, eta: float | None) -> None:
         """Report at most four times a second how far the run is; `eta` in seconds."""
-        now = time.monotonic()
-        if step <= self.step or now - self._reported < PROGRESS_SECONDS:
+        if step <= self.step:
+            self.alive()
             return
-        self.step, self._reported = step, now
+        now = time.monotonic()
+        if now - self._reported < PROGRESS_SECONDS:
+            return
+        self.step, self._reported, self._fraction = step, now, round(min(fraction, 1.0), 4)
         rest = None if eta is None else round(eta, 1)
-        self.emit("progress", progress=round(min(fraction, 1.0), 4), step=step, eta=rest)
+        self.emit("progress", progress=self._fraction, step=step, eta=rest)
 
     def alive(self) -> None:
-        """Say now and then that work goes on where there is nothing yet to count."""
+        """Say now and then that work goes on where nothing is counted, or counted before.
+
+        A supervisor takes a long silence for a process that hangs.
+        """
         now = time.monotonic()
         if now - self._reported >= ALIVE_SECONDS:
             self._reported = now
-            self.emit("progress", progress=0.0, step=self.step, eta=None)
+            self.emit("progress", progress=self._fraction, step=self.step, eta=None)
 
     def close(self) -> None:
         """Close the file."""
@@ -95,6 +102,7 @@ class Events:
                 self.epoch = max(self.epoch, event["epoch"])
             elif event["kind"] == "progress":
                 self.step = max(self.step, event["step"])
+                self._fraction = max(self._fraction, event["progress"])
 
 
 class RunDir:

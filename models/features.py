@@ -59,19 +59,26 @@ def collect(
 
 
 def with_views(
-    run: RunDir, plain: Features, canvases: Canvases, trunk: Trunk, execution: Execution
+    run: RunDir,
+    plain: Features,
+    canvases: Canvases,
+    trunk: Trunk,
+    execution: Execution,
+    meter: Meter,
 ) -> Features:
     """Return the training features followed by those of random views of the same images."""
     images = len(plain.labels)
     more = VIEWS - 1
 
     def parts(done: int) -> Iterator[NDArray[np.float32]]:
-        for start in range(done, more * images, BATCH):
-            rows = np.arange(start, min(start + BATCH, more * images))
-            for view in np.unique(rows // images):
-                chosen = rows[rows // images == view] % images
-                batch = execution.put(canvases.batch(chosen, int(view) + 1))
-                yield forward(trunk, batch).cpu().numpy()
+        # A batch's bounds follow from its first row alone, so a resumed run has the same batches.
+        while done < more * images:
+            view, first = divmod(done, images)
+            chosen = np.arange(first, min(first + BATCH, images))
+            batch = execution.put(canvases.batch(chosen, view + 1))
+            yield forward(trunk, batch).cpu().numpy()
+            done += len(chosen)
+            meter.at("views", done)
 
     shape = (more * images, *plain.values.shape[1:])
     array = filled(run, f"features-views-{canvases.preprocess.crop}", shape, np.float32, parts)

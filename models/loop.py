@@ -68,10 +68,10 @@ class Fit:
         """Train to the end and leave the best epoch's weights in the model."""
         now = self.now
         while not now.finished:
-            began = time.monotonic()
+            began, before = time.monotonic(), now.seen
             complete = self.one_epoch()
             if complete:
-                self.close_epoch(time.monotonic() - began)
+                self.close_epoch(time.monotonic() - began, now.seen - before)
             now.finished = not complete or now.epoch >= self.task.plan.epochs or self.no_gain()
             now.epoch += complete
             self.save(only_if_due=not now.finished)
@@ -124,8 +124,11 @@ class Fit:
             return drawn(self.task.seed, epoch, self.weights)
         return order(self.task.seed, epoch, len(self.task.train.labels))
 
-    def close_epoch(self, seconds: float) -> None:
-        """Validate, record the epoch and keep its weights when they are the best so far."""
+    def close_epoch(self, seconds: float, images: int) -> None:
+        """Validate, record the epoch and keep its weights when they are the best so far.
+
+        `images` were seen in these `seconds`; the others of the epoch in an earlier attempt.
+        """
         now, plan, val = self.now, self.task.plan, self.task.val
         self.check_loss()
         rate = recipe.rate_at(plan, now.epoch * self.steps - 1, self.steps)
@@ -134,7 +137,10 @@ class Fit:
             scores = metrics.quick(*self.validate(val))
             record |= {f"val_{name}": value for name, value in scores.items()}
             self.check_loss(scores["loss"])
-        speed = {"seconds": round(seconds, 3), "images_per_second": round(now.seen / seconds, 1)}
+        speed = {
+            "seconds": round(seconds, 3),
+            "images_per_second": round(images / max(seconds, 1e-9), 1),
+        }
         self.run.events.finished_epoch({**record, **speed})
         now.history.append(record)
         metric = "train_loss" if val is None else f"val_{plan.selection_metric}"
@@ -160,6 +166,10 @@ class Fit:
             inputs = task.execution.put(source.batch(indices, 0))
             with task.execution.autocast():
                 logits.append(task.model(inputs).float().cpu())
+            self.run.events.alive()
+            if self.run.stopping:  # The epoch's steps are saved; its validation is done again.
+                self.save()
+                raise Stopped
         return torch.cat(logits), source.labels
 
     def no_gain(self) -> bool:

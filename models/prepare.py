@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import WeightsMismatch
+from core.rundir import RunDir
 from models import artefact, head, pretrained, weights, zoo
 from models.catalogue import Architecture
 from models.config import TrainRequest
@@ -26,13 +27,20 @@ class Start:
     lineage: dict[str, Any]
 
 
-def start(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[str]) -> Start:
+def start(
+    run: RunDir, request: TrainRequest, plan: Plan, facts: Architecture, classes: list[str]
+) -> Start:
     """Build the network with random, pretrained or one's own earlier weights.
 
     Raises:
         WeightsUnavailable: There are no weights here, and none could be fetched.
         WeightsMismatch: The model to start from is another architecture.
     """
+
+    def downloaded(_done: int, _total: int | None) -> None:
+        run.events.alive()
+        run.check_stop()
+
     torch.manual_seed(step_seed(request.config.seed, 0, 0))
     auxiliary = plan.mode != "head"
     heads = Heads(facts.head, tuple(one.layer for one in facts.auxiliary) if auxiliary else ())
@@ -48,6 +56,7 @@ def start(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[
             request.weights_dir,
             offline=request.offline,
             timeout=request.download_timeout,
+            progress=downloaded,
         )
         model = zoo.build(facts.name, pretrained_state=path, auxiliary=auxiliary)
         heads = _present(model, heads)

@@ -51,7 +51,7 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     plain = train
     if (how := augment.named(plan.augmentation, plan.image_size)) is not None:
         canvases = canvases_of(work, begin, how)
-        train = features.with_views(work.run, plain, canvases, trunk, work.how)
+        train = features.with_views(work.run, plain, canvases, trunk, work.how, work.meter)
     standard = features.prepare(head, train.values)
     layer = features.layer_of(head)
     each = layer.weight.numel() * train.values[0].numel() / layer.weight[0].numel()
@@ -60,7 +60,7 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
         plan = with_decay(plan, standard, head, plain, work)
         work.run.events.emit("plan", plan=plan.to_json() | {"execution": work.how.explained()})
     module = work.how.place(nn.Sequential(standard, head))
-    done = fit(work, plan, module, train, val, heads=("1",), auxiliary=())
+    done = fit(work, plan, begin, module, train, val, heads=("1",), auxiliary=())
     work.how.use_threads(math.inf)
     standard.cpu().fold_into(features.layer_of(head.cpu()))
     return plan, done
@@ -95,7 +95,8 @@ def train_all(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     weights = tuple(
         one.weight for one in work.facts.auxiliary if one.layer in begin.heads.auxiliary
     )
-    return plan, fit(work, plan, model, train, val, heads=begin.heads.all, auxiliary=weights)
+    heads = begin.heads.all
+    return plan, fit(work, plan, begin, model, train, val, heads=heads, auxiliary=weights)
 
 
 def canvases_of(work: Work, begin: Start, how: augment.Augmentation) -> sources.Canvases:
@@ -109,6 +110,7 @@ def canvases_of(work: Work, begin: Start, how: augment.Augmentation) -> sources.
 def fit(
     work: Work,
     plan: Plan,
+    begin: Start,
     model: nn.Module,
     train: sources.Source,
     val: sources.Source | None,
@@ -126,7 +128,8 @@ def fit(
         auxiliary=auxiliary,
         classes=len(work.staged.classes),
         seed=work.request.config.seed,
-        digest=work.staged.digest,
+        # A name like `model:pets` can mean other weights by the next attempt.
+        digest=f"{work.staged.digest} {begin.lineage['sha256']}",
         execution=work.how,
     )
     return Fit(task, work.run, work.meter).train()

@@ -19,10 +19,10 @@ from core.rundir import RunDir, supervise
 from models import artefact, catalogue, execution
 from models.catalogue import Architecture
 from models.config import TrainRequest
-from models.data import Staged
+from models.data import Staged, batch_count
 from models.evaluate import evaluate, headlines
 from models.execution import Execution
-from models.plan import Plan, resolve
+from models.plan import VIEWS, Plan, resolve
 from models.predict import Classifier, Eager, Label
 from models.prepare import Start, start
 from models.resume import Progress
@@ -40,7 +40,7 @@ def train(run: RunDir) -> None:
     plan = resolve(request.config, facts, {"classes": staged.classes, "counts": staged.counts()})
     how = execution.choose(plan, deterministic=request.config.deterministic)
     announce(run, staged, plan, how)
-    begin = start(request, plan, facts, staged.classes)
+    begin = start(run, request, plan, facts, staged.classes)
     run.check_stop()
     meter = Meter(run.events, stages(plan, staged))
     run.events.phase("training")
@@ -80,14 +80,17 @@ def announce(run: RunDir, staged: Staged, plan: Plan, how: Execution) -> None:
 def stages(plan: Plan, staged: Staged) -> dict[str, tuple[int, float]]:
     """Return the stages of a run with their units and their rough share of the time."""
     train, val, test = (len(staged.splits[name]) for name in ("train", "val", "test"))
-    steps = plan.epochs * -(-train // plan.batch_size)
     if plan.mode == "head":
-        seen = float(train + val)
+        seen, views = float(train + val), 1 if plan.augmentation == "none" else VIEWS
+        more = (views - 1) * train
+        steps = plan.epochs * batch_count(views * train, plan.batch_size)
         return {
             "features": (train + val, seen),
+            "views": (more, float(more)),
             "train": (steps, 0.05 * seen),
             "evaluate": (val + test, float(val + test)),
         }
+    steps = plan.epochs * batch_count(train, plan.batch_size)
     return {
         "train": (steps, plan.epochs * (3.0 * train + val)),
         "evaluate": (val + test, float(val + test)),

@@ -114,13 +114,18 @@ def test_progress_is_bounded_in_rate(folder: Path, monkeypatch: pytest.MonkeyPat
     run.events.progress(0.5, 1000, 1.0)
     run.events.alive()
     run.events.close()
-    phase, *frequent, progress, alive = [
+    resumed = RunDir(folder)
+    resumed.events.alive()
+    resumed.events.close()
+    phase, *frequent, progress, repeated, alive, later = [
         json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()
     ]
     assert phase == {"kind": "phase", "phase": "decoding"}
     assert len(frequent) < 5
     assert progress == {"kind": "progress", "progress": 0.9995, "step": 1999, "eta": 1.3}
-    assert alive == {"kind": "progress", "progress": 0.0, "step": 1999, "eta": None}
+    # Never a step backwards, and never silence: that would look like a process that hangs.
+    assert repeated == {"kind": "progress", "progress": 0.9995, "step": 1999, "eta": None}
+    assert alive == later == repeated
 
 
 def test_a_resumed_run_repeats_nothing_it_said(folder: Path) -> None:

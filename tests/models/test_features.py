@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,6 +137,73 @@ def test_features_are_computed_once(
     assert read(broken, "card.json")["files"] == read(straight, "card.json")["files"]
 
 
+def test_views_are_cut_into_the_same_batches_wherever_a_run_was_interrupted(
+    tmp_path: Path, colours: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums depend on the size of a batch, so other batches would give other last bits."""
+    monkeypatch.setattr(features, "BATCH", 10)
+    name, numbers = "mobilenet_v3_small", {"epochs": 1, "weight_decay": 0.1}
+    passes: dict[Path, list[int]] = {}
+    plain = features.forward
+    for run_dir in (tmp_path / "straight", tmp_path / "broken"):
+        run(run_dir, colours, weights_dir, name, hyperparameters=numbers, augmentation="standard")
+        sizes = passes.setdefault(run_dir, [])
+
+        def forward(
+            trunk: nn.Module,
+            batch: torch.Tensor,
+            sizes: list[int] = sizes,
+            broken: bool = run_dir.name == "broken",  # noqa: FBT001 - as `sizes`, of this turn.
+        ) -> torch.Tensor:
+            if len(batch) > 1:  # A single blank image only asks for the shape.
+                sizes.append(len(batch))
+                if broken:
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return plain(trunk, batch)
+
+        monkeypatch.setattr(features, "forward", forward)
+        while go(run_dir) == STOPPED:
+            pass
+    straight, broken = passes.values()
+    assert straight == [10, 10, 4, 9, *[10, 10, 4] * (VIEWS - 1)]
+    assert sorted(broken) == sorted(straight)
+    assert (
+        read(tmp_path / "broken", "card.json")["files"]
+        == (read(tmp_path / "straight", "card.json")["files"])
+    )
+
+
+def test_a_checkpoint_counts_only_for_the_weights_it_was_made_with(
+    tmp_path: Path, colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two attempts `model:pets` or the file of an architecture can become another one."""
+    name, numbers = "mobilenet_v3_small", {"epochs": 2, "weight_decay": 0.1}
+    folders = [tmp_path / "old", tmp_path / "new"]
+    for seed, folder in enumerate(folders):
+        folder.mkdir()
+        torch.manual_seed(seed)
+        save_file(zoo.build(name).state_dict(), folder / "file.safetensors")
+        pretrained.add(name, folder / "file.safetensors", folder)
+    straight = run(tmp_path / "straight", colours, folders[1], name, hyperparameters=numbers)
+    assert go(straight) == DONE
+    broken = run(tmp_path / "broken", colours, folders[0], name, hyperparameters=numbers)
+    plain = loop.Fit.one_step
+
+    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
+        plain(fit, indices)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Fit, "one_step", one_step)
+        assert go(broken) == STOPPED
+    assert list((broken / "checkpoint").glob("step-*"))
+    shutil.rmtree(broken / "cache")  # The worker does not keep it for the next attempt either.
+    asked = json.loads((broken / "request.json").read_text())
+    (broken / "request.json").write_text(json.dumps(asked | {"weights_dir": str(folders[1])}))
+    assert go(broken) == DONE
+    assert read(broken, "card.json")["files"] == read(straight, "card.json")["files"]
+
+
 def test_dropout_repeats_when_a_run_is_interrupted(
     tmp_path: Path, colours: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,14 +227,18 @@ def test_dropout_repeats_when_a_run_is_interrupted(
 
 
 def test_views_multiply_the_training_features(
-    tmp_path: Path, colours: Path, weights_dir: Path
+    tmp_path: Path, colours: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("core.rundir.PROGRESS_SECONDS", 0)
     run_dir = run(
         tmp_path / "run", colours, weights_dir, "mobilenet_v3_small", augmentation="standard"
     )
     assert go(run_dir) == DONE
     plan = read(run_dir, "card.json")["plan"]
     assert str(VIEWS) in plan["augmentation"]["reason"]
+    told = [(event["progress"], event["step"]) for event in events(run_dir, "progress")]
+    assert told == sorted(set(told))
+    assert told[-1][0] == 1.0  # The evaluation still counts after all the steps on views.
     assert read(run_dir, "evaluation.json")["val"]["accuracy"] >= 0.8
 
 

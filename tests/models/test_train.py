@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,19 @@ def test_a_second_start_of_a_finished_run_changes_nothing(whole: Path) -> None:
     before = (whole / "result" / "card.json").stat().st_mtime_ns
     assert go(whole) == DONE
     assert (whole / "result" / "card.json").stat().st_mtime_ns == before
+
+
+def test_decoding_and_validation_are_not_silent(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor restarts a run that says nothing for minutes, as large data would make it."""
+    monkeypatch.setattr("core.rundir.PROGRESS_SECONDS", 0)
+    monkeypatch.setattr("core.rundir.ALIVE_SECONDS", 0)
+    run_dir = lenet(tmp_path / "run", dataset, hyperparameters=SHORT | {"epochs": 2})
+    assert go(run_dir) == DONE
+    steps = Counter(event["step"] for event in events(run_dir, "progress"))
+    assert steps[0] >= 2  # Training and validation images, decoded before the first step.
+    assert (steps[2], steps[3], steps[5], steps[6]) == (1, 2, 1, 2)  # Two epochs of three steps.
 
 
 def test_the_seed_decides_the_weights(tmp_path: Path, dataset: Path, whole: Path) -> None:
