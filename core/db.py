@@ -13,12 +13,16 @@ from typing import Any
 from sqlalchemy import Engine, Float, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError  # noqa: A004 - the pool's own.
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 BUSY_TIMEOUT_MS = 10_000
+# The database is away or busy. SQLAlchemy's other errors say that a statement is wrong, and a
+# wrong statement stays wrong however often it is tried again.
+AWAY = (OperationalError, InterfaceError, TimeoutError)
 
 
 class db_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is.

@@ -15,15 +15,14 @@ import errno
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from core import leases
+from core import db, leases
 from core.errors import DiskFull, TopworkError
 from core.storage import StorageUnavailable
 from core.tables import Job
 
-AWAY = (StorageUnavailable, SQLAlchemyError)
+AWAY = (StorageUnavailable, *db.AWAY)
 log = structlog.get_logger()
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from core import events, leases
-from core.db import Database
+from core.db import AWAY, Database
 
 MOST_BYTES = 1024 * 1024  # Of one read, so that a burst cannot hold the write lock for long.
+PAUSE = 0.25  # Seconds between two tries to reach a database that is away.
 log = structlog.get_logger()
 
 
@@ -78,7 +78,7 @@ class Relay:
             with self._database.write() as session:
                 leases.record(session, self._job_id, self._fence, self._unsent)
             self._unsent = []
-        except SQLAlchemyError as error:
+        except AWAY as error:
             log.warning("events.unsent", count=len(self._unsent), error=str(error))
 
     def flush(self, check: Callable[[], None]) -> None:
@@ -88,6 +88,8 @@ class Relay:
             before = self._tail.offset
             check()
             self.pump()
+            if self._unsent:
+                time.sleep(PAUSE)
 
     def enter(self, phase: str) -> None:
         """Report a phase of the worker's own, unless the child said so last."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import leases
+from core import db, leases
 from core.errors import OutOfMemory
 from core.machine import cores
 from core.resources import Resources
@@ -147,7 +147,7 @@ class Runner:
                     ends.write(session, job, error, cancelled=claim.cancelled, max_attempts=most)
             except leases.LostLease:
                 break
-            except SQLAlchemyError as away:
+            except db.AWAY as away:
                 log.warning("job.unsettled", error=str(away))
                 self.draining.wait(1.0)
             else:
@@ -167,8 +167,9 @@ def raise_for(ended: Exit, folder: Path) -> None:
         raise Drained
     if ended.ending is Ending.OUT_OF_MEMORY:
         raise OutOfMemory
-    said = attempt.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace").strip()
-    last = said.splitlines()[-1] if said else ""
+    said = attempt.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace")
+    lines = said.replace("\0", "").strip().splitlines()  # Postgres takes no NUL.
+    last = lines[-1] if lines else ""
     if not last or last == attempt.marker(int(folder.name)):
         last = "it said nothing"
     raise Crashed(f"the process ended with {ended}: {last}")

@@ -3,7 +3,7 @@
 import errno
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from core import jobs, leases
 from core.errors import OutOfMemory
@@ -34,6 +34,7 @@ def claimed(resources: Resources, *, cancel: bool = False) -> Job:
         (Drained(), "queued", None, 0),
         (StorageUnavailable("away"), "queued", None, 0),
         (OperationalError("", {}, Exception()), "queued", None, 0),
+        (IntegrityError("", {}, Exception()), "queued", None, 1),
         (Crashed("boom"), "queued", None, 1),
         (ZeroDivisionError("a bug of the worker's"), "queued", None, 1),
         (PermissionError(errno.EACCES, "no"), "queued", None, 1),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DataError
 
 from core import jobs, leases
 from core.events import after
@@ -99,3 +100,15 @@ def test_a_lost_job_takes_no_reports(resources: Resources, job_id: str, tmp_path
     with pytest.raises(leases.LostLease):
         relay(resources, job_id, tmp_path, fence=0).pump()
     assert told(resources, job_id) == []
+
+
+def test_an_event_that_no_database_takes_ends_the_attempt(
+    resources: Resources, job_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise DataError("", {}, Exception("no such character"))
+
+    monkeypatch.setattr(leases, "record", refuse)
+    say(tmp_path, {"kind": "note", "message": "\0"})
+    with pytest.raises(DataError):
+        relay(resources, job_id, tmp_path).pump()

@@ -16,6 +16,7 @@ from worker.runner import raise_for
         ("", "it said nothing"),
         (f"words before\n{attempt.marker(2)}\n", "it said nothing"),
         (f"{attempt.marker(2)}\nTraceback\nRuntimeError: boom\n", "RuntimeError: boom"),
+        (f"{attempt.marker(2)}\nbo\0om\n\0", "boom"),
     ],
 )
 def test_a_crash_quotes_only_its_own_attempt(tmp_path: Path, said: str, reason: str) -> None:
