@@ -3,7 +3,7 @@
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from core.errors import DatasetInUse, DatasetNotFound, DatasetNotReady
@@ -102,8 +102,12 @@ def delete(session: Session, dataset_id: str) -> None:
     active = session.scalars(on_it.where(Job.state.not_in(TERMINAL)).limit(1)).first()
     if active is not None:
         raise DatasetInUse(f"the job {active.id} still needs this dataset")
-    trained = select(ModelVersion).join(Job, ModelVersion.job_id == Job.id)
-    model = session.scalars(trained.where(Job.dataset_id == dataset_id).limit(1)).first()
+    # The card remembers the dataset when the job that trained the model has been deleted.
+    named = ModelVersion.card["dataset"]["id"].as_string() == dataset_id
+    trained = select(ModelVersion).outerjoin(Job, ModelVersion.job_id == Job.id)
+    model = session.scalars(
+        trained.where(or_(named, Job.dataset_id == dataset_id)).limit(1)
+    ).first()
     if model is not None:
         raise DatasetInUse(f"the model {model.name}@{model.number} was trained on this dataset")
     for job in session.scalars(on_it):

@@ -80,6 +80,21 @@ def test_a_dataset_in_use_cannot_be_deleted(resources: Resources) -> None:
         datasets.delete(session, dataset_id)
 
 
+def test_a_model_needs_its_dataset_also_without_its_job(resources: Resources) -> None:
+    dataset_id = create(resources)
+    publish(resources, dataset_id, 1)
+    with resources.database.write() as session:
+        card = {"dataset": {"id": dataset_id, "version": 1}}
+        job_id = jobs.submit(session, kind="finetune", config={}, dataset_id=dataset_id).id
+        registry.publish(
+            session, name="pets", job_id=job_id, digest="d", prefix="p", files={}, card=card
+        )
+        jobs.cancel(session, job_id)
+        jobs.delete(session, job_id)
+    with resources.database.write() as session, pytest.raises(DatasetInUse, match="pets@1"):
+        datasets.delete(session, dataset_id)
+
+
 def test_deleting_forgets_versions_and_keeps_ended_jobs(resources: Resources) -> None:
     dataset_id = create(resources)
     publish(resources, dataset_id, 1)
