@@ -16,9 +16,6 @@ from core.errors import Poison, WorkerLost
 from core.settings import Settings
 from core.tables import Dataset, Job
 
-# What a running process may report about itself; every other event is history.
-ROW_EVENTS = ("phase", "progress", "plan")
-
 
 class LostLease(Exception):
     """Another worker may run this job now; stop and write nothing."""

@@ -60,11 +60,6 @@ class ShardWriter:
         if self._images:
             self._finish()
 
-    def abandon(self) -> None:
-        """Let go of an unfinished shard's file."""
-        if self._file is not None:
-            self._file.close()
-
     def _write(self, data: bytes) -> None:
         if self._file is None:
             self._file = (self._folder / "next").open("wb")
