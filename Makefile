@@ -17,7 +17,7 @@ demo: $(READY)  ## upload, fine-tune, evaluate and predict; DATA=folder-or-zip A
 	@exec $(BIN)/topwork demo $(if $(DATA),--data '$(DATA)') $(if $(ARCH),--architecture '$(ARCH)') $(ARGS)
 
 test: $(READY)  ## run everything that needs no GPU and no internet; ARGS goes to pytest
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(READY)  ## run the nightly tests: every architecture, large data sets
 	$(BIN)/pytest -m slow --timeout 1800 $(ARGS)

@@ -92,7 +92,8 @@ def running(data_dir: Path, **environment: str) -> Iterator[Service]:
         def ready() -> bool:
             assert process.poll() is None, log.read_text()
             try:
-                return service.http.get("/readyz").status_code == 200
+                checks = service.http.get("/readyz").json()["checks"]
+                return set(checks.values()) == {"ok"}
             except httpx2.TransportError:
                 return False
 

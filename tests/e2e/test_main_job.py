@@ -65,8 +65,9 @@ def test_real_photographs_reach_the_linear_probe(real: Service, shared: Path) ->
         for start in range(0, len(own), 8):
             batch = own[start : start + 8]
             named = [(line["path"], images.read(line["path"])) for line in batch]
-            answer = real.predict(*named, model="insects").json()
-            served = [item["label"] for item in answer["results"]]
+            answer = real.predict(*named, model="insects")
+            assert answer.status_code == 200, answer.text
+            served = [item["label"] for item in answer.json()["results"]]
             assert served == [line["label"] for line in batch]
     assert len(own) == 153
 
@@ -78,8 +79,9 @@ def test_imagenet_answers_match_the_stock_preset(real: Service, shared: Path) ->
         for start in range(0, len(names), 8):
             batch = names[start : start + 8]
             named = [(name, images.read(name)) for name in batch]
-            answer = real.predict(*named, model="mobilenet_v2", top_k="5").json()
-            for name, item in zip(batch, answer["results"], strict=True):
+            answer = real.predict(*named, model="mobilenet_v2", top_k="5")
+            assert answer.status_code == 200, answer.text
+            for name, item in zip(batch, answer.json()["results"], strict=True):
                 indices = [entry["index"] for entry in item["predictions"]]
                 truth = int(name.split("_")[0])
                 first += indices[0] == truth
