@@ -79,6 +79,7 @@ def test_anything_else_is_a_crash(folder: Path, capfd: pytest.CaptureFixture[str
     assert "ZeroDivisionError" in capfd.readouterr().err
     assert not (folder / "error.json").exists()
     assert supervise(work, []) == CRASHED
+    assert "RUN_DIR" in capfd.readouterr().err
     assert supervise(work, [str(folder / "nowhere")]) == CRASHED
 
 

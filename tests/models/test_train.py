@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.rundir import CRASHED, DONE, FAILED, STOPPED, RunDir, supervise
+from core.rundir import CRASHED, DONE, FAILED, STOPPED, supervise
 from models import artefact, checkpoint, loop
 from models.train import train
 from tests.models.staging import Labelled, events, png, request, stage, start
@@ -394,21 +394,3 @@ def test_going_on_from_a_model_keeps_what_it_knows(tmp_path: Path, whole: Path) 
     lineage = read(run_dir, "card.json")["lineage"]
     assert lineage["weights"] == "model:stripes@1"
     assert lineage["sha256"] == read(whole, "card.json")["files"]["weights.safetensors"]["sha256"]
-
-
-def test_a_wrong_command_line_is_explained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert supervise(train, [str(tmp_path)], resumable=True) == CRASHED
-    assert "RUN_DIR" in capsys.readouterr().err
-
-
-def test_events_drop_a_torn_line_and_never_repeat_an_epoch(tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    whole = json.dumps({"kind": "epoch", "epoch": 3}) + "\n"
-    path.write_text(whole + '{"kind": "epo')
-    run = RunDir(tmp_path)
-    run.events.finished_epoch({"epoch": 3})
-    run.events.finished_epoch({"epoch": 4})
-    run.events.close()
-    assert [event["epoch"] for event in events(tmp_path, "epoch")] == [3, 4]
