@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio.to_thread
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
@@ -19,6 +20,7 @@ from core.errors import (
 )
 
 DEEPEST = 20
+AT_ONCE = 64 * 1024  # Bytes of JSON that are decoded faster than a thread could take over.
 
 
 class StrictRequest(Request):
@@ -49,7 +51,10 @@ class StrictRequest(Request):
         Raises:
             MalformedRequest: It is not JSON, or holds what not everyone can store.
         """
-        return decode(await self.body())
+        raw = await self.body()
+        if len(raw) <= AT_ONCE:
+            return decode(raw)
+        return await anyio.to_thread.run_sync(decode, raw)
 
 
 class StrictRoute(APIRoute):

@@ -60,6 +60,8 @@ class Envelope:
         try:
             _check_address(scope)
             await self.app(scope, _Patient(receive, self.patience), send)
+        except _HeadAnswered:
+            pass
         except TopworkError as error:
             await _answer(render(Request(scope), error), scope, receive, send)
         except Exception as error:
@@ -88,6 +90,10 @@ async def _answer(response: ASGIApp, scope: Scope, receive: Receive, send: "_Sen
         await response(scope, receive, send)
 
 
+class _HeadAnswered(Exception):
+    """The answer to HEAD is complete; what would be its body is not made, however long it is."""
+
+
 class _Sender:
     """Adds the headers to the start of the answer and remembers its status."""
 
@@ -95,7 +101,6 @@ class _Sender:
         self._send = send
         self._request_id = request_id
         self.status: int | None = None
-        self._complete = False
         self.bodiless = False  # The answer to HEAD is that to GET without its body.
 
     async def __call__(self, message: Message) -> None:
@@ -106,10 +111,9 @@ class _Sender:
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
         elif self.bodiless:
-            message = {"type": "http.response.body"}
-        if not self._complete:
-            await self._send(message)
-        self._complete = self.bodiless and message["type"] == "http.response.body"
+            await self._send({"type": "http.response.body"})
+            raise _HeadAnswered
+        await self._send(message)
 
 
 class _Patient:

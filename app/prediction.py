@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio.to_thread
 import httpx2
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -96,7 +97,7 @@ async def read(
     elif kind == "application/json":
         # Base64 takes four bytes for three.
         raw = await request.bounded(settings.max_predict_bytes * 4 // 3 + 65536)
-        given = _read_json(raw, images)
+        given = await anyio.to_thread.run_sync(_read_json, raw, images)
     elif kind.startswith("image/") or kind == "application/octet-stream":
         images.add(None, await request.bounded(settings.max_predict_bytes))
         given = PredictFields()

@@ -13,6 +13,7 @@ from app.counters import Counters
 from app.doorbell import Doorbell
 from app.following import Watch
 from app.manifests import Manifests
+from app.uploads import remove_abandoned
 from core import leases
 from core.resources import Resources, open_resources
 from core.settings import Settings
@@ -75,6 +76,7 @@ def _sweep(resources: Resources, stop: threading.Event) -> None:
     settings = resources.settings
     while not stop.wait(settings.sweep_seconds):
         try:
+            remove_abandoned(settings)
             moved = leases.sweep(resources.database, settings)
         except Exception:
             # The database may be away for a while; the next sweep finds the same jobs.

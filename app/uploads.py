@@ -4,12 +4,15 @@ File names of a form become member names of that tar and nothing else; the inges
 like those of any archive.
 """
 
+import fcntl
 import hashlib
+import os
 import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +33,8 @@ FREE_AT_LEAST = 512 * MEBIBYTE
 FREE_SHARE = 0.05
 CHECK_EVERY = 64 * MEBIBYTE
 MAX_FIELDS = 32
+PREFIX = "upload-"
+UNLOCKED_SECONDS = 60.0  # Far more than a new folder is there before it is locked.
 NOT_BOTH = "send one archive, or many images, not both in one form"
 
 
@@ -91,7 +96,7 @@ async def uploaded(
     """
     if media_type(request) != FORM:
         raise unsupported(request, FORM)
-    folder = await anyio.to_thread.run_sync(_folder, settings)
+    folder, lock = await anyio.to_thread.run_sync(_folder, settings)
     try:
         check_space(folder, int(request.headers.get("content-length") or 0))
         sink = UploadSink(folder / "archive", settings, on_field)
@@ -103,13 +108,38 @@ async def uploaded(
             sink.close()
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+            await anyio.to_thread.run_sync(_remove, folder, lock)
 
 
-def _folder(settings: Settings) -> Path:
+def _folder(settings: Settings) -> tuple[Path, int]:
+    """Make a folder and lock it; the kernel lets go of the lock however this process ends."""
     parent = settings.data_dir / "tmp"
     parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="upload-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return folder, lock
+
+
+def _remove(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
+
+
+def remove_abandoned(settings: Settings) -> int:
+    """Remove what processes that were killed have left of their uploads; return how many."""
+    removed = 0
+    for folder in (settings.data_dir / "tmp").glob(f"{PREFIX}*"):
+        with suppress(OSError):  # Its owner holds it, or has removed it.
+            if time.time() - folder.stat().st_mtime > UNLOCKED_SECONDS:
+                lock = os.open(folder, os.O_RDONLY)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    removed += 1
+                finally:
+                    os.close(lock)
+    return removed
 
 
 def check_space(folder: Path, coming: int = 0) -> None:

@@ -34,7 +34,7 @@ from app.schemas.datasets import (
     version_out,
 )
 from app.schemas.jobs import JobOut, job_out
-from app.schemas.lists import Listing, Page
+from app.schemas.lists import Listing, Page, Paging
 from app.schemas.orders import DatasetFields
 from app.uploads import stored, uploaded
 from core import datasets
@@ -147,8 +147,9 @@ def get_dataset_version(version: ThisVersion) -> VersionOut:
     responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
 )
 def get_dataset_report(
-    version: ThisVersion, storage: Store, after: Line = 0, limit: Many = 100, accept: Accept = ""
-) -> Any:
+    version: ThisVersion, storage: Store, pager: Paging, after: Line = 0, limit: Many = 100,
+    accept: Accept = "",
+) -> Any:  # fmt: skip
     """Name every file that is not used, with its reason; as NDJSON where `Accept` asks for it."""
     key = f"{version.prefix}/report.jsonl"
     if not storage.exists(key):
@@ -157,4 +158,4 @@ def get_dataset_report(
         return StreamingResponse(storage.stream(key), media_type=NDJSON)
     lines = islice(enumerate(json_lines(storage, key), 1), after, after + limit + 1)
     rows = [ReportLine.model_validate({"id": number, **line}) for number, line in lines]
-    return Page[ReportLine].of(rows[:limit], has_more=len(rows) > limit)
+    return pager.page(rows[:limit], len(rows) > limit)

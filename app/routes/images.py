@@ -9,7 +9,7 @@ from app.deps import Config, ServiceHere, Store, ThisVersion
 from app.manifests import image_bytes
 from app.pictures import content_type, thumbnail
 from app.schemas.datasets import SHA256, ImageOut, image_out
-from app.schemas.lists import Page
+from app.schemas.lists import Page, Paging
 
 router = APIRouter(
     prefix="/datasets/{dataset_id}/versions/{number}/images",
@@ -29,6 +29,7 @@ FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 def list_images(
     version: ThisVersion,
     service: ServiceHere,
+    pager: Paging,
     class_name: ClassName = None,
     split: Literal["train", "val", "test"] | None = None,
     finding: Finding = None,
@@ -40,7 +41,7 @@ def list_images(
     manifest = service.manifests.of(version)
     lines, has_more = manifest.select(limit=limit, after=after, wanted=wanted)
     images = [image_out(version, line) for line in lines]
-    return Page[ImageOut].of(images, has_more=has_more, key="sha256")
+    return pager.page(images, has_more, key="sha256")
 
 
 @router.get("/{sha256}/content", response_class=Response)

@@ -9,7 +9,7 @@ from app.bodies import StrictRoute
 from app.deps import Read, ServiceHere, Store, Text, ThisJob, Write
 from app.following import follow
 from app.schemas.jobs import EventOut, JobOut, Kind, State, job_out
-from app.schemas.lists import Listing, Page
+from app.schemas.lists import Listing, Page, Paging
 from core import events, jobs
 from core.errors import MalformedRequest
 
@@ -71,6 +71,7 @@ def list_events(
     job: ThisJob,
     session: Read,
     service: ServiceHere,
+    pager: Paging,
     after: Seq = 0,
     limit: Many = 100,
     accept: Accept = "",
@@ -86,11 +87,8 @@ def list_events(
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
     rows = events.after(session, job.id, after, limit + 1)
-    return Page[EventOut].of(
-        [EventOut.model_validate(row) for row in rows[:limit]],
-        key="seq",
-        has_more=len(rows) > limit,
-    )
+    found = [EventOut.model_validate(row) for row in rows[:limit]]
+    return pager.page(found, len(rows) > limit, key="seq")
 
 
 def _number(last_seen: str | None, after: int) -> int:

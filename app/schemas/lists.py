@@ -31,7 +31,22 @@ class Page(Answer, Generic[Item]):
         return cls(data=list(items), first_id=first, last_id=last, has_more=has_more)
 
 
-class Cursor:
+class Pager:
+    """Makes the pages of a list whose cursor the route reads itself."""
+
+    def __init__(self, request: Request, response: Response) -> None:
+        self._request, self._response = request, response
+
+    def page(self, items: Sequence[Any], has_more: bool, key: str = "id") -> Page[Any]:  # noqa: FBT001 - pairs with what `page()` functions return.
+        """Return the page and name the next one in its `Link` header."""
+        page = Page[Any].of(items, has_more=has_more, key=key)
+        if has_more and page.last_id is not None:
+            url = self._request.url.include_query_params(after=page.last_id)
+            self._response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+        return page
+
+
+class Cursor(Pager):
     """The query parameters of a list, and the page that answers them."""
 
     def __init__(
@@ -42,21 +57,8 @@ class Cursor:
         after: After = None,
         order: Direction = "desc",
     ) -> None:
-        self._request, self._response = request, response
+        super().__init__(request, response)
         self.limit, self.after, self.order = limit, after, order
-
-    def page(self, items: Sequence[Any], has_more: bool, key: str = "id") -> Page[Any]:  # noqa: FBT001 - pairs with what `page()` functions return.
-        """Return the page and set its `Link` header."""
-        page = Page[Any].of(items, has_more=has_more, key=key)
-        if has_more and page.last_id is not None:
-            link_next(self._request, self._response, page.last_id)
-        return page
-
-
-def link_next(request: Request, response: Response, last_id: str) -> None:
-    """Name the page behind this one."""
-    url = request.url.include_query_params(after=last_id)
-    response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
 
 
 class NameCursor(Cursor):
@@ -73,5 +75,6 @@ class NameCursor(Cursor):
         super().__init__(request, response, limit, after, order)
 
 
+Paging = Annotated[Pager, Depends(Pager)]
 NameListing = Annotated[NameCursor, Depends(NameCursor)]
 Listing = Annotated[Cursor, Depends(Cursor)]

@@ -16,6 +16,16 @@ async def reader(scope: Any, receive: Any, send: Any) -> None:
     await Response(body)(scope, receive, send)
 
 
+async def endless(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(1000):
+        made.append(1)
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+
+made: list[int] = []
+
+
 class App:
     """Stands for the application that a scope names."""
 
@@ -43,6 +53,25 @@ def call(messages: Iterator[tuple[float, Message]], patience: float) -> list[Mes
 
 def piece(data: bytes, *, more: bool = True) -> Message:
     return {"type": "http.request", "body": data, "more_body": more}
+
+
+def test_head_does_not_make_the_body() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return piece(b"", more=False)
+
+    made.clear()
+    scope = {"type": "http", "method": "HEAD", "path": "/x", "headers": [], "app": App}
+    asyncio.run(Envelope(endless)(scope, receive, send))
+    assert len(made) == 1
+    assert [(one["type"], one.get("body", b"")) for one in sent] == [
+        ("http.response.start", b""),
+        ("http.response.body", b""),
+    ]
 
 
 def test_a_body_that_stops_coming_is_408() -> None:

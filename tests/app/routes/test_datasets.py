@@ -1,12 +1,14 @@
 import hashlib
 import io
 import json
+import threading
 from typing import Any
 
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from app import bodies
 from core.resources import Resources
 from core.tables import Dataset
 from tests.app.api import Work, zipped
@@ -80,7 +82,9 @@ def test_delete(client: TestClient, dataset: Dataset, work: Work, resources: Res
 
 
 def test_the_report_is_paged_or_streamed(client: TestClient, dataset: Dataset) -> None:
-    page = client.get(at(dataset, "/report?limit=2")).json()
+    first = client.get(at(dataset, "/report?limit=2"))
+    page = first.json()
+    assert "after=2" in first.headers["Link"]
     assert [row["id"] for row in page["data"]] == [1, 2]
     assert page["data"][0]["code"] == "not_an_image"
     rest = client.get(at(dataset, f"/report?after={page['last_id']}")).json()
@@ -98,6 +102,10 @@ class TestImages:
         assert paths == sorted(paths)
         assert len(paths) == 12
         assert (first["has_more"], rest["has_more"]) == (True, False)
+        page = client.get(at(dataset, "/images?class=cat&limit=5"))
+        link = page.headers["Link"]
+        rest = client.get(link[1 : link.index(">")]).json()
+        assert [image["class"] for image in rest["data"]] == ["cat"]
         assert set(first["data"][0]) >= {"class", "split", "width", "height", "findings", "links"}
         select = lambda query: client.get(at(dataset, f"/images?{query}")).json()["data"]  # noqa: E731
         assert {image["class"] for image in select("class=cat")} == {"cat"}
@@ -130,6 +138,21 @@ class TestImages:
 class TestRevision:
     def images(self, client: TestClient, dataset: Dataset, number: int = 1) -> list[dict[str, Any]]:
         return client.get(at(dataset, "/images?limit=100", number)).json()["data"]
+
+    def test_much_json_does_not_hold_others_up(
+        self, client: TestClient, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        threads = []
+
+        def noted(raw: bytes) -> Any:
+            threads.append(threading.current_thread().name)
+            return json.loads(raw)
+
+        monkeypatch.setattr(bodies, "decode", noted)
+        many = [f"{number:064x}" for number in range(2000)]
+        address = f"/datasets/{dataset.id}/versions"
+        assert client.post(address, json={"exclude": many}).status_code == 422
+        assert threads == ["AnyIO worker thread"]
 
     def test_exclude_relabel_and_split(self, client: TestClient, dataset: Dataset) -> None:
         before = self.images(client, dataset)

@@ -151,9 +151,11 @@ def test_events_are_paged_by_number(client: TestClient, work: Work) -> None:
     job = work.claim()
     work.do(leases.record, job, [{"kind": "note", "code": "x", "n": n} for n in range(5)])
     path = f"/jobs/{job[0]}/events"
-    page = client.get(f"{path}?limit=3").json()
+    first = client.get(f"{path}?limit=3")
+    page = first.json()
     assert [event["seq"] for event in page["data"]] == [1, 2, 3]
     assert page["has_more"]
+    assert first.headers["Link"] == f'<{path}?limit=3&after=3>; rel="next"'
     rest = client.get(f"{path}?after={page['last_id']}").json()
     assert [event["seq"] for event in rest["data"]] == [4, 5, 6, 7]
     assert not rest["has_more"]

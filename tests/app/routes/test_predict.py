@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from app import prediction
 from app.main import create_app
 from app.wire import HEADER, Order
 from core.resources import Resources
@@ -106,6 +107,22 @@ def test_images_in_json(client: TestClient, stub: Stub) -> None:
     assert answer.json()["model"]["name"] == "mobilenet_v2"  # The default.
     assert answer.json()["results"][0]["filename"] == "böse\n.png"
     assert stub.bodies == [png()]
+
+
+def test_json_is_not_read_on_the_event_loop(
+    client: TestClient, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def noted(raw: bytes) -> Any:
+        threads.append(threading.current_thread().name)
+        return json.loads(raw)
+
+    monkeypatch.setattr(prediction, "decode", noted)
+    images = [{"data": base64.b64encode(png()).decode()}]
+    assert client.post("/predict", json={"images": images}).status_code == 200
+    assert len(stub.orders) == 1
+    assert threads == ["AnyIO worker thread"]
 
 
 def test_a_bad_image_does_not_spoil_the_others(client: TestClient, stub: Stub) -> None:

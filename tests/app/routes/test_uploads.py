@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from core.settings import Settings
 from core.storage import Storage
 from core.tables import Dataset, Job
 from tests.app.api import local_client, png, two_classes, zipped
+from tests.waiting import wait_for
 
 EDGE = b"boundary"
 
@@ -266,4 +268,22 @@ def test_a_database_that_stays_locked_is_503_and_nothing_stays(
         session.execute(select(Job).limit(1))  # Takes the write lock.
         answer = client.post("/datasets", files={"file": ("x.zip", zipped())})
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert clean(resources)
+
+
+def test_what_a_killed_process_left_is_removed(settings: Settings, resources: Resources) -> None:
+    used, lock = uploads._folder(settings)
+    abandoned, new = (used.with_name(f"upload-{name}") for name in ("abandoned", "new"))
+    for folder in (abandoned, new):
+        folder.mkdir()
+        (folder / "archive").write_bytes(b"x")
+    for folder in (used, abandoned):
+        os.utime(folder, (1, 1))
+    with local_client(create_app(settings.model_copy(update={"sweep_seconds": 0.05}))):
+        wait_for(lambda: not abandoned.exists())
+    assert used.exists()
+    assert new.exists()
+    uploads._remove(used, lock)
+    os.utime(new, (1, 1))
+    assert uploads.remove_abandoned(settings) == 1
     assert clean(resources)
