@@ -1,7 +1,8 @@
 """Where batches come from: cached features of a frozen trunk, or cached pixels.
 
 Images are decoded once. The decoded squares lie in a file that is mapped into memory, so a
-dataset larger than memory works and a resumed run on the same machine decodes nothing again.
+dataset larger than memory works and a run resumed in the same RUN_DIR decodes nothing again. (The
+worker gives each attempt a RUN_DIR of its own and hands on only the checkpoint.)
 """
 
 from collections.abc import Callable, Iterator

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from core.rundir import DONE, FAILED, STOPPED
 from worker.child import SIGNALLED
 from worker.machine import oom_kills
 
-EXIT_REFUSED = 2
-EXIT_STOPPED = 75
 PRIVATE = ("TOPWORK_", "AWS_", "PG")  # A process that decodes strangers' files sees no secrets.
 
 
@@ -139,11 +138,11 @@ def classify(code: int, *, done: bool, refused: bool, stopping: bool, out_of_mem
     Code 0 without a result and 2 without an error are crashes: the contract was broken.
     """
     number = -code if code < 0 else code - SIGNALLED
-    if code == 0 and done:
+    if code == DONE and done:
         return Exit(Ending.DONE, code)
-    if code == EXIT_REFUSED and refused:
+    if code == FAILED and refused:
         return Exit(Ending.REFUSED, code)
-    if code == EXIT_STOPPED or (stopping and number in (signal.SIGTERM, signal.SIGKILL)):
+    if code == STOPPED or (stopping and number in (signal.SIGTERM, signal.SIGKILL)):
         return Exit(Ending.STOPPED, code)
     if out_of_memory and number == signal.SIGKILL:
         return Exit(Ending.OUT_OF_MEMORY, code)
