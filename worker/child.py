@@ -61,11 +61,16 @@ def become_work(guard: int) -> None:
 
 def watch(work: int, lifeline: int) -> int:
     """Wait for the work and return its exit code; kill the whole group at the lifeline's end."""
+
+    def pass_on(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):  # It may have ended this very moment.
+            os.kill(work, signal.SIGTERM)
+
     awake, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # Wakes the select below.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(work, signal.SIGTERM))
+    signal.signal(signal.SIGTERM, pass_on)
     good_until, unread = float("inf"), b""
     while True:
         ended, status = os.waitpid(work, os.WNOHANG)

@@ -102,7 +102,7 @@ def test_a_stopped_work_cannot_keep_itself_alive(gate: Path) -> None:
         os.kill(pid, signal.SIGSTOP)
         process.extend(time.monotonic() + 0.3)
         wait_for(lambda: process.wait(0.05), 2)
-    assert not living(gate)
+    wait_for(lambda: not living(gate), 2)  # Killed with its guard, but to die takes a moment.
 
 
 def test_killing_the_supervisor_takes_the_work_along(gate: Path) -> None:
@@ -169,3 +169,26 @@ def test_exit_codes_are_read_with_what_is_known(
 ) -> None:
     unknown = {"done": False, "refused": False, "stopping": False, "out_of_memory": False}
     assert classify(code, **(unknown | facts)).ending is ending
+
+
+STOPPED_TOO_LATE = """
+import os, signal, sys
+from worker import child
+plain = os.waitpid
+def waitpid(pid, options):
+    answer = plain(pid, options)
+    if answer[0]:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return answer
+os.waitpid = waitpid
+lifeline, held = os.pipe()
+work = os.fork()
+if not work:
+    os._exit(0)
+sys.exit(child.watch(work, lifeline))
+"""
+
+
+def test_a_stop_that_comes_when_the_work_has_just_ended_changes_nothing() -> None:
+    guard = subprocess.run([sys.executable, "-c", STOPPED_TOO_LATE], check=False, timeout=30)
+    assert guard.returncode == 0
