@@ -21,7 +21,7 @@ from app.service import serving
 from core.log import configure
 from core.settings import Settings
 
-GRACEFUL_SECONDS = 5
+GRACEFUL_SECONDS = 2  # Less than `topwork up` waits, so that uploads under way are tidied up.
 KEEP_ALIVE_SECONDS = 30
 
 

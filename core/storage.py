@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -73,10 +74,10 @@ class Storage:
             return bytes(obstore.get(self._store, _checked(key)).bytes())
 
     def stream(self, key: str, chunk: int = CHUNK) -> Iterator[bytes]:
-        """Yield an object's content piece by piece."""
+        """Return an object's content piece by piece; what is not there is known at once."""
         with _translated(key):
-            for piece in obstore.get(self._store, _checked(key)).stream(min_chunk_size=chunk):
-                yield bytes(piece)
+            found = obstore.get(self._store, _checked(key))
+        return _pieces(key, found.stream(min_chunk_size=chunk))
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset` of an object."""
@@ -159,6 +160,12 @@ def _link_or_copy(source: Path, target: Path) -> None:
         raise
     except OSError:  # Another file system, or one without hard links.
         shutil.copyfile(source, target)
+
+
+def _pieces(key: str, found: Any) -> Iterator[bytes]:
+    with _translated(key):
+        for piece in found:
+            yield bytes(piece)
 
 
 @contextlib.contextmanager

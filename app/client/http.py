@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from app.client.errors import ServiceError, Unreachable, from_response
-from core.errors import InvalidField
+from core.errors import InvalidField, RequestInFlight
 
 RETRIES = 2
 RETRIED = frozenset({429, 503})
@@ -66,15 +66,17 @@ class Http:
         for tries_left in range(RETRIES, -1, -1):
             try:
                 response = self._client.request(method, path, headers=headers, **options)
-            except httpx2.TransportError as error:
+            except httpx2.TransportError as lost:
                 if not tries_left:
-                    raise self._unreachable(error) from error
+                    raise self._unreachable(lost) from lost
                 time.sleep(_pause(RETRIES - tries_left))
                 continue
             if response.is_success:
                 return response
-            if response.status_code not in RETRIED or not tries_left:
-                raise from_response(response)
+            error = from_response(response)
+            again = response.status_code in RETRIED or isinstance(error, RequestInFlight)
+            if not again or not tries_left:
+                raise error
             time.sleep(_pause(RETRIES - tries_left, response.headers.get("retry-after")))
         raise Unreachable
 

@@ -117,6 +117,13 @@ def test_a_lost_post_is_repeated_with_the_same_key_and_the_whole_body(folder: Pa
     assert len(bodies) == 1
 
 
+def test_a_first_try_that_is_still_being_answered_is_waited_for(waits: list[float]) -> None:
+    busy = answer({"code": "request_in_flight"}, 409, **{"Retry-After": "2"})
+    with scripted(Answer(cut=True), busy, answer(JOB)) as server, Topwork(server.url) as topwork:
+        assert topwork.finetune(dataset="ds_1", architecture="lenet").id == "job_1"
+    assert waits[-1] == 2.0
+
+
 def test_retry_after_is_honoured_and_tries_are_limited(waits: list[float]) -> None:
     full = answer(
         {"code": "queue_full", "detail": "full", "hint": "wait"}, 429, **{"Retry-After": "7"}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.local import Plan, PortInUse, children, claim_port
+from app.main import GRACEFUL_SECONDS
 from app.valkey import broker
 from core.errors import KeyRequired
 from core.settings import Settings
@@ -159,6 +160,11 @@ def test_stopping_takes_ten_seconds_at_most(settings: Settings, tmp_path: Path) 
     valkey, _url = broker(tmp_path, tmp_path)
     services = (*children(Plan(), settings), valkey)
     assert sum(service.grace for service in services) <= 9.5
+
+
+def test_the_api_ends_what_it_serves_before_it_is_killed(settings: Settings) -> None:
+    (api,) = [one for one in children(Plan(), settings) if one.name == "api"]
+    assert api.grace > GRACEFUL_SECONDS
 
 
 def test_a_taken_port_is_named(settings: Settings) -> None:

@@ -38,6 +38,14 @@ class TestOwn:
         assert answer.headers["content-type"] == "application/x-ndjson"
         assert [json.loads(line)["label"] for line in answer.text.splitlines()] == ["cat", "dog"]
 
+    def test_a_file_that_is_gone_is_404_and_no_broken_download(
+        self, client: TestClient, resources: Resources
+    ) -> None:
+        for key in resources.storage.list("models"):
+            resources.storage.delete(key)
+        answer = client.get("/models/pets/versions/1/predictions")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
     def test_files_are_downloads(self, client: TestClient) -> None:
         answer = client.get("/models/pets/versions/1/files/weights.safetensors")
         assert answer.content == b"w" * 3000
