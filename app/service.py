@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx2
 import structlog
 
+from app.admission import Admission
 from app.counters import Counters
 from app.doorbell import Doorbell
 from app.following import Watch
@@ -31,6 +32,7 @@ class Service:
     watch: Watch
     manifests: Manifests
     counters: Counters
+    admission: Admission
 
 
 @asynccontextmanager
@@ -44,7 +46,14 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
         async with predictor_client(settings) as predictor:
             watch = Watch(resources.database, asyncio.Event())
             async with watch.running():
-                yield Service(resources, predictor, watch, Manifests(resources.storage), Counters())
+                yield Service(
+                    resources,
+                    predictor,
+                    watch,
+                    Manifests(resources.storage),
+                    Counters(),
+                    Admission(settings.predict_queue),
+                )
                 await watch.stop()
 
 

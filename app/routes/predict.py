@@ -1,6 +1,7 @@
 """`POST /predict`: which class is in these images?"""
 
 import time
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -8,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from app import prediction
 from app.bodies import StrictRequest, StrictRoute
-from app.deps import Config, ServiceHere
+from app.deps import ServiceHere
 from app.documentation import images_body
 from app.prediction import Images
 from app.schemas.predictions import MODEL, TOP_K, PredictFields, PredictionOut
@@ -22,12 +23,13 @@ Wanted = tuple[Images, PredictFields]
 
 
 async def _wanted(
-    request: Request, settings: Config, model: ModelQuery = None, top_k: TopK = None
-) -> Wanted:
+    request: Request, service: ServiceHere, model: ModelQuery = None, top_k: TopK = None
+) -> AsyncIterator[Wanted]:
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
     query = {"model": model, "top_k": top_k}
     given = {name: value for name, value in query.items() if value is not None}
-    return await prediction.read(request, settings, given)
+    with service.admission.one():
+        yield await prediction.read(request, service.resources.settings, given)
 
 
 def _resolve(resources: Resources, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio.to_thread
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -31,11 +32,16 @@ class Stub:
     answer: dict[str, Any] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
 
     async def predict(self, request: Request) -> Response:
         order = Order.model_validate_json(request.headers[HEADER])
         self.orders.append(order)
         self.bodies.append(await request.body())
+        await anyio.to_thread.run_sync(self.gate.wait)
         results = [
             _result(name, size) for name, size in zip(order.filenames, order.sizes, strict=True)
         ]
@@ -239,3 +245,27 @@ def test_a_wrong_request_is_named(
     if param:
         assert problem["param"].startswith(param), problem
     json.dumps(problem)
+
+
+def test_no_more_requests_are_held_than_the_queue_takes(settings: Settings, stub: Stub) -> None:
+    small = settings.model_copy(update={"predict_queue": 1})
+    headers = {"Content-Type": "image/png"}
+    answers = []
+
+    def ask() -> None:
+        answers.append(client.post("/predict", content=png(), headers=headers).status_code)
+
+    with local_client(create_app(small)) as client:
+        stub.gate.clear()
+        first = threading.Thread(target=ask)
+        first.start()
+        wait_for(lambda: stub.bodies)
+        refused = client.post("/predict", content=png(), headers=headers)
+        stub.gate.set()
+        first.join()
+        assert refused.status_code == 503
+        assert refused.json()["code"] == "predict_queue_full"
+        assert refused.headers["Retry-After"]
+        ask()
+    assert answers == [200, 200]
+    assert len(stub.bodies) == 2
