@@ -1,5 +1,9 @@
-"""Files that a crash leaves old or new, never torn (write, fsync, rename, fsync of the folder)."""
+"""Files that a crash leaves old or new, never torn, and the hash that says which they are.
 
+The order is write, fsync, rename, fsync of the folder (as Postgres' commit 606e0f98).
+"""
+
+import hashlib
 import os
 from pathlib import Path
 
@@ -20,3 +24,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync(part)
     part.replace(path)
     sync(path.parent)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

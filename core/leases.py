@@ -163,9 +163,11 @@ def abandon(session: Session, owner: str) -> None:
 
 
 def sweep(database: Database, settings: Settings) -> int:
-    """Requeue jobs whose worker vanished, release waiting ones, ring for the queued.
+    """Requeue jobs whose worker vanished and release those that wait for a settled dataset.
 
-    Returns the number of jobs moved. Safe to run anywhere, any number of times at once.
+    Returns the number of jobs moved. Safe to run anywhere, any number of times at once. It rings
+    only for jobs that it moves: workers look into the queue with each sweep of their own, so a
+    lost doorbell needs no second one, and a broker without workers is not filled with them.
     """
     expired = (Job.state == "running") & (Job.lease_until < db_now())
     orphaned = (
@@ -176,11 +178,9 @@ def sweep(database: Database, settings: Settings) -> int:
     with database.read() as session:
         due = list(session.scalars(select(Job.id).where(expired)))
         due += session.scalars(select(Job.id).where(orphaned))
-        queued = session.execute(select(Job.id).where(Job.state == "queued").limit(1)).first()
-    if not due and queued is None:
+    if not due:
         return 0
     with database.write() as session:
-        session.info["ring"] = True
         still = Job.id.in_(due)
         lost = session.scalars(select(Job).where(expired, still).with_for_update()).all()
         for job in lost:

@@ -75,7 +75,6 @@ class Job(Row):
     fence: Mapped[int] = mapped_column(default=0)  # Rises with each claim; guards each write.
     owner: Mapped[str | None]
     lease_until: Mapped[float | None]
-    rung_at: Mapped[float | None]
     cancel_requested_at: Mapped[float | None]
     last_step: Mapped[int] = mapped_column(default=0)
     step_at_claim: Mapped[int] = mapped_column(default=0)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from core.durable import sync, write_atomically
+from core.durable import sha256, sync, write_atomically
 from core.errors import IntegrityError, WeightsMismatch
 from models import catalogue, weights, zoo
 from models.preprocess import Preprocess
@@ -63,7 +63,7 @@ def manifest(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
     """Return name -> {sha256, size} of the named files, or of every file in the folder."""
     files = [folder / name for name in names] or sorted(folder.iterdir())
     return {
-        path.name: {"sha256": weights.sha256(path), "size": path.stat().st_size}
+        path.name: {"sha256": sha256(path), "size": path.stat().st_size}
         for path in files
         if path.is_file()
     }
@@ -75,7 +75,7 @@ def verify(folder: Path, files: dict[str, dict[str, Any]]) -> None:
         path = folder / name
         if not path.is_file():
             raise IntegrityError(f"{name} is missing from the model.")
-        if path.stat().st_size != facts["size"] or weights.sha256(path) != facts["sha256"]:
+        if path.stat().st_size != facts["size"] or sha256(path) != facts["sha256"]:
             raise IntegrityError(f"{name} does not match its recorded hash.")
 
 

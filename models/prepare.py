@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.durable import sha256
 from core.errors import WeightsMismatch
 from core.rundir import RunDir
-from models import artefact, head, pretrained, weights, zoo
+from models import artefact, head, pretrained, zoo
 from models.catalogue import Architecture
 from models.config import TrainRequest
 from models.head import Heads
@@ -61,7 +62,7 @@ def start(
         model = zoo.build(facts.name, pretrained_state=path, auxiliary=auxiliary)
         heads = _present(model, heads)
         head.replace(model, len(classes), heads)
-        lineage = {"weights": "imagenet", "sha256": weights.sha256(path)}
+        lineage = {"weights": "imagenet", "sha256": sha256(path)}
     return Start(model, heads, preprocess.at(plan.image_size), lineage)
 
 

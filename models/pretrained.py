@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torchvision import models as torchvision_models
 
+from core.durable import sha256
 from core.errors import DiskFull, IntegrityError, TopworkError, WeightsMismatch, WeightsUnavailable
 from models import catalogue, weights, zoo
 from models.download import Progress, download
@@ -108,7 +109,7 @@ def _origin(architecture: str, file: Path) -> Record:
     """Tell from its hash whether a local file is one of the published ones."""
     if architecture in zoo.OWN:
         return Record(file.name)
-    digest = weights.sha256(file)
+    digest = sha256(file)
     for entry in torchvision_models.get_model_weights(architecture):
         prefix = entry.url.rpartition("-")[2].removesuffix(".pth")
         if digest.startswith(prefix):

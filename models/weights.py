@@ -4,7 +4,6 @@ Each network has one file, `<architecture>.safetensors`, and beside it `<archite
 its origin and hash. Needs no torch; `models.pretrained` fetches, checks and converts.
 """
 
-import hashlib
 import json
 import struct
 import subprocess
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from core.durable import sync
+from core.durable import sha256, sync
 from core.errors import (
     ArchitectureUnknown,
     DiskFull,
@@ -133,12 +132,6 @@ def header(path: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(entry["shape"]) for name, entry in tensors.items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise WeightsMismatch(f"{path.name} is no safetensors file.") from error
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def publish(temporary: Path, weights_dir: Path, architecture: str, record: Record) -> Entry:

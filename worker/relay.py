@@ -28,9 +28,11 @@ class Tail:
         try:
             with self._path.open("rb") as file:
                 file.seek(self.offset)
-                whole, newline, _ = file.read(MOST_BYTES).rpartition(b"\n")
+                whole, newline, rest = file.read(MOST_BYTES).rpartition(b"\n")
         except FileNotFoundError:
             return []
+        if len(rest) == MOST_BYTES:  # No event is as long; what follows it must still be heard.
+            whole = rest
         self.offset += len(whole) + len(newline)
         return [
             report for line in whole.split(b"\n") if line and (report := parse(line)) is not None

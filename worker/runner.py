@@ -106,7 +106,8 @@ class Runner:
         try:
             ended = self._watch(work.module, folder, claim, relay, shipper)
         finally:
-            shipper.ship()
+            if not claim.lost:  # Else the log under this key is another attempt's.
+                shipper.ship()
         relay.flush(claim.check_lost)
         claim.check()
         raise_for(ended, folder)

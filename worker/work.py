@@ -1,12 +1,12 @@
 """What differs between kinds of jobs: the module that runs, its inputs, its result's place."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.durable import sha256
 from core.errors import IntegrityError
 from core.resources import Resources
 from core.storage import Storage
@@ -54,9 +54,3 @@ def download(
         storage.fetch(f"{prefix}/{name}", folder / name)
         if sha256(folder / name) != facts["sha256"]:
             raise IntegrityError(f"{prefix}/{name} does not match its recorded hash")
-
-
-def sha256(path: Path) -> str:
-    """Return the hexadecimal digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

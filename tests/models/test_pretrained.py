@@ -109,8 +109,8 @@ def test_a_file_as_it_was_stored_is_not_read_again(
     torch.save(state_of("lenet"), tmp_path / "made.pth")
     entry = pretrained.add("lenet", tmp_path / "made.pth", tmp_path / "weights")
     reads: list[Path] = []
-    digest = weights.sha256
-    monkeypatch.setattr(weights, "sha256", lambda path: reads.append(path) or digest(path))
+    digest = pretrained.sha256
+    monkeypatch.setattr(pretrained, "sha256", lambda path: reads.append(path) or digest(path))
     assert pretrained.ensure("lenet", tmp_path / "weights") == entry.path
     assert reads == []
     # A copied folder has other times: its file is read once more.
@@ -243,9 +243,9 @@ def test_a_published_file_is_recognised_by_its_hash(
 ) -> None:
     file = tmp_path / "renamed.pth"
     torch.save(state_of("resnet18"), file)
-    digest = weights.sha256
+    digest = pretrained.sha256
     known = "f37072fd" + 56 * "0"
-    monkeypatch.setattr(weights, "sha256", lambda path: known if path == file else digest(path))
+    monkeypatch.setattr(pretrained, "sha256", lambda path: known if path == file else digest(path))
     entry = pretrained.add("resnet18", file, tmp_path / "weights")
     assert entry.record.preset == "IMAGENET1K_V1"
     assert entry.record.source == "https://download.pytorch.org/models/resnet18-f37072fd.pth"

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from core.durable import sha256
 from core.errors import ArchitectureUnknown, WeightsMismatch, WeightsUnavailable
 from models import pretrained, weights, zoo
 
@@ -37,7 +38,7 @@ def test_entries_tell_origin_and_hash(folder: Path) -> None:
     assert entry.path == folder / "lenet.safetensors"
     assert entry.bytes == entry.path.stat().st_size
     assert entry.record.source == "made.pth"
-    assert entry.record.sha256 == weights.sha256(entry.path)
+    assert entry.record.sha256 == sha256(entry.path)
     assert json.loads(json.dumps(entry.to_dict()))["sha256"] == entry.record.sha256
 
 

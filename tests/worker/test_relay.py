@@ -9,7 +9,7 @@ from sqlalchemy.exc import DataError
 from core import jobs, leases
 from core.events import after
 from core.resources import Resources
-from worker.relay import Relay, Tail
+from worker.relay import MOST_BYTES, Relay, Tail
 
 
 @pytest.fixture
@@ -47,6 +47,14 @@ def test_only_whole_lines_count(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b': NaN}\n\nnot json\n[1]\n\xff\n{"a": 3}\n')
     assert tail.read() == [{"a": None}, {"a": 3}]
+
+
+def test_a_line_that_is_too_long_hides_nothing_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"x" * (2 * MOST_BYTES + 5) + b'\n{"kind": "note"}\n')
+    tail = Tail(path)
+    heard = [tail.read() for _ in range(4)]
+    assert heard == [[], [], [{"kind": "note"}], []]
 
 
 def test_progress_lands_on_the_row_and_the_rest_in_the_history(

@@ -84,7 +84,6 @@ def upgrade() -> None:
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("owner", sa.String(), nullable=True),
         sa.Column("lease_until", sa.Float(), nullable=True),
-        sa.Column("rung_at", sa.Float(), nullable=True),
         sa.Column("cancel_requested_at", sa.Float(), nullable=True),
         sa.Column("last_step", sa.Integer(), nullable=False),
         sa.Column("step_at_claim", sa.Integer(), nullable=False),
