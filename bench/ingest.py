@@ -1,10 +1,11 @@
-"""Compare ingestion with decoding alone: python bench/ingest.py ARCHIVE.zip [repeats].
+"""Compare ingestion with decoding alone: python bench/ingest.py [ARCHIVE.zip].
 
 Decoding alone is `core.decoders.examine` in one process on the archive's files in memory, times the
 cores. Peak memory is the resident set of the whole process tree, sampled every 50 ms, shared pages
 counted once for each process.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -19,6 +20,7 @@ from core.decoders import examine
 from core.images import ImageLimits
 from core.machine import cores
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "hymenoptera.zip"
 SAMPLE = 3000
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -71,8 +73,12 @@ def ingest_rate(archive: Path) -> tuple[float, float, int]:
 
 def main() -> None:
     """Print one table."""
-    archive = Path(sys.argv[1])
-    repeats = int(sys.argv[2]) if len(sys.argv) > 2 else 3  # noqa: PLR2004
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", nargs="?", type=Path, default=SHARED)
+    parser.add_argument("--repeats", type=int, default=3)
+    archive, repeats = (asked := parser.parse_args()).archive, asked.repeats
+    if not archive.is_file():
+        sys.exit(f"{archive} is not there: name an archive of images")
     alone = [decode_rate(archive) for _ in range(repeats)]
     whole = [ingest_rate(archive) for _ in range(repeats)]
     limit = statistics.median(alone) * cores()
