@@ -1,5 +1,7 @@
 """What routes ask for, as aliases that read like words: `Read`, `Write`, `ThisJob`, `Page`.
 
+A session is opened for the caller whom the guard has let in, so it shows nobody else's rows.
+
 A session's transaction ends when the route returns and before its answer is sent (scope
 "function"), so a 202 is never sent for what was not committed. The two limits keep requests that
 hold a connection or the write lock well below the number of threads: otherwise forty requests
@@ -16,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.service import Service
 from core import datasets, jobs, registry
+from core.owners import Caller
 from core.resources import Resources
 from core.settings import Settings
 from core.storage import Storage
@@ -33,13 +36,17 @@ def _resources(request: Request) -> Resources:
     return _service(request).resources
 
 
+def _caller(request: Request) -> Caller:
+    return request.state.caller  # type: ignore[no-any-return] # Set by the guard.
+
+
 def _read(request: Request) -> Iterator[Session]:
-    with _resources(request).database.read() as session:
+    with _resources(request).database.read(_caller(request)) as session:
         yield session
 
 
 def _write(request: Request) -> Iterator[Session]:
-    with _resources(request).database.write() as session:
+    with _resources(request).database.write(_caller(request)) as session:
         yield session
 
 
@@ -55,6 +62,11 @@ async def _this_service(request: Request) -> Service:
     return _service(request)
 
 
+async def _who(request: Request) -> Caller:
+    return _caller(request)
+
+
+Who = Annotated[Caller, Depends(_who)]
 ServiceHere = Annotated[Service, Depends(_this_service)]
 Config = Annotated[Settings, Depends(_settings)]
 Store = Annotated[Storage, Depends(_storage)]

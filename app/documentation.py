@@ -34,6 +34,7 @@ TAGS = [
     {"name": "Datasets", "description": "Labelled images in immutable versions."},
     {"name": "Models", "description": "Published classifiers, their versions and aliases."},
     {"name": "Architectures", "description": "Networks that can be fine-tuned."},
+    {"name": "Keys", "description": "Who may speak to the service, and what for."},
     {"name": "System", "description": "Health, load and metrics of the service."},
 ]
 ASSETS = Path(fastapi_offline.__file__).parent / "static"

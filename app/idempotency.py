@@ -1,7 +1,8 @@
 """Idempotency-Key: a repeated creating POST gets the answer of the first one, for 24 hours.
 
 The key's row is written in the transaction of what it stands for, so there is never one without
-the other; a request that fails leaves no trace and may be repeated with the same key.
+the other; a request that fails leaves no trace and may be repeated with the same key. Keys of
+different owners never meet.
 """
 
 import hashlib
@@ -15,8 +16,10 @@ from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError as DuplicateRow
 from sqlalchemy.orm import Session
 
+from app.deps import Who
 from core.db import db_now
 from core.errors import IdempotencyConflict, RequestInFlight
+from core.owners import owner_of
 from core.tables import IdempotencyKey
 
 KEPT_SECONDS = 24 * 3600.0
@@ -76,10 +79,11 @@ class OncePerKey:
         digest = hashlib.sha256(f"{self._scope}\0{fingerprint}".encode()).hexdigest()
         expired = IdempotencyKey.created_at < db_now() - KEPT_SECONDS
         session.execute(delete(IdempotencyKey).where(expired))
-        known = session.get(IdempotencyKey, self._key)
+        own = f"{owner_of(session)}/{self._key}"
+        known = session.get(IdempotencyKey, own)
         if known is not None:
             return _replay(known, digest)
-        row = IdempotencyKey(key=self._key, request_hash=digest)
+        row = IdempotencyKey(key=own, request_hash=digest)
         session.add(row)
         try:
             session.flush()
@@ -100,17 +104,18 @@ def _replay(known: IdempotencyKey, digest: str) -> JSONResponse:
     return created.response(replayed=True)
 
 
-async def _once(request: Request, key: Key = None) -> AsyncIterator[OncePerKey]:
+async def _once(request: Request, who: Who, key: Key = None) -> AsyncIterator[OncePerKey]:
     # A coroutine, so that looking and adding happen without another request in between.
     in_flight: set[str] = request.app.state.in_flight
+    own = f"{who.owner}/{key}"
     if key is not None:
-        if key in in_flight:
+        if own in in_flight:
             raise RequestInFlight
-        in_flight.add(key)
+        in_flight.add(own)
     try:
         yield OncePerKey(key, f"{request.method} {request.url.path}?{request.url.query}")
     finally:
-        in_flight.discard(key or "")
+        in_flight.discard(own)
 
 
 Once = Annotated[OncePerKey, Depends(_once, scope="function")]

@@ -14,7 +14,7 @@ from app.errors import Invalid
 from app.problems import nearest
 from app.schemas.orders import DatasetFields, FinetuneRequest, PlanOut
 from app.uploads import Stored, Upload
-from core import datasets, jobs
+from core import datasets, jobs, registry
 from core.errors import (
     DatasetInvalid,
     InvalidField,
@@ -28,6 +28,7 @@ from models import catalogue, weights
 from models.config import TrainConfig
 from models.plan import Plan, resolve
 
+FROM_MODEL = "model:"
 NOTHING_KNOWN: dict[str, Any] = {"classes": [], "counts": {}}
 
 
@@ -132,9 +133,12 @@ def place(session: Session, settings: Settings, order: Order) -> Job:
     Raises:
         QueueFull: Too many jobs wait.
         DatasetNotFound, DatasetInvalid: There is no such dataset, or it has no version.
+        ModelNotFound: There is no such model to start from.
+        NameTaken: The model's name belongs to another owner.
     """
     request = order.request
     check_queue(session, settings)
+    _check_start(session, request)
     if order.stored is not None and order.upload is not None:
         name = dataset_name(order.upload)
         split = {**request.split.model_dump(), "seed": request.seed}
@@ -149,6 +153,12 @@ def place(session: Session, settings: Settings, order: Order) -> Job:
         version = found.number
         plan = resolve_plan(request, found.summary).to_json()
     return _submit(session, request, dataset, version=version, plan=plan)
+
+
+def _check_start(session: Session, request: FinetuneRequest) -> None:
+    weights = request.train_config().get("weights") or ""
+    if weights.startswith(FROM_MODEL):
+        registry.resolve(session, weights.removeprefix(FROM_MODEL))
 
 
 def named_summary(session: Session, request: FinetuneRequest) -> tuple[str, dict[str, Any]]:
@@ -183,6 +193,7 @@ def _submit(
     plan: dict[str, Any] | None,
 ) -> Job:
     name = request.name or model_name(dataset.name)
+    registry.check_name(session, name)
     return jobs.submit(
         session,
         kind="finetune",

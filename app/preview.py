@@ -10,13 +10,14 @@ from app.uploads import Upload
 from core.archive import Limits, plan
 from core.errors import DatasetInvalid, TooFewClasses
 from core.layout import Reading, read_layout
+from core.owners import Caller
 from core.resources import Resources
 from core.settings import Settings
 from core.split import Ratios, assign
 
 
-def preview(resources: Resources, order: Order) -> PlanOut:
-    """Return the plan of an order.
+def preview(resources: Resources, caller: Caller, order: Order) -> PlanOut:
+    """Return the plan of a caller's order.
 
     Raises:
         ArchiveUnreadable, LayoutAmbiguous, TooFewClasses: What the ingestion would say.
@@ -24,7 +25,7 @@ def preview(resources: Resources, order: Order) -> PlanOut:
     """
     request = order.request
     if order.upload is None:
-        with resources.database.read() as session:
+        with resources.database.read(caller) as session:
             name, summary = orders.named_summary(session, request)
     else:
         name = request.name or orders.model_name(orders.dataset_name(order.upload))

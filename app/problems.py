@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from core.errors import RequestInFlight, TopworkError
+from core.errors import RequestInFlight, TooManyFailures, TopworkError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -27,6 +27,8 @@ def render(
     """Return the problem+json answer to an error of the one tree."""
     status = error.status
     extra = dict(headers or {})
+    if isinstance(error, TooManyFailures):
+        extra.setdefault("Retry-After", str(error.retry_after))
     if status in (429, 503) or isinstance(error, RequestInFlight):
         extra.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     if status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge.

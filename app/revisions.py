@@ -11,6 +11,7 @@ from app.schemas.datasets import RevisionRequest
 from app.service import Service
 from core import datasets, manifest
 from core.ids import new_id
+from core.owners import Caller
 from core.split import Ratios
 from core.tables import DatasetVersion
 
@@ -27,7 +28,9 @@ class Revision:
 
 
 @contextmanager
-def drafted(service: Service, dataset_id: str, wanted: RevisionRequest) -> Iterator[Revision]:
+def drafted(
+    service: Service, caller: Caller, dataset_id: str, wanted: RevisionRequest
+) -> Iterator[Revision]:
     """Store the manifest of a version that differs from its base as asked.
 
     Raises:
@@ -35,7 +38,7 @@ def drafted(service: Service, dataset_id: str, wanted: RevisionRequest) -> Itera
         InvalidField, DatasetInvalid, TooFewClasses: Nothing trainable would be left.
     """
     reference = f"{dataset_id}@{wanted.base}" if wanted.base else dataset_id
-    with service.resources.database.read() as session:
+    with service.resources.database.read(caller) as session:
         base = datasets.version(session, reference)
     split = wanted.split
     lines = manifest.revise(

@@ -1,19 +1,22 @@
-"""Who may speak to this service: the bearer of the key, or, without a key, this machine only.
+"""Who may do what with this service: bearers of keys, or, without any key, this machine only.
 
-One middleware in front of every route and mount, deny by default; the public paths are the
-short list below. Decisions use `scope["path"]`, which is what the router matches, never the
-client-made `request.url` (CVE-2026-48710).
+One middleware in front of every route and mount, deny by default; the public paths and the scope
+that each noun asks for are the two short lists below. What the bearer may see is decided by the
+database session (`core.owners`), for which the middleware leaves the caller in the request's
+state. Decisions use `scope["path"]`, which is what the router matches, never the client-made
+`request.url` (CVE-2026-48710).
 """
-
-import hmac
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.bind import is_loopback
+from app.credentials import Credentials
 from app.problems import render
-from core.errors import Forbidden, TopworkError, Unauthorized
+from core.db import AWAY, Database
+from core.errors import Forbidden, TopworkError, Unavailable
+from core.owners import ADMIN, Caller
 from core.settings import Settings
 
 PUBLIC = frozenset({"/healthz", "/readyz"})
@@ -22,48 +25,87 @@ PUBLIC_ON_THIS_MACHINE = frozenset(
     {"/", "/docs", "/openapi.json", "/docs/init.js", "/docs/swagger-ui-bundle.js"}
     | {"/docs/swagger-ui.css", "/docs/favicon.png"}
 )
+# First part of the path -> the scopes for looking and for changing. Anything else is for admins.
+SCOPES = {
+    "finetune": ("train", "train"),
+    "predict": ("predict", "predict"),
+    "jobs": ("read", "train"),
+    "datasets": ("read", "train"),
+    "models": ("read", "train"),
+    "architectures": ("read", "admin"),
+    "metrics": ("read", "admin"),
+    "queue": ("read", "admin"),
+    "workers": ("read", "admin"),
+    "keys": ("admin", "admin"),
+}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
 class Guard:
-    """The middleware that lets a request through or answers 401 or 403.
+    """The middleware that lets a request through or answers 401, 403 or 429.
 
     Args:
         app: What it guards.
-        settings: Where the key is.
+        settings: Where the admin key is.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self._key = settings.admin_key.get_secret_value().encode()
+        self._credentials = Credentials(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or say why not."""
         if scope["type"] == "http":
-            refusal = self._refusal(scope)
-            if refusal is not None:
+            try:
+                await self._admit(scope)
+            except TopworkError as refusal:
                 await render(Request(scope), refusal)(scope, receive, send)
+                return
+            except AWAY:
+                away = Unavailable("the database does not answer")
+                await render(Request(scope), away)(scope, receive, send)
                 return
         elif scope["type"] != "lifespan":
             return  # No websocket is served.
         await self.app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> TopworkError | None:
-        if scope["path"] in PUBLIC:
-            return None
+    async def _admit(self, scope: Scope) -> None:
+        """Leave the caller in the request's state, or raise why there is none."""
+        path = scope["path"]
+        if path in PUBLIC:
+            return
         headers = Headers(scope=scope)
-        local = _from_this_machine(scope, headers)
-        if self._key:
-            open_here = local is None and scope["path"] in PUBLIC_ON_THIS_MACHINE
-            return None if open_here or self._carries_key(headers) else Unauthorized()
-        return local or _cross_site(scope, headers)
+        foreign = _from_this_machine(scope, headers)
+        if path in PUBLIC_ON_THIS_MACHINE and foreign is None:
+            return
+        caller = await self._caller(scope, headers, foreign)
+        wanted = scope_of(scope["method"], path)
+        if path not in PUBLIC_ON_THIS_MACHINE and not caller.may(wanted):
+            raise Forbidden(f"this needs a key with the scope {wanted!r}")
+        scope.setdefault("state", {})["caller"] = caller
 
-    def _carries_key(self, headers: Headers) -> bool:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode("latin-1"), self._key)
-        return same and scheme.lower() == "bearer"
+    async def _caller(self, scope: Scope, headers: Headers, foreign: TopworkError | None) -> Caller:
+        database: Database = scope["app"].state.service.resources.database
+        if await self._credentials.exist(database):
+            address = (scope.get("client") or ("",))[0]
+            return await self._credentials.identify(database, address, _bearer(headers))
+        refusal = foreign or _cross_site(scope, headers)
+        if refusal is not None:
+            raise refusal
+        return ADMIN
+
+
+def scope_of(method: str, path: str) -> str:
+    """Return the scope that a request needs."""
+    looking, changing = SCOPES.get(path.removeprefix("/").partition("/")[0], ("admin", "admin"))
+    return looking if method in SAFE_METHODS else changing
+
+
+def _bearer(headers: Headers) -> str:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
 
 
 def _from_this_machine(scope: Scope, headers: Headers) -> TopworkError | None:

@@ -117,9 +117,9 @@ def queue(session: Session) -> dict[str, Any]:
 
 def workers(session: Session) -> list[dict[str, Any]]:
     """Return each worker that holds a job, with its jobs."""
-    held = select(Job).where(Job.state == "running").order_by(Job.owner, Job.id)
+    held = select(Job).where(Job.state == "running").order_by(Job.worker, Job.id)
     found: dict[str, list[dict[str, Any]]] = {}
     for job in session.scalars(held):
         entry = {"id": job.id, "kind": job.kind, "phase": job.phase, "progress": job.progress}
-        found.setdefault(str(job.owner), []).append(entry)
+        found.setdefault(str(job.worker), []).append(entry)
     return [{"id": owner, "object": "worker", "jobs": jobs} for owner, jobs in found.items()]

@@ -7,6 +7,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from core.errors import DatasetInUse, DatasetNotFound, DatasetNotReady
+from core.owners import EVERYONE
 from core.tables import TERMINAL, Dataset, DatasetVersion, Job, ModelVersion
 
 
@@ -98,16 +99,16 @@ def delete(session: Session, dataset_id: str) -> None:
         DatasetInUse: A job that has not ended, or a model that was trained on it, needs it.
     """
     dataset = get(session, dataset_id, lock=True)
-    on_it = select(Job).where(Job.dataset_id == dataset_id)
+    # An admin's jobs may use it, too.
+    on_it = select(Job).where(Job.dataset_id == dataset_id).execution_options(**EVERYONE)
     active = session.scalars(on_it.where(Job.state.not_in(TERMINAL)).limit(1)).first()
     if active is not None:
         raise DatasetInUse(f"the job {active.id} still needs this dataset")
     # The card remembers the dataset when the job that trained the model has been deleted.
     named = ModelVersion.card["dataset"]["id"].as_string() == dataset_id
     trained = select(ModelVersion).outerjoin(Job, ModelVersion.job_id == Job.id)
-    model = session.scalars(
-        trained.where(or_(named, Job.dataset_id == dataset_id)).limit(1)
-    ).first()
+    trained = trained.where(or_(named, Job.dataset_id == dataset_id))
+    model = session.scalars(trained.limit(1), execution_options=EVERYONE).first()
     if model is not None:
         raise DatasetInUse(f"the model {model.name}@{model.number} was trained on this dataset")
     for job in session.scalars(on_it):

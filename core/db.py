@@ -19,6 +19,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from core.owners import Caller, OwnedSession
+
 BUSY_TIMEOUT_MS = 10_000
 # The database is away or busy. SQLAlchemy's other errors say that a statement is wrong, and a
 # wrong statement stays wrong however often it is tried again.
@@ -58,15 +60,20 @@ class Database:
         self._after_commit = after_commit
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
-        """Open a session that never commits."""
-        with Session(self.engine, expire_on_commit=False) as session:
+    def read(self, caller: Caller | None = None) -> Iterator[Session]:
+        """Open a session that never commits; with a caller it sees only what is the caller's."""
+        info = {"caller": caller}
+        with OwnedSession(self.engine, expire_on_commit=False, info=info) as session:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """Open a session that commits on success, rolls back on error and then rings."""
-        with Session(self._writing, expire_on_commit=False) as session:
+    def write(self, caller: Caller | None = None) -> Iterator[Session]:
+        """Open a session that commits on success, rolls back on error and then rings.
+
+        With a caller it sees only what is the caller's, and what it adds is the caller's.
+        """
+        info = {"caller": caller}
+        with OwnedSession(self._writing, expire_on_commit=False, info=info) as session:
             with session.begin():
                 yield session
             if session.info.get("ring"):

@@ -3,12 +3,12 @@
 TopworkError
 +-- BadRequest 400 ......... MalformedRequest, ArchiveUnsafe, LayoutAmbiguous
 +-- Unauthorized 401, Forbidden 403
-+-- NotFound 404 ........... JobNotFound, DatasetNotFound, ModelNotFound, ArchitectureNotFound
++-- NotFound 404 ........... JobNotFound, DatasetNotFound, ModelNotFound, KeyNotFound, ...
 +-- MethodNotAllowed 405, RequestTimeout 408, PreconditionFailed 412
-+-- Conflict 409 ........... StateConflict, DatasetInUse, DatasetNotReady
++-- Conflict 409 ........... StateConflict, NameTaken, DatasetInUse, DatasetNotReady
 +-- TooLarge 413, UnsupportedMedia 415
 +-- Unprocessable 422 ...... InvalidField, ArchitectureUnknown, DatasetInvalid, TooFewClasses, ...
-+-- TooManyRequests 429 .... QueueFull
++-- TooManyRequests 429 .... QueueFull, TooManyFailures
 +-- Unavailable 503 ........ PredictorUnavailable, PredictorBusy
 +-- DiskFull 507
 
@@ -99,6 +99,12 @@ class NotFound(TopworkError):
     status, code = 404, "not_found"
 
 
+class KeyNotFound(NotFound):
+    """There is no such key."""
+
+    code = "key_not_found"
+
+
 class JobNotFound(NotFound):
     """There is no such job."""
 
@@ -147,6 +153,13 @@ class StateConflict(TopworkError):
     """The job's state does not allow this."""
 
     status, code = 409, "state_conflict"
+
+
+class NameTaken(TopworkError):
+    """The name belongs to somebody else."""
+
+    status, code = 409, "name_taken"
+    hint = "Choose another name for the model."
 
 
 class DatasetInUse(TopworkError):
@@ -252,6 +265,18 @@ class QueueFull(TopworkError):
 
     status, code = 429, "queue_full"
     hint = "Try again after the time in Retry-After, or cancel jobs that are no longer needed."
+
+
+class TooManyFailures(TopworkError):
+    """Too many requests from this address carried a wrong key."""
+
+    status, code = 429, "too_many_failures"
+    hint = "Wait as long as Retry-After says, and check the key."
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 60) -> None:
+        """Remember for how many seconds."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Unavailable(TopworkError):

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from core import events, transitions
 from core.errors import JobNotFound, StateConflict
+from core.owners import EVERYONE
 from core.tables import Dataset, Job, JobEvent, ModelVersion
 
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
@@ -136,18 +137,18 @@ def delete(session: Session, job_id: str) -> None:
 
 
 def queue_position(session: Session, job: Job) -> int | None:
-    """Return how many queued jobs run before this one, or None when it is not queued."""
+    """Return how many queued jobs of anybody run before this one; None when it is not queued."""
     if job.state != "queued":
         return None
     earlier = or_(Job.priority < job.priority, and_(Job.priority == job.priority, Job.id < job.id))
     count = select(func.count()).select_from(Job).where(Job.state == "queued", earlier)
-    return session.execute(count).scalar_one()
+    return session.execute(count, execution_options=EVERYONE).scalar_one()
 
 
 def count(session: Session, *states: str) -> int:
-    """Return how many jobs are in any of these states."""
+    """Return how many jobs of anybody are in any of these states."""
     matching = select(func.count()).select_from(Job).where(Job.state.in_(states))
-    return session.execute(matching).scalar_one()
+    return session.execute(matching, execution_options=EVERYONE).scalar_one()
 
 
 def display_state(job: Job) -> str:

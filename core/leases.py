@@ -43,7 +43,7 @@ def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
         .values(
             state="running",
             phase="preparing",
-            owner=owner,
+            worker=owner,
             fence=Job.fence + 1,
             attempt=Job.attempt + 1,
             lease_until=db_now() + lease_seconds,
@@ -158,7 +158,7 @@ def _requeue(session: Session, job: Job, error: dict[str, Any], max_attempts: in
 
 def abandon(session: Session, owner: str) -> None:
     """End the leases of a worker that is known to be dead, so that the next sweep requeues."""
-    held_by_it = update(Job).where(Job.owner == owner, Job.state == "running")
+    held_by_it = update(Job).where(Job.worker == owner, Job.state == "running")
     session.execute(held_by_it.values(lease_until=0.0))
 
 
@@ -184,7 +184,7 @@ def sweep(database: Database, settings: Settings) -> int:
         still = Job.id.in_(due)
         lost = session.scalars(select(Job).where(expired, still).with_for_update()).all()
         for job in lost:
-            error = WorkerLost(f"worker {job.owner} disappeared").to_dict()
+            error = WorkerLost(f"worker {job.worker} disappeared").to_dict()
             _requeue(session, job, error, settings.max_attempts)
         ready = select(Job).where(orphaned, still).with_for_update(of=Job)
         for job in session.scalars(ready):

@@ -1,4 +1,7 @@
-"""Published models: names, versions and the aliases that point to them."""
+"""Published models: names, versions and the aliases that point to them.
+
+Names are unique in the whole service and belong to whoever published under them first.
+"""
 
 import difflib
 from typing import Any
@@ -7,24 +10,33 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.errors import ModelNotFound
-from core.tables import Alias, Model, ModelVersion
+from core.errors import ModelNotFound, NameTaken
+from core.owners import EVERYONE, owner_of
+from core.tables import TERMINAL, Alias, Job, Model, ModelVersion
 
 
 def publish(
     session: Session,
     *,
     name: str,
-    job_id: str,
+    job_id: str | None,
     digest: str,
     prefix: str,
     files: dict[str, Any],
     card: dict[str, Any],
 ) -> ModelVersion:
-    """Add the next version of a model; the commit around it is the publication."""
-    if session.get(Model, name, with_for_update=True) is None:
-        session.add(Model(name=name))
+    """Add the next version of a model; the commit around it is the publication.
+
+    Raises:
+        NameTaken: The model is not of the job's owner.
+    """
+    owner = session.get_one(Job, job_id).owner if job_id else owner_of(session)
+    model = session.get(Model, name, with_for_update=True, execution_options=EVERYONE)
+    if model is None:
+        session.add(Model(name=name, owner=owner))
         session.flush()
+    elif model.owner != owner:
+        raise NameTaken(f"the model name {name!r} belongs to somebody else", param="name")
     newest = select(func.max(ModelVersion.number)).where(ModelVersion.name == name)
     number = (session.execute(newest).scalar_one() or 0) + 1
     version = ModelVersion(
@@ -39,6 +51,25 @@ def publish(
     session.add(version)
     session.flush()
     return version
+
+
+def check_name(session: Session, name: str) -> None:
+    """Refuse a name under which the session's caller could not publish.
+
+    Raises:
+        NameTaken: It is another owner's model, or a job of another owner is about to make it so.
+    """
+    owner = owner_of(session)
+    models = select(Model.name).where(Model.name == name, Model.owner != owner)
+    jobs = select(Job.id).where(
+        Job.kind == "finetune",
+        Job.state.not_in(TERMINAL),
+        Job.owner != owner,
+        Job.config["name"].as_string() == name,
+    )
+    for taken in (models, jobs):
+        if session.execute(taken.limit(1), execution_options=EVERYONE).first() is not None:
+            raise NameTaken(f"the model name {name!r} belongs to somebody else", param="name")
 
 
 def get(session: Session, name: str) -> Model:
@@ -59,10 +90,10 @@ def versions(session: Session, name: str) -> list[ModelVersion]:
 
 def version(session: Session, name: str, number: int) -> ModelVersion:
     """Return one version, or raise ModelNotFound."""
+    get(session, name)
     wanted = select(ModelVersion).where(ModelVersion.name == name, ModelVersion.number == number)
     found = session.scalars(wanted).one_or_none()
     if found is None:
-        get(session, name)
         raise ModelNotFound(f"{name!r} has no version {number}", param="model")
     return found
 

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     admin_key: SecretStr = Field(
         SecretStr(""), description="Bearer key; empty leaves a loopback service open to this host."
     )
+    failed_auth_per_minute: int = Field(
+        10, gt=0, description="Wrong keys from one address in a minute before the answer is 429."
+    )
     default_model: str = Field(
         "mobilenet_v2", description="Model that answers POST /predict when none is named."
     )

@@ -7,6 +7,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from core.db import db_now
 from core.ids import new_id
+from core.owners import Owned
 
 STATES = ("waiting", "queued", "running", "paused", "succeeded", "failed", "cancelled")
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -22,7 +23,7 @@ class Row(DeclarativeBase):
     type_annotation_map = {Object: JSON, float: Float, str: String}  # noqa: RUF012 - as above.
 
 
-class Dataset(Row):
+class Dataset(Owned, Row):
     """A named set of labelled images; its content lives in immutable versions."""
 
     __tablename__ = "dataset"
@@ -50,7 +51,7 @@ class DatasetVersion(Row):
     created_at: Mapped[float] = mapped_column(default=db_now())
 
 
-class Job(Row):
+class Job(Owned, Row):
     """A unit of work; this row, not the broker's message, is the truth about it."""
 
     __tablename__ = "job"
@@ -73,7 +74,7 @@ class Job(Row):
 
     attempt: Mapped[int] = mapped_column(default=0)
     fence: Mapped[int] = mapped_column(default=0)  # Rises with each claim; guards each write.
-    owner: Mapped[str | None]
+    worker: Mapped[str | None]  # Which process holds the lease.
     lease_until: Mapped[float | None]
     cancel_requested_at: Mapped[float | None]
     last_step: Mapped[int] = mapped_column(default=0)
@@ -105,7 +106,7 @@ class JobEvent(Row):
     data: Mapped[Object] = mapped_column(default=dict)
 
 
-class Model(Row):
+class Model(Owned, Row):
     """A name under which versions of a classifier are published."""
 
     __tablename__ = "model"
@@ -150,9 +151,25 @@ class IdempotencyKey(Row):
 
     __tablename__ = "idempotency_key"
 
-    key: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)  # OWNER/KEY
     request_hash: Mapped[str]
     status: Mapped[int | None]
     body: Mapped[Object | None]
     headers: Mapped[Object | None]
     created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class ApiKey(Row):
+    """Who may speak to the service, and what for; the key itself is kept nowhere."""
+
+    __tablename__ = "api_key"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("key"))
+    owner: Mapped[str]  # Whose rows it sees and adds; it is itself seen by admins only.
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    name: Mapped[str | None]
+    digest: Mapped[str]  # sha256 of the secret
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    expires_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]  # To the minute.
+    revoked_at: Mapped[float | None]

@@ -37,7 +37,7 @@ def move(session: Session, job: Job, state: str, *, reason: str | None = None) -
     job.state = state
     job.reason = reason
     if state != "running":
-        job.owner = job.lease_until = job.eta = None
+        job.worker = job.lease_until = job.eta = None
     if state == "queued":
         job.phase = None
         session.info["ring"] = True

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import datasets, jobs, models, service, train, weights
+from app.cli import datasets, jobs, keys, models, service, train, weights
 from app.cli.train import predict
 
 program = typer.Typer(
@@ -22,6 +22,7 @@ program.command("predict")(predict)
 program.add_typer(datasets.group, name="datasets")
 program.add_typer(jobs.group, name="jobs")
 program.add_typer(models.group, name="models")
+program.add_typer(keys.group, name="keys")
 program.add_typer(weights.group, name="weights")
 program.command("openapi")(service.openapi)
 

@@ -120,6 +120,20 @@ class Model(Record):
     aliases: dict[str, int] = {}
 
 
+class ApiKey(Record):
+    """A key; `key` itself is there only in the answer that made it."""
+
+    id: str
+    owner: str
+    scopes: list[str]
+    name: str | None = None
+    key: str | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
 class Ranked(Record):
     """One class of a ranking."""
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Self
 
 from app.client.folder import FolderTar, FolderUnusable
 from app.client.http import Http, Json
-from app.client.records import Dataset, Event, Job, Model, Prediction
+from app.client.records import ApiKey, Dataset, Event, Job, Model, Prediction
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 MOST_IMAGES = 16  # Of one request; the service's default limits.
@@ -33,6 +33,7 @@ class Topwork:
         self.jobs = Jobs(self)
         self.datasets = Datasets(self)
         self.models = Models(self)
+        self.keys = Keys(self)
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -231,6 +232,31 @@ class Models:
     def predictions(self, name: str, number: int) -> Iterator[Json]:
         """Yield what the job's own evaluation said about each image."""
         return self._http.lines(f"/models/{name}/versions/{number}/predictions")
+
+
+class Keys:
+    """`/keys`; for admins."""
+
+    def __init__(self, topwork: Topwork) -> None:
+        self._http = topwork.http
+
+    def list(self) -> Iterator[ApiKey]:
+        """Yield keys without their secrets, the newest first."""
+        return map(ApiKey.model_validate, self._http.pages("/keys"))
+
+    def create(self, scopes: Sequence[str], **options: Any) -> ApiKey:
+        """Make a key; this answer alone carries it.
+
+        Args:
+            scopes: Any of read, predict, train, admin.
+            options: `owner`, `name`, `expires_in_days`.
+        """
+        body = {"scopes": list(scopes), **options}
+        return ApiKey.model_validate(self._http.json("POST", "/keys", json=body))
+
+    def revoke(self, key: str) -> None:
+        """Make a key worthless, by its id."""
+        self._http.send("DELETE", f"/keys/{key}")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from app.routes import (
     finetune,
     images,
     jobs,
+    keys,
     models,
     predict,
     system,
@@ -22,5 +23,6 @@ ROUTERS = (
     models.router,
     versions.router,
     architectures.router,
+    keys.router,
     system.router,
 )

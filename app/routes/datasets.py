@@ -17,6 +17,7 @@ from app.deps import (
     Text,
     ThisDataset,
     ThisVersion,
+    Who,
     Write,
 )
 from app.documentation import files_form
@@ -115,8 +116,10 @@ def list_dataset_versions(dataset: ThisDataset, session: Read) -> Page[VersionOu
     return Page[VersionOut].of(rows, has_more=False, key="number")
 
 
-def _drafted(dataset_id: Text, wanted: RevisionRequest, service: ServiceHere) -> Iterator[Revision]:
-    with revisions.drafted(service, dataset_id, wanted) as draft:
+def _drafted(
+    dataset_id: Text, wanted: RevisionRequest, service: ServiceHere, who: Who
+) -> Iterator[Revision]:
+    with revisions.drafted(service, who, dataset_id, wanted) as draft:
         yield draft
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from app import orders, preview
 from app.bodies import StrictRequest, StrictRoute, media_type, unsupported
-from app.deps import Config, ServiceHere, Write
+from app.deps import Config, ServiceHere, Who, Write
 from app.documentation import json_or_form
 from app.forms import FORM
 from app.idempotency import Created, Once
@@ -20,6 +20,7 @@ from app.schemas.jobs import JobOut, job_out
 from app.schemas.orders import FinetuneRequest, PlanOut
 from app.service import Service
 from app.uploads import stored, uploaded
+from core.owners import Caller
 
 router = APIRouter(tags=["Fine-tune"], route_class=StrictRoute)
 DryRun = Annotated[
@@ -28,7 +29,7 @@ DryRun = Annotated[
 
 
 async def _ordered(
-    request: Request, service: ServiceHere, *, dry_run: DryRun = False
+    request: Request, service: ServiceHere, who: Who, *, dry_run: DryRun = False
 ) -> AsyncIterator[Order]:
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
     settings = service.resources.settings
@@ -36,7 +37,7 @@ async def _ordered(
         wanted = orders.read_request(await request.json())
         orders.check_weights(wanted, settings)
         order = Order(wanted, hashlib.sha256(await request.body()).hexdigest())
-        yield await _previewed(service, order) if dry_run else order
+        yield await _previewed(service, who, order) if dry_run else order
         return
     if media_type(request) != FORM:
         raise unsupported(request, "application/json", FORM)
@@ -44,14 +45,14 @@ async def _ordered(
         wanted = orders.read_form(upload.fields)
         orders.check_weights(wanted, settings)
         if dry_run:
-            yield await _previewed(service, Order(wanted, upload=upload))
+            yield await _previewed(service, who, Order(wanted, upload=upload))
             return
         async with stored(service.resources.storage, upload) as handle:
             yield Order(wanted, upload.fingerprint, upload, handle)
 
 
-async def _previewed(service: Service, order: Order) -> Order:
-    plan = await anyio.to_thread.run_sync(preview.preview, service.resources, order)
+async def _previewed(service: Service, who: Caller, order: Order) -> Order:
+    plan = await anyio.to_thread.run_sync(preview.preview, service.resources, who, order)
     return replace(order, preview=plan)
 
 

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from app import prediction
 from app.bodies import StrictRequest, StrictRoute
-from app.deps import ServiceHere
+from app.deps import ServiceHere, Who
 from app.documentation import images_body
 from app.prediction import Images
 from app.schemas.predictions import MODEL, TOP_K, PredictFields, PredictionOut
 from core.ids import new_id
+from core.owners import Caller
 from core.resources import Resources
 
 router = APIRouter(tags=["Predict"], route_class=StrictRoute)
@@ -32,14 +33,16 @@ async def _wanted(
         yield await prediction.read(request, service.resources.settings, given)
 
 
-def _resolve(resources: Resources, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    with resources.database.read() as session:
+def _resolve(
+    resources: Resources, who: Caller, reference: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    with resources.database.read(who) as session:
         return prediction.resolve(session, reference)
 
 
 @router.post("/predict", openapi_extra=images_body())
 async def predict(
-    wanted: Annotated[Wanted, Depends(_wanted)], service: ServiceHere
+    wanted: Annotated[Wanted, Depends(_wanted)], service: ServiceHere, who: Who
 ) -> PredictionOut:
     """Classify images with an own model, or with an ImageNet one under its architecture's name.
 
@@ -49,7 +52,7 @@ async def predict(
     started = time.monotonic()
     images, asked = wanted
     reference = asked.model or service.resources.settings.default_model
-    model, told = await anyio.to_thread.run_sync(_resolve, service.resources, reference)
+    model, told = await anyio.to_thread.run_sync(_resolve, service.resources, who, reference)
     answer = await prediction.forward(service.predictor, model, images, asked.top_k)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}

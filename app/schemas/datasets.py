@@ -48,6 +48,8 @@ class DatasetOut(Answer):
     """The job that reads, or has read, the upload."""
     error: ErrorOut | None
     metadata: dict[str, Any]
+    owner: str
+    """Whose key sent it."""
     created_at: Moment
     latest: VersionOut | None
     """The newest version."""
@@ -129,6 +131,7 @@ def dataset_out(session: Session, row: Dataset) -> DatasetOut:
             "job": row.job_id,
             "error": row.error,
             "metadata": row.user_metadata,
+            "owner": row.owner,
             "created_at": row.created_at,
             "latest": version_out(found[0]) if found else None,
             "links": links | ({"job": f"/jobs/{row.job_id}"} if row.job_id else {}),

@@ -33,6 +33,7 @@ EXAMPLE: JsonDict = {
     "metadata": {"ticket": "42"},
     "attempt": 1,
     "worker": "box-1/4711",
+    "owner": "anna",
     "created_at": "2026-11-22T09:30:00.000Z",
     "started_at": "2026-11-22T09:30:01.000Z",
     "finished_at": None,
@@ -79,6 +80,8 @@ class JobOut(Answer):
     metadata: dict[str, Any]
     attempt: int
     worker: str | None
+    owner: str
+    """Whose key asked for it."""
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
@@ -116,7 +119,8 @@ def job_out(session: Session, job: Job) -> JobOut:
             "priority": PRIORITY_NAMES[job.priority],
             "metadata": job.user_metadata,
             "attempt": job.attempt,
-            "worker": job.owner,
+            "worker": job.worker,
+            "owner": job.owner,
             "created_at": job.created_at,
             "started_at": job.started_at,
             "finished_at": job.finished_at,

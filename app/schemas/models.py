@@ -51,6 +51,8 @@ class ModelOut(Answer):
     metrics: dict[str, Any]
     """Of the newest version."""
     aliases: dict[str, int]
+    owner: str | None
+    """Whose job published it first; null for ImageNet models."""
     created_at: Moment | None
     links: dict[str, str]
 
@@ -133,6 +135,7 @@ def model_out(session: Session, row: Model) -> ModelOut:
             "latest": newest.number if newest else None,
             "metrics": newest.card.get("metrics") or {} if newest else {},
             "aliases": registry.aliases(session, row.name),
+            "owner": row.owner,
             "created_at": row.created_at,
             "links": links | ({"latest": f"{own}/versions/{newest.number}"} if newest else {}),
         }
@@ -152,6 +155,7 @@ def imagenet_out(facts: Architecture) -> ModelOut:
         latest=None,
         metrics=metrics,
         aliases={},
+        owner=None,
         created_at=None,
         links={"self": f"/models/{facts.name}", "architecture": f"/architectures/{facts.name}"},
     )

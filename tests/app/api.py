@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from core import datasets, jobs, leases, registry
 from core.manifest import Line, encode, examine, json_line, summarise
+from core.owners import Caller
 from core.resources import Resources
 from core.shards import ShardWriter
 from core.tables import Dataset, ModelVersion
@@ -57,7 +58,9 @@ def config(**fields: Any) -> dict[str, str]:
     return {"config": json.dumps({"architecture": "lenet", **fields})}
 
 
-def publish_dataset(resources: Resources, folder: Path, name: str = "pets") -> Dataset:
+def publish_dataset(
+    resources: Resources, folder: Path, name: str = "pets", caller: Caller | None = None
+) -> Dataset:
     """Store twelve images as the first version of a dataset, as an ingest job would."""
     folder.mkdir()
     writer = ShardWriter(folder / "shards")
@@ -69,7 +72,7 @@ def publish_dataset(resources: Resources, folder: Path, name: str = "pets") -> D
     storage = resources.storage
     storage.put_file(f"shards/{shard}.tar", folder / "shards" / f"{shard}.tar")
     summary = summarise(lines, examine(lines, {}))
-    with resources.database.write() as session:
+    with resources.database.write(caller) as session:
         dataset = datasets.create(session, name=name, upload=None, metadata={})
         prefix = f"datasets/{dataset.id}/1/1"
         datasets.publish(
@@ -100,7 +103,9 @@ def _line(writer: ShardWriter, index: int) -> Line:
     }
 
 
-def publish_model(resources: Resources, name: str = "pets") -> ModelVersion:
+def publish_model(
+    resources: Resources, name: str = "pets", caller: Caller | None = None
+) -> ModelVersion:
     """Store a version of a model as a fine-tuning job would; its weights are no weights."""
     evaluation = {"val": {"accuracy": 0.9, "confusion": {"matrix": [[3, 1], [0, 4]]}}}
     card = {"architecture": "lenet", "classes": ["cat", "dog"], "metrics": {"val_accuracy": 0.9}}
@@ -114,7 +119,7 @@ def publish_model(resources: Resources, name: str = "pets") -> ModelVersion:
         file: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         for file, data in contents.items()
     }
-    with resources.database.write() as session:
+    with resources.database.write(caller) as session:
         job = jobs.submit(session, kind="finetune", config={"name": name})
         prefix = f"models/{job.id}/1"
         digest = files["weights.safetensors"]["sha256"]

@@ -296,3 +296,17 @@ def test_a_wrong_setting_is_named(offline: Run, monkeypatch: pytest.MonkeyPatch)
     result = offline("weights", "list")
     assert result.exit_code == 2
     assert "max_attempts" in result.stderr
+
+
+def test_keys_are_made_listed_and_revoked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = done(run("keys", "create", "--scope", "admin", "--name", "me", "--json"))
+    monkeypatch.setenv("TOPWORK_KEY", json.loads(made.stdout)["key"])
+    options = ("--scope", "read", "--scope", "predict", "--owner", "anna", "--days", 30)
+    shown = done(run("keys", "create", *options))
+    assert "tw_" in shown.stdout
+    first, second = json.loads(done(run("keys", "list", "--json")).stdout)
+    assert (first["owner"], first["scopes"]) == ("anna", ["predict", "read"])
+    assert second["key"] is None
+    done(run("keys", "revoke", second["id"]))
+    refused = run("keys", "list")
+    assert (refused.exit_code, "no valid key" in refused.output) == (2, True)

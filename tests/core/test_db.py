@@ -5,22 +5,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, inspect, select
+from alembic import command
+from sqlalchemy import Engine, inspect, select, text
 
 from core import jobs, leases
 from core.db import Database, db_now
-from core.migrate import upgrade
-from core.tables import Job, Row
+from core.migrate import configuration, upgrade
+from core.tables import Dataset, IdempotencyKey, Job, JobEvent, Model, ModelVersion, Row
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without tables."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/topwork.db"
-    else:
-        url = request.getfixturevalue("postgres")
-    upgrade(url)
-    opened = Database(url)
+        return f"sqlite:///{tmp_path}/topwork.db"
+    return str(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def database(empty: str) -> Iterator[Database]:
+    upgrade(empty)
+    opened = Database(empty)
     yield opened
     opened.close()
 
@@ -44,6 +49,46 @@ def test_migrations_make_the_tables_of_the_code(database: Database) -> None:
     }
     assert columns(database.engine) == declared
     upgrade(database.url)
+
+
+FIRST_ROWS = """
+INSERT INTO dataset (id, name, state, user_metadata, created_at)
+VALUES ('ds_1', 'pets', 'ready', '{}', 1.0);
+INSERT INTO job (id, kind, state, priority, config, user_metadata, attempt, fence, owner,
+last_step, step_at_claim, stalls, progress, last_seq, created_at, dataset_id)
+VALUES ('job_1', 'finetune', 'running', 1, '{}', '{}', 1, 1, 'box/1', 0, 0, 0, 0.0, 1, 1.0, 'ds_1');
+INSERT INTO job_event (job_id, seq, at, fence, kind, data)
+VALUES ('job_1', 1, 1.0, 1, 'state', '{}');
+INSERT INTO model (name, user_metadata, created_at) VALUES ('pets', '{}', 1.0);
+INSERT INTO model_version (id, name, number, job_id, digest, prefix, files, card, created_at)
+VALUES ('mv_1', 'pets', 1, 'job_1', 'd', 'p', '{}', '{}', 1.0);
+INSERT INTO idempotency_key (key, request_hash, created_at) VALUES ('k', 'h', 1.0)
+"""
+
+
+def test_rows_from_before_owners_get_the_default_one(empty: str) -> None:
+    command.upgrade(configuration(empty), "0001")
+    database = Database(empty)
+    with database.write() as session:
+        for row in FIRST_ROWS.split(";"):
+            session.execute(text(row))
+    for _ in range(2):
+        upgrade(empty)
+        with database.read() as session:
+            job = session.get_one(Job, "job_1")
+            assert (job.owner, job.worker, job.state) == ("default", "box/1", "running")
+            assert session.get_one(Dataset, "ds_1").owner == "default"
+            assert session.get_one(Model, "pets").owner == "default"
+            assert session.get_one(JobEvent, ("job_1", 1)).kind == "state"
+            assert session.get_one(ModelVersion, "mv_1").job_id == "job_1"
+            assert session.get_one(IdempotencyKey, "default/k").request_hash == "h"
+        database.engine.dispose()
+        command.downgrade(configuration(empty), "0001")
+        with database.read() as session:
+            assert session.execute(text("SELECT owner FROM job")).scalar_one() == "box/1"
+            assert session.execute(text("SELECT key FROM idempotency_key")).scalar_one() == "k"
+        database.engine.dispose()
+    database.close()
 
 
 def test_the_databases_clock_runs_in_seconds(database: Database) -> None:

@@ -94,7 +94,7 @@ def test_a_lost_lease_kills_the_child(bench: Bench) -> None:
     bench.wait("waiting")
     with bench.resources.database.write() as session:
         taken = update(Job).where(Job.id == job_id)
-        session.execute(taken.values(fence=Job.fence + 1, owner="somebody else"))
+        session.execute(taken.values(fence=Job.fence + 1, worker="somebody else"))
     wait_for(lambda: not living(bench.gate), 3)
     assert not bench.published(job_id)
     wait_for(lambda: bench.job(job_id).attempt == 2)  # Nobody renews the thief's lease.

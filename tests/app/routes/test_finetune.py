@@ -269,7 +269,7 @@ class TestIdempotency:
         assert len(resources.storage.list("uploads")) == 1
 
     def test_a_request_under_way_is_waited_for(self, client: TestClient, dataset: Dataset) -> None:
-        client.app.state.in_flight.add("k1")  # type: ignore[attr-defined]
+        client.app.state.in_flight.add("default/k1")  # type: ignore[attr-defined]
         body = {"dataset": dataset.id, "architecture": "lenet"}
         answer = client.post("/finetune", json=body, headers={"Idempotency-Key": "k1"})
         assert (answer.status_code, answer.json()["code"]) == (409, "request_in_flight")

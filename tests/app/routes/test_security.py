@@ -18,7 +18,9 @@ FAR = {"client": ("203.0.113.9", 4000), "base_url": "http://topwork.example"}
 
 @pytest.fixture
 def locked(settings: Settings) -> FastAPI:
-    return create_app(settings.model_copy(update={"admin_key": SecretStr(KEY)}))
+    return create_app(
+        settings.model_copy(update={"admin_key": SecretStr(KEY), "failed_auth_per_minute": 10**6})
+    )
 
 
 @pytest.fixture

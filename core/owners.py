@@ -1,0 +1,86 @@
+"""Whose a row is, and who is looking: a session opened for a caller sees only the caller's rows.
+
+The filter sits under every SELECT, UPDATE and DELETE of such a session, so that a query which
+says nothing about owners leaks nothing. A query that must count other people's rows, too, asks
+for it by name: `statement.execution_options(**EVERYONE)`. Sessions of workers and of the sweep
+have no caller and see everything.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import event
+from sqlalchemy.orm import (
+    Mapped,
+    ORMExecuteState,
+    Session,
+    UOWTransaction,
+    mapped_column,
+    with_loader_criteria,
+)
+
+DEFAULT_OWNER = "default"
+SCOPES = ("read", "predict", "train", "admin")
+IMPLIED = {
+    "read": frozenset({"read"}),
+    "predict": frozenset({"predict"}),
+    "train": frozenset({"read", "predict", "train"}),
+    "admin": frozenset(SCOPES),
+}
+EVERYONE = {"topwork_everyone": True}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who a request comes from.
+
+    Args:
+        owner: Whose the rows are that it adds.
+        scopes: What it may do; each implies others, see `IMPLIED`.
+    """
+
+    owner: str
+    scopes: frozenset[str]
+
+    def may(self, scope: str) -> bool:
+        """Return whether one of the scopes is or implies this one."""
+        return any(scope in IMPLIED[given] for given in self.scopes)
+
+
+ADMIN = Caller(DEFAULT_OWNER, frozenset({"admin"}))
+"""The bearer of TOPWORK_ADMIN_KEY, and this machine while there is no key at all."""
+
+
+class Owned:
+    """A row that belongs to somebody."""
+
+    owner: Mapped[str] = mapped_column(
+        default=DEFAULT_OWNER, server_default=DEFAULT_OWNER, index=True
+    )
+
+
+class OwnedSession(Session):
+    """A session that may be opened for a caller: `OwnedSession(engine, info={"caller": ...})`."""
+
+
+def owner_of(session: Session) -> str:
+    """Return whose the rows are that a session adds."""
+    caller: Caller | None = session.info.get("caller")
+    return caller.owner if caller else DEFAULT_OWNER
+
+
+@event.listens_for(OwnedSession, "do_orm_execute")
+def _show_own_rows(state: ORMExecuteState) -> None:
+    caller: Caller | None = state.session.info.get("caller")
+    if caller is None or caller.may("admin") or state.execution_options.get("topwork_everyone"):
+        return
+    if not state.is_column_load and not state.is_relationship_load:
+        owner = caller.owner
+        own = with_loader_criteria(Owned, lambda row: row.owner == owner, include_aliases=True)
+        state.statement = state.statement.options(own)
+
+
+@event.listens_for(OwnedSession, "before_flush")
+def _sign(session: Session, _context: UOWTransaction, _instances: object) -> None:
+    for row in session.new:
+        if isinstance(row, Owned) and vars(row).get("owner") is None:
+            row.owner = owner_of(session)
