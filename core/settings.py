@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     max_attempts: int = Field(
         3, ge=1, description="Attempts without progress after which a job counts as poison."
     )
+    warm_start: bool = Field(
+        default=True,
+        description="Keep a process that has imported the trainer's libraries (some 400 MB), so"
+        " that a job starts within a second.",
+    )
 
     max_request_bytes: int = Field(64 * 1024, gt=0, description="Largest JSON body.")
     max_predict_bytes: int = Field(

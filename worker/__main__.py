@@ -42,7 +42,8 @@ def serve(settings: Settings, slots: int, works: Mapping[str, Work] = WORKS) -> 
         reconciler = Reconciler(runner)
         reconciler.start()
         try:
-            listen(resources.celery, runner)
+            with runner.warm:
+                listen(resources.celery, runner)
         finally:
             runner.draining.set()
             reconciler.join()

@@ -101,4 +101,4 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
         leases.succeed(session, job.id, job.fence, result)
 
 
-FINETUNE = Work("models.train", stage, publish)
+FINETUNE = Work("models.train", stage, publish, warm=True)

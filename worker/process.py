@@ -3,20 +3,25 @@
 import contextlib
 import enum
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from core.rundir import DONE, FAILED, STOPPED
 from worker.child import SIGNALLED
+from worker.environment import environment
 from worker.machine import oom_kills
+from worker.warm import WarmStart
 
-PRIVATE = ("TOPWORK_", "AWS_", "PG")  # A process that decodes strangers' files sees no secrets.
+REAP_SECONDS = 5.0  # For a killed guard to be gone; the kernel needs milliseconds.
 
 
 class Ending(enum.Enum):
@@ -44,17 +49,41 @@ class Exit:
         return f"exit code {self.code}"
 
 
+@dataclass(frozen=True)
+class Guard:
+    """The first process of a child's group, however it was started.
+
+    Args:
+        pid: Its number and the group's.
+        lifeline: Our end: times go out, the work's exit code comes in.
+        reap: Wait for its end and return how a killed guard ended.
+    """
+
+    pid: int
+    lifeline: socket.socket
+    reap: Callable[[], int]
+
+
 class Process:
-    """A running `python -m worker.child MODULE RUN_DIR`; leaving the context kills its group.
+    """A running `worker.child MODULE RUN_DIR`; leaving the context kills its group.
 
     Args:
         module: What to run; it obeys the contract of RUN_DIR.
         run_dir: The attempt's folder; `log.txt` in it takes stdout and stderr.
         good_until: Monotonic time at which the child kills itself unless extended.
         threads: Size of the child's OpenMP pools.
+        warm: Where the child is forked, imports done, if that is possible now.
     """
 
-    def __init__(self, module: str, run_dir: Path, *, good_until: float, threads: int) -> None:
+    def __init__(
+        self,
+        module: str,
+        run_dir: Path,
+        *,
+        good_until: float,
+        threads: int,
+        warm: WarmStart | None = None,
+    ) -> None:
         self.run_dir = run_dir
         self._stopping = False
         self._kill_at = float("inf")
@@ -63,24 +92,18 @@ class Process:
         self._lock = threading.Lock()
         self._ooms = oom_kills()
         with (run_dir / "log.txt").open("ab") as log:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", "worker.child", module, str(run_dir)],
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment(threads),
-                start_new_session=True,
-            )
-        assert self._popen.stdin is not None  # noqa: S101 - it was asked for just above.
-        self._lifeline = self._popen.stdin
-        os.set_blocking(self._lifeline.fileno(), False)
+            forked = warm and warm.fork(module, run_dir, output=log.fileno(), threads=threads)
+            self.warm = bool(forked)
+            self._guard = adopt(*forked) if forked else spawn(module, run_dir, log, threads)
+        self._lifeline = self._guard.lifeline
+        self._news = select.poll()
+        self._news.register(self._lifeline, select.POLLIN)
         self.extend(good_until)
 
     @property
     def pid(self) -> int:
         """Id of the guard and of the process group."""
-        return self._popen.pid
+        return self._guard.pid
 
     def __enter__(self) -> Self:
         """Use the process."""
@@ -89,47 +112,78 @@ class Process:
     def __exit__(self, *_exc: object) -> None:
         """Leave nothing of it behind."""
         self.kill()
-        self._popen.wait()
+        self._guard.reap()
         with self._lock:
             self._lifeline.close()
 
     def extend(self, good_until: float) -> None:
         """Let the child live until this monotonic time; safe from another thread."""
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            self._lifeline.write(f"{good_until!r}\n".encode())
+        with self._lock, contextlib.suppress(OSError):
+            self._lifeline.send(f"{good_until!r}\n".encode())
 
     def stop(self, grace: float) -> None:
         """Ask once to save a checkpoint and leave; `wait` kills after `grace` seconds."""
-        if not self._stopping:
+        if not self._stopping and not self._gone:
             self._stopping = True
             self._kill_at = time.monotonic() + grace
-            self._popen.send_signal(signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill every process of the group, also those the work has left behind."""
         self._killed = True
         if not self._gone:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
 
     def wait(self, timeout: float) -> Exit | None:
         """Return how the child ended, or None when it still runs after `timeout` seconds."""
         if time.monotonic() >= self._kill_at:
             self.kill()
-        try:
-            code = self._popen.wait(timeout)
-        except subprocess.TimeoutExpired:
+        if not self._news.poll(timeout * 1000):
             return None
+        told = b""
+        with contextlib.suppress(ConnectionResetError):  # Killed before it had read everything.
+            told = self._lifeline.recv(32)
         out_of_memory = not self._killed and oom_kills() > self._ooms
         self.kill()
+        ended = self._guard.reap()
         self._gone = True  # From here on its number may be another process's.
         return classify(
-            code,
+            int(told) if told else ended,
             done=(self.run_dir / "result").is_dir(),
             refused=(self.run_dir / "error.json").is_file(),
             stopping=self._stopping,
             out_of_memory=out_of_memory,
         )
+
+
+def spawn(module: str, run_dir: Path, log: IO[bytes], threads: int) -> Guard:
+    """Start a child cold: its imports are still to come."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "worker.child", module, str(run_dir)],
+            stdin=theirs.fileno(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment(threads),
+            start_new_session=True,
+        )
+    ours.settimeout(0)
+    return Guard(popen.pid, ours, popen.wait)
+
+
+def adopt(pid: int, lifeline: socket.socket) -> Guard:
+    """Take over a child whose parent is the nursery: its lifeline's close tells its end."""
+
+    def reap() -> int:
+        end = select.poll()
+        end.register(lifeline, 0)  # POLLHUP alone, which is always reported.
+        end.poll(REAP_SECONDS * 1000)
+        return -signal.SIGKILL
+
+    return Guard(pid, lifeline, reap)
 
 
 def classify(code: int, *, done: bool, refused: bool, stopping: bool, out_of_memory: bool) -> Exit:
@@ -147,17 +201,3 @@ def classify(code: int, *, done: bool, refused: bool, stopping: bool, out_of_mem
     if out_of_memory and number == signal.SIGKILL:
         return Exit(Ending.OUT_OF_MEMORY, code)
     return Exit(Ending.CRASHED, code)
-
-
-def environment(threads: int) -> dict[str, str]:
-    """Return the child's environment: ours without secrets, its thread pools bounded.
-
-    GOMP_SPINCOUNT=0 because waiting OpenMP threads otherwise spin on cores that serving needs
-    (docs/design.md): 12-15 instead of 8 images a second next to one busy process on two cores.
-    """
-    mine = {key: value for key, value in os.environ.items() if not key.startswith(PRIVATE)}
-    return mine | {
-        "GOMP_SPINCOUNT": "0",
-        "OMP_NUM_THREADS": str(threads),
-        "PYTHONUNBUFFERED": "1",
-    }

@@ -24,6 +24,7 @@ from worker.finetune import FINETUNE
 from worker.ingest import INGEST
 from worker.process import Ending, Exit, Process
 from worker.relay import Relay
+from worker.warm import WarmStart
 from worker.work import Work
 
 WORKS: Mapping[str, Work] = {"ingest": INGEST, "finetune": FINETUNE}
@@ -49,6 +50,9 @@ class Runner:
         self.draining = threading.Event()
         self._free = threading.Semaphore(slots)
         self._threads = max(1, cores() // slots)
+        heavy = {work.module for work in works.values() if work.warm}
+        wanted = heavy if resources.settings.warm_start else ()
+        self.warm = WarmStart(wanted, self._threads)
 
     def work(self) -> None:
         """Run queued jobs one after another until none is left or this worker drains."""
@@ -123,8 +127,11 @@ class Runner:
         shipper: attempt.LogShipper,
     ) -> Exit:
         settings = self.resources.settings
-        process = Process(module, folder, good_until=claim.good_until, threads=self._threads)
+        process = Process(
+            module, folder, good_until=claim.good_until, threads=self._threads, warm=self.warm
+        )
         with process:
+            log.info("job.process", pid=process.pid, warm=process.warm)
             claim.keeps(process)
             while (ended := process.wait(TICK)) is None:
                 claim.check_lost()

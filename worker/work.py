@@ -20,14 +20,16 @@ class Work:
     """One kind of job.
 
     Args:
-        module: What `python -m worker.child` runs.
+        module: What `worker.child` runs.
         stage: Bring the inputs to this machine and return `request.json`.
         publish: Store `result/` and commit it together with the job's success.
+        warm: Whether the module's imports are worth a nursery that has done them before.
     """
 
     module: str
     stage: Callable[[Resources, Job, Path, Check], dict[str, Any]]
     publish: Callable[[Resources, Job, Path, Check], None]
+    warm: bool = False
 
 
 def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[str, Any]:

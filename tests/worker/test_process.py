@@ -6,16 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.waiting import wait_for
 from tests.worker.conftest import living
-from worker.process import Ending, Exit, Process, classify, environment
+from worker.environment import environment
+from worker.process import Ending, Exit, Process, classify
+from worker.warm import WarmStart
 
 CHILD = "tests.worker.fake_child"
 FOREVER = 3600.0
+Start = Callable[..., Process]
 
 
 def prepare(gate: Path, script: dict[str, str], **more: object) -> Path:
@@ -26,8 +30,26 @@ def prepare(gate: Path, script: dict[str, str], **more: object) -> Path:
     return run_dir
 
 
-def start(run_dir: Path, good_for: float = FOREVER) -> Process:
-    return Process(CHILD, run_dir, good_until=time.monotonic() + good_for, threads=1)
+@pytest.fixture(scope="module")
+def warm() -> Iterator[WarmStart]:
+    """A nursery that is ready."""
+    with WarmStart([CHILD], threads=1) as made:
+        wait_for(lambda: made.pid)
+        yield made
+
+
+@pytest.fixture(params=["cold", "warm"])
+def start(request: pytest.FixtureRequest) -> Start:
+    """Start a child in each of the two ways."""
+    warm = request.getfixturevalue("warm") if request.param == "warm" else None
+
+    def start_one(run_dir: Path, good_for: float = FOREVER) -> Process:
+        good_until = time.monotonic() + good_for
+        process = Process(CHILD, run_dir, good_until=good_until, threads=1, warm=warm)
+        assert process.warm is (request.param == "warm")
+        return process
+
+    return start_one
 
 
 def end_of(process: Process) -> Exit:
@@ -44,7 +66,9 @@ def end_of(process: Process) -> Exit:
         ("segfault", Ending.CRASHED, "killed by SIGSEGV"),
     ],
 )
-def test_each_end_is_told_apart(gate: Path, action: str, ending: Ending, says: str) -> None:
+def test_each_end_is_told_apart(
+    start: Start, gate: Path, action: str, ending: Ending, says: str
+) -> None:
     run_dir = prepare(gate, {"2": action})
     with start(run_dir) as process:
         ended = end_of(process)
@@ -52,7 +76,7 @@ def test_each_end_is_told_apart(gate: Path, action: str, ending: Ending, says: s
     assert "starts at step 0" in (run_dir / "log.txt").read_text()
 
 
-def test_a_child_that_is_asked_saves_and_leaves(gate: Path) -> None:
+def test_a_child_that_is_asked_saves_and_leaves(start: Start, gate: Path) -> None:
     run_dir = prepare(gate, {"2": "wait"})
     with start(run_dir) as process:
         wait_for((gate / "waiting").exists)
@@ -61,7 +85,9 @@ def test_a_child_that_is_asked_saves_and_leaves(gate: Path) -> None:
     assert (run_dir / "checkpoint" / "step").read_text() == "1"
 
 
-def test_a_child_that_ignores_the_request_is_killed_after_its_grace(gate: Path) -> None:
+def test_a_child_that_ignores_the_request_is_killed_after_its_grace(
+    start: Start, gate: Path
+) -> None:
     with start(prepare(gate, {"2": "ignore_and_wait"})) as process:
         wait_for((gate / "waiting").exists)
         asked = time.monotonic()
@@ -70,21 +96,21 @@ def test_a_child_that_ignores_the_request_is_killed_after_its_grace(gate: Path) 
         assert 0.3 <= time.monotonic() - asked < 3
 
 
-def test_what_a_child_leaves_behind_ends_with_it(gate: Path) -> None:
+def test_what_a_child_leaves_behind_ends_with_it(start: Start, gate: Path) -> None:
     with start(prepare(gate, {"2": "litter"})) as process:
         assert end_of(process).ending is Ending.DONE
         assert len((gate / "pids").read_text().split()) == 2
         wait_for(lambda: not living(gate), 2)
 
 
-def test_leaving_the_context_kills_the_group(gate: Path) -> None:
+def test_leaving_the_context_kills_the_group(start: Start, gate: Path) -> None:
     with start(prepare(gate, {"1": "litter", "2": "wait"})):
         wait_for((gate / "waiting").exists)
         assert len(living(gate)) == 2
     wait_for(lambda: not living(gate), 1)
 
 
-def test_a_child_that_is_not_extended_dies_at_its_time(gate: Path) -> None:
+def test_a_child_that_is_not_extended_dies_at_its_time(start: Start, gate: Path) -> None:
     with start(prepare(gate, {"2": "wait"}), good_for=20) as process:
         wait_for((gate / "waiting").exists)
         process.extend(time.monotonic() + 0.5)
@@ -94,7 +120,7 @@ def test_a_child_that_is_not_extended_dies_at_its_time(gate: Path) -> None:
         assert wait_for(lambda: process.wait(0.05), 2).ending is Ending.CRASHED
 
 
-def test_a_stopped_work_cannot_keep_itself_alive(gate: Path) -> None:
+def test_a_stopped_work_cannot_keep_itself_alive(start: Start, gate: Path) -> None:
     """The guard needs no help from the work, which may hang in C code or be frozen."""
     with start(prepare(gate, {"2": "wait"}), good_for=20) as process:
         wait_for((gate / "waiting").exists)
@@ -105,14 +131,19 @@ def test_a_stopped_work_cannot_keep_itself_alive(gate: Path) -> None:
     wait_for(lambda: not living(gate), 2)  # Killed with its guard, but to die takes a moment.
 
 
-def test_killing_the_supervisor_takes_the_work_along(gate: Path) -> None:
+@pytest.mark.parametrize("modules", [[], [CHILD]], ids=["cold", "warm"])
+def test_killing_the_supervisor_takes_the_work_along(gate: Path, modules: list[str]) -> None:
     """The supervisor here is a process of its own, so that SIGKILL leaves it no last words."""
     run_dir = prepare(gate, {"1": "litter", "2": "wait"})
     code = (
         "import sys, time, pathlib; from worker.process import Process\n"
-        f"p = Process({CHILD!r}, pathlib.Path(sys.argv[1]),"
-        " good_until=time.monotonic() + 1000, threads=1)\n"
-        "time.sleep(1000)"
+        "from worker.warm import WarmStart\n"
+        f"with WarmStart({modules}, threads=1) as warm:\n"
+        f"  while not warm.pid and {modules}: time.sleep(0.01)\n"
+        f"  p = Process({CHILD!r}, pathlib.Path(sys.argv[1]),"
+        " good_until=time.monotonic() + 1000, threads=1, warm=warm)\n"
+        f"  assert p.warm is bool({modules})\n"
+        "  time.sleep(1000)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(run_dir)]) as supervisor:
         wait_for((gate / "waiting").exists)
@@ -123,14 +154,14 @@ def test_killing_the_supervisor_takes_the_work_along(gate: Path) -> None:
         assert time.monotonic() - killed_at <= 1.0
 
 
-def test_killing_the_guard_takes_the_work_along(gate: Path) -> None:
+def test_killing_the_guard_takes_the_work_along(start: Start, gate: Path) -> None:
     with start(prepare(gate, {"2": "wait"})) as process:
         wait_for((gate / "waiting").exists)
         os.kill(process.pid, signal.SIGKILL)
         wait_for(lambda: not living(gate), 1)
 
 
-def test_the_work_is_nice_and_first_in_line_for_the_oom_killer(gate: Path) -> None:
+def test_the_work_is_nice_and_first_in_line_for_the_oom_killer(start: Start, gate: Path) -> None:
     with start(prepare(gate, {"2": "wait"})):
         wait_for((gate / "waiting").exists)
         (pid,) = living(gate)
