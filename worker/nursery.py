@@ -32,6 +32,7 @@ def main(modules: list[str]) -> None:
     gc.collect()
     gc.freeze()  # A collection in a child would otherwise copy every page it looks at.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits here for a child's end.
+    leave_if_unfit()
     control.send(READY)
     order = serve(control)
     if order is not None:
@@ -50,13 +51,19 @@ def serve(control: socket.socket) -> tuple[str, str] | None:
         if not message:
             return None
         order = json.loads(message)
-        if reason := unfit():
-            sys.exit(f"the nursery cannot fork: {reason}")
+        leave_if_unfit()
         if not os.fork():
             become_guard(*numbers)
             return order["module"], order["run_dir"]
         for number in numbers:
             os.close(number)
+
+
+def leave_if_unfit() -> None:
+    """Say why and end at once, whatever the threads are doing that should not be here."""
+    if reason := unfit():
+        sys.stderr.write(f"the nursery cannot fork: {reason}\n")
+        os._exit(1)
 
 
 def unfit() -> str:

@@ -102,11 +102,12 @@ class WarmStart:
                 ended: object = self._raise_one()
             except OSError as error:
                 ended = repr(error)
-            healthy = time.monotonic() - began > HEALTHY_SECONDS
-            pause = FIRST_PAUSE if healthy else min(2 * pause, LONGEST_PAUSE)
+            if time.monotonic() - began > HEALTHY_SECONDS:
+                pause = FIRST_PAUSE
             if not self._closing.is_set():
                 log.warning("nursery.ended", code=ended, pause=pause)
             self._closing.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _raise_one(self) -> int:
         """Start a nursery, offer it while it lives, and return its exit code."""

@@ -19,7 +19,7 @@ COMMANDS = {
     "valkey": ("valkey-server",),
     "api": ("app.main",),
     "worker": ("worker", "--slots"),
-    "trainer": ("worker.child", "models.train"),
+    "trainer": ("models.train",),
 }
 # Nobody has to ask the api how far the job is: it may be the one that was killed.
 SHARES = {"valkey": 0.05, "api": 0.15, "worker": 0.25, "trainer": 0.5}

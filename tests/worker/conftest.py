@@ -87,6 +87,9 @@ class Bench:
                 start_new_session=True,
             )
         self.workers.append(worker)
+        if self.environment["TOPWORK_WARM_START"] == "True":
+            log = self.log(len(self.workers) - 1)
+            wait_for(lambda: "nursery.ready" in log.read_text())
         return worker
 
     def freeze(self, worker: subprocess.Popen[bytes]) -> None:
@@ -170,6 +173,7 @@ def open_bench(data: Path, gate: Path, broker: str, **changes: Any) -> Iterator[
         "heartbeat_seconds": HEARTBEAT,
         "sweep_seconds": SWEEP,
         "cancel_grace_seconds": 2.0,
+        "warm_start": False,
     } | changes
     environment = {f"TOPWORK_{name.upper()}": str(value) for name, value in names.items()}
     with open_resources(Settings(**names)) as resources:

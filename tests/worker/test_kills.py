@@ -1,5 +1,7 @@
 """Workers that die, freeze or lose their lease: one other goes on, one result is published."""
 
+import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ from sqlalchemy import update
 
 from core.tables import Job
 from tests.waiting import wait_for
-from tests.worker.conftest import Bench, living
+from tests.worker.conftest import Bench, living, runs
 
 LEASE = 3.0
 
@@ -22,21 +24,61 @@ def bench(make_bench: Callable[..., Any]) -> Iterator[Bench]:
         yield made
 
 
-def test_a_killed_worker_takes_its_child_along_and_another_goes_on(bench: Bench) -> None:
-    worker = bench.worker()
-    job_id = bench.submit({3: "wait"})
-    bench.wait("waiting")
-    assert living(bench.gate)
-    bench.worker()
+@pytest.fixture(params=[False, True], ids=["cold", "warm"])
+def either(request: pytest.FixtureRequest, make_bench: Callable[..., Any]) -> Iterator[Bench]:
+    """The same, with children started in each of the two ways."""
+    with make_bench(lease_seconds=LEASE, warm_start=request.param) as made:
+        yield made
+
+
+def nursery_of(bench: Bench, number: int) -> int:
+    """Return the nursery of the n-th worker."""
+    lines = map(json.loads, bench.log(number).read_text().splitlines())
+    return next(int(line["pid"]) for line in lines if line["event"] == "nursery.ready")
+
+
+def test_a_killed_worker_takes_its_child_along_and_another_goes_on(either: Bench) -> None:
+    worker = either.worker()
+    job_id = either.submit({3: "wait"})
+    either.wait("waiting")
+    assert living(either.gate)
+    either.worker()
     worker.kill()
     killed_at = time.monotonic()
-    wait_for(lambda: not living(bench.gate), 5)
+    wait_for(lambda: not living(either.gate), 5)
     assert time.monotonic() - killed_at <= 1.0
-    wait_for(lambda: bench.job(job_id).attempt == 2)
-    bench.go()
-    assert bench.reaches(job_id, "succeeded", "failed").state == "succeeded"
-    log = bench.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
+    wait_for(lambda: either.job(job_id).attempt == 2)
+    either.go()
+    assert either.reaches(job_id, "succeeded", "failed").state == "succeeded"
+    log = either.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
     assert "starts at step 2" in log
+
+
+def test_no_nursery_outlives_its_worker(make_bench: Callable[..., Any]) -> None:
+    with make_bench(warm_start=True) as bench:
+        killed, asked = bench.worker(), bench.worker()
+        nurseries = [nursery_of(bench, number) for number in (0, 1)]
+        assert all(map(runs, nurseries))
+        killed.kill()
+        wait_for(lambda: not runs(nurseries[0]), 1)
+        asked.terminate()
+        assert asked.wait(15) == 0
+        assert not runs(nurseries[1])
+
+
+def test_a_job_survives_the_death_of_the_nursery_it_came_from(
+    make_bench: Callable[..., Any],
+) -> None:
+    with make_bench(warm_start=True) as bench:
+        bench.worker()
+        job_id = bench.submit({2: "wait"})
+        bench.wait("waiting")
+        assert '"warm": true' in bench.log(0).read_text()
+        os.kill(nursery_of(bench, 0), signal.SIGKILL)
+        wait_for(lambda: "nursery.ended" in bench.log(0).read_text())
+        bench.go()
+        job = bench.reaches(job_id, "succeeded", "failed")
+        assert (job.state, job.attempt) == ("succeeded", 1)
 
 
 def test_a_worker_that_is_started_again_need_not_wait_for_the_lease(
@@ -53,24 +95,24 @@ def test_a_worker_that_is_started_again_need_not_wait_for_the_lease(
         assert bench.reaches(job_id, "succeeded", "failed").attempt == 2
 
 
-def test_a_frozen_worker_publishes_nothing_when_it_thaws(bench: Bench) -> None:
-    frozen = bench.worker()
-    job_id = bench.submit({3: "wait"}, hold="publishing")
-    bench.wait("waiting")
-    bench.freeze(frozen)
-    wait_for(lambda: not living(bench.gate), LEASE + 1)
-    bench.worker()
-    bench.go()
-    job = bench.reaches(job_id, "succeeded", "failed")
+def test_a_frozen_worker_publishes_nothing_when_it_thaws(either: Bench) -> None:
+    frozen = either.worker()
+    job_id = either.submit({3: "wait"}, hold="publishing")
+    either.wait("waiting")
+    either.freeze(frozen)
+    wait_for(lambda: not living(either.gate), LEASE + 1)
+    either.worker()
+    either.go()
+    job = either.reaches(job_id, "succeeded", "failed")
     assert (job.state, job.fence) == ("succeeded", 2)
-    (version,) = bench.published(job_id)
+    (version,) = either.published(job_id)
     frozen.send_signal(signal.SIGCONT)
-    log = bench.log(0)
+    log = either.log(0)
     wait_for(lambda: "job.lost" in log.read_text())
-    assert bench.states(job_id)[-1] == "succeeded"
-    assert bench.published(job_id)[0].prefix == version.prefix == f"models/{job_id}/2"
-    later = bench.submit(steps=1)  # The thawed worker still works.
-    assert bench.reaches(later, "succeeded", "failed").state == "succeeded"
+    assert either.states(job_id)[-1] == "succeeded"
+    assert either.published(job_id)[0].prefix == version.prefix == f"models/{job_id}/2"
+    later = either.submit(steps=1)  # The thawed worker still works.
+    assert either.reaches(later, "succeeded", "failed").state == "succeeded"
 
 
 def test_a_worker_frozen_while_publishing_is_refused(bench: Bench) -> None:
