@@ -45,7 +45,7 @@ class Arm:
 
 @contextlib.contextmanager
 def running(folder: Path, images: Path, *, warm: bool) -> Iterator[Arm]:
-    """Start a service, ingest the images, run one job so that nothing is done for the first time."""
+    """Start a service, ingest the images and run one job, so that later ones find all in place."""
     os.environ["TOPWORK_WARM_START"] = str(warm)
     with service(folder, Settings(data_dir=folder), Stopwatch()) as topwork:
         job = topwork.finetune(images, name="bench", **CONFIG)
@@ -54,12 +54,12 @@ def running(folder: Path, images: Path, *, warm: bool) -> Iterator[Arm]:
         while warm and "nursery.ready" not in (folder / "log.txt").read_text():
             assert time.monotonic() < until, "no nursery"
             time.sleep(0.1)
-        dataset = topwork.datasets.list()[0].id
+        dataset = next(topwork.datasets.list()).id
         yield Arm("warm" if warm else "cold", folder, topwork, dataset)
 
 
-def measure(arm: Arm) -> dict[str, float]:
-    """Run one job and return the seconds from its POST to each moment."""
+def measure(arm: Arm) -> tuple[dict[str, float], str]:
+    """Run one job; return the seconds from its POST to each moment, and its weights' digest."""
     began = time.perf_counter()
     job = arm.topwork.finetune(dataset=arm.dataset, name="bench", **CONFIG)
     seconds = {"accepted": time.perf_counter() - began}
@@ -70,8 +70,9 @@ def measure(arm: Arm) -> dict[str, float]:
             if sign in told and told:
                 seconds.setdefault(name, time.perf_counter() - began)
         time.sleep(0.002)
-    job.wait()
-    return seconds
+    result = job.wait().result
+    assert result is not None
+    return seconds, str(result["digest"])
 
 
 def main() -> None:
@@ -87,11 +88,12 @@ def main() -> None:
             running(place / "cold", place / "digits", warm=False) as cold,
         ):
             rounds = [(measure(warm), measure(cold)) for _ in range(repeats)]
+    assert len({digest for both in rounds for _, digest in both}) == 1, "not the same weights"
     print(f"{cores()} cores, n = {repeats} in turns, seconds after POST: median (least to most)")
     for name in MOMENTS:
         words = []
         for arm, runs in zip(("warm", "cold"), zip(*rounds, strict=True), strict=True):
-            all_ = [run[name] for run in runs]
+            all_ = [run[name] for run, _ in runs]
             middle = statistics.median(all_)
             words.append(f"{arm} {middle:6.2f} ({min(all_):.2f} to {max(all_):.2f})")
         print(f"{name:15}", "   ".join(words))

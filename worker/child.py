@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+NAME = b"worker.child"  # What `ps` calls it, forked or started; at most 15 bytes.
 LIFELINE = 0
 NICENESS = 10  # Serving goes first: a busy trainer at nice 19 cost a predictor nothing, at 0 2x.
 OOM_SCORE = "500"  # The kernel should pick the work, not the api or the worker.
@@ -34,6 +35,8 @@ def main(module: str, run_dir: str) -> None:
 
     The guard ends killed by itself or by the worker, the work by SystemExit from its module.
     """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_NAME, NAME)
     guard = os.getpid()
     lifeline = Lifeline(LIFELINE)
     while lifeline.good_until == float("inf"):

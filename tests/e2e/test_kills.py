@@ -14,12 +14,12 @@ from tests.e2e.conftest import Service, running
 from tests.invariants import broken
 from tests.waiting import wait_for
 
-# Words in the command line by which each process is known.
+# Words in its name and command line by which each process is known.
 COMMANDS = {
     "valkey": ("valkey-server",),
     "api": ("app.main",),
     "worker": ("worker", "--slots"),
-    "trainer": ("models.train",),
+    "trainer": ("worker.child", "models.train"),
 }
 # Nobody has to ask the api how far the job is: it may be the one that was killed.
 SHARES = {"valkey": 0.05, "api": 0.15, "worker": 0.25, "trainer": 0.5}
@@ -44,13 +44,14 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def descendants(pid: int) -> dict[int, list[str]]:
-    """Return the command lines of all processes below one."""
+    """Return name and command line of all processes below one; a fork has its parent's line."""
     children: dict[int, list[int]] = {}
     words: dict[int, list[str]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            words[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ").split()
+            line = (folder / "cmdline").read_text().split("\0")
+            words[int(folder.name)] = [(folder / "comm").read_text().strip(), *line]
         except (FileNotFoundError, ProcessLookupError):
             continue
         children.setdefault(parent, []).append(int(folder.name))
