@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -203,7 +204,7 @@ def test_exit_codes_are_read_with_what_is_known(
 
 
 STOPPED_TOO_LATE = """
-import os, signal, sys
+import os, signal
 from worker import child
 plain = os.waitpid
 def waitpid(pid, options):
@@ -212,14 +213,23 @@ def waitpid(pid, options):
         os.kill(os.getpid(), signal.SIGTERM)
     return answer
 os.waitpid = waitpid
-lifeline, held = os.pipe()
+lifeline = child.Lifeline(child.LIFELINE)
+lifeline.read()
 work = os.fork()
 if not work:
     os._exit(0)
-sys.exit(child.watch(work, lifeline))
+child.watch(work, lifeline)
 """
 
 
 def test_a_stop_that_comes_when_the_work_has_just_ended_changes_nothing() -> None:
-    guard = subprocess.run([sys.executable, "-c", STOPPED_TOO_LATE], check=False, timeout=30)
-    assert guard.returncode == 0
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        guard = subprocess.Popen(
+            [sys.executable, "-c", STOPPED_TOO_LATE], stdin=theirs, start_new_session=True
+        )
+        theirs.close()
+        ours.settimeout(30)
+        ours.send(f"{time.monotonic() + 30}\n".encode())
+        assert ours.recv(32) == b"0\n"
+    assert guard.wait(5) == -signal.SIGKILL, "it stays until its lifeline closes"
