@@ -9,10 +9,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 CALIBRATION_BINS = 15
 TOP_K = 5
 LARGEST_MATRIX = 200
+
+
+def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the softmax of logits / temperature over the last axis in float64, on the CPU."""
+    return torch.softmax(logits.detach().cpu().double() / temperature, dim=-1)
 
 
 def per_class(predicted: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
@@ -36,29 +42,73 @@ def quick(logits: Tensor, labels: Tensor) -> dict[str, float]:
     predicted = logits.argmax(1)
     table = per_class(predicted, labels, logits.shape[1])
     return {
-        "loss": float(torch.nn.functional.cross_entropy(logits, labels)),
+        "loss": float(cross_entropy(logits, labels)),
         "accuracy": float((predicted == labels).double().mean()),
         "macro_f1": float(table["f1"][table["support"] > 0].mean()),
     }
 
 
-def calibration_error(confidence: Tensor, correct: Tensor) -> float:
-    """Return the expected calibration error over equal bins of confidence (arXiv:1706.04599)."""
+def reliability(confidence: Tensor, correct: Tensor) -> list[dict[str, Any]]:
+    """Return 15 equal bins of confidence: `low`, `high`, `images`, mean confidence, accuracy.
+
+    A bin holds low <= confidence < high, the last one also 1; an empty one has null for both.
+    """
     bins = (confidence * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
-    gap = torch.zeros(CALIBRATION_BINS, dtype=torch.float64)
-    gap.index_add_(0, bins, confidence.double() - correct.double())
-    return float(gap.abs().sum() / max(1, len(confidence)))
+    images = torch.bincount(bins, minlength=CALIBRATION_BINS)
+    sums = torch.zeros(2, CALIBRATION_BINS, dtype=torch.float64)
+    sums.index_add_(1, bins, torch.stack([confidence.double(), correct.double()]))
+    means = sums / images.clamp(min=1)
+    return [
+        {
+            "low": number / CALIBRATION_BINS,
+            "high": (number + 1) / CALIBRATION_BINS,
+            "images": int(count),
+            "confidence": _or_null(means[0, number], count),
+            "accuracy": _or_null(means[1, number], count),
+        }
+        for number, count in enumerate(images)
+    ]
 
 
-def full(probabilities: Tensor, labels: Tensor, classes: list[str]) -> dict[str, Any]:
-    """Return the evaluation of one split as JSON; `probabilities` (n, classes), n >= 1."""
-    confidence, predicted = probabilities.max(1)
+def calibration_error(bins: list[dict[str, Any]]) -> float:
+    """Return the expected calibration error of reliability bins (arXiv:1706.04599)."""
+    filled = [one for one in bins if one["images"]]
+    gaps = (one["images"] * abs(one["confidence"] - one["accuracy"]) for one in filled)
+    return float(sum(gaps) / max(1, sum(one["images"] for one in filled)))
+
+
+def losses(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return -log of the true class's probability, float64 (n,), exact where that is nearly 0."""
+    return cross_entropy(logits.double() / temperature, labels, reduction="none")
+
+
+def trust(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, Any]:
+    """Return log loss, calibration error and reliability bins at one temperature."""
+    confidence, predicted = probabilities(logits, temperature).max(1)
+    bins = reliability(confidence, predicted == labels)
+    return {
+        "log_loss": float(losses(logits, labels, temperature).mean()),
+        "ece": calibration_error(bins),
+        "bins": bins,
+    }
+
+
+def full(
+    logits: Tensor, labels: Tensor, classes: list[str], *, temperature: float = 1.0
+) -> dict[str, Any]:
+    """Return the evaluation of one split as JSON; `logits` (n, classes), n >= 1.
+
+    The scores are those of the probabilities that are served, at the temperature; `calibration`
+    compares them with the plain softmax.
+    """
+    served = probabilities(logits, temperature)
+    predicted = served.argmax(1)
     table = per_class(predicted, labels, len(classes))
     present = table["support"] > 0
     share = table["support"] / table["support"].sum()
     names = ("precision", "recall", "f1")
-    ranked = probabilities.topk(min(TOP_K, len(classes)), 1).indices
-    true = probabilities.gather(1, labels[:, None]).double().clamp(min=1e-12)
+    ranked = served.topk(min(TOP_K, len(classes)), 1).indices
+    after = trust(logits, labels, temperature)
     return {
         "images": len(labels),
         "accuracy": float((predicted == labels).double().mean()),
@@ -68,8 +118,13 @@ def full(probabilities: Tensor, labels: Tensor, classes: list[str]) -> dict[str,
         },
         "macro": {name: float(table[name][present].mean()) for name in names},
         "weighted": {name: float((table[name] * share).sum()) for name in names},
-        "log_loss": float(-true.log().mean()),
-        "ece": calibration_error(confidence, predicted == labels),
+        "log_loss": after["log_loss"],
+        "ece": after["ece"],
+        "calibration": {
+            "temperature": temperature,
+            "before": trust(logits, labels, 1.0),
+            "after": after,
+        },
         "per_class": [
             {
                 "class": name,

@@ -1,7 +1,7 @@
 """Answer which class an image belongs to, in three stages: decode, forward, rank.
 
-`forward` is the numerics of every answer: the trainer's evaluation calls it too, so an image gets
-the same label from a finished job's evaluation and from the service.
+`logits` and `probabilities` are the numerics of every answer: the trainer's evaluation calls them
+too, so an image gets the same label and confidence from a finished job and from the service.
 """
 
 import math
@@ -17,6 +17,7 @@ from core.errors import IntegrityError
 from core.images import DEFAULT_LIMITS, ImageData, ImageLimits
 from models import artefact, catalogue, zoo
 from models.head import logits_of
+from models.metrics import probabilities
 from models.preprocess import Preprocess
 
 
@@ -59,11 +60,6 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
     with torch.inference_mode():
         logits, _ = logits_of(model(batch.contiguous(memory_format=torch.channels_last)))
         return logits.float()
-
-
-def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the softmax of logits / temperature over the last axis in float64, on the CPU."""
-    return torch.softmax(logits.detach().cpu().double() / temperature, dim=-1)
 
 
 class Classifier:
@@ -137,10 +133,13 @@ class Classifier:
         """
         return self.preprocess.read(data, limits)
 
+    def logits(self, images: Sequence[Tensor]) -> Tensor:
+        """Return what the network says before calibration, float32 (N, classes)."""
+        return self.engine(self.preprocess.normalise(torch.stack(tuple(images))))
+
     def forward(self, images: Sequence[Tensor]) -> Tensor:
         """Return calibrated probabilities, float64 (N, classes), of decoded images."""
-        batch = self.preprocess.normalise(torch.stack(tuple(images)))
-        return probabilities(self.engine(batch), self.temperature)
+        return probabilities(self.logits(images), self.temperature)
 
     def rank(self, row: Tensor, top_k: int) -> dict[str, Any]:
         """Return the answer for one image; equal probabilities stand in the network's order.

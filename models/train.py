@@ -1,6 +1,6 @@
 """Train one model: `python -m models.train RUN_DIR`; `core.rundir` describes the folder.
 
-Reads top to bottom: plan, build, train by one of two strategies, evaluate, publish.
+Reads top to bottom: plan, build, train by one of two strategies, evaluate, calibrate, publish.
 """
 
 import json
@@ -17,10 +17,11 @@ from torch import nn
 from core.meter import Meter
 from core.rundir import RunDir, supervise
 from models import artefact, catalogue, execution
+from models.calibrate import calibrate
 from models.catalogue import Architecture
 from models.config import TrainRequest
 from models.data import Staged, batch_count
-from models.evaluate import evaluate, headlines
+from models.evaluate import answer, calibration_of, evaluate, headlines
 from models.execution import Execution
 from models.plan import VIEWS, Plan, resolve
 from models.predict import Classifier, Eager, Label
@@ -53,11 +54,21 @@ def train(run: RunDir) -> None:
     folder = run.begin_result()
     labels = [Label(name) for name in staged.classes]
     classifier = Classifier(Eager(model), begin.preprocess, labels)
-    scores = evaluate(run, staged, classifier, folder, threads=how.threads, meter=meter)
+    answers = answer(run, staged, classifier, threads=how.threads, meter=meter)
+    run.events.phase("calibrating")
+    calibration = calibrate(answers.get("val"), staged.labels("val"))
+    if calibration.reason:
+        run.events.note("not_calibrated", f"Confidences stay as they are: {calibration.reason}.")
+    seed = request.config.seed
+    scores = evaluate(staged, classifier, answers, calibration, folder, seed=seed)
     run.events.phase("publishing")
     history = {"epochs": done.history, "best": done.best}
     (folder / "history.json").write_text(json.dumps(history), encoding="utf-8")
-    artefact.write(folder, model, card(work, plan, begin, done, headlines(scores)))
+    measured = {
+        "metrics": {**headlines(scores), "best": done.best},
+        "calibration": calibration_of(calibration, scores),
+    }
+    artefact.write(folder, model, card(work, plan, begin, done) | measured)
     run.publish_result(folder)
     staged.close()
     shutil.rmtree(run.path / "cache", ignore_errors=True)
@@ -106,17 +117,14 @@ def without_auxiliary(model: nn.Module, facts: Architecture) -> nn.Module:
     return model
 
 
-def card(
-    work: Work, plan: Plan, begin: Start, done: Progress, scores: dict[str, Any]
-) -> dict[str, Any]:
-    """Return everything about the model that its weights do not say."""
+def card(work: Work, plan: Plan, begin: Start, done: Progress) -> dict[str, Any]:
+    """Return what neither the model's weights nor its scores say."""
     request = work.request
     return {
         "architecture": work.facts.name,
         "classes": work.staged.classes,
         "head": {"layers": [begin.heads.main], "auxiliary": []},
         "preprocess": begin.preprocess.to_dict(),
-        "metrics": {**scores, "best": done.best},
         "dataset": {**request.dataset_ref.model_dump(), "digest": work.staged.digest},
         "config": request.config.model_dump(mode="json"),
         "plan": plan.to_json() | {"execution": work.how.explained()},
@@ -129,7 +137,6 @@ def card(
         "seed": request.config.seed,
         "exact": {"value": not done.inexact, "reason": done.inexact},
         "lineage": begin.lineage,
-        "calibration": None,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
 

@@ -1,5 +1,6 @@
 """`topwork models`: published classifiers, their versions and aliases."""
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from app.cli.terminal import Session, facts, remote, table
 
 group = typer.Typer(help="List, inspect and alias models.", no_args_is_help=True)
 
+METRIC = ("metric", "value", "95 % interval")
 PER_CLASS = ("class", "support", "precision", "recall", "f1")
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
 
@@ -56,7 +58,7 @@ def evaluation(
         int | None, typer.Option(min=1, help="Number of the version; default the newest.")
     ] = None,
 ) -> None:
-    """Show the metrics, the per-class table and the confusion matrix of a version."""
+    """Show metrics with their intervals, the per-class table and the confusion matrix."""
     number = version or terminal.topwork.models.get(name).latest or 1
     found = terminal.topwork.models.evaluation(name, number)
     terminal.show(found, lambda: evaluation_tables(found))
@@ -89,12 +91,25 @@ def delete(terminal: Session, name: Name) -> None:
     terminal.topwork.models.delete(name)
 
 
+def metric_rows(scores: dict[str, Any]) -> Iterator[tuple[str, float, str | None]]:
+    """Yield name, value and interval of each overall metric; older versions have fewer."""
+    intervals, calibration = scores.get("intervals") or {}, scores.get("calibration") or {}
+    numbers = {name: value for name, value in scores.items() if isinstance(value, int | float)}
+    if "macro" in scores:
+        numbers["macro_f1"] = scores["macro"]["f1"]
+    if calibration:
+        numbers["ece_uncalibrated"] = calibration["before"]["ece"]
+        numbers["temperature"] = calibration["temperature"]
+    for name, value in numbers.items():
+        found = intervals.get(name)
+        yield name, value, found and f"{found['low']:.3f} to {found['high']:.3f}"
+
+
 def evaluation_tables(found: dict[str, Any]) -> RenderableType:
     """Return overall metrics, one row a class, and the confusion matrix, for each split."""
     parts: list[RenderableType] = []
     for split, scores in found["splits"].items():
-        numbers = {k: v for k, v in scores.items() if isinstance(v, int | float)}
-        parts.append(table(("metric", "value"), numbers.items(), f"{split}: metrics"))
+        parts.append(table(METRIC, metric_rows(scores), f"{split}: metrics"))
         rows = ([one.get(name) for name in PER_CLASS] for one in scores.get("per_class", []))
         parts.append(table(PER_CLASS, rows, f"{split}: classes"))
         confusion = scores.get("confusion") or {}

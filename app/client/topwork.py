@@ -226,8 +226,16 @@ class Models:
         self._http.send("DELETE", f"/models/{name}/aliases/{alias}")
 
     def evaluation(self, name: str, number: int) -> Json:
-        """Return the metrics, per-class table and confusion matrix of a version."""
+        """Return metrics, intervals, per-class table and confusion matrix of a version."""
         return self._http.json("GET", f"/models/{name}/versions/{number}/evaluation")
+
+    def calibration(self, name: str, number: int) -> Json:
+        """Return the temperature of a version and its reliability bins for each split."""
+        return self._http.json("GET", f"/models/{name}/versions/{number}/calibration")
+
+    def errors(self, name: str, number: int) -> Json:
+        """Return the worst wrong answers of a version for each split."""
+        return self._http.json("GET", f"/models/{name}/versions/{number}/errors")
 
     def predictions(self, name: str, number: int) -> Iterator[Json]:
         """Yield what the job's own evaluation said about each image."""

@@ -48,6 +48,27 @@ def get_confusion(version: ThisModelVersion, storage: Store) -> dict[str, Any]:
     }
 
 
+@router.get("/{number}/calibration")
+def get_calibration(version: ThisModelVersion, storage: Store) -> dict[str, Any]:
+    """Return the temperature and how far confidence is from accuracy; null where unmeasured."""
+    splits = _evaluation(version, storage)
+    return {
+        "object": "calibration",
+        "calibration": version.card.get("calibration"),
+        "splits": {name: split.get("calibration") for name, split in splits.items()},
+    }
+
+
+@router.get("/{number}/errors")
+def get_errors(version: ThisModelVersion, storage: Store) -> dict[str, Any]:
+    """Return the wrong answers with the greatest loss, 50 a split; null where unmeasured."""
+    splits = _evaluation(version, storage)
+    return {
+        "object": "errors",
+        "splits": {name: split.get("errors") for name, split in splits.items()},
+    }
+
+
 @router.get("/{number}/predictions", response_class=StreamingResponse)
 def get_predictions(version: ThisModelVersion, storage: Store) -> StreamingResponse:
     """Return, as NDJSON, what the evaluation said about each image."""

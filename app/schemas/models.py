@@ -10,6 +10,7 @@ from core import registry
 from core.tables import Model, ModelVersion
 from models.catalogue import Architecture
 
+MEASURED = ("evaluation", "confusion", "calibration", "errors", "predictions")
 ALIAS = r"^[a-z][a-z0-9._-]{0,62}$"
 
 
@@ -164,7 +165,7 @@ def imagenet_out(facts: Architecture) -> ModelOut:
 def model_version_out(row: ModelVersion) -> ModelVersionOut:
     """Return a version as clients see it."""
     own = f"/models/{row.name}/versions/{row.number}"
-    links = {name: f"{own}/{name}" for name in ("evaluation", "confusion", "predictions")}
+    links = {name: f"{own}/{name}" for name in MEASURED}
     links |= {f"files/{name}": f"{own}/files/{name}" for name in row.files}
     return ModelVersionOut.model_validate(
         {

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from core.errors import ImageUndecodable, IntegrityError, WeightsMismatch
 from models import artefact, catalogue, zoo
-from models.predict import Classifier, Eager, Label, forward, probabilities
+from models.metrics import probabilities
+from models.predict import Classifier, Eager, Label, forward
 from models.preprocess import Preprocess
 
 
@@ -78,6 +79,33 @@ def test_temperature_changes_the_confidence_and_never_the_label() -> None:
     for bad in (0.0, -1.0, float("nan")):
         with pytest.raises(IntegrityError):
             fixed(1.0, temperature=bad)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.7, 1.5, 10.0])
+def test_no_temperature_changes_a_label_or_the_order(temperature: float) -> None:
+    logits = 5 * torch.randn(2000, 7, generator=torch.Generator().manual_seed(4))
+    served = probabilities(logits, temperature)
+    assert torch.equal(served.argmax(1), logits.argmax(1))
+    assert torch.equal(served.argsort(1), logits.argsort(1))
+    assert torch.allclose(served.sum(1), torch.ones(2000, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("calibration", [{}, {"calibration": None}])
+def test_a_card_without_calibration_gives_the_plain_softmax(
+    tmp_path: Path, calibration: dict[str, None]
+) -> None:
+    card = {
+        "architecture": "lenet",
+        "classes": ["ant", "bee"],
+        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
+        **calibration,
+    }
+    artefact.write(tmp_path, zoo.build("lenet", 2), card)
+    classifier = Classifier.from_artefact(tmp_path)
+    assert classifier.temperature == 1.0
+    crop = images(1)
+    expected = torch.softmax(classifier.logits(crop).double(), dim=1)
+    assert torch.equal(classifier.forward(crop), expected)
 
 
 def test_an_answer_that_is_not_finite_is_none() -> None:

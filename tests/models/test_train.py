@@ -13,6 +13,9 @@ import torch
 
 from core.rundir import CRASHED, DONE, FAILED, STOPPED, supervise
 from models import artefact, checkpoint, loop
+from models.data import Staged
+from models.metrics import probabilities
+from models.predict import Classifier
 from models.train import train
 from tests.models.staging import Labelled, events, png, request, stage, start
 from tests.waiting import wait_for
@@ -97,7 +100,10 @@ def test_a_run_leaves_a_complete_result(whole: Path) -> None:
     assert card["exact"] == {"value": True, "reason": []}
     assert all(entry["reason"] for entry in card["plan"].values())
     phases = [event["phase"] for event in events(whole, "phase")]
-    assert phases == ["preparing", "training", "evaluating", "publishing"]
+    assert phases == ["preparing", "training", "evaluating", "calibrating", "publishing"]
+    assert card["calibration"] is None
+    assert "16 validation images are too few" in evaluation["val"]["calibration"]["reason"]
+    assert [note["code"] for note in events(whole, "note")] == ["not_calibrated"]
     epochs = events(whole, "epoch")
     assert [event["epoch"] for event in epochs] == [1, 2, 3, 4]
     assert epochs[-1].keys() >= {"train_loss", "val_loss", "val_accuracy", "val_macro_f1", "lr"}
@@ -266,7 +272,8 @@ def test_a_time_limit_keeps_the_best_so_far(tmp_path: Path, dataset: Path) -> No
         early_stopping=None,
     )
     assert go(run_dir) == DONE
-    assert [note["code"] for note in events(run_dir, "note")] == ["time_limit_reached"]
+    codes = [note["code"] for note in events(run_dir, "note")]
+    assert codes == ["time_limit_reached", "not_calibrated"]
     assert 1 <= len(read(run_dir, "history.json")["epochs"]) < 1000
 
 
@@ -327,7 +334,7 @@ def test_classes_missing_from_a_split_break_nothing(tmp_path: Path) -> None:
     table = read(run_dir, "evaluation.json")["val"]["per_class"]
     assert [row["recall"] is None for row in table] == [True, True, False]
     codes = [note["code"] for note in events(run_dir, "note")]
-    assert codes == ["class_missing_in_train", "class_missing_in_val"]
+    assert codes == ["class_missing_in_train", "class_missing_in_val", "not_calibrated"]
 
 
 def test_one_image_a_class_of_one_pixel_each(tmp_path: Path) -> None:
@@ -353,9 +360,6 @@ def test_a_thousand_classes(tmp_path: Path) -> None:
 
 
 def test_evaluation_is_what_the_published_model_answers(whole: Path, dataset: Path) -> None:
-    from models.data import Staged  # noqa: PLC0415 - this test alone looks at both sides.
-    from models.predict import Classifier  # noqa: PLC0415 - as above.
-
     classifier = Classifier.from_artefact(whole / "result")
     staged = Staged(dataset)
     rows = [
@@ -370,6 +374,56 @@ def test_evaluation_is_what_the_published_model_answers(whole: Path, dataset: Pa
         assert answer["label"] == row["label"]
         assert answer["confidence"] == pytest.approx(row["confidence"], abs=1e-5)
         assert row["class"] == staged.classes[sample.label]
+    staged.close()
+
+
+@pytest.fixture(scope="session")
+def doubtful(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A dataset of 60 validation images, every fifth with the wrong label, and a finished run."""
+    folder = tmp_path_factory.mktemp("doubtful")
+    other = {"across": "down", "down": "across"}
+    images = [stripes("train", name, number) for name in other for number in range(24)]
+    for number in range(60):
+        split, shown, data = stripes("val", ("across", "down")[number % 2], number)
+        images.append((split, shown if number % 5 else other[shown], data))
+    data = stage(folder / "data", images)
+    run_dir = lenet(folder / "run", data, hyperparameters={"epochs": 8, "batch_size": 8})
+    assert go(run_dir) == DONE
+    return data, run_dir
+
+
+def test_enough_images_calibrate_the_model(doubtful: tuple[Path, Path]) -> None:
+    """The network is sure of the stripes' direction, yet a fifth of the labels says otherwise."""
+    _, run_dir = doubtful
+    scores = read(run_dir, "evaluation.json")["val"]
+    calibration = read(run_dir, "card.json")["calibration"]
+    assert scores["accuracy"] == pytest.approx(0.8)
+    assert calibration.keys() == {"temperature", "ece_before", "ece_after", "images"}
+    assert calibration["images"] == 60
+    assert calibration["temperature"] > 1.2
+    assert calibration["ece_after"] < calibration["ece_before"]
+    assert calibration["ece_after"] == scores["ece"]
+    before, after = scores["calibration"]["before"], scores["calibration"]["after"]
+    assert after["log_loss"] < before["log_loss"]
+    assert len(scores["errors"]) == 12
+    assert events(run_dir, "note") == []
+
+
+def test_a_calibrated_model_is_served_as_it_was_evaluated(doubtful: tuple[Path, Path]) -> None:
+    data, run_dir = doubtful
+    text = (run_dir / "result" / "predictions.jsonl").read_text()
+    rows = {row["sha256"]: row for row in map(json.loads, text.splitlines())}
+    classifier = Classifier.from_artefact(run_dir / "result")
+    staged = Staged(data)
+    for sample in staged.splits["val"]:
+        crop = [classifier.decode(staged.read(sample))]
+        answer = classifier.rank(classifier.forward(crop)[0], 1)
+        row = rows[sample.sha256]
+        assert answer["label"] == row["label"]
+        assert answer["confidence"] == pytest.approx(row["confidence"], abs=1e-5)
+        plain = probabilities(classifier.logits(crop))[0]
+        assert staged.classes[int(plain.argmax())] == row["label"]
+        assert float(plain.max()) > row["confidence"] + 1e-4
     staged.close()
 
 
