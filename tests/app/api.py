@@ -106,9 +106,29 @@ def _line(writer: ShardWriter, index: int) -> Line:
 def publish_model(
     resources: Resources, name: str = "pets", caller: Caller | None = None
 ) -> ModelVersion:
-    """Store a version of a model as a fine-tuning job would; its weights are no weights."""
-    evaluation = {"val": {"accuracy": 0.9, "confusion": {"matrix": [[3, 1], [0, 4]]}}}
-    card = {"architecture": "lenet", "classes": ["cat", "dog"], "metrics": {"val_accuracy": 0.9}}
+    """Store a version of a model as a fine-tuning job would; its weights are no weights.
+
+    `val` was measured by today's trainer, `test` by one that did not calibrate.
+    """
+    trust = {"ece": 0.12, "log_loss": 0.5, "bins": []}
+    evaluation = {
+        "val": {
+            "accuracy": 0.9,
+            "ece": 0.034,
+            "macro": {"f1": 0.87},
+            "confusion": {"classes": ["cat", "dog"], "matrix": [[3, 1], [0, 4]]},
+            "calibration": {"temperature": 1.75, "before": trust, "after": {**trust, "ece": 0.034}},
+            "intervals": {"accuracy": {"low": 0.625, "high": 0.975}, "macro_f1": None},
+            "errors": [{"path": "cat/1.png", "true": "cat", "predicted": "dog", "loss": 2.5}],
+        },
+        "test": {"accuracy": 0.8, "confusion": {"classes": ["cat", "dog"], "matrix": None}},
+    }
+    card = {
+        "architecture": "lenet",
+        "classes": ["cat", "dog"],
+        "metrics": {"val_accuracy": 0.9},
+        "calibration": {"temperature": 1.75, "ece_before": 0.12, "ece_after": 0.034, "images": 60},
+    }
     contents = {
         "weights.safetensors": b"w" * 3000,
         "card.json": json.dumps(card).encode(),

@@ -162,6 +162,13 @@ def test_models_are_listed_aliased_and_deleted(run: Run, resources: Resources) -
     done(run("models", "alias", "pets", "production", 1))
     assert "production -> 1" in done(run("models", "list")).stdout
     assert "0.9" in done(run("models", "evaluation", "pets", "--json")).stdout
+    shown = [line.split() for line in done(run("models", "evaluation", "pets")).stdout.splitlines()]
+    assert ["accuracy", "0.900", "0.625", "to", "0.975"] in shown
+    assert ["macro_f1", "0.870", "-"] in shown
+    assert ["ece", "0.034", "-"] in shown
+    assert ["ece_uncalibrated", "0.120", "-"] in shown
+    assert ["temperature", "1.750", "-"] in shown
+    assert ["accuracy", "0.800", "-"] in shown  # The other split has no interval.
     done(run("models", "alias", "pets", "production", "--delete"))
     assert run("models", "alias", "pets", "production").exit_code == 2
     assert "production" not in done(run("models", "show", "pets")).stdout

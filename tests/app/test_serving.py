@@ -18,7 +18,9 @@ from core.errors import ImageTooLarge, IntegrityError, PredictorBusy, WeightsUna
 from core.settings import Settings
 from core.storage import Storage
 from models import artefact
+from models.data import Staged
 from tests.app.conftest import MakeModel
+from tests.app.trained import put_model, store_model, train_doubtful
 from tests.waiting import wait_for
 
 Stored = tuple[Storage, MakeModel]
@@ -111,6 +113,52 @@ def test_answers_say_what_they_are_about(stored: Stored, tmp_path: Path) -> None
     assert 'topwork_predict_images_total{outcome="ok"} 3.0' in text
     assert 'topwork_predict_images_total{outcome="image_undecodable"} 1.0' in text
     assert "topwork_predictor_models 1.0" in text
+
+
+def test_answers_are_calibrated_as_the_card_says(stored: Stored, tmp_path: Path) -> None:
+    """Of one network with three cards: temperature 2 takes the root of each plain probability."""
+    cards: list[dict[str, Any]] = [{}, {"calibration": None}, {"calibration": {"temperature": 2.0}}]
+    models = []
+    for number, card in enumerate(cards):
+        store_model(stored[0], tmp_path / f"{number}", **card)
+        models.append(put_model(stored[0], tmp_path / f"{number}", f"models/card{number}/1"))
+    assert len({model["digest"] for model in models}) == 1
+    answers: list[list[dict[str, Any]]] = []
+
+    async def work(predictor: Predictor) -> None:
+        for model in models:
+            answer = await predictor.predict(*order(model, png()))
+            answers.append(answer["results"][0]["predictions"])
+
+    trial(stored, tmp_path, work)
+    plain, uncalibrated, soft = answers
+    assert uncalibrated == plain
+    assert [one["label"] for one in soft] == [one["label"] for one in plain]
+    roots = [one["confidence"] ** 0.5 for one in plain]
+    expected = [root / sum(roots) for root in roots]
+    assert [one["confidence"] for one in soft] == pytest.approx(expected, abs=1e-9)
+    assert soft[0]["confidence"] < plain[0]["confidence"]
+
+
+def test_a_job_and_the_service_are_equally_sure(stored: Stored, tmp_path: Path) -> None:
+    """A run of the trainer, then its own validation images as a user would send them."""
+    folder = train_doubtful(tmp_path / "trained")
+    model = put_model(stored[0], folder / "run" / "result", "models/doubtful/1")
+    text = (folder / "run" / "result" / "predictions.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    staged = Staged(folder / "data")
+    images = {sample.sha256: staged.read(sample) for sample in staged.splits["val"]}
+    staged.close()
+
+    async def work(predictor: Predictor) -> None:
+        files = [images[row["sha256"]] for row in rows]
+        answer = await predictor.predict(*order(model, *files))
+        for row, result in zip(rows, answer["results"], strict=True):
+            assert result["label"] == row["label"]
+            assert result["confidence"] == pytest.approx(row["confidence"], abs=1e-5)
+
+    trial(stored, tmp_path, work)
+    assert artefact.read_card(folder / "run" / "result")["calibration"]["temperature"] > 1.2
 
 
 def test_a_model_that_is_pushed_out_comes_back(stored: Stored, tmp_path: Path) -> None:

@@ -69,7 +69,12 @@ def test_real_photographs_reach_the_linear_probe(real: Service, shared: Path) ->
             assert answer.status_code == 200, answer.text
             served = [item["label"] for item in answer.json()["results"]]
             assert served == [line["label"] for line in batch]
+            sure = [item["confidence"] for item in answer.json()["results"]]
+            assert sure == pytest.approx([line["confidence"] for line in batch], abs=1e-5)
     assert len(own) == 153
+    calibration = real.http.get("/models/insects/versions/1/calibration").json()["calibration"]
+    assert calibration["images"] == 153
+    assert calibration["temperature"] != 1.0
 
 
 def test_imagenet_answers_match_the_stock_preset(real: Service, shared: Path) -> None:

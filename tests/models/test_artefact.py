@@ -198,11 +198,15 @@ def test_a_manifest_names_every_file(tmp_path: Path) -> None:
         artefact.verify(tmp_path, files)
 
 
-@pytest.mark.parametrize("architecture", ["squeezenet1_1", "googlenet"])
-def test_the_documented_loader_needs_nothing_of_ours(tmp_path: Path, architecture: str) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "calibration"), [("squeezenet1_1", {"temperature": 0.1}), ("googlenet", None)]
+)
+def test_the_documented_loader_needs_nothing_of_ours(
+    tmp_path: Path, architecture: str, calibration: dict[str, float] | None
+) -> None:
     text = (ROOT / "docs" / "artefact.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    made(tmp_path, architecture)
+    made(tmp_path, architecture, calibration=calibration)
     image = Image.radial_gradient("L").convert("RGB").resize((300, 260))
     image.save(tmp_path / "image.jpg", quality=95)
     done = subprocess.run(

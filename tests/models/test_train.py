@@ -17,7 +17,16 @@ from models.data import Staged
 from models.metrics import probabilities
 from models.predict import Classifier
 from models.train import train
-from tests.models.staging import Labelled, events, png, request, stage, start
+from tests.models.staging import (
+    SURE,
+    events,
+    png,
+    request,
+    stage,
+    stage_doubtful,
+    start,
+    stripes,
+)
 from tests.waiting import wait_for
 
 SHORT = {"epochs": 4, "batch_size": 16}
@@ -30,14 +39,6 @@ def _settled_torch() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(strict)
-
-
-def stripes(split: str, name: str, seed: int) -> Labelled:
-    """A 32 px image of noisy stripes whose direction is the class."""
-    rng = np.random.default_rng([seed, *split.encode()])
-    wave = np.tile(127 + 90 * np.sin(np.arange(32) * 0.8 + rng.uniform(0, 6)), (32, 1))
-    pixels = (wave if name == "across" else wave.T)[:, :, None] + rng.normal(0, 30, (32, 32, 3))
-    return split, name, png(pixels.clip(0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="session")
@@ -379,16 +380,10 @@ def test_evaluation_is_what_the_published_model_answers(whole: Path, dataset: Pa
 
 @pytest.fixture(scope="session")
 def doubtful(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A dataset of 60 validation images, every fifth with the wrong label, and a finished run."""
+    """A staged dataset and a finished run."""
     folder = tmp_path_factory.mktemp("doubtful")
-    other = {"across": "down", "down": "across"}
-    images = [stripes("train", name, number) for name in other for number in range(24)]
-    for number in range(60):
-        split, shown, data = stripes("val", ("across", "down")[number % 2], number)
-        images.append((split, shown if number % 5 else other[shown], data))
-    data = stage(folder / "data", images)
-    run_dir = lenet(folder / "run", data, hyperparameters={"epochs": 8, "batch_size": 8})
-    assert go(run_dir) == DONE
+    data, run_dir = stage_doubtful(folder / "data"), folder / "run"
+    assert go(lenet(run_dir, data, hyperparameters=SURE)) == DONE
     return data, run_dir
 
 

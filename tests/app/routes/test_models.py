@@ -34,6 +34,18 @@ class TestOwn:
         assert client.get(f"{own}/evaluation").json()["splits"]["val"]["accuracy"] == 0.9
         confusion = client.get(f"{own}/confusion").json()["splits"]["val"]
         assert confusion["matrix"] == [[3, 1], [0, 4]]
+        calibration = client.get(f"{own}/calibration").json()
+        assert calibration["object"] == "calibration"
+        assert calibration["calibration"]["temperature"] == 1.75
+        assert calibration["splits"]["val"]["before"]["ece"] == 0.12
+        assert calibration["splits"]["test"] is None  # Measured before there was calibration.
+        errors = client.get(f"{own}/errors").json()
+        assert errors["object"] == "errors"
+        assert errors["splits"]["val"][0]["path"] == "cat/1.png"
+        assert errors["splits"]["test"] is None
+        links = client.get(own).json()["links"]
+        for name in ("evaluation", "confusion", "calibration", "errors"):
+            assert links[name] == f"{own}/{name}"
         answer = client.get(f"{own}/predictions")
         assert answer.headers["content-type"] == "application/x-ndjson"
         assert [json.loads(line)["label"] for line in answer.text.splitlines()] == ["cat", "dog"]
