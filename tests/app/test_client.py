@@ -257,6 +257,17 @@ def test_many_images_travel_in_several_requests_and_keep_their_order() -> None:
     assert b'name="top_k"\r\n\r\n2' in server.asked[0].body
 
 
+def test_parts_of_an_evaluation_have_their_own_addresses() -> None:
+    answers = [answer({"object": name}) for name in ("evaluation", "calibration", "errors")]
+    with scripted(*answers) as server, Topwork(server.url) as topwork:
+        assert topwork.models.evaluation("pets", 3) == {"object": "evaluation"}
+        assert topwork.models.calibration("pets", 3) == {"object": "calibration"}
+        assert topwork.models.errors("pets", 3) == {"object": "errors"}
+    own = "/models/pets/versions/3"
+    asked = [one.path for one in server.asked]
+    assert asked == [f"{own}/evaluation", f"{own}/calibration", f"{own}/errors"]
+
+
 def test_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:
     with Topwork("http://127.0.0.1:1") as topwork, pytest.raises(FolderUnusable, match=r"no\.png"):
         topwork.predict(tmp_path / "no.png")

@@ -20,7 +20,8 @@ from core.storage import Storage
 from models import artefact
 from models.data import Staged
 from tests.app.conftest import MakeModel
-from tests.app.trained import put_model, store_model, train_doubtful
+from tests.app.trained import put_model, store_model
+from tests.models.staging import train_doubtful
 from tests.waiting import wait_for
 
 Stored = tuple[Storage, MakeModel]

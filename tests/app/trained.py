@@ -5,11 +5,9 @@ from typing import Any
 
 import torch
 
-from core.rundir import DONE
 from core.storage import Storage
 from models import artefact, zoo
 from models.preprocess import Preprocess
-from tests.models.staging import SURE, request, stage_doubtful, start
 
 
 def store_model(storage: Storage, folder: Path, *, seed: int = 1, **changes: Any) -> dict[str, Any]:
@@ -34,16 +32,3 @@ def put_model(storage: Storage, folder: Path, prefix: str) -> dict[str, Any]:
         storage.put_file(f"{prefix}/{name}", folder / name)
     digest = files[artefact.WEIGHTS]["sha256"]
     return {"kind": "artefact", "prefix": prefix, "digest": digest, "files": files}
-
-
-def train_doubtful(folder: Path) -> Path:
-    """Train on labels of which some are wrong; return the folder with `data` and `run`."""
-    run_dir = request(
-        folder / "run",
-        stage_doubtful(folder / "data"),
-        architecture="lenet",
-        hyperparameters=SURE,
-    )
-    # A process of its own, as training sets torch's switches for the process it is in.
-    assert start(run_dir).wait(120) == DONE, (run_dir / "log.txt").read_text()
-    return folder

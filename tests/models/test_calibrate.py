@@ -1,10 +1,17 @@
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 from models.calibrate import COLDEST, HOTTEST, LEAST_IMAGES, calibrate
+from models.data import Staged
+from models.metrics import probabilities
+from models.predict import Classifier
+from tests.models.staging import events, train_doubtful
 
 
 def binary(gap: float, right: int, wrong: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,3 +84,46 @@ def test_images_without_one_error_do_not_make_it_certain() -> None:
     found = calibrate(*binary(2.0, 200, 0))
     assert (found.temperature, found.fitted) == (1.0, False)
     assert "no validation image is wrong" in str(found.reason)
+
+
+@pytest.fixture(scope="module")
+def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_doubtful(tmp_path_factory.mktemp("doubtful"))
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / "run" / "result" / name).read_text())
+
+
+def test_a_run_calibrates_its_model(doubtful: Path) -> None:
+    """The network is sure of what a stripe is, yet a fifth of the labels says otherwise."""
+    scores, card = read(doubtful, "evaluation.json")["val"], read(doubtful, "card.json")
+    calibration = card["calibration"]
+    assert scores["accuracy"] == pytest.approx(0.8)
+    assert calibration.keys() == {"temperature", "ece_before", "ece_after", "images"}
+    assert calibration["images"] == 60
+    assert calibration["temperature"] > 1.2
+    assert calibration["ece_after"] < calibration["ece_before"]
+    assert calibration["ece_after"] == scores["ece"] == card["metrics"]["val"]["ece"]
+    before, after = scores["calibration"]["before"], scores["calibration"]["after"]
+    assert after["log_loss"] < before["log_loss"]
+    assert len(scores["errors"]) == 12
+    assert events(doubtful / "run", "note") == []
+    assert "calibrating" in [event["phase"] for event in events(doubtful / "run", "phase")]
+
+
+def test_the_published_model_answers_as_it_was_evaluated(doubtful: Path) -> None:
+    text = (doubtful / "run" / "result" / "predictions.jsonl").read_text()
+    rows = {row["sha256"]: row for row in map(json.loads, text.splitlines())}
+    classifier = Classifier.from_artefact(doubtful / "run" / "result")
+    staged = Staged(doubtful / "data")
+    for sample in staged.splits["val"]:
+        crop = [classifier.decode(staged.read(sample))]
+        answer = classifier.rank(classifier.forward(crop)[0], 1)
+        row = rows[sample.sha256]
+        assert answer["label"] == row["label"]
+        assert answer["confidence"] == pytest.approx(row["confidence"], abs=1e-5)
+        plain = probabilities(classifier.logits(crop))[0]
+        assert staged.classes[int(plain.argmax())] == row["label"]
+        assert float(plain.max()) > row["confidence"] + 1e-4
+    staged.close()

@@ -14,16 +14,13 @@ import torch
 from core.rundir import CRASHED, DONE, FAILED, STOPPED, supervise
 from models import artefact, checkpoint, loop
 from models.data import Staged
-from models.metrics import probabilities
 from models.predict import Classifier
 from models.train import train
 from tests.models.staging import (
-    SURE,
     events,
     png,
     request,
     stage,
-    stage_doubtful,
     start,
     stripes,
 )
@@ -375,50 +372,6 @@ def test_evaluation_is_what_the_published_model_answers(whole: Path, dataset: Pa
         assert answer["label"] == row["label"]
         assert answer["confidence"] == pytest.approx(row["confidence"], abs=1e-5)
         assert row["class"] == staged.classes[sample.label]
-    staged.close()
-
-
-@pytest.fixture(scope="session")
-def doubtful(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A staged dataset and a finished run."""
-    folder = tmp_path_factory.mktemp("doubtful")
-    data, run_dir = stage_doubtful(folder / "data"), folder / "run"
-    assert go(lenet(run_dir, data, hyperparameters=SURE)) == DONE
-    return data, run_dir
-
-
-def test_enough_images_calibrate_the_model(doubtful: tuple[Path, Path]) -> None:
-    """The network is sure of the stripes' direction, yet a fifth of the labels says otherwise."""
-    _, run_dir = doubtful
-    scores = read(run_dir, "evaluation.json")["val"]
-    calibration = read(run_dir, "card.json")["calibration"]
-    assert scores["accuracy"] == pytest.approx(0.8)
-    assert calibration.keys() == {"temperature", "ece_before", "ece_after", "images"}
-    assert calibration["images"] == 60
-    assert calibration["temperature"] > 1.2
-    assert calibration["ece_after"] < calibration["ece_before"]
-    assert calibration["ece_after"] == scores["ece"]
-    before, after = scores["calibration"]["before"], scores["calibration"]["after"]
-    assert after["log_loss"] < before["log_loss"]
-    assert len(scores["errors"]) == 12
-    assert events(run_dir, "note") == []
-
-
-def test_a_calibrated_model_is_served_as_it_was_evaluated(doubtful: tuple[Path, Path]) -> None:
-    data, run_dir = doubtful
-    text = (run_dir / "result" / "predictions.jsonl").read_text()
-    rows = {row["sha256"]: row for row in map(json.loads, text.splitlines())}
-    classifier = Classifier.from_artefact(run_dir / "result")
-    staged = Staged(data)
-    for sample in staged.splits["val"]:
-        crop = [classifier.decode(staged.read(sample))]
-        answer = classifier.rank(classifier.forward(crop)[0], 1)
-        row = rows[sample.sha256]
-        assert answer["label"] == row["label"]
-        assert answer["confidence"] == pytest.approx(row["confidence"], abs=1e-5)
-        plain = probabilities(classifier.logits(crop))[0]
-        assert staged.classes[int(plain.argmax())] == row["label"]
-        assert float(plain.max()) > row["confidence"] + 1e-4
     staged.close()
 
 
