@@ -176,7 +176,8 @@ def _commands(path: str, command: Any) -> Iterator[str]:
 
 def _below(error: type[TopworkError]) -> Iterator[type[TopworkError]]:
     """Yield subclasses, leaves before their parents: where a code is shared the parent wins."""
-    for subclass in error.__subclasses__():
+    # By module, as Python lists them by who was imported first.
+    for subclass in sorted(error.__subclasses__(), key=lambda one: one.__module__):
         yield from _below(subclass)
         yield subclass
 
