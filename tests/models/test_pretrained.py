@@ -109,8 +109,8 @@ def test_a_file_as_it_was_stored_is_not_read_again(
     torch.save(state_of("lenet"), tmp_path / "made.pth")
     entry = pretrained.add("lenet", tmp_path / "made.pth", tmp_path / "weights")
     reads: list[Path] = []
-    digest = pretrained.sha256
-    monkeypatch.setattr(pretrained, "sha256", lambda path: reads.append(path) or digest(path))
+    digest = weights.sha256
+    monkeypatch.setattr(weights, "sha256", lambda path: reads.append(path) or digest(path))
     assert pretrained.ensure("lenet", tmp_path / "weights") == entry.path
     assert reads == []
     # A copied folder has other times: its file is read once more.
