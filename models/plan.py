@@ -20,7 +20,7 @@ TRANSFORMERS = ("vit", "swin", "maxvit", "convnext")
 SMALL_INPUT = 64
 FEW_IMAGES = 5000
 VIEWS = 4  # Of each image through a frozen trunk when augmentation is asked for.
-# Measured on two cores (bench/LOG.md); an estimate may be wrong by a factor of three elsewhere.
+# Measured on two cores; an estimate may be wrong by a factor of three elsewhere.
 ASSUMED_GIGAFLOPS = 60.0
 ASSUMED_DECODES = 130.0
 
