@@ -25,11 +25,12 @@ from app.cli.terminal import Terminal, table
 from app.cli.watch import watch_job
 from app.client import Job, Topwork
 from app.samples import digits, images_in
-from app.supervise import tethered
+from app.supervisor.supervise import tethered
 from core.errors import TopworkError, WeightsUnavailable
 from core.settings import Settings
-from models import catalogue, weights
-from models.download import download
+from models import catalogue
+from models.networks import weights
+from models.networks.download import download
 
 PRETRAINED, SCRATCH = "mobilenet_v2", "lenet"
 SCRATCH_EPOCHS = 20

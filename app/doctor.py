@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 
-from app.valkey import find_server
+from app.supervisor.valkey import find_server
 from core.db import Database
 from core.errors import TopworkError
 from core.ids import new_id

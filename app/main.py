@@ -11,12 +11,12 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from app import documentation, errors
-from app.bind import check_bind
-from app.bodies import StrictRoute
-from app.envelope import Envelope
+from app.http import documentation, errors
+from app.http.bind import check_bind
+from app.http.bodies import StrictRoute
+from app.http.envelope import Envelope
+from app.http.security import Guard
 from app.routes import ROUTERS
-from app.security import Guard
 from app.service import serving
 from core.log import configure
 from core.settings import Settings

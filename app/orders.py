@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.bodies import decode
-from app.errors import Invalid
-from app.problems import nearest
+from app.http.bodies import decode
+from app.http.errors import Invalid
+from app.http.problems import nearest
 from app.schemas.orders import DatasetFields, FinetuneRequest, PlanOut
 from app.uploads import Stored, Upload
 from core import datasets, jobs, registry
@@ -24,8 +24,9 @@ from core.errors import (
 )
 from core.settings import Settings
 from core.tables import Dataset, Job
-from models import catalogue, weights
+from models import catalogue
 from models.config import TrainConfig
+from models.networks import weights
 from models.plan import Plan, resolve
 
 FROM_MODEL = "model:"

@@ -11,11 +11,11 @@ import httpx2
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app import wire
-from app.bodies import StrictRequest, decode, media_type, unsupported
-from app.errors import Invalid
-from app.forms import FILE, FORM, receive
-from app.problems import nearest
+from app.http.bodies import StrictRequest, decode, media_type, unsupported
+from app.http.errors import Invalid
+from app.http.forms import FILE, FORM, receive
+from app.http.problems import nearest
+from app.predictor import wire
 from app.schemas.predictions import PredictFields, PredictRequest
 from core import registry
 from core.archive import printable

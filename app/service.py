@@ -10,9 +10,9 @@ import httpx2
 import structlog
 
 from app.admission import Admission
-from app.counters import Counters
 from app.doorbell import Doorbell
 from app.following import Watch
+from app.http.counters import Counters
 from app.manifests import Manifests
 from app.uploads import remove_abandoned
 from core import leases

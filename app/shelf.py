@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from app.schemas.models import ModelOut, imagenet_out, model_out
 from core import registry
 from core.errors import ModelNotFound
-from models import catalogue, weights
+from models import catalogue
+from models.networks import weights
 
 Source = Literal["own", "imagenet"]
 

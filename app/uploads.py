@@ -19,8 +19,8 @@ from typing import BinaryIO
 
 import anyio.to_thread
 
-from app.bodies import StrictRequest, media_type, unsupported
-from app.forms import FILE, FORM, receive
+from app.http.bodies import StrictRequest, media_type, unsupported
+from app.http.forms import FILE, FORM, receive
 from core.archive import ARCHIVE_SUFFIXES
 from core.errors import ArchiveTooLarge, DiskFull, MalformedRequest, RequestTooLarge
 from core.ids import new_id

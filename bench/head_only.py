@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from torchvision import models, transforms
 from torchvision.datasets import ImageFolder
 
-from models import head
+from models.networks import head
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "hymenoptera.zip"
 EPOCHS, BATCH = 10, 32

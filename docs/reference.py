@@ -21,7 +21,13 @@ from core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 # Importing these loads torch, runs a program, or works inside Alembic only.
-NOT_IMPORTED = ("app.predictor", "app.serving", "app.modelfiles", "__main__", "core.migrations")
+NOT_IMPORTED = (
+    "app.predictor.__main__",
+    "app.predictor.serving",
+    "app.predictor.modelfiles",
+    "__main__",
+    "core.migrations",
+)
 MEBIBYTE = 1024 * 1024
 
 SETTINGS = """\
@@ -62,14 +68,21 @@ interrupted. This page is written from the commands by `make format`; a test com
 ADDRESSES = "## Addresses\n"
 TREE = "## The tree\n"
 FOLDERS = {
-    "app/": "The service: HTTP, command line, supervisor, predictor",
+    "app/": "The service: what its routes do",
     "app/cli/": "The topwork command",
     "app/client/": "A typed client of the HTTP API",
+    "app/http/": "What surrounds every request: keys, limits, bodies, errors",
+    "app/predictor/": "The process that runs networks for POST /predict",
     "app/routes/": "One router for each noun of the API",
     "app/schemas/": "What requests and answers look like",
+    "app/supervisor/": "topwork up: every process as a child of one",
     "core/": "What every process agrees on; no torch, no web framework",
     "core/migrations/": "The database's schema, step by step",
-    "models/": "Networks and training; usable without any service",
+    "models/": "Plan, train, predict; usable without any service",
+    "models/data/": "Images to batches: decoding, caches, augmentation",
+    "models/evaluation/": "Measures, calibration, intervals",
+    "models/networks/": "Architectures and their pretrained weights",
+    "models/training/": "The loop, its strategies, exact resume",
     "worker/": "Celery threads that run jobs as processes of their own",
     "web/": "The web page, still empty",
     "tests/": "The same tree again, plus tests/e2e on the whole service",

@@ -15,7 +15,8 @@ from torch import nn
 
 from core.durable import sha256, sync, write_atomically
 from core.errors import IntegrityError, WeightsMismatch
-from models import catalogue, weights, zoo
+from models import catalogue
+from models.networks import weights, zoo
 from models.preprocess import Preprocess
 
 FORMAT = 1

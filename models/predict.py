@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from core.errors import IntegrityError
 from core.images import DEFAULT_LIMITS, ImageData, ImageLimits
-from models import artefact, catalogue, zoo
-from models.head import logits_of
-from models.metrics import probabilities
+from models import artefact, catalogue
+from models.evaluation.metrics import probabilities
+from models.networks import zoo
+from models.networks.head import logits_of
 from models.preprocess import Preprocess
 
 

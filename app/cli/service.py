@@ -34,7 +34,7 @@ def up(
     ] = 0,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C."""
-    from app import local as supervisor  # noqa: PLC0415 - see the module's docstring.
+    from app.supervisor import local as supervisor  # noqa: PLC0415 - see the module's docstring.
 
     raise typer.Exit(supervisor.up(supervisor.Plan(host, port, slots), _settings(data_dir)))
 

@@ -7,7 +7,8 @@ import typer
 
 from app.cli.terminal import FAILED, Terminal, facts, local, table
 from core.settings import Settings
-from models import catalogue, weights
+from models import catalogue
+from models.networks import weights
 
 group = typer.Typer(help="Add, list and verify pretrained weights.", no_args_is_help=True)
 

@@ -4,13 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.bodies import StrictRoute
 from app.deps import Config, Text
+from app.http.bodies import StrictRoute
 from app.schemas.lists import NameListing, Page
 from app.schemas.models import ArchitectureOut, architecture_out
 from core.errors import ArchitectureNotFound, ArchitectureUnknown
 from core.settings import Settings
-from models import catalogue, weights
+from models import catalogue
+from models.networks import weights
 
 router = APIRouter(prefix="/architectures", tags=["Architectures"], route_class=StrictRoute)
 Family = Annotated[str | None, Query(max_length=60, examples=["resnet"])]

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from app import orders, revisions
-from app.bodies import RoomyRoute, StrictRequest, StrictRoute
+from app import orders
 from app.deps import (
     Config,
     Read,
@@ -20,11 +19,13 @@ from app.deps import (
     Who,
     Write,
 )
-from app.documentation import files_form
-from app.idempotency import Created, Once
+from app.http import revisions
+from app.http.bodies import RoomyRoute, StrictRequest, StrictRoute
+from app.http.documentation import files_form
+from app.http.idempotency import Created, Once
+from app.http.revisions import Revision
 from app.manifests import json_lines
 from app.orders import DatasetOrder
-from app.revisions import Revision
 from app.schemas.datasets import (
     DatasetOut,
     DatasetPatch,

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
 from app import orders, preview
-from app.bodies import StrictRequest, StrictRoute, media_type, unsupported
 from app.deps import Config, ServiceHere, Who, Write
-from app.documentation import json_or_form
-from app.forms import FORM
-from app.idempotency import Created, Once
+from app.http.bodies import StrictRequest, StrictRoute, media_type, unsupported
+from app.http.documentation import json_or_form
+from app.http.forms import FORM
+from app.http.idempotency import Created, Once
 from app.orders import Order
 from app.schemas.jobs import JobOut, job_out
 from app.schemas.orders import FinetuneRequest, PlanOut

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 
-from app.bodies import StrictRoute
 from app.deps import Config, ServiceHere, Store, ThisVersion
+from app.http.bodies import StrictRoute
 from app.manifests import image_bytes
 from app.pictures import content_type, thumbnail
 from app.schemas.datasets import SHA256, ImageOut, image_out

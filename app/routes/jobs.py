@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from app.bodies import StrictRoute
 from app.deps import Read, ServiceHere, Store, Text, ThisJob, Write
 from app.following import follow
+from app.http.bodies import StrictRoute
 from app.schemas.jobs import EventOut, JobOut, Kind, State, job_out
 from app.schemas.lists import Listing, Page, Paging
 from core import events, jobs

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Response
 
-from app.bodies import StrictRoute
 from app.deps import Config, Read, Text, Who, Write
+from app.http.bodies import StrictRoute
 from app.schemas.keys import KeyCreated, KeyOut, KeyRequest, key_created
 from app.schemas.lists import Listing, Page
 from core import keys

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
 
 from app import shelf
-from app.bodies import StrictRoute
 from app.deps import Config, Read, Store, Text, ThisModel, Write
+from app.http.bodies import StrictRoute
 from app.schemas.lists import NameListing, Page
 from app.schemas.models import ALIAS, AliasOut, AliasRequest, ModelOut, ModelPatch, model_out
 from app.shelf import Source

@@ -8,9 +8,9 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request
 
 from app import prediction
-from app.bodies import StrictRequest, StrictRoute
 from app.deps import ServiceHere, Who
-from app.documentation import images_body
+from app.http.bodies import StrictRequest, StrictRoute
+from app.http.documentation import images_body
 from app.prediction import Images
 from app.schemas.predictions import MODEL, TOP_K, PredictFields, PredictionOut
 from core.ids import new_id

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from app import vitals
-from app.bodies import StrictRoute
 from app.deps import Read, ServiceHere
+from app.http.bodies import StrictRoute
 
 router = APIRouter(tags=["System"], route_class=StrictRoute)
 

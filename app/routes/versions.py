@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from app.bodies import StrictRoute
 from app.deps import Read, Store, Text, ThisModel, ThisModelVersion
+from app.http.bodies import StrictRoute
 from app.schemas.lists import Page
 from app.schemas.models import ModelVersionOut, model_version_out
 from core import registry

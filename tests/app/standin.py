@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from app.console import Console
-from app.local import Plan, children, up
-from app.supervise import Service, Supervisor
+from app.supervisor.console import Console
+from app.supervisor.local import Plan, children, up
+from app.supervisor.supervise import Service, Supervisor
 from core.errors import TopworkError
 from core.settings import Settings
 

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from core.storage import Storage
-from models import artefact, zoo
+from models import artefact
+from models.networks import zoo
 from models.preprocess import Preprocess
 
 

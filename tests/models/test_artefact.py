@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from core.errors import ArchitectureUnknown, IntegrityError, WeightsMismatch
-from models import artefact, zoo
+from models import artefact
+from models.networks import zoo
 from models.predict import Classifier
 from models.preprocess import Preprocess
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from core.errors import ImageUndecodable, IntegrityError, WeightsMismatch
-from models import artefact, catalogue, zoo
-from models.metrics import probabilities
+from models import artefact, catalogue
+from models.evaluation.metrics import probabilities
+from models.networks import zoo
 from models.predict import Classifier, Eager, Label, forward
 from models.preprocess import Preprocess
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from core.rundir import CRASHED, DONE, FAILED, STOPPED, supervise
-from models import artefact, checkpoint, loop
-from models.data import Staged
+from models import artefact
+from models.data.staged import Staged
 from models.predict import Classifier
 from models.train import train
+from models.training import checkpoint, loop
 from tests.models.staging import (
     events,
     png,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app import bodies
+from app.http import bodies
 from core.resources import Resources
 from core.tables import Dataset
 from tests.app.api import Work, zipped

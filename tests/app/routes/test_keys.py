@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
+from app.http.security import scope_of
 from app.main import create_app
-from app.security import scope_of
 from core import keys
 from core.owners import SCOPES, Caller
 from core.resources import Resources

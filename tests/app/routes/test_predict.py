@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from app import prediction
 from app.main import create_app
-from app.wire import HEADER, Order
+from app.predictor.wire import HEADER, Order
 from core.resources import Resources
 from core.settings import Settings
 from tests.app.api import local_client, png, publish_model

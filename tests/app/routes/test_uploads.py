@@ -213,7 +213,7 @@ def test_a_boundary_is_needed(client: TestClient, boundary: str) -> None:
 def test_parts_may_come_in_any_pieces(
     client: TestClient, resources: Resources, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("app.forms.BATCH", size)
+    monkeypatch.setattr("app.http.forms.BATCH", size)
     archive = zipped({"cat/1.png": png(), "dog/2.png": png()})
     body = part(FILE, archive) + END
     pieces = [body[at : at + size] for at in range(0, len(body), size)]

@@ -1,0 +1,142 @@
+"""What surrounds every request: an id, security headers, a patient but not endless wait, a log."""
+
+import asyncio
+import re
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.http.errors import internal
+from app.http.problems import render
+from core.errors import MalformedRequest, RequestTimeout, TopworkError
+from core.ids import new_id
+
+log = structlog.get_logger()
+GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SLOWEST_BYTES_PER_SECOND = 1024
+CSP = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class Envelope:
+    """The outermost middleware; answers what nothing inside it could.
+
+    Args:
+        app: What it wraps.
+        patience: Seconds without a byte of an unfinished body after which the answer is 408.
+    """
+
+    def __init__(self, app: ASGIApp, patience: float = 30.0) -> None:
+        self.app = app
+        self.patience = patience
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if GIVEN_ID.fullmatch(given) else new_id("req")
+        scope.setdefault("state", {})["request_id"] = request_id
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._serve(scope, receive, _Sender(send, request_id))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: "_Sender") -> None:
+        started = time.monotonic()
+        if scope["method"] == "HEAD":
+            scope, send.bodiless = {**scope, "method": "GET"}, True
+        try:
+            _check_address(scope)
+            await self.app(scope, _Patient(receive, self.patience), send)
+        except _HeadAnswered:
+            pass
+        except TopworkError as error:
+            await _answer(render(Request(scope), error), scope, receive, send)
+        except Exception as error:
+            log.exception("request.failed", method=scope["method"], path=scope["path"])
+            await _answer(internal(Request(scope), error), scope, receive, send)
+        finally:
+            _note(scope, send.status or 499, time.monotonic() - started)
+
+
+def _check_address(scope: Scope) -> None:
+    # Postgres refuses NUL in text, so it is kept out of every parameter here.
+    if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
+        raise MalformedRequest("the address contains a NUL character")
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    """Log and count an answered request, under its route's pattern and not its address."""
+    method, path = scope["method"], scope["path"]
+    route = getattr(scope.get("route"), "path", "other")
+    log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
+    scope["app"].state.service.counters.request(method, route, status, seconds)
+
+
+async def _answer(response: ASGIApp, scope: Scope, receive: Receive, send: "_Sender") -> None:
+    if send.status is None:  # Otherwise the cut-off body is all that the client can be told.
+        await response(scope, receive, send)
+
+
+class _HeadAnswered(Exception):
+    """The answer to HEAD is complete; what would be its body is not made, however long it is."""
+
+
+class _Sender:
+    """Adds the headers to the start of the answer and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status: int | None = None
+        self.bodiless = False  # The answer to HEAD is that to GET without its body.
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self._request_id
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+        elif self.bodiless:
+            await self._send({"type": "http.response.body"})
+            raise _HeadAnswered
+        await self._send(message)
+
+
+class _Patient:
+    """Waits for the next piece of a body, but neither for ever nor for a trickle."""
+
+    def __init__(self, receive: Receive, patience: float) -> None:
+        self._receive = receive
+        self._patience = patience
+        self._waited = 0.0
+        self._bytes = 0
+        self._complete = False
+
+    async def __call__(self) -> Message:
+        if self._complete:
+            return await self._receive()  # From here on it means: wait for the disconnect.
+        before = time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), self._patience)
+        except TimeoutError:
+            raise RequestTimeout(f"no byte for {self._patience:g} s") from None
+        self._waited += time.monotonic() - before
+        self._bytes += len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        if self._waited > self._patience + self._bytes / SLOWEST_BYTES_PER_SECOND:
+            raise RequestTimeout("the body arrives too slowly")
+        return message

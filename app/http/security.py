@@ -1,0 +1,140 @@
+"""Who may do what with this service: bearers of keys, or, without any key, this machine only.
+
+One middleware in front of every route and mount, deny by default; the public paths and the scope
+that each noun asks for are the two short lists below. What the bearer may see is decided by the
+database session (`core.owners`), for which the middleware leaves the caller in the request's
+state. Decisions use `scope["path"]`, which is what the router matches, never the client-made
+`request.url` (CVE-2026-48710).
+"""
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.http.bind import is_loopback
+from app.http.credentials import Credentials
+from app.http.problems import render
+from core.db import AWAY, Database
+from core.errors import Forbidden, TopworkError, Unavailable
+from core.owners import ADMIN, Caller
+from core.settings import Settings
+
+PUBLIC = frozenset({"/healthz", "/readyz"})
+# The documentation holds no data; a browser on this machine may read it without the key.
+PUBLIC_ON_THIS_MACHINE = frozenset(
+    {"/", "/docs", "/openapi.json", "/docs/init.js", "/docs/swagger-ui-bundle.js"}
+    | {"/docs/swagger-ui.css", "/docs/favicon.png"}
+)
+# First part of the path -> the scopes for looking and for changing. Anything else is for admins.
+SCOPES = {
+    "finetune": ("train", "train"),
+    "predict": ("predict", "predict"),
+    "jobs": ("read", "train"),
+    "datasets": ("read", "train"),
+    "models": ("read", "train"),
+    "architectures": ("read", "admin"),
+    "metrics": ("read", "admin"),
+    "queue": ("read", "admin"),
+    "workers": ("read", "admin"),
+    "keys": ("admin", "admin"),
+}
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+
+
+class Guard:
+    """The middleware that lets a request through or answers 401, 403 or 429.
+
+    Args:
+        app: What it guards.
+        settings: Where the admin key is.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self._credentials = Credentials(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or say why not."""
+        if scope["type"] == "http":
+            try:
+                await self._admit(scope)
+            except TopworkError as refusal:
+                await render(Request(scope), refusal)(scope, receive, send)
+                return
+            except AWAY:
+                away = Unavailable("the database does not answer")
+                await render(Request(scope), away)(scope, receive, send)
+                return
+        elif scope["type"] != "lifespan":
+            return  # No websocket is served.
+        await self.app(scope, receive, send)
+
+    async def _admit(self, scope: Scope) -> None:
+        """Leave the caller in the request's state, or raise why there is none."""
+        path = scope["path"]
+        if path in PUBLIC:
+            return
+        headers = Headers(scope=scope)
+        foreign = _from_this_machine(scope, headers)
+        if path in PUBLIC_ON_THIS_MACHINE and foreign is None:
+            return
+        caller = await self._caller(scope, headers, foreign)
+        wanted = scope_of(scope["method"], path)
+        if path not in PUBLIC_ON_THIS_MACHINE and not caller.may(wanted):
+            raise Forbidden(f"this needs a key with the scope {wanted!r}")
+        scope.setdefault("state", {})["caller"] = caller
+
+    async def _caller(self, scope: Scope, headers: Headers, foreign: TopworkError | None) -> Caller:
+        database: Database = scope["app"].state.service.resources.database
+        if await self._credentials.exist(database):
+            address = (scope.get("client") or ("",))[0]
+            return await self._credentials.identify(database, address, _bearer(headers))
+        refusal = foreign or _cross_site(scope, headers)
+        if refusal is not None:
+            raise refusal
+        return ADMIN
+
+
+def scope_of(method: str, path: str) -> str:
+    """Return the scope that a request needs."""
+    looking, changing = SCOPES.get(path.removeprefix("/").partition("/")[0], ("admin", "admin"))
+    return looking if method in SAFE_METHODS else changing
+
+
+def _bearer(headers: Headers) -> str:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
+
+
+def _from_this_machine(scope: Scope, headers: Headers) -> TopworkError | None:
+    """Return why the request does not come from this machine, addressed to this machine."""
+    client = scope.get("client")
+    if client is None or not is_loopback(client[0]) or any(name in headers for name in FORWARDED):
+        return Forbidden(
+            "without a key only programs on this machine may speak to this service",
+            hint="Set TOPWORK_ADMIN_KEY and send it as `Authorization: Bearer KEY`.",
+        )
+    host = headers.get("host", "")
+    if _without_port(host) not in LOCAL_NAMES:
+        # A web page can make a browser send this by DNS rebinding.
+        return Forbidden(f"this service does not answer as {host!r}", hint="Use http://127.0.0.1.")
+    return None
+
+
+def _cross_site(scope: Scope, headers: Headers) -> TopworkError | None:
+    """Return why a changing request must not come from the web page that sent it."""
+    if scope["method"] in SAFE_METHODS:
+        return None
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2].lower() != headers["host"].lower():
+        return Forbidden(f"pages of {origin} may not use this service")
+    if headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
+        return Forbidden("pages of other sites may not use this service")
+    return None
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdecimal() else host).lower()

@@ -1,0 +1,148 @@
+"""Where batches come from: cached features of a frozen trunk, or cached pixels.
+
+Images are decoded once. The decoded squares lie in a file that is mapped into memory, so a
+dataset larger than memory works and a run resumed in the same RUN_DIR decodes nothing again. (The
+worker gives each attempt a RUN_DIR of its own and hands on only the checkpoint.)
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from core.images import decode
+from core.rundir import RunDir
+from models.data.augment import Augmentation, augment
+from models.data.cache import filled
+from models.data.staged import ACCEPTED, Staged
+from models.preprocess import FILTERS, Preprocess
+
+Indices = NDArray[np.int64]
+CHUNK = 64  # Images decoded between two looks at the clock and the signals.
+CANVAS_MARGIN = 1.125
+
+
+class Source(Protocol):
+    """Labelled inputs by number; the same numbers in the same epoch give the same tensors."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Class numbers, int64 (n,)."""
+
+    def batch(self, indices: Indices, epoch: int) -> Tensor:
+        """Return the float inputs of these samples as training sees them in this epoch."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Tensors held in memory, never augmented."""
+
+    values: Tensor
+    labels: Tensor
+
+    def batch(self, indices: Indices, epoch: int) -> Tensor:  # noqa: ARG002 - every epoch alike.
+        """Return the features of these samples."""
+        return self.values[torch.from_numpy(indices)]
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The very crops that evaluation and prediction see, cached as uint8 (n, 3, side, side)."""
+
+    cache: NDArray[np.uint8]
+    labels: Tensor
+    preprocess: Preprocess
+
+    def batch(self, indices: Indices, epoch: int) -> Tensor:  # noqa: ARG002 - every epoch alike.
+        """Return normalised crops."""
+        return self.preprocess.normalise(torch.from_numpy(self.cache[indices]))
+
+
+@dataclass(frozen=True)
+class Canvases:
+    """Whole images squeezed into squares, from which each epoch takes other random views."""
+
+    cache: NDArray[np.uint8]
+    aspects: Tensor
+    labels: Tensor
+    preprocess: Preprocess
+    how: Augmentation
+    seed: int
+
+    def batch(self, indices: Indices, epoch: int) -> Tensor:
+        """Return normalised random views."""
+        views = augment(
+            torch.from_numpy(self.cache[indices]),
+            self.aspects[torch.from_numpy(indices)],
+            indices,
+            how=self.how,
+            side=self.preprocess.crop,
+            seed=self.seed,
+            epoch=epoch,
+        )
+        return self.preprocess.normalise(views)
+
+
+def crops(
+    run: RunDir, staged: Staged, split: str, preprocess: Preprocess, *, threads: int
+) -> Crops:
+    """Decode the evaluation view of a split."""
+
+    def make(data: bytes) -> Tensor:
+        return preprocess.read(data, ACCEPTED)
+
+    name = f"crops-{split}"
+    cache = _decoded(run, staged, split, make, name=name, side=preprocess.crop, threads=threads)
+    return Crops(cache, staged.labels(split), preprocess)
+
+
+def canvases(
+    run: RunDir,
+    staged: Staged,
+    preprocess: Preprocess,
+    *,
+    how: Augmentation,
+    seed: int,
+    threads: int,
+) -> Canvases:
+    """Decode the training images whole.
+
+    Where views are cut out, the square is a little larger than the short side in evaluation:
+    about as many pixels as the image has there, shared evenly between its two directions.
+    """
+    side = round(preprocess.resize * CANVAS_MARGIN) if how.area else preprocess.crop
+    filtering = FILTERS[preprocess.interpolation]
+
+    def make(data: bytes) -> Tensor:
+        image: Image.Image = decode(data, ACCEPTED, shrink_to=side)
+        return torch.from_numpy(np.array(image.resize((side, side), filtering))).permute(2, 0, 1)
+
+    cache = _decoded(run, staged, "train", make, name="canvases", side=side, threads=threads)
+    aspects = torch.tensor([one.width / one.height for one in staged.splits["train"]])
+    return Canvases(cache, aspects, staged.labels("train"), preprocess, how, seed)
+
+
+def _decoded(
+    run: RunDir,
+    staged: Staged,
+    split: str,
+    make: Callable[[bytes], Tensor],
+    *,
+    name: str,
+    side: int,
+    threads: int,
+) -> NDArray[np.uint8]:
+    """Decode a split into its mapped file."""
+    samples = staged.splits[split]
+
+    def parts(done: int) -> Iterator[NDArray[np.uint8]]:
+        for part in staged.stream(samples[done:], make, batch=CHUNK, threads=threads):
+            yield part.numpy()
+
+    shape = (len(samples), 3, side, side)
+    return filled(run, f"{name}-{side}", shape, np.uint8, parts)

@@ -1,0 +1,167 @@
+"""Build every network of the catalogue, from scratch or from given weights.
+
+Given weights are put into an empty shell of the network: drawing random numbers only to overwrite
+them is most of the time a network takes to load (2 s of VGG13's 2.1 s).
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torchvision import models as torchvision_models
+
+from core.errors import WeightsMismatch
+from models import catalogue
+from models.networks.alexnet_lrn import AlexNetLRN
+from models.networks.head import IMAGENET_CLASSES
+from models.networks.inception_resnet_v1 import InceptionResNetV1
+from models.networks.lenet import LeNet
+from models.networks.nin import NiN
+
+State = Mapping[str, Tensor]
+
+OWN: dict[str, type[nn.Module]] = {
+    "alexnet_lrn": AlexNetLRN,
+    "inception_resnet_v1": InceptionResNetV1,
+    "lenet": LeNet,
+    "nin": NiN,
+}
+
+
+class Shell(TorchFunctionMode):
+    """Make parameters and buffers without memory.
+
+    `torch.device("meta")` would also catch the small tensors that RegNet's builder computes its
+    widths with, whose values are needed.
+    """
+
+    _STORAGE = (torch.empty, torch.zeros, torch.ones)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        changed = {**(kwargs or {})}
+        if func in self._STORAGE:
+            changed["device"] = "meta"
+        return func(*args, **changed)
+
+
+def construct(
+    name: str, classes: int, arguments: Mapping[str, Any], *, auxiliary: bool | None = None
+) -> nn.Module:
+    """Call the network's own builder; `auxiliary` is None for networks that have no such heads."""
+    options = dict(arguments)
+    if auxiliary is not None:
+        options |= {"aux_logits": auxiliary, "init_weights": True}
+    if name in OWN:
+        return OWN[name](num_classes=classes, **options)
+    builder: Callable[..., nn.Module] = torchvision_models.get_model_builder(name)
+    return builder(weights=None, num_classes=classes, **options)
+
+
+def shell(
+    architecture: str, classes: int = IMAGENET_CLASSES, *, auxiliary: bool = True
+) -> nn.Module:
+    """Return the network with parameters of no value: names and shapes, next to no memory."""
+    facts = catalogue.get(architecture)
+    with Shell():
+        wanted = auxiliary if facts.auxiliary else None
+        return construct(architecture, classes, facts.arguments, auxiliary=wanted)
+
+
+def build(
+    architecture: str,
+    classes: int | None = IMAGENET_CLASSES,
+    *,
+    pretrained_state: State | Path | str | None = None,
+    auxiliary: bool = True,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
+    """Return a network in train mode, random (seed torch first) or with the given weights.
+
+    The weights must fit name by name and shape by shape, else WeightsMismatch: to keep the trunk
+    and change the classes, call `head.replace` afterwards. `classes=None` takes as many as the
+    weights have. Auxiliary heads come only where `auxiliary` is set and the weights have them.
+    """
+    facts = catalogue.get(architecture)
+    if pretrained_state is None:
+        wanted = auxiliary if facts.auxiliary else None
+        model = construct(
+            architecture, classes or IMAGENET_CLASSES, facts.arguments, auxiliary=wanted
+        )
+        return model.to(device)
+    state = _read(pretrained_state)
+    prefixes = tuple(f"{entry.module}." for entry in facts.auxiliary)
+    present = any(name.startswith(prefixes) for name in state) if prefixes else False
+    if prefixes and not auxiliary:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
+    outputs = classes if classes is not None else _outputs(state, facts.head)
+    model = shell(architecture, outputs, auxiliary=auxiliary and present)
+    return fill(model, state).to(device)
+
+
+def fill(model: nn.Module, state: State) -> nn.Module:
+    """Give a shell its values, as float32; raises WeightsMismatch unless everything fits."""
+    expected = model.state_dict()
+    compare(expected, state)
+    values = OrderedDict(
+        (name, tensor.float() if tensor.is_floating_point() else tensor)
+        for name, tensor in state.items()
+    )
+    # Some layers refuse or upgrade values whose layout version is not given.
+    values._metadata = expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001  # torch has no public name for it.
+    model.load_state_dict(values, assign=True)
+    return model
+
+
+def compare(expected: State, given: State) -> None:
+    """Raise WeightsMismatch naming the first names and shapes in which two sets differ."""
+    differences = [
+        f"'{name}' has shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    missing = [name for name in expected if name not in given]
+    refuse(differences, missing, [name for name in given if name not in expected])
+
+
+def refuse(differences: list[str], missing: list[str], foreign: list[str]) -> None:
+    """Raise WeightsMismatch if there is any difference, with the first of them."""
+    told = [
+        *differences,
+        *(f"'{name}' is missing" for name in missing),
+        *(f"'{name}' does not belong to it" for name in foreign),
+    ]
+    if told:
+        raise WeightsMismatch(
+            f"The weights do not belong to this architecture: {len(told)} tensors differ, "
+            f"first {'; '.join(told[:3])}."
+        )
+
+
+def _read(source: State | Path | str) -> State:
+    if not isinstance(source, (str, Path)):
+        return source
+    try:
+        return load_file(source)
+    except (SafetensorError, OSError) as error:
+        raise WeightsMismatch(
+            f"{Path(source).name} is no readable safetensors file: {error}"
+        ) from error
+
+
+def _outputs(state: State, layer: str) -> int:
+    weight = state.get(f"{layer}.weight")
+    if weight is None:
+        raise WeightsMismatch(f"The weights have no layer '{layer}' that gives the classes.")
+    return weight.shape[0]

@@ -1,0 +1,198 @@
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from core.errors import IntegrityError
+from core.meter import Meter
+from core.rundir import RunDir, Stopped
+from models.data.staged import Staged
+from models.evaluation.calibrate import Calibration
+from models.evaluation.evaluate import (
+    Evaluation,
+    answer,
+    calibration_of,
+    evaluate,
+    headlines,
+    worst,
+)
+from models.predict import Classifier, Label
+from models.preprocess import Preprocess
+from tests.models.staging import png, stage
+
+PLAIN_ANSWERS = Calibration(reason="for want of images")
+PLAIN = Preprocess(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+class Brightness:
+    """An engine that calls bright images `bright` and others `dark`; `grey` is never said."""
+
+    nbytes = 0
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        level = 10 * (batch.mean((1, 2, 3)) - 0.5)
+        return torch.stack([level, -level, torch.full_like(level, -50.0)], 1)
+
+
+def flat(value: int) -> bytes:
+    return png(np.full((8, 8, 3), value, np.uint8))
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Iterator[Staged]:
+    images = [
+        ("train", "grey", flat(128)),
+        ("val", "bright", flat(250)),
+        ("val", "bright", flat(10)),  # Wrongly labelled on purpose.
+        ("val", "dark", flat(20)),
+        ("test", "dark", flat(30)),
+    ]
+    opened = Staged(stage(tmp_path / "data", images, classes=["bright", "dark", "grey"]))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[RunDir]:
+    opened = RunDir(tmp_path)
+    yield opened
+    opened.events.close()
+
+
+def brightness(staged: Staged) -> Classifier:
+    return Classifier(Brightness(), PLAIN, [Label(name) for name in staged.classes])
+
+
+def answers(run: RunDir, staged: Staged) -> dict[str, Tensor]:
+    meter = Meter(run.events, {"evaluate": (4, 1.0)})
+    return answer(run, staged, brightness(staged), threads=2, meter=meter)
+
+
+def scores(run: RunDir, staged: Staged, calibration: Calibration = PLAIN_ANSWERS) -> Evaluation:
+    logits, folder = answers(run, staged), run.begin_result()
+    return evaluate(staged, brightness(staged), logits, calibration, folder, seed=3)
+
+
+def confidence(level: int, temperature: float = 1.0) -> float:
+    """What the engine's answer to one grey image comes to, worked out by hand."""
+    logit = 10 * (level / 255 - 0.5) / temperature
+    third = math.exp(-50 / temperature)
+    return math.exp(abs(logit)) / (math.exp(logit) + math.exp(-logit) + third)
+
+
+def test_every_held_out_split_is_scored_and_training_is_not(run: RunDir, staged: Staged) -> None:
+    found = scores(run, staged)
+    assert found.keys() == {"val", "test"}
+    assert found["val"]["accuracy"] == pytest.approx(2 / 3)
+    assert found["val"]["confusion"]["matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert found["test"]["accuracy"] == 1.0
+    assert json.loads((run.path / "result.tmp" / "evaluation.json").read_text()) == found
+
+
+def test_every_image_has_its_line(run: RunDir, staged: Staged) -> None:
+    scores(run, staged, Calibration(4.0, 60))
+    text = (run.path / "result.tmp" / "predictions.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [(row["split"], row["class"], row["label"]) for row in rows] == [
+        ("val", "bright", "bright"),
+        ("val", "bright", "dark"),
+        ("val", "dark", "dark"),
+        ("test", "dark", "dark"),
+    ]
+    served = [confidence(level, 4.0) for level in (250, 10, 20, 30)]
+    assert [row["confidence"] for row in rows] == pytest.approx(served, abs=1e-6)
+
+
+def test_the_card_gets_the_headlines(run: RunDir, staged: Staged) -> None:
+    lines = headlines(scores(run, staged))
+    assert lines["test"]["macro_f1"] == 1.0
+    assert lines["val"].keys() == {
+        "accuracy",
+        "log_loss",
+        "ece",
+        "top_k",
+        "macro_f1",
+        "images",
+    }
+
+
+def test_a_wish_to_stop_is_heard(run: RunDir, staged: Staged) -> None:
+    run.stopping = True
+    with pytest.raises(Stopped):
+        scores(run, staged)
+
+
+def test_scores_are_those_of_the_calibrated_answers(run: RunDir, staged: Staged) -> None:
+    found = scores(run, staged, Calibration(4.0, 60))
+    true = [confidence(250, 4.0), 1 - confidence(10, 4.0), confidence(20, 4.0)]
+    loss = -sum(map(math.log, true)) / 3
+    assert found["val"]["log_loss"] == pytest.approx(loss, abs=1e-4)  # The third class has 1e-5.
+    trust = found["val"]["calibration"]
+    assert (trust["temperature"], trust["reason"]) == (4.0, None)
+    assert trust["after"]["log_loss"] == found["val"]["log_loss"]
+    plain = scores(run, staged)["val"]
+    assert plain["calibration"]["before"] == plain["calibration"]["after"] == trust["before"]
+    assert plain["calibration"]["reason"] == "for want of images"
+    assert plain["confusion"] == found["val"]["confusion"]
+
+
+def test_intervals_come_from_the_seed(run: RunDir, staged: Staged) -> None:
+    found = scores(run, staged)
+    assert found["val"]["intervals"]["seed"] == 3
+    assert found["val"]["intervals"]["accuracy"] == {"low": 0.0, "high": 1.0}
+    assert found["test"]["intervals"]["accuracy"] is None
+
+
+def test_the_wrong_answer_is_listed_with_its_image(run: RunDir, staged: Staged) -> None:
+    found = scores(run, staged)
+    sample = staged.splits["val"][1]
+    assert found["val"]["errors"] == [
+        {
+            "sha256": sample.sha256,
+            "path": sample.path,
+            "true": "bright",
+            "predicted": "dark",
+            "confidence": pytest.approx(confidence(10), abs=1e-6),
+            "loss": pytest.approx(-math.log(1 - confidence(10)), abs=1e-4),
+        }
+    ]
+    assert found["test"]["errors"] == []
+
+
+def test_the_worst_fifty_errors_come_worst_first(staged: Staged) -> None:
+    """80 answers, the first 20 of them right although they have the greatest loss."""
+    (bright, *_), classes = staged.splits["val"], staged.classes
+    samples = [replace(bright, path=str(number)) for number in range(80)]
+    served = torch.tensor([[0.9, 0.1, 0.0]] * 20 + [[0.1, 0.9, 0.0]] * 60).double()
+    lost = torch.cat([torch.full((20,), 1000.0), torch.arange(60) * 7 % 60]).double()
+    found = worst(samples, served, lost, classes)
+    assert [one["loss"] for one in found] == list(range(59, 9, -1))
+    assert all(one["predicted"] == "dark" and one["confidence"] == 0.9 for one in found)
+    assert found[0]["path"] == str(20 + next(n for n in range(60) if n * 7 % 60 == 59))
+
+
+def test_the_card_says_what_calibration_did(run: RunDir, staged: Staged) -> None:
+    calibration = Calibration(4.0, 60)
+    found = scores(run, staged, calibration)
+    trust = found["val"]["calibration"]
+    assert calibration_of(calibration, found) == {
+        "temperature": 4.0,
+        "ece_before": trust["before"]["ece"],
+        "ece_after": trust["after"]["ece"],
+        "images": 60,
+    }
+    assert calibration_of(PLAIN_ANSWERS, found) is None
+
+
+def test_answers_that_are_not_finite_are_no_evaluation(
+    run: RunDir, staged: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Brightness, "__call__", lambda _, batch: batch[:, :, 0, 0] / 0)
+    with pytest.raises(IntegrityError, match="finite"):
+        answers(run, staged)
