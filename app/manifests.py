@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import IntegrityError, NotFound
-from core.manifest import Line, decode
+from core.ingest.manifest import Line, decode
 from core.storage import Storage
 from core.tables import DatasetVersion
 

@@ -18,7 +18,6 @@ from app.http.problems import nearest
 from app.predictor import wire
 from app.schemas.predictions import PredictFields, PredictRequest
 from core import registry
-from core.archive import printable
 from core.errors import (
     ImageUndecodable,
     InvalidField,
@@ -29,6 +28,7 @@ from core.errors import (
     RequestTooLarge,
     TopworkError,
 )
+from core.ingest.archive import printable
 from core.settings import Settings
 from models import catalogue
 

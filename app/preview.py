@@ -7,13 +7,13 @@ from app import orders
 from app.orders import Order
 from app.schemas.orders import FinetuneRequest, PlanOut
 from app.uploads import Upload
-from core.archive import Limits, plan
 from core.errors import DatasetInvalid, TooFewClasses
-from core.layout import Reading, read_layout
+from core.ingest.archive import Limits, plan
+from core.ingest.layout import Reading, read_layout
+from core.ingest.split import Ratios, assign
 from core.owners import Caller
 from core.resources import Resources
 from core.settings import Settings
-from core.split import Ratios, assign
 
 
 def preview(resources: Resources, caller: Caller, order: Order) -> PlanOut:
@@ -45,7 +45,7 @@ def preview(resources: Resources, caller: Caller, order: Order) -> PlanOut:
 
 def _summary_of(upload: Upload, request: FinetuneRequest, settings: Settings) -> dict[str, Any]:
     """Read an archive's list of members as `dataset.json` would, before any image is opened."""
-    from core.containers import open_container  # noqa: PLC0415 - keeps Pillow out of the start.
+    from core.ingest.containers import open_container  # noqa: PLC0415 - keeps Pillow out of the start.
 
     limits = Limits(
         settings.max_archive_entries, settings.max_entry_bytes, settings.max_expanded_bytes

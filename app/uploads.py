@@ -21,9 +21,9 @@ import anyio.to_thread
 
 from app.http.bodies import StrictRequest, media_type, unsupported
 from app.http.forms import FILE, FORM, receive
-from core.archive import ARCHIVE_SUFFIXES
 from core.errors import ArchiveTooLarge, DiskFull, MalformedRequest, RequestTooLarge
 from core.ids import new_id
+from core.ingest.archive import ARCHIVE_SUFFIXES
 from core.settings import MEBIBYTE, Settings
 from core.storage import Storage
 

@@ -1,8 +1,8 @@
 """Compare ingestion with decoding alone: python bench/ingest.py [ARCHIVE.zip].
 
-Decoding alone is `core.decoders.examine` in one process on the archive's files in memory, times the
-cores. Peak memory is the resident set of the whole process tree, sampled every 50 ms, shared pages
-counted once for each process.
+Decoding alone is `core.ingest.decoders.examine` in one process on the archive's files in memory,
+times the cores. Peak memory is the resident set of the whole process tree, sampled every 50 ms,
+shared pages counted once for each process.
 """
 
 import argparse
@@ -16,8 +16,8 @@ import time
 import zipfile
 from pathlib import Path
 
-from core.decoders import examine
 from core.images import ImageLimits
+from core.ingest.decoders import examine
 from core.machine import cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "hymenoptera.zip"

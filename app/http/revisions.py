@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 
 from app.schemas.datasets import RevisionRequest
 from app.service import Service
-from core import datasets, manifest
+from core import datasets
 from core.ids import new_id
+from core.ingest import manifest
+from core.ingest.split import Ratios
 from core.owners import Caller
-from core.split import Ratios
 from core.tables import DatasetVersion
 
 

@@ -9,7 +9,7 @@ from app.schemas.jobs import ErrorOut
 from app.schemas.orders import SplitRequest
 from app.schemas.values import Answer, Body, DatasetName, Metadata, Moment
 from core import datasets
-from core.manifest import Line
+from core.ingest.manifest import Line
 from core.tables import Dataset, DatasetVersion
 
 SHA256 = r"^[0-9a-f]{64}$"

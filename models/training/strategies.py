@@ -9,8 +9,8 @@ from core.meter import Meter
 from core.rundir import RunDir
 from models.catalogue import Architecture
 from models.config import TrainRequest
-from models.data.features import Standardise
 from models.data import augment, features, sources
+from models.data.features import Standardise
 from models.data.staged import Staged
 from models.networks.head import Head, split
 from models.plan import Plan

@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from core import datasets, jobs, leases, registry
-from core.manifest import Line, encode, examine, json_line, summarise
+from core.ingest.manifest import Line, encode, examine, json_line, summarise
+from core.ingest.shards import ShardWriter
 from core.owners import Caller
 from core.resources import Resources
-from core.shards import ShardWriter
 from core.tables import Dataset, ModelVersion
 
 HERE = ("127.0.0.1", 50000)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import TopworkError
-from core.ingest import ingest
+from core.ingest.__main__ import ingest
 from core.rundir import RunDir
 from tests.core.ingested import Ingest, Outcome, outcome, prepare
 

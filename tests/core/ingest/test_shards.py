@@ -4,7 +4,7 @@ import hashlib
 import tarfile
 from pathlib import Path
 
-from core.shards import Address, ShardWriter
+from core.ingest.shards import Address, ShardWriter
 
 
 def write(folder: Path, images: list[bytes], **options: int) -> tuple[list[str], list[Address]]:

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
-from core.archive import Refusal
 from core.errors import DatasetInvalid, InvalidField, TooFewClasses
-from core.layout import SPLITS, class_name_problem
-from core.split import Ratios, assign
+from core.ingest.archive import Refusal
+from core.ingest.layout import SPLITS, class_name_problem
+from core.ingest.split import Ratios, assign
 
 EXAMPLES = 5
 MISSING = "A class has no image in a split, so nothing is measured for it there."

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import DatasetInvalid, LayoutAmbiguous
-from core.layout import MAX_CLASSES, Reading, class_name_problem, read_layout
+from core.ingest.layout import MAX_CLASSES, Reading, class_name_problem, read_layout
 
 
 def read(*files: str, folders: tuple[str, ...] = ()) -> dict[str, tuple[str | None, str]]:

@@ -13,8 +13,8 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO, NamedTuple, cast
 
-from core.archive import IMAGE_SUFFIXES, MAX_RATIO, MEBIBYTE, Content, Kind, Member
 from core.errors import ArchiveTooLarge, ArchiveUnreadable
+from core.ingest.archive import IMAGE_SUFFIXES, MAX_RATIO, MEBIBYTE, Content, Kind, Member
 
 CHUNK = 64 * 1024
 MAX_EXTENSION = MEBIBYTE  # Of a header about the next member; macOS keeps attributes there.

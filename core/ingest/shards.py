@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from core.archive import MEBIBYTE
+from core.ingest.archive import MEBIBYTE
 
 MAX_BYTES = 256 * MEBIBYTE
 MAX_IMAGES = 10_000

@@ -8,10 +8,10 @@ from itertools import islice
 
 import pytest
 
-from core.archive import Limits, Member
-from core.containers import open_container, sniff
 from core.errors import ArchiveUnreadable
-from core.zips import Zip
+from core.ingest.archive import Limits, Member
+from core.ingest.containers import open_container, sniff
+from core.ingest.zips import Zip
 from tests.archives import Entry, folder, honest, picture, raw_zip, zip_of
 
 MOST = 1000

@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from core.archive import REJECTED, SKIPPED, Refusal
-from core.decoders import Verdict
-from core.layout import Reading
-from core.manifest import Finding, Line, by_class
-from core.shards import Address
-from core.split import Copy, Ratios, assign, choose
+from core.ingest.archive import REJECTED, SKIPPED, Refusal
+from core.ingest.decoders import Verdict
+from core.ingest.layout import Reading
+from core.ingest.manifest import Finding, Line, by_class
+from core.ingest.shards import Address
+from core.ingest.split import Copy, Ratios, assign, choose
 
 NOTED = ("duplicate", "split_leak", "label_conflict", "class_not_in_train")
 EMPTY = "A class folder holds no usable image; the class is left out."

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core.archive import Limits, plan
-from core.containers import open_container
 from core.errors import TopworkError
-from core.layout import read_layout
+from core.ingest.archive import Limits, plan
+from core.ingest.containers import open_container
+from core.ingest.layout import read_layout
 from tests.archives import Entry, folder, gzipped, honest, picture, raw_zip, special, tar_of, zip_of
 
 FILES = folder("cat", "dog")

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from core.archive import Refusal
 from core.errors import DatasetInvalid, InvalidField, TooFewClasses
-from core.manifest import (
+from core.ingest.archive import Refusal
+from core.ingest.manifest import (
     Line,
     check,
     count,
@@ -18,7 +18,7 @@ from core.manifest import (
     revise,
     summarise,
 )
-from core.split import Ratios
+from core.ingest.split import Ratios
 
 
 def line(number: int, name: str, split: str = "train", findings: tuple[str, ...] = ()) -> Line:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InvalidField
-from core.split import Copy, Ratios, assign, choose
+from core.ingest.split import Copy, Ratios, assign, choose
 
 
 def hashes(count: int, name: str = "cat") -> list[str]:

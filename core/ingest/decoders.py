@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from core.archive import MEBIBYTE
 from core.errors import TopworkError
 from core.images import ImageLimits, inspect
+from core.ingest.archive import MEBIBYTE
 
 MEMORY_BYTES = 2048 * MEBIBYTE  # Address space; 36 megapixels as RGB are 0.1 GiB a copy.
 CPU_SECONDS = 10.0
 LENGTH = struct.Struct("<I")
 READY = b"ready\n"
-COMMAND = [sys.executable, "-m", "core.decoders"]
+COMMAND = [sys.executable, "-m", "core.ingest.decoders"]
 
 
 @dataclass(frozen=True, slots=True)

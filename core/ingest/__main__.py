@@ -10,20 +10,20 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from core.archive import MEBIBYTE, Limits, Member, Refusal, plan
-from core.containers import Container, open_container
-from core.curate import curate
-from core.decoders import Decoders
 from core.errors import ArchiveUnsafe, DatasetInvalid, DiskFull, TooFewClasses
 from core.images import DEFAULT_LIMITS, FINDINGS
-from core.layout import read_layout
+from core.ingest.archive import MEBIBYTE, Limits, Member, Refusal, plan
+from core.ingest.containers import Container, open_container
+from core.ingest.curate import curate
+from core.ingest.decoders import Decoders
+from core.ingest.layout import read_layout
+from core.ingest.manifest import Finding, Line, check, encode, examine, json_line, report, summarise
+from core.ingest.shards import ShardWriter
+from core.ingest.split import Ratios
+from core.ingest.stream import Stream
 from core.machine import cores
-from core.manifest import Finding, Line, check, encode, examine, json_line, report, summarise
 from core.meter import Meter
 from core.rundir import RunDir, supervise
-from core.shards import ShardWriter
-from core.split import Ratios
-from core.stream import Stream
 
 SPARE_BYTES = 64 * MEBIBYTE
 UNSAFE = {

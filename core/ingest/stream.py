@@ -5,11 +5,11 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from core.archive import MEBIBYTE, Refusal
-from core.curate import Stored
-from core.decoders import Decoders, Verdict
 from core.images import recognised
-from core.shards import ShardWriter
+from core.ingest.archive import MEBIBYTE, Refusal
+from core.ingest.curate import Stored
+from core.ingest.decoders import Decoders, Verdict
+from core.ingest.shards import ShardWriter
 
 BATCH_IMAGES = 64
 BATCH_BYTES = MEBIBYTE

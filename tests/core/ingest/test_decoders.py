@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core import decoders
-from core.decoders import FAILED, Decoders
+from core.ingest import decoders
+from core.ingest.decoders import FAILED, Decoders
 from tests.archives import picture
 from tests.waiting import wait_for
 

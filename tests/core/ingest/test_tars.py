@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core.archive import Limits, Member
-from core.containers import open_container, sniff
 from core.errors import ArchiveTooLarge, ArchiveUnreadable
-from core.tars import BLOCK, Tar
+from core.ingest.archive import Limits, Member
+from core.ingest.containers import open_container, sniff
+from core.ingest.tars import BLOCK, Tar
 from tests.archives import folder, gzipped, picture, special, tar_of, zip_of
 
 MEBIBYTE = 1024 * 1024
@@ -167,13 +167,13 @@ def test_packed_sizes_show_dense_members(tmp_path: Path) -> None:
 
 
 def test_a_gzip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.tars.BOMB_FROM", 4 * MEBIBYTE)
+    monkeypatch.setattr("core.ingest.tars.BOMB_FROM", 4 * MEBIBYTE)
     data = tar_of({"a/0.png": bytes(6 * MEBIBYTE)})
     path = tmp_path / "bomb"
     path.write_bytes(gzipped(data))
     with path.open("rb") as file, pytest.raises(ArchiveTooLarge, match="100 times"):
         list(Tar(file, sniff, most=MOST).members())
-    monkeypatch.setattr("core.tars.BOMB_FROM", MOST)
+    monkeypatch.setattr("core.ingest.tars.BOMB_FROM", MOST)
     with path.open("rb") as file, pytest.raises(ArchiveTooLarge, match="bytes"):
         list(Tar(file, sniff, most=5 * MEBIBYTE).members())
     path.write_bytes(data)
