@@ -7,6 +7,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from core.failpoints import hit
+
 
 def sync(path: Path) -> None:
     """Force a file or folder to disk."""
@@ -21,8 +23,16 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file so that a reader or a crash sees the old content or the new, never a part."""
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(data)
+    settle(part, path)
+
+
+def settle(part: Path, path: Path) -> None:
+    """Give a written file its final name so that a power cut leaves the old file or the new."""
+    hit("durable.before_sync")
     sync(part)
+    hit("durable.before_rename")
     part.replace(path)
+    hit("durable.after_rename")
     sync(path.parent)
 
 

@@ -2,6 +2,8 @@
 
 import os
 
+from core import failpoints
+
 PRIVATE = ("TOPWORK_", "AWS_", "PG")  # A process that decodes strangers' files sees no secrets.
 
 
@@ -13,7 +15,11 @@ def environment(threads: int) -> dict[str, str]:
     OPENBLAS_NUM_THREADS=1 because numpy's BLAS otherwise starts threads when it is imported, and a
     nursery must have none. The trainer computes with torch, which has its own.
     """
-    mine = {key: value for key, value in os.environ.items() if not key.startswith(PRIVATE)}
+    mine = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(PRIVATE) or key == failpoints.VARIABLE
+    }
     return mine | {
         "GOMP_SPINCOUNT": "0",
         "OPENBLAS_NUM_THREADS": "1",

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.durable import sync
+from core.durable import settle
 from core.errors import IntegrityError
 
 KEEP = 2
@@ -31,9 +31,7 @@ def write(path: Path, tensors: Tensors, state: State) -> None:
     metadata = {"state": text, "sha256": _digest(whole, text)}
     part = path.with_name(f".{path.name}.part")
     save_file(whole, part, metadata=metadata)
-    sync(part)
-    part.rename(path)
-    sync(path.parent)
+    settle(part, path)
 
 
 def read(path: Path) -> tuple[Tensors, State]:

@@ -1,0 +1,87 @@
+"""Named points where a test makes a process die, hang or fail; nothing happens unless asked for.
+
+`TOPWORK_FAILPOINTS` is a comma-separated list of `NAME=ACTION[@VISIT][?FILE]`. ACTION is `kill`
+(SIGKILL to this process), `hang` (stop until continued) or the name of an errno such as `ENOSPC`,
+which is raised as OSError. It happens at the given visit of the point in this process, the first
+if none is given. With FILE it happens in one process only: in the first that can create the file.
+
+Modelled on the failpoints of etcd (gofail).
+"""
+
+import errno
+import os
+import re
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+VARIABLE = "TOPWORK_FAILPOINTS"
+POINTS = frozenset(
+    {
+        "durable.before_sync",  # Every durable small file: written, not yet on disk.
+        "durable.before_rename",
+        "durable.after_rename",
+    }
+)
+_ORDER = re.compile(r"(?P<name>[\w.]+)=(?P<action>\w+)(?:@(?P<visit>\d+))?(?:\?(?P<once>.+))?")
+
+
+@dataclass
+class _Order:
+    """What happens at one point; `left` visits before it does."""
+
+    action: str
+    left: int
+    once: Path | None
+
+
+def _orders(text: str) -> dict[str, _Order]:
+    """Read the variable.
+
+    Raises:
+        ValueError: It is malformed or names no point; a test must not pass by a misspelling.
+    """
+    orders = {}
+    for part in filter(None, text.split(",")):
+        found = _ORDER.fullmatch(part)
+        if found is None or found["name"] not in POINTS:
+            raise ValueError(f"{VARIABLE} has no meaning here: {part}")
+        once = Path(found["once"]) if found["once"] else None
+        orders[found["name"]] = _Order(found["action"], int(found["visit"] or 1), once)
+    return orders
+
+
+_active = _orders(os.environ.get(VARIABLE, ""))
+
+
+def hit(name: str) -> None:
+    """Do what was ordered for this point, usually nothing.
+
+    Raises:
+        OSError: An errno was ordered.
+    """
+    if not _active:
+        return
+    order = _active.get(name)
+    if order is None:
+        return
+    order.left -= 1
+    if order.left != 0 or (order.once is not None and not _first(order.once)):
+        return
+    if order.action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if order.action == "hang":
+        while True:
+            time.sleep(60)
+    code: int = getattr(errno, order.action)
+    raise OSError(code, os.strerror(code), f"failpoint {name}")
+
+
+def _first(file: Path) -> bool:
+    """Tell whether no process was here before."""
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
