@@ -30,7 +30,7 @@ from core.storage import Storage, StorageUnavailable
 from tests.app.trained import store_model
 from tests.waiting import wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 QUEUE = 20
 
 

@@ -140,7 +140,7 @@ def test_too_many_members_end_the_plan_at_once() -> None:
 
 
 def test_every_reason_is_documented() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs" / "datasets.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE))
     found = {code: status for code, status in rows.items() if status != "finding"}
     assert found == {code: Refusal("x", code).status for code in [*SKIPPED, *REJECTED]}

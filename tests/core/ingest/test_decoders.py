@@ -64,7 +64,7 @@ def test_a_lost_decoder_costs_nothing(pool: Decoders) -> None:
 
 DEADLY = """
 import mmap, os, sys
-from core import decoders
+from core.ingest import decoders
 real = decoders.examine
 def examine(data, limits):
     if data == b"crash":

@@ -16,8 +16,8 @@ from torch import nn
 
 from core.rundir import DONE, STOPPED, supervise
 from models import artefact
+from models.data import features
 from models.data.features import Standardise, layer_of
-from models.data.staged import features
 from models.networks import pretrained, zoo
 from models.networks.head import Head, split
 from models.plan import VIEWS

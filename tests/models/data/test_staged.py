@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from core.errors import DatasetInvalid, DiskFull, TooFewClasses
 from core.images import decode
 from core.rundir import RunDir, Stopped
-from models.data.staged import Staged, batches, cache
+from models.data import cache
+from models.data.staged import Staged, batches
 from tests.models.staging import png, stage
 
 
