@@ -37,7 +37,7 @@ format: $(READY)  ## format the code, fix what can be fixed, rewrite the generat
 	$(BIN)/ruff format
 
 bench: $(READY)  ## measure the speed claims; prints machine, n and spread
-	@for script in bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lock: $(READY)  ## resolve the newest allowed versions into requirements.lock
 	$(BIN)/pip install --dry-run --ignore-installed --quiet --report - '.[dev]' | $(BIN)/python .ci/lock.py > .venv/new.lock
