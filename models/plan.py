@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidField
+from models import estimate, strategy
 from models.catalogue import Architecture
 from models.config import TrainConfig
+from models.modes import MODES, VIEWS, Mode
 
 GIVEN = "as given"
 SKEWED = 3.0  # Largest class over smallest from which accuracy hides the small ones.
@@ -19,10 +21,6 @@ VERY_SKEWED = 10.0
 TRANSFORMERS = ("vit", "swin", "maxvit", "convnext")
 SMALL_INPUT = 64
 FEW_IMAGES = 5000
-VIEWS = 4  # Of each image through a frozen trunk when augmentation is asked for.
-# Measured on two cores; an estimate may be wrong by a factor of three elsewhere.
-ASSUMED_GIGAFLOPS = 60.0
-ASSUMED_DECODES = 130.0
 
 
 @dataclass(frozen=True)
@@ -65,63 +63,6 @@ class Plan:
         }
 
 
-@dataclass(frozen=True)
-class _Mode:
-    """Defaults of one way to train: (value, reason) each."""
-
-    optimizer: tuple[str, str]
-    learning_rate: tuple[float, str]
-    trunk_factor: tuple[float, str]
-    weight_decay: tuple[float | None, str]
-    momentum: tuple[float, str]
-    warmup: tuple[float, str]  # As a share of all epochs.
-    label_smoothing: tuple[float, str]
-    augmentation: tuple[str, str]
-    steps: int  # Optimiser steps that are usually enough.
-    epochs: tuple[int, int]  # Fewest and most epochs whatever the number of steps.
-
-
-_SAME_RATE = (1.0, "every layer learns at the same rate")
-_MODES = {
-    "head": _Mode(
-        optimizer=("adamw", "converges on standardised features within a second"),
-        learning_rate=(0.003, "safe for a linear layer on standardised features"),
-        trunk_factor=_SAME_RATE,
-        weight_decay=(None, "chosen by cross-validation on the training features"),
-        momentum=(0.9, "the optimiser's default"),
-        warmup=(0.1, "a tenth of the epochs"),
-        label_smoothing=(0.0, "a regularised linear head needs none to stay calibrated"),
-        augmentation=("none", "the frozen trunk sees each image once"),
-        steps=1000,
-        epochs=(20, 60),
-    ),
-    "tune": _Mode(
-        optimizer=("sgd", "the usual choice for convolutional networks"),
-        learning_rate=(0.01, "the new head may learn fast"),
-        trunk_factor=(0.1, "pretrained layers change ten times slower than the new head"),
-        weight_decay=(1e-4, "the usual value"),
-        momentum=(0.9, "the usual value"),
-        warmup=(0.15, "the new head settles before the trunk moves much"),
-        label_smoothing=(0.1, "guards against overconfidence"),
-        augmentation=("standard", "photographs keep their meaning when cropped and mirrored"),
-        steps=1500,
-        epochs=(5, 15),
-    ),
-    "scratch": _Mode(
-        optimizer=("adamw", "needs least tuning from random weights"),
-        learning_rate=(0.002, "peak that small networks reach without diverging"),
-        trunk_factor=_SAME_RATE,
-        weight_decay=(0.05, "decoupled decay of AdamW"),
-        momentum=(0.9, "the optimiser's default"),
-        warmup=(0.2, "random weights start gently"),
-        label_smoothing=(0.0, "trained from scratch on all there is"),
-        augmentation=("light", "mirroring could change the meaning, of digits or signs for one"),
-        steps=1500,
-        epochs=(20, 60),
-    ),
-}
-
-
 def resolve(config: TrainConfig, facts: Architecture, summary: Mapping[str, Any]) -> Plan:
     """Return the plan for a dataset with this `dataset.json`.
 
@@ -145,23 +86,24 @@ class _Resolver:
         self.reasons: dict[str, str] = {}
 
     def plan(self) -> Plan:
-        weights = self.choose("weights", self.config.weights, self.auto_weights())
-        strategy = self.choose("strategy", self.config.strategy, self.auto_strategy(weights))
-        mode = "head" if strategy == "head" else "scratch" if weights == "none" else "tune"
-        self.values["mode"] = mode
-        self.refuse_contradictions(weights, strategy)
+        weights = self.choose("weights", self.config.weights, strategy.auto_weights(self.facts))
+        auto = strategy.auto_strategy(weights)
+        chosen = self.choose("strategy", self.config.strategy, auto)
+        mode = self.values["mode"] = strategy.mode_of(chosen, weights)
+        strategy.refuse_contradictions(self.config, self.facts, weights, chosen)
         asked = self.config.hyperparameters
         size = self.facts.input_size, "the size the network was made for"
         self.check_size(self.choose("image_size", asked.image_size, size))
-        self.optimisation(_MODES[mode], mode)
+        self.optimisation(MODES[mode], mode)
         self.selection()
-        views = self.choose("augmentation", self.config.augmentation, _MODES[mode].augmentation)
+        views = self.choose("augmentation", self.config.augmentation, MODES[mode].augmentation)
         if mode == "head" and views != "none":
             self.reasons["augmentation"] = f"{GIVEN}: the trunk sees {VIEWS} views of each image"
         self.choose("precision", self.config.precision, ("fp32", "exact on every machine"))
         self.choose("devices", self.config.devices, (1, "one process"))
         self.values["max_minutes"] = self.config.limits.max_minutes
-        self.choose("eta_seconds", "auto", self.eta(mode))
+        sizes = estimate.Sizes(self.images, self.val, self.test)
+        self.choose("eta_seconds", "auto", estimate.seconds(self.values, self.facts, sizes))
         return Plan(**self.values, reasons=self.reasons)
 
     def choose(self, name: str, asked: Any, auto: tuple[Any, str]) -> Any:
@@ -169,36 +111,6 @@ class _Resolver:
         value, reason = auto if asked == "auto" else (asked, GIVEN)
         self.values[name], self.reasons[name] = value, reason
         return value
-
-    def auto_weights(self) -> tuple[str, str]:
-        if self.facts.weights is None:
-            return "none", f"nobody publishes pretrained weights for {self.facts.name}"
-        return "imagenet", "features learned on ImageNet carry over to most photographs"
-
-    def auto_strategy(self, weights: str) -> tuple[str, str]:
-        if weights == "none":
-            return "full", "random weights have to be trained in every layer"
-        return "head", "a new head on a frozen pretrained trunk trains in one pass over the images"
-
-    def refuse_contradictions(self, weights: str, strategy: str) -> None:
-        if weights == "imagenet" and self.facts.weights is None:
-            raise InvalidField(
-                f"There are no pretrained weights for {self.facts.name}.",
-                param="weights",
-                hint='Use "weights": "none" to train from scratch.',
-            )
-        if self.config.devices not in ("auto", 1):
-            raise InvalidField(
-                f"{self.config.devices} devices were asked for; this version trains on one.",
-                param="devices",
-                hint='Leave it out, or use "devices": 1.',
-            )
-        if weights == "none" and strategy == "head":
-            raise InvalidField(
-                "A head on a random trunk learns next to nothing.",
-                param="strategy",
-                hint='Use "strategy": "full" to train from scratch.',
-            )
 
     def check_size(self, size: int) -> None:
         least, only = self.facts.min_size, self.facts.input_size
@@ -209,7 +121,7 @@ class _Resolver:
                 param="hyperparameters.image_size",
             )
 
-    def optimisation(self, mode: _Mode, name: str) -> None:
+    def optimisation(self, mode: Mode, name: str) -> None:
         asked = self.config.hyperparameters
         batch = self.choose("batch_size", asked.batch_size, self.auto_batch(name))
         if batch == 1 and name == "scratch":
@@ -270,18 +182,3 @@ class _Resolver:
         if not self.val and self.values["selection_metric"] != "loss":
             self.values["selection_metric"] = "loss"
             self.reasons["selection_metric"] = metric[1]
-
-    def eta(self, mode: str) -> tuple[float, str]:
-        """Estimate the seconds of the whole run on two ordinary cores."""
-        size = (self.values["image_size"] / self.facts.input_size) ** 2
-        forward = 2 * self.facts.gigaops * size / ASSUMED_GIGAFLOPS
-        total = self.images + self.val + self.test
-        held_out = total - self.images
-        passes = total / ASSUMED_DECODES + (total + held_out) * forward
-        if mode == "head" and self.values["augmentation"] != "none":
-            passes += (VIEWS - 1) * self.images * forward
-        elif mode != "head":
-            passes += self.values["epochs"] * (3 * self.images + self.val) * forward
-        limit = self.values["max_minutes"]
-        seconds = passes + 8 if limit is None else min(passes + 8, 60 * limit + 30)
-        return round(seconds, 1), "rough estimate for two CPU cores without a GPU"

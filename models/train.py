@@ -22,7 +22,8 @@ from models.config import TrainRequest
 from models.data.staged import Staged, batch_count
 from models.evaluation.calibrate import calibrate
 from models.evaluation.evaluate import answer, calibration_of, evaluate, headlines
-from models.plan import VIEWS, Plan, resolve
+from models.modes import VIEWS
+from models.plan import Plan, resolve
 from models.predict import Classifier, Eager, Label
 from models.training import execution
 from models.training.execution import Execution

@@ -17,8 +17,8 @@ from core.rundir import RunDir
 from models.data.cache import filled
 from models.data.sources import Canvases, Features
 from models.data.staged import ACCEPTED, Staged
+from models.modes import VIEWS
 from models.networks.head import Head, Trunk
-from models.plan import VIEWS
 from models.predict import forward
 from models.preprocess import Preprocess
 from models.training.execution import Execution

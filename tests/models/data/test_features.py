@@ -18,9 +18,9 @@ from core.rundir import DONE, STOPPED, supervise
 from models import artefact
 from models.data import features
 from models.data.features import Standardise, layer_of
+from models.modes import VIEWS
 from models.networks import pretrained, zoo
 from models.networks.head import Head, split
-from models.plan import VIEWS
 from models.preprocess import Preprocess
 from models.train import train
 from models.training import loop
