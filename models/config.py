@@ -86,7 +86,7 @@ class Limits(_Part):
     """Bounds of the run; reaching one ends training with the best weights so far."""
 
     max_minutes: float | None = Field(None, gt=0, le=100_000, allow_inf_nan=False, examples=[60])
-    """Minutes of training over all attempts; null means no limit."""
+    """Minutes of decoding and training over all attempts; null means no limit."""
 
 
 class TrainConfig(_Part):

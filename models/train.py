@@ -26,6 +26,7 @@ from models.modes import VIEWS
 from models.plan import Plan, resolve
 from models.predict import Classifier, Eager, Label
 from models.training import execution
+from models.training.deadline import Deadline
 from models.training.execution import Execution
 from models.training.prepare import Start, start
 from models.training.resume import Progress
@@ -41,13 +42,14 @@ def train(run: RunDir) -> None:
     staged = Staged(request.dataset)
     facts = catalogue.get(request.config.architecture)
     plan = resolve(request.config, facts, {"classes": staged.classes, "counts": staged.counts()})
+    deadline = Deadline(run, plan.max_minutes)
     how = execution.choose(plan, deterministic=request.config.deterministic)
     announce(run, staged, plan, how)
     begin = start(run, request, plan, facts, staged.classes)
     run.check_stop()
     meter = Meter(run.events, stages(plan, staged))
     run.events.phase("training")
-    work = Work(run, request, staged, facts, how, meter)
+    work = Work(run, request, staged, facts, how, meter, deadline)
     plan, done = (
         train_head(work, plan, begin) if plan.mode == "head" else train_all(work, plan, begin)
     )

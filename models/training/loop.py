@@ -8,13 +8,12 @@ one number of the result depends on the time or on where a run was interrupted.
 import math
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.errors import LossDiverged, TimeLimitReached
+from core.errors import LossDiverged
 from core.meter import Meter
 from core.rundir import RunDir, Stopped
 from models.data.randomness import drawn, order, step_seed
@@ -24,6 +23,7 @@ from models.evaluation import metrics
 from models.networks.head import logits_of
 from models.plan import Plan
 from models.training import recipe, resume
+from models.training.deadline import Deadline
 from models.training.execution import Execution
 from models.training.resume import Progress
 
@@ -47,6 +47,7 @@ class Task:
     seed: int
     digest: str
     execution: Execution
+    deadline: Deadline
 
 
 class Fit:
@@ -62,7 +63,7 @@ class Fit:
         self.total = torch.zeros((), device=task.execution.device)
         self.key = resume.key(task.plan, task.digest, task.seed, task.execution)
         self.now, self.best = resume.load(run, self.key, task.model, self.optimizer, self.total)
-        self.started = self.saved = time.monotonic()
+        self.saved = time.monotonic()
         self.save_cost = 0.0
 
     def train(self) -> Progress:
@@ -184,12 +185,12 @@ class Fit:
 
     def out_of_time(self) -> bool:
         """Tell whether the time limit is reached; raises TimeLimitReached without any epoch."""
-        limit = self.task.plan.max_minutes
-        if limit is None or self.now.spent + time.monotonic() - self.started < 60 * limit:
+        deadline = self.task.deadline
+        if not deadline.reached:
             return False
         if not self.now.best:
-            raise TimeLimitReached
-        words = f"Stopped after {limit:g} minutes, in epoch {self.now.epoch}."
+            deadline.check()
+        words = f"Stopped after {deadline.spent / 60:.3g} minutes, in epoch {self.now.epoch}."
         self.run.events.note("time_limit_reached", words)
         return True
 
@@ -201,11 +202,11 @@ class Fit:
             wait = max(SAVE_SECONDS, wait)
         if only_if_due and began - self.saved < wait:
             return
-        spent = self.now.spent + began - self.started
-        state: dict[str, Any] = {**asdict(self.now), "spent": spent}
         done = (self.now.epoch - 1) * self.steps + self.now.step
         model, optimizer = self.task.model, self.optimizer
-        resume.save(self.run, done, self.key, state, model, optimizer, self.total, self.best)
+        resume.save(
+            self.run, done, self.key, asdict(self.now), model, optimizer, self.total, self.best
+        )
         self.saved = time.monotonic()
         self.save_cost = self.saved - began
 

@@ -28,7 +28,6 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
-    spent: float = 0.0  # Seconds of training in all attempts.
     inexact: list[str] = field(default_factory=list)  # Why a resume could not be bit-identical.
 
 

@@ -15,6 +15,7 @@ from models.data.staged import Staged
 from models.networks.head import Head, split
 from models.plan import Plan
 from models.training import decay
+from models.training.deadline import Deadline
 from models.training.execution import Execution
 from models.training.loop import Fit, Task
 from models.training.prepare import Start
@@ -31,6 +32,7 @@ class Work:
     facts: Architecture
     how: Execution
     meter: Meter
+    deadline: Deadline
 
 
 def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
@@ -132,5 +134,6 @@ def fit(
         # A name like `model:pets` can mean other weights by the next attempt.
         digest=f"{work.staged.digest} {begin.lineage['sha256']}",
         execution=work.how,
+        deadline=work.deadline,
     )
     return Fit(task, work.run, work.meter).train()

@@ -1,0 +1,61 @@
+"""The time limit of a run: one clock for decoding, features, epochs and every attempt.
+
+It starts with the process. What earlier attempts took is kept in `checkpoint/`, which is handed
+from attempt to attempt, so that a run that is killed during its features starts no new count.
+"""
+
+import json
+import time
+from pathlib import Path
+
+from core.durable import write_atomically
+from core.errors import TimeLimitReached
+from core.rundir import RunDir
+
+NOTE_SECONDS = 5.0
+
+
+class Deadline:
+    """Seconds spent on a run in all attempts, and whether that is too much.
+
+    Args:
+        run: Its checkpoint folder keeps the count.
+        minutes: The limit; None never ends.
+    """
+
+    def __init__(self, run: RunDir, minutes: float | None) -> None:
+        self.minutes = minutes
+        self._file: Path = run.checkpoint / "clock.json"
+        self._began = self._noted = time.monotonic()
+        self._before = _read(self._file)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the first attempt began to work, the pauses between attempts left out."""
+        return self._before + time.monotonic() - self._began
+
+    @property
+    def reached(self) -> bool:
+        """Tell whether the limit is over; call it often, as it also keeps the count."""
+        now = time.monotonic()
+        if self.minutes is not None and now - self._noted >= NOTE_SECONDS:
+            self._noted = now
+            write_atomically(self._file, json.dumps({"spent": self.spent}).encode())
+        return self.minutes is not None and self.spent >= 60 * self.minutes
+
+    def check(self) -> None:
+        """Leave where there is no model yet that could be kept; a retry then has all its time.
+
+        Raises:
+            TimeLimitReached: The limit is over.
+        """
+        if self.reached:
+            self._file.unlink(missing_ok=True)
+            raise TimeLimitReached
+
+
+def _read(file: Path) -> float:
+    try:
+        return float(json.loads(file.read_text("utf-8"))["spent"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return 0.0
