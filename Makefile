@@ -1,6 +1,6 @@
-# Everything a developer does here, in twelve targets. `make help` lists them.
+# Everything a developer does here, in thirteen targets. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-slow test-gpu lint format bench lock clean
+.PHONY: help setup up demo test test-slow test-gpu chaos lint format bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -24,6 +24,9 @@ test-slow: $(READY)  ## run the nightly tests: every architecture, large data se
 
 test-gpu: $(READY)  ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu --timeout 1800 $(ARGS)
+
+chaos: $(READY)  ## kill, starve and confuse every process at seeded points; nothing may be lost
+	$(BIN)/pytest -m chaos --timeout 1800 $(ARGS)
 
 lint: $(READY)  ## check style, formatting, types and who imports whom
 	$(BIN)/ruff check

@@ -22,6 +22,15 @@ POINTS = frozenset(
         "durable.before_sync",  # Every durable small file: written, not yet on disk.
         "durable.before_rename",
         "durable.after_rename",
+        "checkpoint.between_files",  # The best weights are saved, the step that names them is not.
+        "checkpoint.before_removal",  # A new checkpoint is there, and one too many old ones.
+        "checkpoint.after_removal",
+        "events.before_append",
+        "events.after_append",
+        "result.before_rename",  # The result is built and synced, under its temporary name.
+        "result.after_rename",
+        "train.step",  # Before each optimiser step.
+        "train.epoch",  # All steps of an epoch are done, its validation is not.
     }
 )
 _ORDER = re.compile(r"(?P<name>[\w.]+)=(?P<action>\w+)(?:@(?P<visit>\d+))?(?:\?(?P<once>.+))?")

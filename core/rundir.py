@@ -19,6 +19,7 @@ from typing import Any
 
 from core.durable import sync, write_atomically
 from core.errors import DiskFull, OutOfMemory, TopworkError
+from core.failpoints import hit
 
 DONE, CRASHED, FAILED, STOPPED = 0, 1, 2, 75
 PROGRESS_SECONDS = 0.25
@@ -47,8 +48,10 @@ class Events:
 
     def emit(self, kind: str, **data: Any) -> None:
         """Append one event."""
+        hit("events.before_append")
         self._file.write(json.dumps({"kind": kind, **data}, allow_nan=False) + "\n")
         self._file.flush()
+        hit("events.after_append")
 
     def phase(self, name: str) -> None:
         """Say which part of the work begins."""
@@ -142,7 +145,9 @@ class RunDir:
         for path in [*folder.rglob("*"), folder]:
             sync(path)
         shutil.rmtree(self.result, ignore_errors=True)
+        hit("result.before_rename")
         folder.rename(self.result)
+        hit("result.after_rename")
         sync(self.path)
 
     def fail(self, error: TopworkError) -> None:

@@ -67,15 +67,15 @@ def train(run: RunDir) -> None:
     scores = evaluate(staged, classifier, answers, calibration, folder, seed=seed)
     run.events.phase("publishing")
     history = {"epochs": done.history, "best": done.best}
-    (folder / "history.json").write_text(json.dumps(history), encoding="utf-8")
+    (folder / "history.json").write_text(json.dumps(history, sort_keys=True), encoding="utf-8")
     measured = {
         "metrics": {**headlines(scores), "best": done.best},
         "calibration": calibration_of(calibration, scores),
     }
     artefact.write(folder, model, card(work, plan, begin, done) | measured)
-    run.publish_result(folder)
     staged.close()
     shutil.rmtree(run.path / "cache", ignore_errors=True)
+    run.publish_result(folder)
 
 
 def announce(run: RunDir, staged: Staged, plan: Plan, how: Execution) -> None:

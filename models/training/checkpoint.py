@@ -18,6 +18,7 @@ from torch import Tensor
 
 from core.durable import settle
 from core.errors import IntegrityError
+from core.failpoints import hit
 
 KEEP = 2
 Tensors = dict[str, Tensor]
@@ -59,11 +60,13 @@ def save(folder: Path, step: int, tensors: Tensors, state: State) -> None:
     refers to it.
     """
     write(folder / f"step-{step:010d}.safetensors", tensors, state)
+    hit("checkpoint.before_removal")
     kept = newest_first(folder)[:KEEP]
     wanted = {path.name for path in kept} | {_peek(path).get("best_file") for path in kept}
     for path in folder.glob("*.safetensors"):
         if path.name not in wanted:
             path.unlink()
+    hit("checkpoint.after_removal")
 
 
 def newest_first(folder: Path) -> list[Path]:

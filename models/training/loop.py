@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import LossDiverged
+from core.failpoints import hit
 from core.meter import Meter
 from core.rundir import RunDir, Stopped
 from models.data.randomness import drawn, order, step_seed
@@ -101,6 +102,7 @@ class Fit:
 
     def one_step(self, indices: Indices) -> None:
         """Take one optimiser step on a batch."""
+        hit("train.step")
         task, now = self.task, self.now
         torch.manual_seed(step_seed(task.seed, now.epoch, now.step))
         done = (now.epoch - 1) * self.steps + now.step
@@ -131,6 +133,7 @@ class Fit:
 
         `images` were seen in these `seconds`; the others of the epoch in an earlier attempt.
         """
+        hit("train.epoch")
         now, plan, val = self.now, self.task.plan, self.task.val
         self.check_loss()
         rate = recipe.rate_at(plan, now.epoch * self.steps - 1, self.steps)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import IntegrityError
+from core.failpoints import hit
 from core.rundir import RunDir
 from models.plan import Plan
 from models.training import checkpoint
@@ -57,6 +58,7 @@ def save(
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
     tensors["total"] = total
+    hit("checkpoint.between_files")
     full = {"progress": state, "key": key, "best_file": best_file}
     checkpoint.save(run.checkpoint, step, tensors, full)
 

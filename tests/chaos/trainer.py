@@ -1,0 +1,45 @@
+"""The trainer under the orders of a test: `python -m tests.chaos.trainer RUN_DIR`.
+
+`orders.json` in RUN_DIR names failpoints and says after how many steps a checkpoint is due. Both
+must hold for one attempt of a process that was forked long after its imports, so they cannot come
+from the environment. What a finished attempt did is left in `visits.json`: point -> visits.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from core import failpoints
+from core.rundir import supervise
+from models.train import train
+from models.training.loop import Fit
+
+NEVER = 10**9
+
+
+def main(run_dir: Path) -> int:
+    orders = json.loads((run_dir / "orders.json").read_text())
+    watched = {point: f"{point}=kill@{NEVER}" for point in failpoints.POINTS}
+    active = failpoints._orders(",".join(watched.values()))
+    failpoints._active = active | failpoints._orders(orders["failpoints"])
+    save_every(orders["save_every"])
+    code = supervise(train, [str(run_dir)], resumable=True)
+    visits = {point: NEVER - order.left for point, order in active.items()}
+    (run_dir / "visits.json").write_text(json.dumps(visits))
+    return code
+
+
+def save_every(steps: int) -> None:
+    """Make a checkpoint due by the number of steps instead of by the clock."""
+    plain = Fit.save
+
+    def save(fit: Fit, *, only_if_due: bool = False) -> None:
+        done = (fit.now.epoch - 1) * fit.steps + fit.now.step
+        if not only_if_due or done % steps == 0:
+            plain(fit)
+
+    Fit.save = save  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
