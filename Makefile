@@ -1,4 +1,4 @@
-# Everything a developer does here, in thirteen targets. `make help` lists them.
+# Everything a developer does here, in twelve targets. `make help` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test test-slow test-gpu chaos lint format bench lock clean
 
