@@ -12,14 +12,15 @@ from sqlalchemy.orm import Session
 from app.http.bodies import decode
 from app.http.errors import Invalid
 from app.http.problems import nearest
-from app.schemas.orders import DatasetFields, FinetuneRequest, PlanOut
+from app.schemas.orders import DatasetFields, DatasetRequest, FinetuneRequest, PlanOut
 from app.uploads import Stored, Upload
-from core import datasets, jobs, registry
+from core import datasets, jobs, registry, uploads
 from core.errors import (
     DatasetInvalid,
     InvalidField,
     MalformedRequest,
     QueueFull,
+    UploadNotFound,
     WeightsUnavailable,
 )
 from core.settings import Settings
@@ -48,10 +49,10 @@ class Order:
 class DatasetOrder:
     """An upload that is to become a dataset."""
 
-    name: str
     fields: DatasetFields
     fingerprint: str
-    stored: Stored
+    stored: Stored | None
+    upload: Upload | None = None
 
 
 def read_request(raw: object) -> FinetuneRequest:
@@ -70,6 +71,8 @@ def read_request(raw: object) -> FinetuneRequest:
     if request.name in catalogue.names():
         message = f"{request.name!r} is the name of an architecture"
         raise InvalidField(message, param="name", hint="Choose another name for the model.")
+    if request.dataset and request.upload:
+        raise InvalidField("name a dataset or an upload, not both", param="upload")
     resolve_plan(request, NOTHING_KNOWN)
     return request
 
@@ -83,9 +86,9 @@ def read_form(fields: dict[str, str]) -> FinetuneRequest:
     if "config" not in fields:
         raise InvalidField("the form has no field `config`", param="config")
     request = read_request(decode(fields["config"]))
-    if request.dataset is not None:
-        message = "send files or name a dataset, not both"
-        raise InvalidField(message, param="dataset")
+    named = next((name for name in ("dataset", "upload") if getattr(request, name)), None)
+    if named is not None:
+        raise InvalidField(f"send files or name a {named}, not both", param=named)
     return request
 
 
@@ -99,6 +102,16 @@ def read_dataset_fields(fields: dict[str, str]) -> DatasetFields:
         return DatasetFields.model_validate(raw)
     except ValidationError as error:
         raise Invalid(list(error.errors()), DatasetFields) from None
+
+
+def read_dataset_request(raw: object) -> DatasetRequest:
+    """Read the JSON body of `POST /datasets`."""
+    if not isinstance(raw, dict):
+        raise MalformedRequest("the body is not a JSON object")
+    try:
+        return DatasetRequest.model_validate(raw)
+    except ValidationError as error:
+        raise Invalid(list(error.errors()), DatasetRequest) from None
 
 
 def check_weights(request: FinetuneRequest, settings: Settings) -> None:
@@ -140,11 +153,12 @@ def place(session: Session, settings: Settings, order: Order) -> Job:
     request = order.request
     check_queue(session, settings)
     _check_start(session, request)
-    if order.stored is not None and order.upload is not None:
-        name = dataset_name(order.upload)
+    if request.upload or order.upload is not None:
+        stored, upload = use_upload(session, order.stored, order.upload)
+        name = dataset_name(upload)
         split = {**request.split.model_dump(), "seed": request.seed}
         dataset = add_dataset(
-            session, name=name, stored=order.stored, split=split, priority=request.priority
+            session, name=name, stored=stored, split=split, priority=request.priority
         )
         return _submit(session, order.request, dataset, version=None, plan=None)
     dataset, version = _named(session, request)
@@ -154,6 +168,21 @@ def place(session: Session, settings: Settings, order: Order) -> Job:
         version = found.number
         plan = resolve_plan(request, found.summary).to_json()
     return _submit(session, request, dataset, version=version, plan=plan)
+
+
+def use_upload(
+    session: Session, stored: Stored | None, upload: Upload | None
+) -> tuple[Stored, Upload]:
+    """Return what was sent; what came in pieces is used up by the caller's transaction.
+
+    Raises:
+        UploadNotFound: There is no such upload, or another request has used it.
+    """
+    if stored is None or upload is None:
+        raise UploadNotFound(param="upload")
+    if upload.partial is not None:
+        uploads.delete(session, upload.partial)
+    return stored, upload
 
 
 def _check_start(session: Session, request: FinetuneRequest) -> None:
@@ -212,10 +241,11 @@ def place_dataset(session: Session, settings: Settings, order: DatasetOrder) -> 
     """Add a dataset and return the job that fills it; raises QueueFull when too many wait."""
     check_queue(session, settings)
     fields = order.fields
+    stored, upload = use_upload(session, order.stored, order.upload)
     dataset = add_dataset(
         session,
-        name=order.name,
-        stored=order.stored,
+        name=fields.name or dataset_name(upload),
+        stored=stored,
         split=fields.split.model_dump(),
         metadata=fields.metadata,
     )

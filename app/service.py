@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx2
 import structlog
 
+from app import resumable
 from app.admission import Admission
 from app.doorbell import Doorbell
 from app.following import Watch
@@ -86,6 +87,7 @@ def _sweep(resources: Resources, stop: threading.Event) -> None:
     while not stop.wait(settings.sweep_seconds):
         try:
             remove_abandoned(settings)
+            resumable.tidy(resources)
             moved = leases.sweep(resources.database, settings)
         except Exception:
             # The database may be away for a while; the next sweep finds the same jobs.

@@ -48,6 +48,7 @@ class Upload:
     roots: set[str] = field(default_factory=set)  # First folders of many files' paths.
     files: int = 0
     fingerprint: str = ""
+    partial: str | None = None  # Id, where it came in pieces; then it lies there until it is used.
 
 
 @dataclass

@@ -5,10 +5,10 @@ TopworkError
 +-- Unauthorized 401, Forbidden 403
 +-- NotFound 404 ........... JobNotFound, DatasetNotFound, ModelNotFound, KeyNotFound, ...
 +-- MethodNotAllowed 405, RequestTimeout 408, PreconditionFailed 412
-+-- Conflict 409 ........... StateConflict, NameTaken, DatasetInUse, DatasetNotReady
-+-- TooLarge 413, UnsupportedMedia 415
++-- Conflict 409 ........... StateConflict, NameTaken, DatasetInUse, DatasetNotReady, ...
++-- TooLarge 413, UnsupportedMedia 415, UploadLocked 423, ChecksumMismatch 460 (of tus)
 +-- Unprocessable 422 ...... InvalidField, ArchitectureUnknown, DatasetInvalid, TooFewClasses, ...
-+-- TooManyRequests 429 .... QueueFull, TooManyFailures
++-- TooManyRequests 429 .... QueueFull, TooManyUploads, TooManyFailures
 +-- Unavailable 503 ........ PredictorUnavailable, PredictorBusy
 +-- DiskFull 507
 
@@ -117,6 +117,12 @@ class DatasetNotFound(NotFound):
     code = "dataset_not_found"
 
 
+class UploadNotFound(NotFound):
+    """There is no such upload, or it was used or has expired."""
+
+    code = "upload_not_found"
+
+
 class ModelNotFound(NotFound):
     """There is no such model."""
 
@@ -153,6 +159,34 @@ class StateConflict(TopworkError):
     """The job's state does not allow this."""
 
     status, code = 409, "state_conflict"
+
+
+class UploadOffsetMismatch(TopworkError):
+    """The upload has another offset than the request says."""
+
+    status, code = 409, "upload_offset_mismatch"
+    hint = "Ask for the offset with HEAD and go on from there."
+
+
+class UploadIncomplete(TopworkError):
+    """The upload has not arrived completely."""
+
+    status, code = 409, "upload_incomplete"
+    hint = "Send the rest with PATCH; HEAD says how much has arrived."
+
+
+class UploadLocked(TopworkError):
+    """Another request is writing to this upload."""
+
+    status, code = 423, "upload_locked"
+    hint = "Try again in a moment: the other request may be one that has lost its connection."
+
+
+class ChecksumMismatch(TopworkError):
+    """What arrived does not have the checksum that was announced; it was not kept."""
+
+    status, code = 460, "checksum_mismatch"
+    hint = "Send the piece again."
 
 
 class NameTaken(TopworkError):
@@ -265,6 +299,13 @@ class QueueFull(TopworkError):
 
     status, code = 429, "queue_full"
     hint = "Try again after the time in Retry-After, or cancel jobs that are no longer needed."
+
+
+class TooManyUploads(TopworkError):
+    """Too many uploads are open."""
+
+    status, code = 429, "too_many_uploads"
+    hint = "Use or delete those listed at GET /uploads."
 
 
 class TooManyFailures(TopworkError):

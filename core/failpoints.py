@@ -19,6 +19,8 @@ from pathlib import Path
 VARIABLE = "TOPWORK_FAILPOINTS"
 POINTS = frozenset(
     {
+        "upload.written",  # A piece of a resumable upload: written, not yet on disk.
+        "upload.synced",  # On disk, not yet answered.
         "durable.before_sync",  # Every durable small file: written, not yet on disk.
         "durable.before_rename",
         "durable.after_rename",

@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     max_archive_bytes: int = Field(
         4096 * MEBIBYTE, gt=0, description="Largest uploaded archive or form."
     )
+    max_open_uploads: int = Field(
+        20, gt=0, description="Most resumable uploads of one owner that are not used yet."
+    )
+    upload_hours: float = Field(
+        24.0, gt=0, description="Hours after its creation in which a resumable upload must be used."
+    )
     max_upload_files: int = Field(20_000, gt=0, description="Most files in one multipart form.")
     max_archive_entries: int = Field(200_000, gt=0, description="Most members of an archive.")
     max_entry_bytes: int = Field(50 * MEBIBYTE, gt=0, description="Largest single member.")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, Float, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Float, ForeignKey, Index, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from core.db import db_now
@@ -36,6 +36,19 @@ class Dataset(Owned, Row):
     error: Mapped[Object | None]
     user_metadata: Mapped[Object] = mapped_column(default=dict)
     created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class PartialUpload(Owned, Row):
+    """An archive that arrives in pieces; its bytes so far lie in a file of this id."""
+
+    __tablename__ = "partial_upload"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("up"))
+    length: Mapped[int] = mapped_column(BigInteger)  # Bytes in all.
+    filename: Mapped[str | None]
+    upload_metadata: Mapped[str]  # As the client sent it.
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    expires_at: Mapped[float]
 
 
 class DatasetVersion(Row):

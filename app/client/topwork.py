@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Self
 
 from app.client.folder import FolderTar, FolderUnusable
 from app.client.http import Http, Json
+from app.client.pieces import is_large, send_in_pieces
 from app.client.records import ApiKey, Dataset, Event, Job, Model, Prediction
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -106,7 +107,10 @@ class Topwork:
             body = {"dataset": dataset, **config}
             return self.http.json("POST", "/finetune", params=query, json=body)
         with _opened(Path(data), on_bytes) as (name, file):
-            form = {"data": {"config": json.dumps(config)}, "files": {"file": (name, file)}}
+            if is_large(file):
+                body = {"upload": send_in_pieces(self.http, file, name), **config}
+                return self.http.json("POST", "/finetune", params=query, json=body)
+            form: Json = {"data": {"config": json.dumps(config)}, "files": {"file": (name, file)}}
             return self.http.json("POST", "/finetune", params=query, **form)
 
     def _job(self, body: Json) -> Job:
@@ -174,7 +178,9 @@ class Datasets:
         """Upload a folder or archive; the job that reads it names the dataset."""
         fields = {"name": name} if name else {}
         with _opened(Path(data), on_bytes) as (file_name, file):
-            form = {"data": fields, "files": {"file": (file_name, file)}}
+            form: Json = {"data": fields, "files": {"file": (file_name, file)}}
+            if is_large(file):
+                form = {"json": {"upload": send_in_pieces(self._http, file, file_name), **fields}}
             job = Job.model_validate(self._http.json("POST", "/datasets", **form))
         return job.bind(self._topwork)
 

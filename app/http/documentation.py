@@ -14,9 +14,9 @@ from pydantic.json_schema import models_json_schema
 
 from app.http.described import add_descriptions
 from app.http.problems import MEDIA_TYPE
-from app.schemas import datasets, jobs, models, orders, predictions, problems
+from app.schemas import datasets, jobs, models, orders, predictions, problems, uploads
 from app.schemas.jobs import JobOut
-from app.schemas.orders import DatasetFields, FinetuneRequest
+from app.schemas.orders import DatasetFields, DatasetRequest, FinetuneRequest
 from app.schemas.predictions import PredictionOut, PredictRequest
 from app.schemas.problems import Problem
 
@@ -32,6 +32,7 @@ TAGS = [
     {"name": "Predict", "description": "Classify images."},
     {"name": "Jobs", "description": "Follow, cancel, retry: one resource for every kind of work."},
     {"name": "Datasets", "description": "Labelled images in immutable versions."},
+    {"name": "Uploads", "description": "Large archives in pieces, resumable (tus 1.0)."},
     {"name": "Models", "description": "Published classifiers, their versions and aliases."},
     {"name": "Architectures", "description": "Networks that can be fine-tuned."},
     {"name": "Keys", "description": "Who may speak to the service, and what for."},
@@ -69,8 +70,15 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be served.", "content": {MEDIA_TYPE: PROBLEM}},
     "5XX": {"description": "Temporarily unable (503, 507).", "content": {MEDIA_TYPE: PROBLEM}},
 }
-BODIES: tuple[type[BaseModel], ...] = (FinetuneRequest, PredictRequest, DatasetFields, Problem)
+BODIES: tuple[type[BaseModel], ...] = (
+    FinetuneRequest,
+    PredictRequest,
+    DatasetFields,
+    DatasetRequest,
+    Problem,
+)
 EXEMPLIFIED: tuple[type[BaseModel], ...] = (FinetuneRequest, JobOut, PredictionOut, Problem)
+SCHEMAS = (datasets, jobs, models, orders, predictions, problems, uploads)
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -99,6 +107,19 @@ def files_form(model: type[BaseModel]) -> dict[str, Any]:
     }
     form = {"file": {"type": "array", "items": BINARY}, **fields}
     return _body({"multipart/form-data": _form(form, ["file"])})
+
+
+def json_or_files(request: type[BaseModel], fields: type[BaseModel]) -> dict[str, Any]:
+    """Describe a body that is JSON about an upload, or a form of files with small fields."""
+    reference = {"$ref": f"#/components/schemas/{request.__name__}"}
+    body = files_form(fields)
+    body["requestBody"]["content"]["application/json"] = {"schema": reference}
+    return body
+
+
+def raw_body(kind: str) -> dict[str, Any]:
+    """Describe a body of bytes."""
+    return _body({kind: {"schema": BINARY}})
 
 
 def images_body() -> dict[str, Any]:
@@ -159,7 +180,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas.update(extra["$defs"])
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    add_descriptions(schemas, (datasets, jobs, models, orders, predictions, problems))
+    add_descriptions(schemas, SCHEMAS)
     for model in EXEMPLIFIED:
         # FastAPI drops every null from examples.
         extra_schema = cast("dict[str, Any]", model.model_config["json_schema_extra"])

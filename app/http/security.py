@@ -31,6 +31,7 @@ SCOPES = {
     "predict": ("predict", "predict"),
     "jobs": ("read", "train"),
     "datasets": ("read", "train"),
+    "uploads": ("train", "train"),
     "models": ("read", "train"),
     "architectures": ("read", "admin"),
     "metrics": ("read", "admin"),

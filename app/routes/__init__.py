@@ -10,6 +10,7 @@ from app.routes import (
     models,
     predict,
     system,
+    uploads,
     versions,
 )
 
@@ -20,6 +21,7 @@ ROUTERS = (
     datasets.router,
     datasets.roomy,
     images.router,
+    uploads.router,
     models.router,
     versions.router,
     architectures.router,

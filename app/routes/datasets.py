@@ -1,5 +1,6 @@
 """`/datasets`: labelled images in immutable versions."""
 
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -20,12 +21,14 @@ from app.deps import (
     Write,
 )
 from app.http import revisions
-from app.http.bodies import RoomyRoute, StrictRequest, StrictRoute
-from app.http.documentation import files_form
+from app.http.bodies import RoomyRoute, StrictRequest, StrictRoute, media_type, unsupported
+from app.http.documentation import json_or_files
+from app.http.forms import FORM
 from app.http.idempotency import Created, Once
 from app.http.revisions import Revision
 from app.manifests import json_lines
 from app.orders import DatasetOrder
+from app.resumable import resumed
 from app.schemas.datasets import (
     DatasetOut,
     DatasetPatch,
@@ -37,7 +40,7 @@ from app.schemas.datasets import (
 )
 from app.schemas.jobs import JobOut, job_out
 from app.schemas.lists import Listing, Page, Paging
-from app.schemas.orders import DatasetFields
+from app.schemas.orders import DatasetFields, DatasetRequest
 from app.uploads import stored, uploaded
 from core import datasets
 
@@ -49,16 +52,29 @@ Many = Annotated[int, Query(ge=1, le=1000, description="Most lines of one page."
 NDJSON = "application/x-ndjson"
 
 
-async def _sent(request: Request, settings: Config, storage: Store) -> AsyncIterator[DatasetOrder]:
+async def _sent(request: Request, service: ServiceHere, who: Who) -> AsyncIterator[DatasetOrder]:
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
-    async with uploaded(request, settings) as upload:
+    resources = service.resources
+    if media_type(request) == "application/json":
+        wanted = orders.read_dataset_request(await request.json())
+        fingerprint = hashlib.sha256(await request.body()).hexdigest()
+        async with resumed(resources, who, wanted.upload) as (upload, handle):
+            yield DatasetOrder(wanted, fingerprint, handle, upload)
+        return
+    if media_type(request) != FORM:
+        raise unsupported(request, FORM, "application/json")
+    async with uploaded(request, resources.settings) as upload:
         fields = orders.read_dataset_fields(upload.fields)
-        async with stored(storage, upload) as handle:
-            name = fields.name or orders.dataset_name(upload)
-            yield DatasetOrder(name, fields, upload.fingerprint, handle)
+        async with stored(resources.storage, upload) as handle:
+            yield DatasetOrder(fields, upload.fingerprint, handle, upload)
 
 
-@router.post("", status_code=202, response_model=JobOut, openapi_extra=files_form(DatasetFields))
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobOut,
+    openapi_extra=json_or_files(DatasetRequest, DatasetFields),
+)
 def create_dataset(
     once: Once,
     order: Annotated[DatasetOrder, Depends(_sent, scope="function")],

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated
 
@@ -16,10 +17,12 @@ from app.http.documentation import json_or_form
 from app.http.forms import FORM
 from app.http.idempotency import Created, Once
 from app.orders import Order
+from app.resumable import find, resumed
 from app.schemas.jobs import JobOut, job_out
 from app.schemas.orders import FinetuneRequest, PlanOut
 from app.service import Service
 from app.uploads import stored, uploaded
+from core.errors import UploadNotFound
 from core.owners import Caller
 
 router = APIRouter(tags=["Fine-tune"], route_class=StrictRoute)
@@ -37,7 +40,8 @@ async def _ordered(
         wanted = orders.read_request(await request.json())
         orders.check_weights(wanted, settings)
         order = Order(wanted, hashlib.sha256(await request.body()).hexdigest())
-        yield await _previewed(service, who, order) if dry_run else order
+        async with _with_upload(service, who, order, dry_run=dry_run) as complete:
+            yield complete
         return
     if media_type(request) != FORM:
         raise unsupported(request, "application/json", FORM)
@@ -49,6 +53,26 @@ async def _ordered(
             return
         async with stored(service.resources.storage, upload) as handle:
             yield Order(wanted, upload.fingerprint, upload, handle)
+
+
+@asynccontextmanager
+async def _with_upload(
+    service: Service, who: Caller, order: Order, *, dry_run: bool
+) -> AsyncIterator[Order]:
+    """Yield a JSON order together with the upload that it names, if it names one."""
+    named = order.request.upload
+    if dry_run:
+        if named is not None:
+            upload = await anyio.to_thread.run_sync(find, service.resources, who, named)
+            if upload is None:
+                raise UploadNotFound(param="upload")
+            order = replace(order, upload=upload)
+        yield await _previewed(service, who, order)
+    elif named is None:
+        yield order
+    else:
+        async with resumed(service.resources, who, named) as (upload, handle):
+            yield replace(order, upload=upload, stored=handle)
 
 
 async def _previewed(service: Service, who: Caller, order: Order) -> Order:
@@ -74,8 +98,8 @@ Ordered = Annotated[Order, Depends(_ordered, scope="function")]
 def finetune(once: Once, order: Ordered, session: Write, settings: Config) -> JSONResponse:
     """Fine-tune a pretrained network on labelled images.
 
-    Name a dataset, or send the images with the request: one .zip, .tar or .tar.gz, or many files
-    whose names are relative paths, with one folder for each class.
+    Name a dataset or an upload, or send the images with the request: one .zip, .tar or .tar.gz, or
+    many files whose names are relative paths, with one folder for each class.
     """
     if order.preview is not None:
         return JSONResponse(order.preview.model_dump(mode="json"))

@@ -8,6 +8,7 @@ from pydantic.config import JsonDict
 from app.schemas.values import Answer, DatasetName, Metadata, ModelName
 from models.config import Split, TrainConfig
 
+UploadId = Annotated[str, Field(pattern=r"^up_[0-9a-z]{22}$")]
 Priority = Literal["high", "normal", "low"]
 EXAMPLE: JsonDict = {
     "dataset": "ds_01k9z8v3q7m2c4d6e8f0g1@1",
@@ -26,6 +27,8 @@ class FinetuneRequest(TrainConfig):
 
     dataset: Annotated[str, Field(pattern=r"^ds_[0-9a-z]{22}(@[1-9][0-9]{0,8})?$")] | None = None
     """Dataset, or one of its versions after `@`; a form with files names none."""
+    upload: UploadId | None = None
+    """A complete upload of `/uploads` in place of a dataset; it is used up."""
     name: ModelName | None = None
     """Name of the model whose next version this becomes; made from the dataset's where absent."""
     metadata: Metadata = Field({})
@@ -50,6 +53,13 @@ class DatasetFields(Answer):
     name: DatasetName | None = None
     metadata: Metadata = Field({})
     split: SplitRequest = SplitRequest()
+
+
+class DatasetRequest(DatasetFields):
+    """A dataset from an upload that came in pieces."""
+
+    upload: UploadId
+    """A complete upload of `/uploads`; it is used up."""
 
 
 class PlanOut(Answer):

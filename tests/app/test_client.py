@@ -296,3 +296,33 @@ def test_a_stream_is_given_up_after_a_minute_without_a_connection(
         with pytest.raises(Unreachable):
             next(events)
         assert 3 <= len(server.asked) <= 8
+
+
+def test_a_large_folder_goes_in_pieces_and_resumes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.client.pieces.LARGE", 1000)
+    monkeypatch.setattr("app.client.pieces.PIECE", 3000)
+    tar = FolderTar(folder)
+    whole = tar.read() + b"".join(iter(lambda: tar.read(10_000), b""))
+    created = Answer(201, b"{}", {"Location": "/uploads/up_1"})
+    arrived = lambda n: Answer(204, b"", {"Upload-Offset": str(n)})  # noqa: E731 - three of them.
+    lost = answer({"code": "request_timeout", "status": 408}, 408)
+    where = answer({}, **{"Upload-Offset": "3100"})
+    script = (created, arrived(3000), lost, where, arrived(6100), arrived(len(whole)))
+    with scripted(*script, answer(JOB, 202)) as server, Topwork(server.url) as topwork:
+        topwork.finetune(folder, architecture="lenet")
+    methods = [(one.method, one.path) for one in server.asked]
+    assert methods == [
+        ("POST", "/uploads"),
+        *[("PATCH", "/uploads/up_1")] * 2,
+        ("GET", "/uploads/up_1"),
+        *[("PATCH", "/uploads/up_1")] * 2,
+        ("POST", "/finetune"),
+    ]
+    assert server.asked[0].headers["upload-length"] == str(len(whole))
+    sent = [one for one in server.asked if one.method == "PATCH"]
+    assert [one.headers["upload-offset"] for one in sent] == ["0", "3000", "3100", "6100"]
+    assert all(one.headers["upload-checksum"].startswith("sha256 ") for one in sent)
+    assert sent[0].body + sent[1].body[:100] + sent[2].body + sent[3].body == whole[:9100]
+    assert b'"upload":"up_1"' in server.asked[-1].body.replace(b" ", b"")

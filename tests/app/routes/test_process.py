@@ -19,55 +19,9 @@ import pytest
 from core import jobs, leases
 from core.resources import Resources, open_resources
 from core.settings import Settings
-from tests.app.api import Work, config, zipped
+from tests.app.api import config, zipped
+from tests.app.apiprocess import Api, start
 from tests.waiting import wait_for
-
-
-class Api:
-    """A running api and direct access to its database."""
-
-    def __init__(self, data: Path, resources: Resources, **environment: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.data = data
-        self.resources = resources
-        self.work = Work(resources)
-        self.log = data / "api.log"
-        command = [sys.executable, "-m", "app.main", "--port", str(self.port)]
-        environment = {**os.environ, "TOPWORK_DATA_DIR": str(data), **environment}
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        wait_for(self.answers, 60)
-
-    def answers(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            return httpx2.get(f"{self.url}/healthz").is_success
-        except httpx2.TransportError:
-            return False
-
-    def stop(self, number: int = signal.SIGTERM) -> float:
-        """Seconds until the process has ended."""
-        begun = time.monotonic()
-        self.process.send_signal(number)
-        self.process.wait(20)
-        return time.monotonic() - begun
-
-
-def start(folder: Path, migrated: Path, **environment: str) -> Iterator[Api]:
-    data = folder / "data"
-    data.mkdir()
-    shutil.copy(migrated, data / "topwork.db")
-    with open_resources(Settings(data_dir=data)) as resources:
-        api = Api(data, resources, **environment)
-        try:
-            yield api
-        finally:
-            if api.process.poll() is None:
-                api.process.kill()
-            api.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +130,31 @@ def raw(api: Api) -> socket.socket:
 
 FORM = b"Content-Type: multipart/form-data; boundary=b\r\n"
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.zip"\r\n\r\nPK\x03\x04'
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_piece_that_breaks_off_counts_unless_a_checksum_was_announced(
+    api: Api,
+    announced: bool,  # noqa: FBT001
+) -> None:
+    tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "9000000"}
+    path = httpx2.post(f"{api.url}/uploads", headers=tus).headers["location"]
+    file = api.data / "uploads" / path.rpartition("/")[2]
+    head = (
+        f"PATCH {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"
+        "Content-Type: application/offset+octet-stream\r\nContent-Length: 9000000\r\n"
+    )
+    checksum = "Upload-Checksum: sha256 AAAA\r\n" if announced else ""
+    with raw(api) as connection:
+        connection.sendall(f"{head}{checksum}\r\n".encode() + b"x" * 2_000_000)
+        wait_for(lambda: file.stat().st_size)
+
+    def offset() -> int | None:
+        answer = httpx2.head(f"{api.url}{path}")
+        return int(answer.headers["upload-offset"]) if answer.is_success else None
+
+    wait_for(lambda: offset() == (0 if announced else 2_000_000))
+    assert "Traceback" not in api.log.read_text()
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(api: Api) -> None:

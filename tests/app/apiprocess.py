@@ -1,0 +1,69 @@
+"""An api in a process of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+
+from core.resources import Resources, open_resources
+from core.settings import Settings
+from tests.app.api import Work
+from tests.waiting import wait_for
+
+
+class Api:
+    """A running api and direct access to its database."""
+
+    def __init__(self, data: Path, resources: Resources, **environment: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.data = data
+        self.resources = resources
+        self.work = Work(resources)
+        self.log = data / "api.log"
+        self.environment = {**os.environ, "TOPWORK_DATA_DIR": str(data), **environment}
+        self.launch()
+
+    def launch(self) -> None:
+        """Start it, or start it again at the same address."""
+        command = [sys.executable, "-m", "app.main", "--port", str(self.port)]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+        wait_for(self.answers, 60)
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx2.get(f"{self.url}/healthz").is_success
+        except httpx2.TransportError:
+            return False
+
+    def stop(self, number: int = signal.SIGTERM) -> float:
+        """Seconds until the process has ended."""
+        begun = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(20)
+        return time.monotonic() - begun
+
+
+def start(folder: Path, migrated: Path, **environment: str) -> Iterator[Api]:
+    data = folder / "data"
+    data.mkdir()
+    shutil.copy(migrated, data / "topwork.db")
+    with open_resources(Settings(data_dir=data)) as resources:
+        api = Api(data, resources, **environment)
+        try:
+            yield api
+        finally:
+            if api.process.poll() is None:
+                api.process.kill()
+            api.process.wait()
