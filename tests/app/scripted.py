@@ -63,7 +63,7 @@ def scripted(*answers: Answer) -> Iterator[Script]:
             self.end_headers()
             self.wfile.write(given.body)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _reply  # noqa: N815 - http.server's names.
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _reply  # noqa: N815 - http.server's names.
 
         def log_message(self, *_args: object) -> None:
             pass

@@ -1,12 +1,8 @@
 """The service as a process of its own: streams, slow bodies, its end."""
 
 import json
-import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +13,6 @@ import httpx2
 import pytest
 
 from core import jobs, leases
-from core.resources import Resources, open_resources
-from core.settings import Settings
 from tests.app.api import config, zipped
 from tests.app.apiprocess import Api, start
 from tests.waiting import wait_for
