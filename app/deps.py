@@ -17,7 +17,7 @@ from fastapi import Depends, Path, Request
 from sqlalchemy.orm import Session
 
 from app.service import Service
-from core import datasets, jobs, registry
+from core import datasets, failpoints, jobs, registry
 from core.owners import Caller
 from core.resources import Resources
 from core.settings import Settings
@@ -48,6 +48,7 @@ def _read(request: Request) -> Iterator[Session]:
 def _write(request: Request) -> Iterator[Session]:
     with _resources(request).database.write(_caller(request)) as session:
         yield session
+    failpoints.hit("api.before_answer")
 
 
 async def _settings(request: Request) -> Settings:

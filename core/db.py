@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from core import failpoints
 from core.owners import Caller, OwnedSession
 
 BUSY_TIMEOUT_MS = 10_000
@@ -77,6 +78,7 @@ class Database:
             with session.begin():
                 yield session
             if session.info.get("ring"):
+                failpoints.hit("db.before_ring")
                 self._after_commit()
 
     def close(self) -> None:

@@ -33,6 +33,8 @@ POINTS = frozenset(
         "result.after_rename",
         "train.step",  # Before each optimiser step.
         "train.epoch",  # All steps of an epoch are done, its validation is not.
+        "db.before_ring",  # Work is committed, nobody was told.
+        "api.before_answer",  # A request's transaction is committed, its answer is not sent.
     }
 )
 _ORDER = re.compile(r"(?P<name>[\w.]+)=(?P<action>\w+)(?:@(?P<visit>\d+))?(?:\?(?P<once>.+))?")

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError as DuplicateRow
 from sqlalchemy.orm import Session
 
 from core.errors import ModelNotFound, NameTaken
@@ -33,9 +34,8 @@ def publish(
     owner = session.get_one(Job, job_id).owner if job_id else owner_of(session)
     model = session.get(Model, name, with_for_update=True, execution_options=EVERYONE)
     if model is None:
-        session.add(Model(name=name, owner=owner))
-        session.flush()
-    elif model.owner != owner:
+        model = _create(session, name, owner)
+    if model.owner != owner:
         raise NameTaken(f"the model name {name!r} belongs to somebody else", param="name")
     newest = select(func.max(ModelVersion.number)).where(ModelVersion.name == name)
     number = (session.execute(newest).scalar_one() or 0) + 1
@@ -51,6 +51,16 @@ def publish(
     session.add(version)
     session.flush()
     return version
+
+
+def _create(session: Session, name: str, owner: str) -> Model:
+    """Return a new model, or the one that somebody else has published first meanwhile."""
+    try:
+        with session.begin_nested():
+            session.add(Model(name=name, owner=owner))
+    except DuplicateRow:
+        return session.get_one(Model, name, with_for_update=True, execution_options=EVERYONE)
+    return session.get_one(Model, name)
 
 
 def check_name(session: Session, name: str) -> None:

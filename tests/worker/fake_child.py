@@ -3,7 +3,7 @@
 request.json: {"steps": N, "script": {step: action}, "gate": folder}. Each step is an event and a
 checkpoint. An action runs before its step, once per job (a file in the gate folder marks it):
 `crash`, `segfault`, `refuse`, `hang`, `vanish` (exit 0 without a result), `litter` (leave a
-grandchild), `wait` (until `go` exists in the gate folder), `ignore` (SIGTERM from here on).
+grandchild), `wait` (until `go` exists in the gate folder), `ignore` (SIGTERM from here on), `nap`.
 """
 
 import json
@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+
+NAP = 0.1
 
 
 def main(run_dir: Path) -> int:
@@ -66,6 +68,8 @@ def act(action: str, gate: Path, asked: list[int], run_dir: Path) -> int | None:
     if action == "litter":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
         (gate / "pids").open("a").write(f"{child.pid}\n")
+    if action == "nap":
+        time.sleep(NAP)
     if action in ("ignore", "ignore_and_wait"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if action in ("wait", "hang", "ignore_and_wait"):

@@ -1,0 +1,86 @@
+"""What the chaos tests share: a printed seed, repetitions, a line of measurements each."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from core.migrate import upgrade
+from core.resources import Resources, open_resources
+from core.settings import Settings
+from tests.invariants import broken
+from tests.worker.conftest import bench, gate, make_bench  # noqa: F401 - fixtures.
+
+SEED = int(os.environ.get("CHAOS_SEED", "20261122"))
+TIMES = float(os.environ.get("CHAOS_TIMES", "1"))
+STRICT = os.environ.get("CHAOS_STRICT") == "1"
+Tell = Callable[[str], None]
+
+
+def times(usual: int) -> int:
+    """Return how often to repeat what the CI selection repeats `usual` times."""
+    return max(1, round(usual * TIMES))
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Seeded chance, the same for the same test and CHAOS_SEED."""
+    return random.Random(f"{SEED} {request.node.name}")  # noqa: S311 - not a secret.
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Tell:
+    """Put a line of measurements into the report, whether the test passes or not."""
+    return lambda line: record_property("chaos", f"CHAOS {line}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lines = [
+        str(value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for key, value in getattr(report, "user_properties", ())
+        if key == "chaos" and report.when == "call"
+    ]
+    if lines:
+        terminalreporter.section(f"chaos, CHAOS_SEED={SEED} CHAOS_TIMES={TIMES:g}")
+        terminalreporter.write_line("\n".join(lines))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def either_database(
+    request: pytest.FixtureRequest, settings: Settings
+) -> tuple[str, dict[str, str]]:
+    """The name of a backend and the environment that leads to an empty, migrated database."""
+    environment = {"TOPWORK_DATA_DIR": str(settings.data_dir), "TOPWORK_OFFLINE": "1"}
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres")
+        upgrade(url)
+        environment["TOPWORK_DATABASE_URL"] = url
+    return request.param, environment
+
+
+@contextmanager
+def opened(environment: dict[str, str]) -> Iterator[Resources]:
+    """Open what the environment names, and check the invariants at the end."""
+    names = {key.removeprefix("TOPWORK_").lower(): value for key, value in environment.items()}
+    with open_resources(Settings(**names)) as resources:
+        yield resources
+        assert not broken(resources)
+
+
+@pytest.fixture
+def record(tell: Tell) -> Callable[[str, float, float], None]:
+    """Compare a measured time with its goal; beyond it the line says so.
+
+    A shared machine makes times meaningless, so a goal is only enforced with CHAOS_STRICT=1.
+    """
+
+    def compare(name: str, seconds: float, goal: float) -> None:
+        if seconds > goal:
+            tell(f"{name}: {seconds:.3f} s, BEYOND the goal of {goal:g} s")
+        assert not STRICT or seconds <= goal
+
+    return compare

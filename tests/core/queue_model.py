@@ -1,0 +1,201 @@
+"""The queue as users and workers may use it, in any order, against a model in plain Python."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import delete, select, update
+
+from core import jobs, leases
+from core.db import Database
+from core.errors import StateConflict
+from core.settings import Settings
+from core.tables import Job, JobEvent
+from tests.invariants import history
+
+LEASE = 600.0  # Nothing expires but where a rule says so.
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+@dataclass
+class Known:
+    """What the model says about one job."""
+
+    priority: str
+    state: str = "queued"
+    fence: int = 0
+    expired: bool = False
+    cancelling: bool = False
+    step: int = 0
+    step_at_claim: int = 0
+    stalls: int = 0
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Each rule does one thing to the database and to the model; then both must agree."""
+
+    database: Database
+    settings: Settings
+    tickets = Bundle("tickets")  # (job, fence) of each claim ever made, also the lost ones.
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[str, Known] = {}
+
+    @initialize()
+    def empty(self) -> None:
+        with self.database.write() as session:
+            session.execute(delete(JobEvent))
+            session.execute(delete(Job))
+
+    def pick(self, number: int, *states: str) -> str | None:
+        """Return one of the jobs that are in these states, or of all."""
+        fitting = [name for name, job in self.known.items() if not states or job.state in states]
+        return fitting[number % len(fitting)] if fitting else None
+
+    @rule(priority=st.sampled_from(["high", "normal", "low"]))
+    def submit(self, priority: str) -> None:
+        with self.database.write() as session:
+            job = jobs.submit(session, kind="export", config={}, priority=priority)
+        self.known[job.id] = Known(priority)
+
+    @rule(target=tickets, worker=st.sampled_from(["anna", "bert"]))
+    def claim(self, worker: str) -> tuple[str, int]:
+        with self.database.write() as session:
+            job = leases.claim(session, worker, LEASE)
+        queued = [(jobs.PRIORITIES[one.priority], name) for name, one in self.known.items()
+                  if one.state == "queued"]  # fmt: skip
+        if job is None:
+            assert not queued
+            return "job_none", 0
+        assert job.id == min(queued)[1]
+        mine = self.known[job.id]
+        mine.state, mine.expired, mine.step_at_claim = "running", False, mine.step
+        mine.fence += 1
+        assert job.fence == mine.fence
+        return job.id, job.fence
+
+    def ours(self, ticket: tuple[str, int]) -> Known | None:
+        """Return the model's job if this claim still holds it; a lapsed lease holds until swept."""
+        mine = self.known.get(ticket[0])
+        holds = mine is not None and mine.state == "running" and mine.fence == ticket[1]
+        return mine if holds else None
+
+    @contextmanager
+    def expecting(self, problem: type[Exception], *, unless: object) -> Iterator[None]:
+        if unless:
+            yield
+        else:
+            with pytest.raises(problem):
+                yield
+
+    def worker_says(
+        self, ticket: tuple[str, int], action: Callable[..., object], *words: object
+    ) -> Known | None:
+        """Do what a worker does under a claim: it works while the claim holds, else is refused."""
+        mine = self.ours(ticket)
+        with self.expecting(leases.LostLease, unless=mine), self.database.write() as session:
+            action(session, *ticket, *words)
+        return mine
+
+    @rule(ticket=tickets)
+    def heartbeat(self, ticket: tuple[str, int]) -> None:
+        if mine := self.worker_says(ticket, leases.renew, LEASE):
+            mine.expired = False
+
+    @rule(ticket=tickets, step=st.integers(0, 5))
+    def report(self, ticket: tuple[str, int], step: int) -> None:
+        progress = [{"kind": "progress", "step": step}, {"kind": "phase", "phase": "training"}]
+        if mine := self.worker_says(ticket, leases.record, progress):
+            mine.step = max(mine.step, step)
+
+    @rule(ticket=tickets)
+    def publish(self, ticket: tuple[str, int]) -> None:
+        if mine := self.worker_says(ticket, leases.succeed, {"fence": ticket[1]}):
+            mine.state = "succeeded"
+
+    @rule(ticket=tickets)
+    def refuse(self, ticket: tuple[str, int]) -> None:
+        if mine := self.worker_says(ticket, leases.fail, {"code": "x", "message": "no"}):
+            mine.state = "failed"
+
+    @rule(ticket=tickets)
+    def stopped_for_user(self, ticket: tuple[str, int]) -> None:
+        mine = self.ours(ticket)
+        if (mine is None or mine.cancelling) and self.worker_says(ticket, leases.cancelled):
+            self.known[ticket[0]].state = "cancelled"
+
+    @rule(ticket=tickets)
+    def drain(self, ticket: tuple[str, int]) -> None:
+        if mine := self.worker_says(ticket, leases.release, "leaving"):
+            mine.state = "cancelled" if mine.cancelling else "queued"
+
+    @rule(ticket=tickets)
+    def crash(self, ticket: tuple[str, int]) -> None:
+        error, most = {"message": "crash"}, self.settings.max_attempts
+        if mine := self.worker_says(ticket, leases.crashed, error, most):
+            self.requeued(mine)
+
+    def requeued(self, mine: Known) -> None:
+        mine.stalls = 0 if mine.step > mine.step_at_claim else mine.stalls + 1
+        poisonous = mine.stalls >= self.settings.max_attempts
+        mine.state = "cancelled" if mine.cancelling else "failed" if poisonous else "queued"
+
+    @rule(number=st.integers(0, 9))
+    def expire(self, number: int) -> None:
+        if name := self.pick(number, "running"):
+            with self.database.write() as session:
+                session.execute(update(Job).where(Job.id == name).values(lease_until=1.0))
+            self.known[name].expired = True
+
+    @rule()
+    def reap(self) -> None:
+        lost = [one for one in self.known.values() if one.state == "running" and one.expired]
+        assert leases.sweep(self.database, self.settings) == len(lost)
+        for one in lost:
+            self.requeued(one)
+
+    @rule(number=st.integers(0, 9))
+    def cancel(self, number: int) -> None:
+        if name := self.pick(number):
+            mine = self.known[name]
+            ended = mine.state in ("succeeded", "failed")
+            with self.expecting(StateConflict, unless=not ended), self.database.write() as session:
+                jobs.cancel(session, name)
+            if mine.state == "running":
+                mine.cancelling = True
+            elif not ended:
+                mine.state = "cancelled"
+
+    @rule(number=st.integers(0, 9))
+    def retry(self, number: int) -> None:
+        if name := self.pick(number):
+            mine = self.known[name]
+            may = mine.state in ("failed", "cancelled")
+            with self.expecting(StateConflict, unless=may), self.database.write() as session:
+                jobs.retry(session, name)
+            if may:
+                mine.state, mine.stalls, mine.cancelling = "queued", 0, False
+
+    @invariant()
+    def both_agree(self) -> None:
+        with self.database.read() as session:
+            rows = list(session.scalars(select(Job)))
+        assert {row.id for row in rows} == set(self.known)
+        for row in rows:
+            mine = self.known[row.id]
+            found = (row.state, row.fence, row.attempt, row.last_step, row.stalls)
+            assert found == (mine.state, mine.fence, mine.fence, mine.step, mine.stalls)
+            assert (row.cancel_requested_at is not None) == mine.cancelling
+            assert (row.worker is None) == (row.lease_until is None) == (row.state != "running")
+            assert (row.finished_at is not None) == (row.state in ENDED)
+            assert row.state != "succeeded" or row.result == {"fence": row.fence}
+
+    def teardown(self) -> None:
+        with self.database.read() as session:
+            events = list(session.scalars(select(JobEvent).order_by(JobEvent.seq)))
+            for job in session.scalars(select(Job)):
+                assert not history(job, [event for event in events if event.job_id == job.id])
