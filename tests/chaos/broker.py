@@ -16,14 +16,14 @@ class Broker:
     """An embedded broker with its append-only log; `kill` is SIGKILL."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._socket = folder, folder / "broker.sock"
+        self._folder, self.socket = folder, folder / "broker.sock"
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"redis+socket://:{PASSWORD}@{self._socket}?virtual_host=0"
-        self.client = redis.Redis(unix_socket_path=str(self._socket), password=PASSWORD)
+        self.url = f"redis+socket://:{PASSWORD}@{self.socket}?virtual_host=0"
+        self.client = redis.Redis(unix_socket_path=str(self.socket), password=PASSWORD)
 
     def start(self) -> None:
         self._process = subprocess.Popen([str(find_server()), "-"], stdin=subprocess.PIPE)
-        text = configuration(self._socket, self._folder, PASSWORD)
+        text = configuration(self.socket, self._folder, PASSWORD)
         assert self._process.stdin is not None
         self._process.stdin.write(text.encode())
         self._process.stdin.close()

@@ -1,6 +1,7 @@
 """T12: cancel at 20 random moments of a job's life."""
 
 import contextlib
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -15,14 +16,15 @@ from tests.waiting import wait_for
 from tests.worker.conftest import Bench, living
 
 pytestmark = pytest.mark.chaos
-MOMENTS, STEPS, LIFE = 20, 6, 1.8  # A job of six naps lives about so many seconds.
+MOMENTS, STEPS, LIFE = 20, 6, 1.5  # A job of six naps lives about so many seconds.
+HOLDS = ("", "", "", "staging", "publishing")
 P95, MOST = 3.0, 15.0
 SCRIPT = dict.fromkeys(range(1, STEPS + 1), "nap")
 
 
-def cancelled(bench: Bench, gate: Path, after: float) -> tuple[str, str, float]:
+def cancelled(bench: Bench, gate: Path, hold: str, after: float) -> tuple[str, str, float]:
     """Cancel a job some time after it was queued; return phase, end and seconds to the end."""
-    job_id = bench.submit(SCRIPT, steps=STEPS, always=["nap"])
+    job_id = bench.submit(SCRIPT, steps=STEPS, always=["nap"], hold=hold)
     end = time.monotonic() + after
     while time.monotonic() < end and bench.job(job_id).state not in ("succeeded", "failed"):
         time.sleep(0.01)
@@ -47,7 +49,9 @@ def test_a_cancelled_job_stops_soon_and_never_half(
     with make_bench(cancel_grace_seconds=8.0, lease_seconds=3.0, heartbeat_seconds=0.5) as bench:
         bench.worker()
         bench.settles(bench.submit(steps=1))
-        ends = [cancelled(bench, gate, chance.uniform(0, LIFE)) for _ in range(times(MOMENTS))]
+        moments = [chance.uniform(0, LIFE) * (n % 5 > 0) for n in range(times(MOMENTS))]
+        holds = itertools.cycle(HOLDS)
+        ends = [cancelled(bench, gate, *one) for one in zip(holds, moments, strict=False)]
     seconds = sorted(taken for _, _, taken in ends)
     p95 = seconds[int(0.95 * (len(seconds) - 1))]
     phases = sorted({phase for phase, _, _ in ends})
