@@ -5,8 +5,6 @@ read to write fails at once with SQLITE_BUSY_SNAPSHOT whatever the busy timeout 
 that takes the write lock waits for every writer.
 """
 
-import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +23,6 @@ from core import failpoints
 from core.owners import Caller, OwnedSession
 
 BUSY_TIMEOUT_MS = 10_000
-LOOK_SECONDS = 0.002  # Between two looks at SQLite's write lock.
 # The database is away or busy. SQLAlchemy's other errors say that a statement is wrong, and a
 # wrong statement stays wrong however often it is tried again.
 AWAY = (OperationalError, InterfaceError, TimeoutError)
@@ -116,30 +113,5 @@ def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Any) -> None:
-    if not connection.get_execution_options().get("topwork_write", False):
-        connection.exec_driver_sql("BEGIN")
-    elif not _queued_for_writing(connection.connection.dbapi_connection):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _queued_for_writing(connection: sqlite3.Connection) -> bool:
-    """Try to begin a write until it works; False when the lock was not to be had in time.
-
-    SQLite's own waiting looks less often the longer it has waited, so under load whoever comes
-    last gets the lock and a few wait for seconds. Looking at a steady pace gives all one chance.
-    """
-    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-    connection.execute("PRAGMA busy_timeout=0")
-    try:
-        while time.monotonic() < deadline:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    return False
-            else:
-                return True
-            time.sleep(LOOK_SECONDS)
-        return False
-    finally:
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    write = connection.get_execution_options().get("topwork_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
