@@ -16,15 +16,18 @@ from typing import Literal
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.supervisor.valkey import find_server
+from core import invariants
 from core.db import Database
 from core.errors import TopworkError
 from core.ids import new_id
 from core.migrate import configuration
 from core.queue import make_celery
+from core.resources import open_resources
 from core.settings import Settings
-from core.storage import Storage
+from core.storage import Storage, StorageUnavailable
 
 Status = Literal["ok", "warn", "fail"]
 GIGABYTE = 10**9
@@ -57,6 +60,24 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Run every check; one that breaks is a failed finding, never an exception."""
     return [_careful(name, check, settings) for name, check in CHECKS.items()]
+
+
+def examine_content(settings: Settings) -> list[Finding]:
+    """Check every row, object and hash of a service, which may be running.
+
+    What is broken is a failure; what is merely left over will be collected, and is a warning.
+    """
+    with open_resources(settings) as resources:
+        try:
+            found = [
+                Finding(one.kind, "fail" if one.broken else "warn", str(one), one.fix)
+                for one in invariants.check(resources)
+            ]
+        except (SQLAlchemyError, StorageUnavailable) as error:
+            return [Finding("content", "fail", str(error).splitlines()[0], FIXES["content"])]
+    if any(one.status == "fail" for one in found):
+        return found
+    return [*found, Finding("content", "ok", "every history, artefact and shard is as it must be")]
 
 
 def _careful(name: str, check: Callable[[Settings], Finding], settings: Settings) -> Finding:
@@ -223,6 +244,7 @@ CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "weights": check_weights,
 }
 FIXES = {
+    "content": "Make database and storage reachable and migrated; the lines above name the fix.",
     "torch": "Install the locked versions: pip install 'topwork[torch]'.",
     "disk": "Free some space, or choose another disk with TOPWORK_DATA_DIR.",
     "data_dir": "Make the folder writable for this user, or choose one with TOPWORK_DATA_DIR.",

@@ -15,6 +15,7 @@ from app.doorbell import Doorbell
 from app.following import Watch
 from app.http.counters import Counters
 from app.manifests import Manifests
+from app.readiness import Readiness
 from app.uploads import remove_abandoned
 from core import leases
 from core.resources import Resources, open_resources
@@ -34,6 +35,7 @@ class Service:
     manifests: Manifests
     counters: Counters
     admission: Admission
+    readiness: Readiness
 
 
 @asynccontextmanager
@@ -54,6 +56,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
                     Manifests(resources.storage),
                     Counters(),
                     Admission(settings.predict_queue),
+                    Readiness(resources, predictor),
                 )
                 await watch.stop()
 

@@ -1,5 +1,6 @@
 """What users do with datasets: create, look, publish a version, rename, delete."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
@@ -8,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import DatasetInUse, DatasetNotFound, DatasetNotReady
 from core.owners import EVERYONE
-from core.tables import TERMINAL, Dataset, DatasetVersion, Job, ModelVersion
+from core.tables import TERMINAL, Dataset, DatasetShard, DatasetVersion, Job, ModelVersion
 
 
 def create(session: Session, *, name: str, upload: str | None, metadata: dict[str, Any]) -> Dataset:
@@ -61,16 +62,36 @@ def publish(
     digest: str,
     prefix: str,
     summary: dict[str, Any],
+    shards: Iterable[str] = (),
 ) -> DatasetVersion:
-    """Add an immutable version; the commit around it is the publication."""
+    """Add an immutable version; the commit around it is the publication.
+
+    Args:
+        session: A writing session.
+        dataset: Whose version it is.
+        number: Its number.
+        digest: sha256 of its manifest.
+        prefix: Where its files are stored.
+        summary: The content of `dataset.json`.
+        shards: sha256 of each shard in which its images are; left out, its manifest tells later.
+    """
     row = DatasetVersion(
         dataset_id=dataset.id, number=number, digest=digest, prefix=prefix, summary=summary
     )
     session.add(row)
+    session.flush()
+    refer(session, row, shards)
     held = get(session, dataset.id, lock=True)
     held.state, held.error = "ready", None
     session.flush()
     return row
+
+
+def refer(session: Session, version: DatasetVersion, shards: Iterable[str]) -> None:
+    """Record in which shards the images of a version are, so that these are kept."""
+    for shard in set(shards):
+        key = {"dataset_id": version.dataset_id, "number": version.number}
+        session.add(DatasetShard(shard=shard, **key))
 
 
 def page(
@@ -92,8 +113,10 @@ def page(
     return rows[:limit], len(rows) > limit
 
 
-def delete(session: Session, dataset_id: str) -> None:
-    """Forget a dataset and its versions; what lies in storage is then referred to by no row.
+def delete(session: Session, dataset_id: str) -> list[str]:
+    """Forget a dataset and its versions; return the keys of upload and shards it referred to.
+
+    Shards may be another dataset's, too: `core.garbage.discard` keeps those.
 
     Raises:
         DatasetInUse: A job that has not ended, or a model that was trained on it, needs it.
@@ -114,5 +137,11 @@ def delete(session: Session, dataset_id: str) -> None:
     for job in session.scalars(on_it):
         job.dataset_id = None
     session.flush()
+    used = select(DatasetShard.shard).where(DatasetShard.dataset_id == dataset_id).distinct()
+    keys = [f"shards/{shard}.tar" for shard in session.scalars(used)]
+    if dataset.upload is not None:
+        keys.append(dataset.upload)
+    session.execute(sql_delete(DatasetShard).where(DatasetShard.dataset_id == dataset_id))
     session.execute(sql_delete(DatasetVersion).where(DatasetVersion.dataset_id == dataset_id))
     session.delete(dataset)
+    return keys

@@ -68,6 +68,14 @@ class Database:
             yield session
 
     @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Open a session that never commits and whose every statement sees the same moment."""
+        with self.read() as session:
+            if self.engine.dialect.name == "postgresql":
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            yield session
+
+    @contextmanager
     def write(self, caller: Caller | None = None) -> Iterator[Session]:
         """Open a session that commits on success, rolls back on error and then rings.
 

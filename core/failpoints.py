@@ -1,9 +1,10 @@
 """Named points where a test makes a process die, hang or fail; nothing happens unless asked for.
 
 `TOPWORK_FAILPOINTS` is a comma-separated list of `NAME=ACTION[@VISIT][?FILE]`. ACTION is `kill`
-(SIGKILL to this process), `hang` (stop until continued) or the name of an errno such as `ENOSPC`,
-which is raised as OSError. It happens at the given visit of the point in this process, the first
-if none is given. With FILE it happens in one process only: in the first that can create the file.
+(SIGKILL to this process), `stop` (SIGSTOP, so until somebody continues it), `hang` (this thread,
+for ever) or the name of an errno such as `ENOSPC`, which is raised as OSError. It happens at the
+given visit of the point in this process, the first if none is given. With FILE it happens in one
+process only: in the first that can create the file.
 
 Modelled on the failpoints of etcd (gofail).
 """
@@ -35,6 +36,7 @@ POINTS = frozenset(
         "train.epoch",  # All steps of an epoch are done, its validation is not.
         "db.before_ring",  # Work is committed, nobody was told.
         "api.before_answer",  # A request's transaction is committed, its answer is not sent.
+        "garbage.before_delete",  # Orphans are known; the transaction that deletes is to come.
     }
 )
 _ORDER = re.compile(r"(?P<name>[\w.]+)=(?P<action>\w+)(?:@(?P<visit>\d+))?(?:\?(?P<once>.+))?")
@@ -84,6 +86,9 @@ def hit(name: str) -> None:
         return
     if order.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if order.action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
     if order.action == "hang":
         while True:
             time.sleep(60)

@@ -7,7 +7,7 @@ carries an old fence, so none of its later writes match. All times are the datab
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from core import events, transitions
@@ -32,7 +32,7 @@ def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
     """Take the best queued job, or None; one statement, so two workers never take the same."""
     best = (
         select(Job.id)
-        .where(Job.state == "queued")
+        .where(Job.state == "queued", or_(Job.not_before.is_(None), Job.not_before <= db_now()))
         .order_by(Job.priority, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -49,6 +49,8 @@ def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
             lease_until=db_now() + lease_seconds,
             step_at_claim=Job.last_step,
             reason=None,
+            lacks=None,
+            not_before=None,
         )
         .returning(Job)
         .execution_options(synchronize_session=False)

@@ -7,13 +7,13 @@ import difflib
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError as DuplicateRow
 from sqlalchemy.orm import Session
 
 from core.errors import ModelNotFound, NameTaken
 from core.owners import EVERYONE, owner_of
-from core.tables import TERMINAL, Alias, Job, Model, ModelVersion
+from core.tables import TERMINAL, Alias, Job, Model, ModelCounter, ModelVersion
 
 
 def publish(
@@ -37,8 +37,7 @@ def publish(
         model = _create(session, name, owner)
     if model.owner != owner:
         raise NameTaken(f"the model name {name!r} belongs to somebody else", param="name")
-    newest = select(func.max(ModelVersion.number)).where(ModelVersion.name == name)
-    number = (session.execute(newest).scalar_one() or 0) + 1
+    number = _next_number(session, name)
     version = ModelVersion(
         name=name,
         number=number,
@@ -61,6 +60,16 @@ def _create(session: Session, name: str, owner: str) -> Model:
     except DuplicateRow:
         return session.get_one(Model, name, with_for_update=True, execution_options=EVERYONE)
     return session.get_one(Model, name)
+
+
+def _next_number(session: Session, name: str) -> int:
+    """Count on where a deleted model of this name ended: `pets@1` never means two artefacts."""
+    counter = session.get(ModelCounter, name, with_for_update=True)
+    if counter is None:
+        counter = ModelCounter(name=name, last_number=0)
+        session.add(counter)
+    counter.last_number += 1
+    return counter.last_number
 
 
 def check_name(session: Session, name: str) -> None:

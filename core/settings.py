@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     max_attempts: int = Field(
         3, ge=1, description="Attempts without progress after which a job counts as poison."
     )
+    gc_seconds: float = Field(
+        3600.0, gt=0, description="How often storage is searched for what no row refers to."
+    )
+    gc_grace_seconds: float = Field(
+        86400.0, ge=0, description="Age from which an object that no row refers to is removed."
+    )
     warm_start: bool = Field(
         default=True,
         description="Keep a process that has imported the trainer's libraries (some 400 MB), so"

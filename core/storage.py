@@ -9,7 +9,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,8 +26,21 @@ CHUNK = 1024 * 1024
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
+DRAFT = ".put-"
+MOVE_TRIES = 3
+
+
 class StorageUnavailable(Exception):
     """The object storage did not answer."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored object: its key, its size in bytes, and when it came (epoch seconds)."""
+
+    key: str
+    size: int
+    stored_at: float
 
 
 class Storage:
@@ -116,6 +130,55 @@ class Storage:
             pages = obstore.list(self._store, prefix=_checked(prefix))
             return sorted(entry["path"] for page in pages for entry in page)
 
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Yield every object below a prefix, in no order; what vanishes meanwhile may be left out.
+
+        Locally the time is that of the inode's last change: a linked file keeps the modification
+        time of its source, which may be far older than the object.
+        """
+        if self.root is not None:
+            for path in (self.root / _checked(prefix)).rglob("*"):
+                with contextlib.suppress(FileNotFoundError):
+                    facts = path.stat()
+                    if path.is_file():
+                        key = path.relative_to(self.root).as_posix()
+                        yield Entry(key, facts.st_size, facts.st_ctime)
+            return
+        with _translated(prefix):
+            for page in obstore.list(self._store, prefix=_checked(prefix)):
+                for one in page:
+                    yield Entry(one["path"], one["size"], one["last_modified"].timestamp())
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Forget many objects, on S3 in as few requests as it allows."""
+        if self.root is not None:
+            for key in keys:
+                self.delete(key)
+        elif keys:
+            with _translated(keys[0]):
+                obstore.delete(self._store, [_checked(key) for key in keys])
+
+    def drafts(self, before: float) -> Sequence[Path]:
+        """Return what writers killed before this time (epoch seconds) left beside the objects."""
+        found = self.root.glob(f"{DRAFT}*") if self.root is not None else ()
+        return [path for path in found if _changed_at(path) < before]
+
+    def prune(self, before: float) -> int:
+        """Remove old drafts, and folders that have been empty since then; return how many drafts.
+
+        S3 has neither: parts of an upload that was broken off there are the bucket's to expire.
+        """
+        if self.root is None:
+            return 0
+        drafts = self.drafts(before)
+        for draft in drafts:
+            shutil.rmtree(draft, ignore_errors=True)
+        for folder, _, _ in os.walk(self.root, topdown=False):
+            if Path(folder) != self.root and _changed_at(Path(folder)) < before:
+                with contextlib.suppress(OSError):  # It is not empty.
+                    Path(folder).rmdir()
+        return len(drafts)
+
     def delete(self, key: str) -> None:
         """Forget an object; nothing happens where there is none."""
         with contextlib.suppress(NotFound), _translated(key):
@@ -134,13 +197,12 @@ class Storage:
     def _local_draft(self, key: str) -> Iterator[Path]:
         target = self.local_path(key)
         assert target is not None  # noqa: S101 - callers have checked that storage is local.
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".put-", dir=self.root))
+        folder = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.root))
         try:
             draft = folder / "draft"
             yield draft
             sync(draft)
-            draft.replace(target)
+            _move(draft, target)
             sync(target.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -151,6 +213,26 @@ def _checked(key: str) -> str:
         message = f"not a storage key: {key!r}"
         raise ValueError(message)
     return key
+
+
+def _move(draft: Path, target: Path) -> None:
+    """Rename into a folder that `prune` may remove between its making and its use."""
+    for left in reversed(range(MOVE_TRIES)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.replace(target)
+        except FileNotFoundError:
+            if not left:
+                raise
+        else:
+            return
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_ctime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -64,6 +64,16 @@ class DatasetVersion(Row):
     created_at: Mapped[float] = mapped_column(default=db_now())
 
 
+class DatasetShard(Row):
+    """Which versions of datasets have images in a shard; a shard without a row is garbage."""
+
+    __tablename__ = "dataset_shard"
+
+    shard: Mapped[str] = mapped_column(primary_key=True)  # sha256 of the tar
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("dataset.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+
+
 class Job(Owned, Row):
     """A unit of work; this row, not the broker's message, is the truth about it."""
 
@@ -90,6 +100,7 @@ class Job(Owned, Row):
     worker: Mapped[str | None]  # Which process holds the lease.
     lease_until: Mapped[float | None]
     cancel_requested_at: Mapped[float | None]
+    pause_requested_at: Mapped[float | None]
     last_step: Mapped[int] = mapped_column(default=0)
     step_at_claim: Mapped[int] = mapped_column(default=0)
     stalls: Mapped[int] = mapped_column(default=0)  # Attempts in a row without progress.
@@ -97,6 +108,8 @@ class Job(Owned, Row):
     progress: Mapped[float] = mapped_column(default=0.0)
     eta: Mapped[float | None]  # Seconds left, by the running process's own estimate.
     reason: Mapped[str | None]  # Why the job is not running, in words.
+    lacks: Mapped[str | None]  # What a worker gave a queued job back for: disk.
+    not_before: Mapped[float | None]  # A queued job that lacks something is not claimed earlier.
     result: Mapped[Object | None]
     error: Mapped[Object | None]
     last_seq: Mapped[int] = mapped_column(default=0)  # Number of the newest event.
@@ -148,6 +161,15 @@ class ModelVersion(Row):
     __table_args__ = (Index("model_version_number", "name", "number", unique=True),)
 
 
+class ModelCounter(Row):
+    """The highest number a name has ever had; it outlives the model, so none is given twice."""
+
+    __tablename__ = "model_counter"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    last_number: Mapped[int]
+
+
 class Alias(Row):
     """A movable pointer to a version: `pets@production`."""
 
@@ -186,3 +208,25 @@ class ApiKey(Row):
     expires_at: Mapped[float | None]
     last_used_at: Mapped[float | None]  # To the minute.
     revoked_at: Mapped[float | None]
+
+
+class Worker(Row):
+    """A worker that can reach the database; it is away once it has not been seen for a while."""
+
+    __tablename__ = "worker"
+
+    id: Mapped[str] = mapped_column(primary_key=True)  # What `Job.worker` names.
+    slots: Mapped[int]  # Jobs at once.
+    started_at: Mapped[float] = mapped_column(default=db_now())
+    seen_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class Chore(Row):
+    """Upkeep that one process at a time does, when it was last begun, and what it has done."""
+
+    __tablename__ = "chore"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    began_at: Mapped[float] = mapped_column(default=0.0)
+    objects: Mapped[int] = mapped_column(BigInteger, default=0)  # Removed since the beginning.
+    bytes: Mapped[int] = mapped_column(BigInteger, default=0)

@@ -9,6 +9,9 @@ from moto.server import ThreadedMotoServer
 from sqlalchemy import text
 
 from core.db import Database
+from core.migrate import upgrade
+from core.resources import Resources, open_resources
+from core.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +57,19 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     bucket = f"b{os.urandom(6).hex()}"
     httpx2.put(f"{s3_server}/{bucket}").raise_for_status()
     return f"s3://{bucket}/prefix"
+
+
+@pytest.fixture(params=["local", "remote"])
+def anywhere(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Resources]:
+    """A service on SQLite and a folder, and one on Postgres and S3."""
+    if request.param == "remote":
+        url = request.getfixturevalue("postgres")
+        upgrade(url)
+        settings = Settings(
+            data_dir=settings.data_dir,
+            database_url=url,
+            storage_url=request.getfixturevalue("s3"),
+            offline=True,
+        )
+    with open_resources(settings) as opened:
+        yield opened

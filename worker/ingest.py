@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core import datasets, leases
+from sqlalchemy.orm import Session
+
+from core import datasets, garbage, leases
 from core.errors import DatasetNotFound
 from core.resources import Resources
 from core.tables import Job
@@ -32,34 +34,45 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
 def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
     """Store shards by content and the manifest by attempt; the commit makes it a version."""
     storage, result = resources.storage, folder / "result"
-    for shard in sorted((result / "shards").iterdir()):
-        check()
-        if not storage.exists(f"shards/{shard.name}"):
-            storage.put_file(f"shards/{shard.name}", shard)
+    shards = {f"shards/{path.name}": path for path in sorted((result / "shards").iterdir())}
     prefix = f"datasets/{job.dataset_id}/{FIRST}/{job.fence}"
     upload(storage, result, prefix, check)
     summary = json.loads((result / "dataset.json").read_text())
-    check()
-    with resources.database.write() as session:
-        leases.held(session, job.id, job.fence)
-        dataset = datasets.get(session, str(job.dataset_id), lock=True)
-        datasets.publish(
-            session,
-            dataset,
-            number=FIRST,
-            digest=summary["digest"],
-            prefix=prefix,
-            summary=summary,
-        )
-        archive, dataset.upload = dataset.upload, None
-        facts = {
-            "dataset": f"{dataset.id}@{FIRST}",
-            "images": summary["images"],
-            "classes": len(summary["classes"]),
-        }
-        leases.succeed(session, job.id, job.fence, facts)
+    missing = [key for key in shards if not storage.exists(key)]
+    while True:
+        for key in missing:
+            check()
+            storage.put_file(key, shards[key])
+        check()
+        with resources.database.write() as session:
+            # A shard that was there before may have been garbage, and gone by now.
+            garbage.hold(session)
+            missing = [key for key in shards if not storage.exists(key)]
+            if not missing:
+                archive = _commit(session, job, prefix, summary, [p.stem for p in shards.values()])
+                break
     if archive is not None:
         storage.delete(archive)
+
+
+def _commit(
+    session: Session, job: Job, prefix: str, summary: dict[str, Any], shards: list[str]
+) -> str | None:
+    """Publish the version together with the job's success; return the upload's key."""
+    leases.held(session, job.id, job.fence)
+    dataset = datasets.get(session, str(job.dataset_id), lock=True)
+    digest = summary["digest"]
+    datasets.publish(
+        session, dataset, number=FIRST, digest=digest, prefix=prefix, summary=summary, shards=shards
+    )
+    archive, dataset.upload = dataset.upload, None
+    facts = {
+        "dataset": f"{dataset.id}@{FIRST}",
+        "images": summary["images"],
+        "classes": len(summary["classes"]),
+    }
+    leases.succeed(session, job.id, job.fence, facts)
+    return archive
 
 
 INGEST = Work("core.ingest", stage, publish)

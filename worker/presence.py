@@ -40,7 +40,10 @@ class Presence:
         for path in self._folder.glob(f"{socket.gethostname()}:*"):
             if path == self._path:
                 continue
-            lock = os.open(path, os.O_RDWR)
+            try:
+                lock = os.open(path, os.O_RDWR)
+            except FileNotFoundError:  # It left, or another worker has just dealt with it.
+                continue
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -1,20 +1,19 @@
-"""Repair what nobody rang for: jobs of dead workers, jobs whose doorbell got lost, old files."""
+"""Repair what nobody rang for: jobs of dead workers, jobs whose doorbell got lost."""
 
+import contextlib
 import threading
 import time
 from pathlib import Path
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
-from core import leases
+from core import leases, workers
+from core.db import AWAY
 from core.settings import Settings
-from worker import leftovers
 from worker.presence import Presence
 from worker.runner import Runner
+from worker.upkeep import Upkeep
 
-LATE = 3  # Sweeps after which a worker that has not been seen counts as dead.
-TIDY_SECONDS = 3600.0
 log = structlog.get_logger()
 
 
@@ -29,34 +28,40 @@ class Reconciler(threading.Thread):
         self._runner = runner
         self._settings = runner.resources.settings
         self._helpers: list[threading.Thread] = []
-        self._tidied_at = float("-inf")
 
     def run(self) -> None:
         """Sweep until the worker drains, then wait for the jobs taken here."""
         alive = alive_file(self._settings)
         alive.parent.mkdir(parents=True, exist_ok=True)
         draining = self._runner.draining
+        Upkeep(self._runner.resources, draining).start()
         with Presence(self._settings.data_dir / "workers", self._runner.owner) as presence:
             while not draining.is_set():
                 try:
                     self._sweep(presence)
                     alive.write_text(self._runner.owner)
-                except (SQLAlchemyError, OSError) as error:
-                    log.warning("sweep.failed", error=str(error))
-                self._help()
+                    self._help()
+                except Exception:
+                    # Whatever it is, lost jobs must be found once it is over.
+                    log.exception("sweep.failed")
                 draining.wait(self._settings.sweep_seconds)
             for helper in self._helpers:
                 helper.join()
+            self._leave()
 
     def _sweep(self, presence: Presence) -> None:
         database = self._runner.resources.database
+        with database.write() as session:
+            workers.seen(session, self._runner.owner, self._runner.slots)
         for owner in presence.dead():
             with database.write() as session:
                 leases.abandon(session, owner)
+                workers.gone(session, owner)
         leases.sweep(database, self._settings)
-        if time.monotonic() - self._tidied_at >= TIDY_SECONDS:
-            self._tidied_at = time.monotonic()
-            leftovers.tidy(self._runner.resources)
+
+    def _leave(self) -> None:
+        with contextlib.suppress(*AWAY), self._runner.resources.database.write() as session:
+            workers.gone(session, self._runner.owner)
 
     def _help(self) -> None:
         self._helpers = [thread for thread in self._helpers if thread.is_alive()]
@@ -77,4 +82,4 @@ def is_alive(settings: Settings) -> bool:
         age = time.time() - alive_file(settings).stat().st_mtime
     except FileNotFoundError:
         return False
-    return age < LATE * settings.sweep_seconds
+    return age < workers.LATE * settings.sweep_seconds

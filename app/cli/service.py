@@ -40,11 +40,20 @@ def up(
 
 
 @local
-def doctor(terminal: Terminal, data_dir: DataDir = None) -> None:
+def doctor(
+    terminal: Terminal,
+    data_dir: DataDir = None,
+    *,
+    deep: Annotated[
+        bool,
+        typer.Option(help="Check every job, model and data set, too: histories, files, hashes."),
+    ] = False,
+) -> None:
     """Check this machine and say what to do about what is wrong."""
-    from app.doctor import examine  # noqa: PLC0415 - see the module's docstring.
+    from app.doctor import examine, examine_content  # noqa: PLC0415 - see the module's docstring.
 
-    findings = examine(_settings(data_dir))
+    settings = _settings(data_dir)
+    findings = [*examine(settings), *(examine_content(settings) if deep else ())]
     terminal.show(
         [finding.to_dict() for finding in findings],
         lambda: table(

@@ -25,6 +25,7 @@ class Revision:
     prefix: str
     summary: dict[str, Any]
     fingerprint: str
+    shards: frozenset[str]
     kept: bool = False
 
 
@@ -54,7 +55,8 @@ def drafted(
     summary = manifest.summarise(lines, findings)
     prefix = f"datasets/{dataset_id}/{new_id('rev')}"
     fingerprint = wanted.model_dump_json()
-    draft = Revision(dataset_id, prefix, summary, fingerprint)
+    shards = frozenset(line["shard"] for line in lines)
+    draft = Revision(dataset_id, prefix, summary, fingerprint, shards)
     storage = service.resources.storage
     try:
         storage.put_bytes(f"{prefix}/manifest.jsonl", manifest.encode(lines))
@@ -81,4 +83,5 @@ def publish(session: Session, draft: Revision) -> DatasetVersion:
         digest=draft.summary["digest"],
         prefix=draft.prefix,
         summary=draft.summary,
+        shards=draft.shards,
     )

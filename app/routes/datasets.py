@@ -42,7 +42,7 @@ from app.schemas.jobs import JobOut, job_out
 from app.schemas.lists import Listing, Page, Paging
 from app.schemas.orders import DatasetFields, DatasetRequest
 from app.uploads import stored, uploaded
-from core import datasets
+from core import datasets, garbage
 
 router = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=StrictRoute)
 roomy = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=RoomyRoute)
@@ -119,11 +119,12 @@ def update_dataset(dataset_id: Text, patch: DatasetPatch, session: Write) -> Dat
 
 @router.delete("/{dataset_id}", status_code=204)
 def delete_dataset(
-    dataset_id: Text, session: Write, storage: Store, later: BackgroundTasks
+    dataset_id: Text, session: Write, service: ServiceHere, later: BackgroundTasks
 ) -> None:
     """Forget a dataset that no job and no model refers to."""
-    datasets.delete(session, dataset_id)
-    later.add_task(storage.delete_prefix, f"datasets/{dataset_id}")
+    keys = datasets.delete(session, dataset_id)
+    later.add_task(garbage.discard, service.resources, keys)
+    later.add_task(service.resources.storage.delete_prefix, f"datasets/{dataset_id}")
 
 
 @router.get("/{dataset_id}/versions")

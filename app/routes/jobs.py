@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from app.deps import Read, ServiceHere, Store, Text, ThisJob, Write
@@ -43,9 +43,10 @@ def get_job(job: ThisJob, session: Read) -> JobOut:
 
 
 @router.delete("/{job_id}", status_code=204)
-def delete_job(job_id: Text, session: Write) -> None:
-    """Forget a job that has ended, with its events; what it published stays."""
+def delete_job(job_id: Text, session: Write, storage: Store, later: BackgroundTasks) -> None:
+    """Forget a job that has ended, with its events and log; what it published stays."""
     jobs.delete(session, job_id)
+    later.add_task(storage.delete, f"logs/{job_id}.txt")
 
 
 @router.post("/{job_id}/cancel")

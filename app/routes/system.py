@@ -6,9 +6,10 @@ import anyio.to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from app import vitals
-from app.deps import Read, ServiceHere
+from app import metrics, vitals
+from app.deps import Config, Read, ServiceHere
 from app.http.bodies import StrictRoute
+from app.readiness import NEEDED
 
 router = APIRouter(tags=["System"], route_class=StrictRoute)
 
@@ -22,8 +23,8 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"description": "A part that every request needs is away."}})
 async def readyz(service: ServiceHere) -> JSONResponse:
     """Say whether requests can be served, and how each part is; 503 where one is missing."""
-    checks = await vitals.check(service)
-    ready = all(checks[name] == "ok" for name in vitals.NEEDED)
+    checks = await service.readiness.check()
+    ready = all(checks[name] == "ok" for name in NEEDED)
     body = {"status": "ready" if ready else "unavailable", "checks": checks}
     return JSONResponse(body, 200 if ready else 503, headers={} if ready else {"Retry-After": "2"})
 
@@ -31,8 +32,8 @@ async def readyz(service: ServiceHere) -> JSONResponse:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def get_metrics(service: ServiceHere) -> Response:
     """Return counters of this process, of the queue and of the predictor as Prometheus text."""
-    text = await anyio.to_thread.run_sync(vitals.metrics, service)
-    text += await vitals.predictor_metrics(service)
+    text = await anyio.to_thread.run_sync(metrics.render, service)
+    text += await metrics.of_predictor(service)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -43,6 +44,6 @@ def get_queue(session: Read) -> dict[str, Any]:
 
 
 @router.get("/workers")
-def list_workers(session: Read) -> dict[str, Any]:
-    """List the workers that hold a job, and which."""
-    return {"object": "list", "data": vitals.workers(session), "has_more": False}
+def list_workers(session: Read, settings: Config) -> dict[str, Any]:
+    """List the workers that are there, idle or busy, with the jobs that they hold."""
+    return {"object": "list", "data": vitals.workers(session, settings), "has_more": False}

@@ -76,7 +76,13 @@ def publish_dataset(
         dataset = datasets.create(session, name=name, upload=None, metadata={})
         prefix = f"datasets/{dataset.id}/1/1"
         datasets.publish(
-            session, dataset, number=1, digest=summary["digest"], prefix=prefix, summary=summary
+            session,
+            dataset,
+            number=1,
+            digest=summary["digest"],
+            prefix=prefix,
+            summary=summary,
+            shards=[shard],
         )
     row = {"path": "x.txt", "status": "skipped", "code": "not_an_image", "message": "No."}
     storage.put_bytes(f"{prefix}/manifest.jsonl", encode(lines))

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from app import doctor
 from app.cli import program
+from core.resources import Resources
 from core.settings import Settings
+from tests import content
 
 
 def finding(settings: Settings, check: str) -> doctor.Finding:
@@ -155,3 +157,22 @@ def test_the_command_prints_json_and_fails_with_the_machine(
     sick = CliRunner().invoke(program, ["doctor", "--data-dir", str(settings.data_dir)])
     assert sick.exit_code == 1
     assert "fail" in sick.stdout
+
+
+def test_a_deep_look_names_what_is_damaged_and_the_fix(
+    settings: Settings, resources: Resources
+) -> None:
+    content.a_model(resources, content.a_dataset(resources))
+    told = CliRunner().invoke(program, ["doctor", "--deep", "--json"], env=_env(settings))
+    assert [one["status"] for one in json.loads(told.stdout) if one["check"] == "content"] == ["ok"]
+    resources.storage.delete(resources.storage.list("shards")[0])
+    told = CliRunner().invoke(program, ["doctor", "--deep", "--json"], env=_env(settings))
+    assert told.exit_code == 1
+    (lost,) = (one for one in json.loads(told.stdout) if one["check"] == "dataset")
+    assert lost["status"] == "fail"
+    assert "is missing" in lost["found"]
+    assert "backup" in lost["fix"]
+
+
+def _env(settings: Settings) -> dict[str, str]:
+    return {"TOPWORK_DATA_DIR": str(settings.data_dir)}

@@ -11,7 +11,16 @@ from sqlalchemy import Engine, inspect, select, text
 from core import jobs, leases
 from core.db import Database, db_now
 from core.migrate import configuration, upgrade
-from core.tables import Dataset, IdempotencyKey, Job, JobEvent, Model, ModelVersion, Row
+from core.tables import (
+    Dataset,
+    IdempotencyKey,
+    Job,
+    JobEvent,
+    Model,
+    ModelCounter,
+    ModelVersion,
+    Row,
+)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -81,6 +90,7 @@ def test_rows_from_before_owners_get_the_default_one(empty: str) -> None:
             assert session.get_one(Model, "pets").owner == "default"
             assert session.get_one(JobEvent, ("job_1", 1)).kind == "state"
             assert session.get_one(ModelVersion, "mv_1").job_id == "job_1"
+            assert session.get_one(ModelCounter, "pets").last_number == 1
             assert session.get_one(IdempotencyKey, "default/k").request_hash == "h"
         database.engine.dispose()
         command.downgrade(configuration(empty), "0001")

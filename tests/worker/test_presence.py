@@ -42,3 +42,14 @@ def test_what_could_not_be_dealt_with_is_named_again(tmp_path: Path) -> None:
         assert next(dead) == f"{host}:1:aa"
         dead.close()  # type: ignore[attr-defined]
         assert list(presence.dead()) == [f"{host}:1:aa"]
+
+
+def test_a_neighbour_that_leaves_meanwhile_is_not_missed(tmp_path: Path) -> None:
+    names = {f"{socket.gethostname()}:{number}:aa" for number in (1, 3)}
+    for name in names:
+        (tmp_path / name).touch()
+    with Presence(tmp_path, f"{socket.gethostname()}:2:cc") as presence:
+        dead = presence.dead()
+        (other,) = names - {next(dead)}
+        (tmp_path / other).unlink()
+        assert list(dead) == []

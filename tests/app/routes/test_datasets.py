@@ -79,6 +79,7 @@ def test_delete(client: TestClient, dataset: Dataset, work: Work, resources: Res
     assert client.delete(f"/datasets/{dataset.id}").status_code == 204
     assert client.get(f"/datasets/{dataset.id}").status_code == 404
     assert resources.storage.list(f"datasets/{dataset.id}") == []
+    assert resources.storage.list("shards") == []
 
 
 def test_the_report_is_paged_or_streamed(client: TestClient, dataset: Dataset) -> None:

@@ -80,6 +80,7 @@ class TestOwn:
         assert client.get("/models/pets").status_code == 404
         assert resources.storage.list("models") == []
         assert client.delete("/models/pets").status_code == 404
+        assert publish_model(resources).number == 3  # `pets@1` and `pets@2` are gone for good.
 
 
 @pytest.mark.usefixtures("two_versions")

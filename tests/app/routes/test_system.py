@@ -1,5 +1,6 @@
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -8,8 +9,12 @@ from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
 from app.main import create_app
+from app.readiness import Readiness
+from core import workers
+from core.resources import Resources
 from core.settings import Settings
 from tests.app.api import Work, local_client
+from tests.waiting import wait_for
 
 
 def test_health(client: TestClient) -> None:
@@ -56,7 +61,7 @@ def test_a_broker_that_is_away_costs_no_job(settings: Settings) -> None:
     assert ready["checks"]["broker"] != "ok"
 
 
-def test_queue_and_workers(client: TestClient, work: Work) -> None:
+def test_queue_and_workers(client: TestClient, work: Work, resources: Resources) -> None:
     assert client.get("/queue").json()["oldest_seconds"] is None
     assert client.get("/workers").json()["data"] == []
     first = work.submit(kind="ingest")
@@ -67,8 +72,25 @@ def test_queue_and_workers(client: TestClient, work: Work) -> None:
     assert queue["queued"] == {"finetune": 1}
     assert queue["oldest_seconds"] >= 0
     (worker,) = client.get("/workers").json()["data"]
-    assert worker["id"] == "test:1"
+    assert (worker["id"], worker["alive"]) == ("test:1", False)
     assert worker["jobs"][0]["id"] == first
+    with resources.database.write() as session:
+        workers.seen(session, "idle:1", 2)
+    idle, busy = client.get("/workers").json()["data"]
+    assert (idle["id"], idle["alive"], idle["slots"], idle["jobs"]) == ("idle:1", True, 2, [])
+    assert busy == worker
+
+
+def test_readiness_is_looked_at_once_for_many(client: TestClient) -> None:
+    readiness: Readiness = client.app.state.service.readiness  # type: ignore[attr-defined]
+    first = client.get("/readyz")
+    looked_until = readiness._fresh_until
+    for _ in range(5):
+        client.get("/readyz")
+    wait_for(lambda: time.monotonic() > looked_until)
+    assert readiness._fresh_until == looked_until
+    assert client.get("/readyz").json() == first.json()
+    assert readiness._fresh_until > looked_until
 
 
 def test_metrics_are_prometheus_text(client: TestClient, work: Work) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from core import datasets, jobs
+from core import datasets, jobs, leftovers
 from core.resources import Resources
 from core.tables import Job
-from worker import leftovers
 
 OLD = time.time() - leftovers.KEEP_SECONDS - 60
 

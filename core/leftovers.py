@@ -15,12 +15,17 @@ KEEP_SECONDS = 7 * 86400.0  # So long can an ended job be retried from its check
 
 def tidy(resources: Resources) -> None:
     """Remove attempts of ended or deleted jobs, and dataset copies that lie unused."""
+    for path in found(resources):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def found(resources: Resources, grace: float = 0.0) -> list[Path]:
+    """Return what is to be removed and has been so for `grace` seconds at least."""
     data = resources.settings.data_dir
     with resources.database.read() as session:
-        old_attempts = [p for p in _entries(data / "runs") if _is_over(session, p)]
-        old_copies = [p for p in _entries(data / "cache" / "datasets") if _unused(session, p)]
-    for path in (*old_attempts, *old_copies):
-        shutil.rmtree(path, ignore_errors=True)
+        paths = [p for p in _entries(data / "runs") if _is_over(session, p)]
+        paths += [p for p in _entries(data / "cache" / "datasets") if _unused(session, p)]
+    return [path for path in paths if _age(path) >= grace]
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -1,0 +1,42 @@
+"""Which workers there are, busy or idle, on any machine: each says so with every sweep."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from core.db import db_now
+from core.settings import Settings
+from core.tables import Worker
+
+LATE = 3  # Sweeps after which a worker that has not been seen counts as away.
+FORGET_SECONDS = 86400.0
+
+
+def seen(session: Session, owner: str, slots: int) -> None:
+    """Record that a worker is there, and forget those that have long been away."""
+    worker = session.get(Worker, owner)
+    if worker is None:
+        session.add(Worker(id=owner, slots=slots))
+    else:
+        worker.seen_at = db_now()
+    session.execute(delete(Worker).where(Worker.seen_at < db_now() - FORGET_SECONDS))
+
+
+def gone(session: Session, owner: str) -> None:
+    """Forget a worker that has left or died."""
+    session.execute(delete(Worker).where(Worker.id == owner))
+
+
+def alive(session: Session, settings: Settings) -> Sequence[Worker]:
+    """Return the workers that have been seen lately, by name."""
+    lately = Worker.seen_at > db_now() - LATE * settings.sweep_seconds
+    return session.scalars(select(Worker).where(lately).order_by(Worker.id)).all()
+
+
+def slots(session: Session, settings: Settings) -> int:
+    """Return how many jobs can run at once now."""
+    lately = Worker.seen_at > db_now() - LATE * settings.sweep_seconds
+    return session.execute(
+        select(func.coalesce(func.sum(Worker.slots), 0)).where(lately)
+    ).scalar_one()

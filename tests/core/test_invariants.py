@@ -1,0 +1,90 @@
+"""Each kind of damage is told, a healthy service is not accused, running or at rest."""
+
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import delete, update
+
+from core import jobs
+from core.resources import Resources
+from core.tables import Job, JobEvent, ModelVersion
+from tests import content
+from tests.invariants import broken, broken_after_tidying
+
+
+@pytest.fixture
+def service(resources: Resources) -> Resources:
+    """A service with a dataset of two shards, a model, a queued and a cancelled job."""
+    dataset = content.a_dataset(resources, b"one", b"two")
+    content.a_model(resources, dataset)
+    with resources.database.write() as session:
+        stopped = jobs.submit(session, kind="finetune", config={})
+        jobs.cancel(session, stopped.id)
+        jobs.submit(session, kind="finetune", config={})
+    return resources
+
+
+def test_a_healthy_service_breaks_nothing_anywhere(anywhere: Resources) -> None:
+    content.a_model(anywhere, content.a_dataset(anywhere, b"one", b"two"))
+    content.training(anywhere, content.a_dataset(anywhere, b"three"))  # It is running.
+    assert broken(anywhere) == []
+    assert broken_after_tidying(anywhere) == []
+
+
+def spoil(resources: Resources, start: str, data: bytes | None) -> None:
+    """Replace or remove the first object whose key begins so."""
+    key = resources.storage.list(start)[0]
+    resources.storage.delete(key)
+    if data is not None:
+        resources.storage.put_bytes(key, data)
+
+
+def lose_event(resources: Resources) -> None:
+    with resources.database.write() as session:
+        session.execute(delete(JobEvent).where(JobEvent.seq == 2))
+
+
+def change(resources: Resources, **values: object) -> None:
+    with resources.database.write() as session:
+        session.execute(update(Job).where(Job.state == "queued").values(**values))
+
+
+def lose_version(resources: Resources) -> None:
+    with resources.database.write() as session:
+        session.execute(update(ModelVersion).values(job_id=None))
+
+
+DAMAGE: dict[str, tuple[Callable[[Resources], None], str]] = {
+    "gap": (lose_event, "its events have gaps"),
+    "state": (lambda it: change(it, state="paused"), "its history ends queued"),
+    "worker": (lambda it: change(it, worker="me"), "its worker is me"),
+    "finished": (lambda it: change(it, finished_at=1.0), "finished at 1.0"),
+    "no version": (lose_version, "has 0 model versions"),
+    "lost shard": (lambda it: spoil(it, "shards", None), ".tar is missing"),
+    "damaged shard": (lambda it: spoil(it, "shards", b"no"), ".tar is damaged"),
+    "damaged model": (lambda it: spoil(it, "models", b"no"), "card.json is damaged"),
+    "lost dataset": (lambda it: it.storage.delete_prefix("datasets"), "manifest.jsonl is missing"),
+    "orphan": (lambda it: it.storage.put_bytes("models/job_1/1/x", b""), "no row refers"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_told(service: Resources, name: str) -> None:
+    damage, words = DAMAGE[name]
+    assert broken(service, grace=0.0) == []
+    damage(service)
+    assert any(words in found for found in broken(service, grace=0.0)), broken(service, 0.0)
+
+
+def test_what_was_left_by_the_dead_is_told_once_it_is_old(service: Resources) -> None:
+    draft = service.settings.data_dir / "objects" / ".put-dead"
+    draft.mkdir()
+    ended = service.settings.data_dir / "runs" / "job_gone"
+    ended.mkdir(parents=True)
+    os.utime(ended, (time.time() - 9, time.time() - 9))
+    assert broken(service, grace=60.0) == []
+    assert len(broken(service, grace=0.0)) == 2
+    assert broken_after_tidying(service) == []
+    assert not draft.exists()
