@@ -1,0 +1,87 @@
+"""T19: the OpenAPI document against the running service, by Schemathesis, as every kind of caller.
+
+Every check of Schemathesis is on but one: `positive_data_acceptance` takes any refusal of a request
+that fits the schema for a fault, and no schema can say that text is base64 of an image, that
+pretrained weights are on this machine, or that shares leave images to train on. Multipart bodies are
+spared `negative_data_rejection`: its "wrong type" for a file is some other bytes, which are a file
+too, and what they hold is judged by the job.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.e2e.conftest import Service, running
+
+pytestmark = pytest.mark.chaos
+ADMIN = "schemathesis-" + "k" * 40
+SEED = os.environ.get("CHAOS_SEED", "20261122")
+LEAST_CASES = 5000
+CONFIG = """
+[checks]
+positive_data_acceptance.enabled = false
+
+[[operations]]
+include-path-regex = "^/(datasets|finetune|predict)"
+include-method = "POST"
+checks.negative_data_rejection.enabled = false
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that asks for a key."""
+    folder = tmp_path_factory.mktemp("schema") / "data"
+    with running(folder, TOPWORK_ADMIN_KEY=ADMIN) as service:
+        yield service
+
+
+def check(service: Service, folder: Path, key: str | None, *options: str) -> tuple[int, str]:
+    """Run Schemathesis as one caller; return the number of cases and what it said."""
+    (folder / "schemathesis.toml").write_text(CONFIG)
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        f"{service.url}/openapi.json",
+        "--warnings=off",
+        "--no-color",
+        f"--seed={SEED}",
+        *options,
+    ]
+    if key:
+        command += ["--header", f"Authorization: Bearer {key}"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=600
+    )
+    found = re.search(r"(\d+) generated", done.stdout)
+    assert found, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-12000:]
+    return int(found[1]), done.stdout
+
+
+def test_no_caller_meets_a_server_error_or_an_undocumented_answer(
+    guarded: Service, tmp_path: Path
+) -> None:
+    admin = httpx2.Client(base_url=guarded.url, headers={"Authorization": f"Bearer {ADMIN}"})
+    with admin:
+        made = admin.post("/keys", json={"name": "reader", "scopes": ["read"]})
+        assert made.status_code == 201, made.text
+        reader = made.json()["key"]
+    cases = 0
+    for caller, key, phases, examples in (
+        ("admin", ADMIN, "coverage,fuzzing,stateful", 60),
+        ("reader", reader, "coverage,fuzzing", 30),
+        ("nobody", None, "coverage", 1),
+    ):
+        count, _ = check(
+            guarded, tmp_path, key, f"--phases={phases}", f"--max-examples={examples}"
+        )
+        print(f"CHAOS T19 {caller}: {count} cases, 0 violations, seed {SEED}")
+        cases += count
+    assert cases >= LEAST_CASES
