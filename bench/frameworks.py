@@ -91,10 +91,18 @@ def run_fastai(folder: Path, architecture: str, epochs: int, seed: int) -> None:
     from fastai.metrics import accuracy  # noqa: PLC0415
     from fastai.torch_core import set_seed  # noqa: PLC0415
     from fastai.vision.all import ImageDataLoaders, Resize, aug_transforms  # noqa: PLC0415
-    from fastai.vision.learner import vision_learner  # noqa: PLC0415
+    from fastai.vision.learner import (  # noqa: PLC0415
+        default_split,
+        imagenet_stats,
+        model_meta,
+        vision_learner,
+    )
+    from torch.nn import Sequential  # noqa: PLC0415
 
     class Tell(Callback):
-        """Tells the parent."""
+        """Tells the parent; after the recorder, whose order is 50."""
+
+        order = 60
 
         def after_epoch(self) -> None:
             say(float(self.recorder.values[-1][-1]))
@@ -108,6 +116,12 @@ def run_fastai(folder: Path, architecture: str, epochs: int, seed: int) -> None:
     def body(*, pretrained: bool = True):  # noqa: ANN202, ARG001 - as fastai calls it.
         return network(folder, architecture, classes=None)
 
+    def trunk(model):  # noqa: ANN001, ANN202 - as fastai calls it.
+        """Return what comes before the pooling, which fastai finds only where it is a layer."""
+        return model.features if hasattr(model, "features") else Sequential(*model.children())[:-2]
+
+    # It takes an argument `cut` and does not pass it on; its table of networks is heard.
+    model_meta[body] = {"cut": trunk, "split": default_split, "stats": imagenet_stats}
     learner = vision_learner(data, body, metrics=accuracy, cbs=Tell())
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(epochs - 1, freeze_epochs=1)
