@@ -79,9 +79,7 @@ def test_no_caller_meets_a_server_error_or_an_undocumented_answer(
         ("reader", reader, "coverage,fuzzing", 30),
         ("nobody", None, "coverage", 1),
     ):
-        count, _ = check(
-            guarded, tmp_path, key, f"--phases={phases}", f"--max-examples={examples}"
-        )
+        count, _ = check(guarded, tmp_path, key, f"--phases={phases}", f"--max-examples={examples}")
         print(f"CHAOS T19 {caller}: {count} cases, 0 violations, seed {SEED}")
         cases += count
     assert cases >= LEAST_CASES
