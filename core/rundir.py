@@ -109,12 +109,17 @@ class Events:
 
 
 class RunDir:
-    """The folder of one run and the supervisor's wish to stop it."""
+    """The folder of one run and the supervisor's wish to stop it.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.resolve()
+    Args:
+        path: The folder.
+        quiet: Say and write nothing: another process does.
+    """
+
+    def __init__(self, path: Path, *, quiet: bool = False) -> None:
+        self.path, self.quiet = path.resolve(), quiet
         self.result = self.path / "result"
-        self.events = Events(self.path / "events.jsonl")
+        self.events = Events(Path(os.devnull) if quiet else self.path / "events.jsonl")
         self.stopping = False
 
     @property
@@ -152,6 +157,8 @@ class RunDir:
 
     def fail(self, error: TopworkError) -> None:
         """Drop what was built and write `error.json`."""
+        if self.quiet:
+            return
         shutil.rmtree(self.path / "result.tmp", ignore_errors=True)
         write_atomically(self.path / "error.json", json.dumps(error.to_dict()).encode())
 
@@ -178,13 +185,14 @@ def supervise(
     before = signal.signal(signal.SIGTERM, stop)
     (run.path / "error.json").unlink(missing_ok=True)
     try:
-        return _attempt(work, run)
+        return attempt(work, run)
     finally:
         run.events.close()
         signal.signal(signal.SIGTERM, before)
 
 
-def _attempt(work: Callable[[RunDir], None], run: RunDir) -> int:
+def attempt(work: Callable[[RunDir], None], run: RunDir) -> int:
+    """Run `work`; return the exit code of the contract."""
     try:
         work(run)
     except Stopped:

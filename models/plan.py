@@ -100,7 +100,7 @@ class _Resolver:
         if mode == "head" and views != "none":
             self.reasons["augmentation"] = f"{GIVEN}: the trunk sees {VIEWS} views of each image"
         self.choose("precision", self.config.precision, ("fp32", "exact on every machine"))
-        self.choose("devices", self.config.devices, (1, "one process"))
+        self.devices(self.choose("devices", self.config.devices, (1, "one process")))
         self.values["max_minutes"] = self.config.limits.max_minutes
         sizes = estimate.Sizes(self.images, self.val, self.test)
         self.choose("eta_seconds", "auto", estimate.seconds(self.values, self.facts, sizes))
@@ -169,6 +169,24 @@ class _Resolver:
         if self.facts.input_size <= SMALL_INPUT and self.images >= FEW_IMAGES:
             return 128, "small images, many of them"
         return 32, "noise of small batches helps, and they fit into memory"
+
+    def devices(self, count: int) -> None:
+        """Say how several processes share a batch."""
+        batch = self.values["batch_size"]
+        if count == 1:
+            return
+        if count * 2 > batch:
+            raise InvalidField(
+                f"{count} devices would share batches of {batch}: fewer than two images each.",
+                param="devices",
+                hint="Ask for fewer devices, or for a larger batch_size.",
+            )
+        part = f"{batch // count} to {-(-batch // count)}" if batch % count else batch // count
+        self.reasons["devices"] = f"{GIVEN}; each takes {part} of the {batch} images of a batch"
+        if self.values["batch_norm"] == "train":
+            self.reasons["batch_norm"] += (
+                "; over the whole batch on GPUs, over each process's part on CPUs"
+            )
 
     def selection(self) -> None:
         skew = max(self.sizes, default=0) / max(1, min(self.sizes, default=0))

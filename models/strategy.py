@@ -34,11 +34,11 @@ def refuse_contradictions(
             param="weights",
             hint='Use "weights": "none" to train from scratch.',
         )
-    if config.devices not in ("auto", 1):
+    if strategy != "full" and config.devices not in ("auto", 1):
         raise InvalidField(
-            f"{config.devices} devices were asked for; this version trains on one.",
+            f"The strategy {strategy} trains in one process; {config.devices} were asked for.",
             param="devices",
-            hint='Leave it out, or use "devices": 1.',
+            hint='Leave it out, or use "strategy": "full".',
         )
     if weights == "none" and strategy == "head":
         raise InvalidField(

@@ -27,6 +27,7 @@ from models.plan import Plan, resolve
 from models.predict import Classifier, Eager, Label
 from models.training import execution
 from models.training.deadline import Deadline
+from models.training.distributed import Group
 from models.training.execution import Execution
 from models.training.prepare import Start, start
 from models.training.resume import Progress
@@ -42,17 +43,22 @@ def train(run: RunDir) -> None:
     staged = Staged(request.dataset)
     facts = catalogue.get(request.config.architecture)
     plan = resolve(request.config, facts, {"classes": staged.classes, "counts": staged.counts()})
-    deadline = Deadline(run, plan.max_minutes)
-    how = execution.choose(plan, deterministic=request.config.deterministic)
-    announce(run, staged, plan, how)
-    begin = start(run, request, plan, facts, staged.classes)
-    run.check_stop()
-    meter = Meter(run.events, stages(plan, staged))
-    run.events.phase("training")
-    work = Work(run, request, staged, facts, how, meter, deadline)
-    plan, done = (
-        train_head(work, plan, begin) if plan.mode == "head" else train_all(work, plan, begin)
-    )
+    with Group(run, plan.devices) as group:
+        deadline = Deadline(run, None if group.rank else plan.max_minutes)
+        with group.in_turn():
+            how = execution.choose(plan, deterministic=request.config.deterministic)
+        announce(run, staged, plan, how)
+        with group.in_turn():
+            begin = start(run, request, plan, facts, staged.classes)
+        run.check_stop()
+        meter = Meter(run.events, stages(plan, staged))
+        run.events.phase("training")
+        work = Work(run, request, staged, facts, how, meter, deadline, group)
+        plan, done = (
+            train_head(work, plan, begin) if plan.mode == "head" else train_all(work, plan, begin)
+        )
+    if group.rank:
+        return
     model = without_auxiliary(begin.model, facts).cpu()
     run.events.phase("evaluating")
     folder = run.begin_result()

@@ -47,9 +47,13 @@ def drawn(seed: int, epoch: int, weights: NDArray[np.float64]) -> NDArray[np.int
     return np.minimum(np.searchsorted(edges, points, side="right"), size - 1)
 
 
-def step_seed(seed: int, epoch: int, step: int) -> int:
-    """Return the seed of everything random inside one training step, such as dropout."""
-    return int(bits(STEP, seed, epoch, step)[0] >> np.uint64(1))
+def step_seed(seed: int, epoch: int, step: int, rank: int = 0) -> int:
+    """Return the seed of everything random inside one training step, such as dropout.
+
+    Processes that train together have other images of a batch, so each `rank` draws its own.
+    """
+    keys = (seed, epoch, step, rank) if rank else (seed, epoch, step)
+    return int(bits(STEP, *keys)[0] >> np.uint64(1))
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

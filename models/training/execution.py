@@ -66,7 +66,7 @@ class Execution:
 def choose(plan: Plan, *, deterministic: bool) -> Execution:
     """Decide for this machine and set the process up accordingly; call before the first tensor."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    threads = cores()
+    threads = max(1, cores() // plan.devices)
     torch.set_num_threads(threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -25,6 +25,7 @@ from models.networks.head import logits_of
 from models.plan import Plan
 from models.training import recipe, resume
 from models.training.deadline import Deadline
+from models.training.distributed import Group
 from models.training.execution import Execution
 from models.training.resume import Progress
 
@@ -49,6 +50,7 @@ class Task:
     digest: str
     execution: Execution
     deadline: Deadline
+    group: Group
 
 
 class Fit:
@@ -63,7 +65,8 @@ class Fit:
         self.steps = batch_count(len(labels), task.plan.batch_size)
         self.total = torch.zeros((), device=task.execution.device)
         self.key = resume.key(task.plan, task.digest, task.seed, task.execution)
-        self.now, self.best = resume.load(run, self.key, task.model, self.optimizer, self.total)
+        with task.group.in_turn():
+            self.now, self.best = resume.load(run, self.key, task.model, self.optimizer, self.total)
         self.saved = time.monotonic()
         self.save_cost = 0.0
 
@@ -88,10 +91,10 @@ class Fit:
         if task.plan.batch_norm == "frozen":
             recipe.freeze_batch_norm(task.model)
         for indices in batches(self.visits(now.epoch), task.plan.batch_size)[now.step :]:
-            if self.run.stopping:
+            if task.group.lead(lambda: self.run.stopping):
                 self.save()
                 raise Stopped
-            if self.out_of_time():
+            if task.group.lead(self.out_of_time):
                 return False
             self.one_step(indices)
             if now.step % LOOK_STEPS == 0:
@@ -104,11 +107,12 @@ class Fit:
         """Take one optimiser step on a batch."""
         hit("train.step")
         task, now = self.task, self.now
-        torch.manual_seed(step_seed(task.seed, now.epoch, now.step))
+        torch.manual_seed(step_seed(task.seed, now.epoch, now.step, task.group.rank))
+        mine, share = task.group.part(indices)
         done = (now.epoch - 1) * self.steps + now.step
         recipe.set_rate(self.optimizer, recipe.rate_at(task.plan, done, self.steps))
-        inputs = task.execution.put(task.train.batch(indices, now.epoch))
-        wanted = task.train.labels[torch.from_numpy(indices)].to(task.execution.device)
+        inputs = task.execution.put(task.train.batch(mine, now.epoch))
+        wanted = task.train.labels[torch.from_numpy(mine)].to(task.execution.device)
         with task.execution.autocast():
             logits, others = logits_of(task.model(inputs))
         loss = self.loss(logits, wanted)
@@ -116,9 +120,10 @@ class Fit:
         for weight, other in zip(task.auxiliary, others, strict=False):
             objective = objective + weight * self.loss(other, wanted)
         self.optimizer.zero_grad(set_to_none=True)
-        objective.backward()  # type: ignore[no-untyped-call] # torch says no type.
+        (share * objective).backward()  # type: ignore[no-untyped-call] # torch says no type.
+        loss = task.group.sum_gradients(task.model, share * loss.detach())
         self.optimizer.step()
-        self.total += loss.detach() * len(indices)
+        self.total += loss * len(indices)
         now.seen += len(indices)
         now.step += 1
 
@@ -165,17 +170,20 @@ class Fit:
     def validate(self, source: Source) -> tuple[Tensor, Tensor]:
         """Return logits and labels of a split, as float32 on the CPU."""
         task, size = self.task, len(source.labels)
+        task.group.share_buffers(task.model)
         task.model.eval()
-        logits = []
-        for indices in batches(np.arange(size), EVALUATION_BATCH):
+        logits = torch.zeros(size, task.classes)
+        parts = batches(np.arange(size), EVALUATION_BATCH)
+        for number in task.group.own(len(parts)):
+            indices = parts[number]
             inputs = task.execution.put(source.batch(indices, 0))
             with task.execution.autocast():
-                logits.append(task.model(inputs).float().cpu())
+                logits[torch.from_numpy(indices)] = task.model(inputs).float().cpu()
             self.run.events.alive()
             if self.run.stopping:  # The epoch's steps are saved; its validation is done again.
                 self.save()
                 raise Stopped
-        return torch.cat(logits), source.labels
+        return task.group.gathered(logits), source.labels
 
     def no_gain(self) -> bool:
         """Tell whether patience has run out."""
@@ -199,6 +207,8 @@ class Fit:
 
     def save(self, *, only_if_due: bool = False) -> None:
         """Write a checkpoint; at an epoch's end or every minute, at most 2 % of the time."""
+        if self.task.group.rank:
+            return
         began = time.monotonic()
         wait = SAVE_SHARE * self.save_cost
         if self.now.step:

@@ -16,6 +16,7 @@ from models.networks.head import Head, split
 from models.plan import Plan
 from models.training import decay
 from models.training.deadline import Deadline
+from models.training.distributed import Group
 from models.training.execution import Execution
 from models.training.loop import Fit, Task
 from models.training.prepare import Start
@@ -33,6 +34,7 @@ class Work:
     how: Execution
     meter: Meter
     deadline: Deadline
+    group: Group
 
 
 def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
@@ -86,14 +88,15 @@ def train_all(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     threads, prep = work.how.threads, begin.preprocess
     how = augment.named(plan.augmentation, plan.image_size)
     train: sources.Source
-    if how is None:
-        train = sources.crops(work.run, work.staged, "train", prep, threads=threads)
-    else:
-        train = canvases_of(work, begin, how)
-    val = None
-    if work.staged.splits["val"]:
-        val = sources.crops(work.run, work.staged, "val", prep, threads=threads)
-    model = work.how.place(begin.model)
+    with work.group.in_turn():
+        if how is None:
+            train = sources.crops(work.run, work.staged, "train", prep, threads=threads)
+        else:
+            train = canvases_of(work, begin, how)
+        val = None
+        if work.staged.splits["val"]:
+            val = sources.crops(work.run, work.staged, "val", prep, threads=threads)
+    model = work.group.synchronised(work.how.place(begin.model))
     work.how.use_threads(3 * plan.batch_size * work.facts.gigaops)
     weights = tuple(
         one.weight for one in work.facts.auxiliary if one.layer in begin.heads.auxiliary
@@ -135,5 +138,6 @@ def fit(
         digest=f"{work.staged.digest} {begin.lineage['sha256']}",
         execution=work.how,
         deadline=work.deadline,
+        group=work.group,
     )
     return Fit(task, work.run, work.meter).train()

@@ -44,6 +44,13 @@ def test_what_is_given_is_taken() -> None:
     assert one.reasons["epochs"] == one.reasons["weight_decay"] == GIVEN
 
 
+def test_the_plan_says_how_processes_share_a_batch() -> None:
+    two = plan("resnet18", weights="none", devices=2, hyperparameters={"batch_size": 9})
+    assert two.devices == 2
+    assert two.reasons["devices"] == f"{GIVEN}; each takes 4 to 5 of the 9 images of a batch"
+    assert "each process's part on CPUs" in two.reasons["batch_norm"]
+
+
 @pytest.mark.parametrize(
     ("architecture", "config", "param"),
     [
@@ -52,7 +59,8 @@ def test_what_is_given_is_taken() -> None:
         ("lenet", {"hyperparameters": {"image_size": 64}}, "hyperparameters.image_size"),
         ("vgg13", {"hyperparameters": {"image_size": 16}}, "hyperparameters.image_size"),
         ("lenet", {"hyperparameters": {"batch_size": 1}}, "hyperparameters.batch_size"),
-        ("lenet", {"devices": 2}, "devices"),
+        ("resnet18", {"devices": 2}, "devices"),
+        ("lenet", {"devices": 5, "hyperparameters": {"batch_size": 9}}, "devices"),
     ],
 )
 def test_contradictions_name_the_field(

@@ -1,0 +1,125 @@
+"""Two real processes train as one."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from core.rundir import CRASHED, DONE, FAILED, STOPPED, supervise
+from models.train import train
+from tests.models.staging import events, request, stage, start, stripes
+from tests.waiting import wait_for
+
+NUMBERS = {"epochs": 4, "batch_size": 7, "optimizer": "sgd", "learning_rate": 0.01}
+CORES = {"OMP_NUM_THREADS": "2"}
+
+
+@pytest.fixture(autouse=True)
+def _settled_torch() -> Iterator[None]:
+    """Leave torch's process-wide switches as they were."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of stripes: 47 images to train on, 15 to validate."""
+    sizes = {"train": 24, "val": 8}
+    images = [
+        stripes(split, name, number)
+        for split, size in sizes.items()
+        for name in ("across", "down")
+        for number in range(size - (name == "down"))
+    ]
+    return stage(tmp_path_factory.mktemp("stripes") / "data", images)
+
+
+def lenet(folder: Path, dataset: Path, **config: Any) -> Path:
+    config = {"hyperparameters": NUMBERS, "early_stopping": None, **config}
+    return request(folder, dataset, architecture="lenet", weights="none", **config)
+
+
+def go(run_dir: Path) -> int:
+    return supervise(train, [str(run_dir)], resumable=True)
+
+
+def read(run_dir: Path, name: str) -> Any:
+    return json.loads((run_dir / "result" / name).read_text())
+
+
+def others(leader: int) -> list[int]:
+    """Return the processes that rank 0 has started."""
+    children = Path(f"/proc/{leader}/task/{leader}/children")
+    return [int(pid) for pid in children.read_text().split()] if children.exists() else []
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path, dataset: Path) -> None:
+    """Batches of 6 and 7 images: their parts differ in size, and so must their weight."""
+    one, two = lenet(tmp_path / "1", dataset), lenet(tmp_path / "2", dataset, devices=2)
+    assert go(one) == DONE
+    assert start(two, **CORES).wait(120) == DONE, (two / "log.txt").read_text()
+    curves = [read(run_dir, "history.json")["epochs"] for run_dir in (one, two)]
+    assert [record["epoch"] for record in curves[1]] == [1, 2, 3, 4]
+    for single, double in zip(*curves, strict=True):
+        assert double == pytest.approx(single, abs=1e-5)
+    weights = [load_file(run_dir / "result/weights.safetensors") for run_dir in (one, two)]
+    for name, value in weights[0].items():
+        assert torch.allclose(value, weights[1][name], atol=1e-5)
+    assert [event["epoch"] for event in events(two, "epoch")] == [1, 2, 3, 4]
+    phases = [event["phase"] for event in events(two, "phase")]
+    assert phases == ["preparing", "training", "evaluating", "calibrating", "publishing"]
+    plan = read(two, "card.json")["plan"]
+    assert plan["devices"]["value"] == 2
+    assert "3 to 4 of the 7 images" in plan["devices"]["reason"]
+    assert not (two / "ranks").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="then GPUs are counted")
+def test_more_devices_than_cores_is_a_failure_with_a_name(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    run_dir = lenet(tmp_path / "run", dataset, devices=3)
+    assert go(run_dir) == FAILED
+    error = json.loads((run_dir / "error.json").read_text())
+    assert (error["code"], error["param"]) == ("invalid_field", "devices")
+    assert error["hint"] == "Ask for at most 2, or leave it out."
+
+
+@pytest.mark.chaos
+def test_a_killed_rank_costs_nothing_but_time(tmp_path: Path, dataset: Path) -> None:
+    long = {"hyperparameters": {**NUMBERS, "epochs": 60}, "devices": 2}
+    straight, broken = (lenet(tmp_path / name, dataset, **long) for name in ("a", "b"))
+    assert start(straight, **CORES).wait(120) == DONE
+    for number, wanted in ((signal.SIGKILL, CRASHED), (signal.SIGTERM, STOPPED)):
+        seen = len(events(broken, "epoch"))
+        leader = start(broken, **CORES)
+        wait_for(lambda seen=seen: len(events(broken, "epoch")) > seen + 3, timeout=120)
+        (other,) = others(leader.pid)
+        os.kill(other if number == signal.SIGKILL else leader.pid, number)
+        assert leader.wait(20) == wanted
+        assert not Path(f"/proc/{other}").exists()
+    assert start(broken, **CORES).wait(120) == DONE
+    assert read(broken, "card.json")["files"] == read(straight, "card.json")["files"]
+    assert read(broken, "history.json") == read(straight, "history.json")
+    assert [event["epoch"] for event in events(broken, "epoch")] == list(range(1, 61))
+
+
+@pytest.mark.chaos
+def test_ranks_do_not_outlive_their_leader(tmp_path: Path, dataset: Path) -> None:
+    long = {"hyperparameters": {**NUMBERS, "epochs": 1000}, "devices": 2}
+    run_dir = lenet(tmp_path / "run", dataset, **long)
+    leader = start(run_dir, **CORES)
+    wait_for(lambda: events(run_dir, "epoch"), timeout=120)
+    (other,) = others(leader.pid)
+    leader.kill()
+    assert leader.wait(20) == -signal.SIGKILL
+    wait_for(lambda: not Path(f"/proc/{other}").exists(), timeout=10)
