@@ -186,7 +186,12 @@ def _crash_at(number: int, plain: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.mark.parametrize(
     ("where", "name"),
-    [(checkpoint, "settle"), (checkpoint, "save_file"), (artefact, "write"), (loop.Fit, "one_step")],
+    [
+        (checkpoint, "settle"),
+        (checkpoint, "save_file"),
+        (artefact, "write"),
+        (loop.Fit, "one_step"),
+    ],
 )
 @pytest.mark.parametrize("number", [0, 5])
 def test_a_crash_inside_a_save_costs_nothing_but_time(
