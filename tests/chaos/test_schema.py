@@ -2,9 +2,9 @@
 
 Every check of Schemathesis is on but one: `positive_data_acceptance` takes any refusal of a request
 that fits the schema for a fault, and no schema can say that text is base64 of an image, that
-pretrained weights are on this machine, or that shares leave images to train on. Multipart bodies are
-spared `negative_data_rejection`: its "wrong type" for a file is some other bytes, which are a file
-too, and what they hold is judged by the job.
+pretrained weights are on this machine, or that shares leave images to train on. Multipart bodies
+are spared `negative_data_rejection`: its "wrong type" for a file is some other bytes, which
+are a file too, and what they hold is judged by the job.
 """
 
 import os
@@ -80,6 +80,6 @@ def test_no_caller_meets_a_server_error_or_an_undocumented_answer(
         ("nobody", None, "coverage", 1),
     ):
         count, _ = check(guarded, tmp_path, key, f"--phases={phases}", f"--max-examples={examples}")
-        print(f"CHAOS T19 {caller}: {count} cases, 0 violations, seed {SEED}")
+        print(f"CHAOS T19 {caller}: {count} cases, 0 violations, seed {SEED}")  # noqa: T201
         cases += count
     assert cases >= LEAST_CASES

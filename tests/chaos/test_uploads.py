@@ -1,4 +1,4 @@
-"""T7: the api is killed at random points of an upload; what was acknowledged is never sent again."""
+"""T7: the api dies at random points of an upload; what was acknowledged is never sent again."""
 
 import os
 import random
