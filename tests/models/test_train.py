@@ -17,14 +17,7 @@ from models.data.staged import Staged
 from models.predict import Classifier
 from models.train import train
 from models.training import checkpoint, loop
-from tests.models.staging import (
-    events,
-    png,
-    request,
-    stage,
-    start,
-    stripes,
-)
+from tests.models.staging import events, png, request, stage, start, stripes
 from tests.waiting import wait_for
 
 SHORT = {"epochs": 4, "batch_size": 16}
