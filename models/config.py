@@ -115,8 +115,8 @@ class TrainConfig(_Part):
     """Null trains all epochs."""
     split: Split = Split()
     limits: Limits = Limits()
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the training steps; master weights are always fp32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the training steps; weights are always fp32. `auto` measures what is faster."""
     devices: Annotated[Auto | _Count, _Choose] = Field("auto", examples=["auto", 1])
     """Processes that train together, one per GPU."""
     seed: int = Field(42, ge=0, le=2**32 - 1, strict=True)
@@ -144,3 +144,5 @@ class TrainRequest(BaseModel):
     offline: bool = False
     download_timeout: float = Field(5.0, gt=0)
     init_from: Path | None = None
+    cache_dir: Path | None = None
+    """What later runs on this machine can use again lies here; None keeps nothing."""

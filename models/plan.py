@@ -49,7 +49,7 @@ class Plan:
     selection_metric: str
     patience: int | None
     batch_norm: str
-    precision: str
+    precision: str | None
     devices: int
     max_minutes: float | None
     eta_seconds: float
@@ -99,7 +99,7 @@ class _Resolver:
         views = self.choose("augmentation", self.config.augmentation, MODES[mode].augmentation)
         if mode == "head" and views != "none":
             self.reasons["augmentation"] = f"{GIVEN}: the trunk sees {VIEWS} views of each image"
-        self.choose("precision", self.config.precision, ("fp32", "exact on every machine"))
+        self.choose("precision", self.config.precision, (None, "the job measures what is faster"))
         self.devices(self.choose("devices", self.config.devices, (1, "one process")))
         self.values["max_minutes"] = self.config.limits.max_minutes
         sizes = estimate.Sizes(self.images, self.val, self.test)

@@ -25,10 +25,9 @@ from models.evaluation.evaluate import answer, calibration_of, evaluate, headlin
 from models.modes import VIEWS
 from models.plan import Plan, resolve
 from models.predict import Classifier, Eager, Label
-from models.training import execution
+from models.training import execution, probe
 from models.training.deadline import Deadline
 from models.training.distributed import Group
-from models.training.execution import Execution
 from models.training.prepare import Start, start
 from models.training.resume import Progress
 from models.training.strategies import Work, train_all, train_head
@@ -47,9 +46,12 @@ def train(run: RunDir) -> None:
         deadline = Deadline(run, None if group.rank else plan.max_minutes)
         with group.in_turn():
             how = execution.choose(plan, deterministic=request.config.deterministic)
-        announce(run, staged, plan, how)
-        with group.in_turn():
+        announce(run, staged, plan)
+        remembered = request.cache_dir / "execution" if request.cache_dir else None
+        with group.in_turn():  # What rank 0 chooses the others find beside the checkpoints.
             begin = start(run, request, plan, facts, staged.classes)
+            how = probe.decide(how, probe.Problem(plan, begin, facts, staged), run, remembered)
+        run.events.emit("plan", plan=plan.to_json() | how.explained())
         run.check_stop()
         meter = Meter(run.events, stages(plan, staged))
         run.events.phase("training")
@@ -84,9 +86,9 @@ def train(run: RunDir) -> None:
     run.publish_result(folder)
 
 
-def announce(run: RunDir, staged: Staged, plan: Plan, how: Execution) -> None:
+def announce(run: RunDir, staged: Staged, plan: Plan) -> None:
     """Publish the plan and what is unusual about the data."""
-    run.events.emit("plan", plan=plan.to_json() | {"execution": how.explained()})
+    run.events.emit("plan", plan=plan.to_json())
     if not staged.splits["val"]:
         words = "There are no validation images: the epoch with the smallest training loss is kept."
         run.events.note("no_validation_images", words)
@@ -137,7 +139,7 @@ def card(work: Work, plan: Plan, begin: Start, done: Progress) -> dict[str, Any]
         "preprocess": begin.preprocess.to_dict(),
         "dataset": {**request.dataset_ref.model_dump(), "digest": work.staged.digest},
         "config": request.config.model_dump(mode="json"),
-        "plan": plan.to_json() | {"execution": work.how.explained()},
+        "plan": plan.to_json() | work.how.explained(),
         "software": {
             "topwork": metadata.version("topwork"),
             "python": platform.python_version(),
@@ -152,4 +154,5 @@ def card(work: Work, plan: Plan, begin: Start, done: Progress) -> dict[str, Any]
 
 
 if __name__ == "__main__":
+    execution.keep_memory()
     sys.exit(supervise(train, sys.argv[1:], resumable=True))

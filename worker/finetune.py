@@ -30,6 +30,7 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
         "weights_dir": str(settings.weights_dir),
         "offline": settings.offline,
         "download_timeout": settings.download_timeout,
+        "cache_dir": str(settings.data_dir / "cache"),
         "init_from": _stage_model(resources, config.get("weights", ""), folder / "init", check),
     }
 

@@ -18,7 +18,7 @@ from models.data.cache import filled
 from models.data.sources import Canvases, Features
 from models.data.staged import ACCEPTED, Staged
 from models.modes import VIEWS
-from models.networks.head import Head, Trunk
+from models.networks.head import Head
 from models.predict import forward
 from models.preprocess import Preprocess
 from models.training.execution import Execution
@@ -31,7 +31,7 @@ def collect(
     run: RunDir,
     staged: Staged,
     split: str,
-    trunk: Trunk,
+    trunk: nn.Module,
     preprocess: Preprocess,
     execution: Execution,
     meter: Meter,
@@ -62,7 +62,7 @@ def with_views(
     run: RunDir,
     plain: Features,
     canvases: Canvases,
-    trunk: Trunk,
+    trunk: nn.Module,
     execution: Execution,
     meter: Meter,
 ) -> Features:
@@ -86,7 +86,7 @@ def with_views(
     return Features(values, plain.labels.repeat(VIEWS))
 
 
-def _shape(trunk: Trunk, preprocess: Preprocess, execution: Execution) -> tuple[int, ...]:
+def _shape(trunk: nn.Module, preprocess: Preprocess, execution: Execution) -> tuple[int, ...]:
     blank = execution.put(torch.zeros(1, 3, preprocess.crop, preprocess.crop))
     return tuple(forward(trunk, blank).shape[1:])
 

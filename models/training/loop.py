@@ -67,6 +67,9 @@ class Fit:
         self.key = resume.key(task.plan, task.digest, task.seed, task.execution)
         with task.group.in_turn():
             self.now, self.best = resume.load(run, self.key, task.model, self.optimizer, self.total)
+        self.scaler = task.execution.scaler()
+        if self.now.scaler:
+            self.scaler.load_state_dict(self.now.scaler)
         self.saved = time.monotonic()
         self.save_cost = 0.0
 
@@ -120,9 +123,10 @@ class Fit:
         for weight, other in zip(task.auxiliary, others, strict=False):
             objective = objective + weight * self.loss(other, wanted)
         self.optimizer.zero_grad(set_to_none=True)
-        (share * objective).backward()  # type: ignore[no-untyped-call] # torch says no type.
+        self.scaler.scale(share * objective).backward()  # type: ignore[no-untyped-call] # torch says no type.
         loss = task.group.sum_gradients(task.model, share * loss.detach())
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.total += loss * len(indices)
         now.seen += len(indices)
         now.step += 1
@@ -217,6 +221,7 @@ class Fit:
             return
         done = (self.now.epoch - 1) * self.steps + self.now.step
         model, optimizer = self.task.model, self.optimizer
+        self.now.scaler = self.scaler.state_dict()
         resume.save(
             self.run, done, self.key, asdict(self.now), model, optimizer, self.total, self.best
         )

@@ -29,6 +29,7 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
+    scaler: dict[str, Any] = field(default_factory=dict)  # Of the gradients in fp16.
     inexact: list[str] = field(default_factory=list)  # Why a resume could not be bit-identical.
 
 

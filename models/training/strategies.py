@@ -39,7 +39,9 @@ class Work:
 
 def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     """Run the frozen trunk once over the images, then train the head on what came out."""
-    trunk, head = split(work.how.place(begin.model.eval()), begin.heads.main)
+    frozen, head = split(work.how.place(begin.model.eval()), begin.heads.main)
+    trunk = work.how.running(frozen)
+    work = replace(work, how=work.how.for_head())
 
     def collect(part: str) -> sources.Features:
         return features.collect(
@@ -63,7 +65,7 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     work.how.use_threads(3e-9 * plan.batch_size * each)
     if plan.weight_decay is None:
         plan = with_decay(plan, standard, head, plain, work)
-        work.run.events.emit("plan", plan=plan.to_json() | {"execution": work.how.explained()})
+        work.run.events.emit("plan", plan=plan.to_json() | work.how.explained())
     module = work.how.place(nn.Sequential(standard, head))
     done = fit(work, plan, begin, module, train, val, heads=("1",), auxiliary=())
     work.how.use_threads(math.inf)

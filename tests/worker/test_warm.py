@@ -27,7 +27,8 @@ if __name__ == "__main__":
     said = {"environment": dict(os.environ), "draw": random.random(),
             "threads": len(os.listdir("/proc/self/task")), "files": sorted(
                 int(n) for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")
-            ), "session": os.getsid(0), "stdin": os.readlink("/proc/self/fd/0")}
+            ), "session": os.getsid(0), "niceness": os.nice(0),
+            "stdin": os.readlink("/proc/self/fd/0")}
     (run_dir / "said.json").write_text(json.dumps(said))
     (run_dir / "result").mkdir()
 """
@@ -88,6 +89,8 @@ def test_a_warm_child_is_what_a_cold_one_is(
         assert len({one.pop("session") for one in told}) == 3
         assert told[0] == told[1] == told[2]
     assert told[0]["environment"]["OMP_NUM_THREADS"] == "3"
+    assert told[0]["environment"]["GOMP_SPINCOUNT"] == "0"
+    assert told[0]["niceness"] == min(os.nice(0) + 10, 19)
     assert (told[0]["threads"], told[0]["stdin"]) == (1, os.devnull)
     assert "hidden" not in told[0]["environment"].values()
 

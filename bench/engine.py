@@ -1,0 +1,78 @@
+"""Our training loop as a bench drives it: the engine's own parts, put together as a job does."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.meter import Meter
+from core.rundir import RunDir
+from models import catalogue
+from models.config import TrainRequest
+from models.data import augment, sources
+from models.data.sources import Indices
+from models.data.staged import Staged, batches
+from models.plan import resolve
+from models.training import execution, probe
+from models.training.deadline import Deadline
+from models.training.execution import Execution
+from models.training.loop import Fit, Task
+from models.training.prepare import start
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A full fine-tuning that stands before its first step."""
+
+    fit: Fit
+    how: Execution
+
+    @classmethod
+    def of(cls, folder: Path, architecture: str, batch: int) -> "Engine":
+        """Build it over what `plain.prepare` left in the folder, with the probe's choice."""
+        path = folder / f"run-{architecture}"
+        path.mkdir(exist_ok=True)
+        request = TrainRequest.model_validate(
+            {
+                "config": {
+                    "architecture": architecture,
+                    "strategy": "full",
+                    "augmentation": "standard",
+                    "hyperparameters": {"batch_size": batch},
+                },
+                "dataset": folder / "ingest" / "result",
+                "weights_dir": folder / "weights",
+                "offline": True,
+            }
+        )
+        (path / "request.json").write_text(json.dumps(request.model_dump(mode="json")))
+        run, staged = RunDir(path), Staged(request.dataset)
+        facts = catalogue.get(architecture)
+        summary = {"classes": staged.classes, "counts": staged.counts()}
+        plan = resolve(request.config, facts, summary)
+        how = execution.choose(plan, deterministic=request.config.deterministic)
+        begin = start(run, request, plan, facts, staged.classes)
+        how = probe.decide(how, probe.Problem(plan, begin, facts, staged), run, None)
+        views = augment.named(plan.augmentation, plan.image_size)
+        assert views is not None
+        train = sources.canvases(
+            run, staged, begin.preprocess, how=views, seed=0, threads=how.threads
+        )
+        how.use_threads(3 * plan.batch_size * facts.gigaops)
+        task = Task(
+            model=how.place(begin.model),
+            train=train,
+            val=None,
+            plan=plan,
+            heads=begin.heads.all,
+            auxiliary=(),
+            classes=len(staged.classes),
+            seed=0,
+            digest=staged.digest,
+            execution=how,
+            deadline=Deadline(run, None),
+        )
+        return cls(Fit(task, run, Meter(run.events, {"train": (1, 1.0)})), how)
+
+    def cut(self, epoch: int) -> list[Indices]:
+        """Return the batches of an epoch."""
+        return batches(self.fit.visits(epoch), self.fit.task.plan.batch_size)

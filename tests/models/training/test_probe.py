@@ -1,0 +1,210 @@
+"""The choice of precision and layout: measured once, remembered, and without a trace."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.rundir import RunDir
+from models import catalogue
+from models.config import TrainConfig
+from models.data.staged import Staged
+from models.networks import zoo
+from models.networks.head import Heads
+from models.plan import resolve
+from models.preprocess import Preprocess
+from models.training import execution, probe
+from models.training.execution import Execution
+from models.training.prepare import Start
+from tests.models.staging import stage, stripes
+
+NAME = "mobilenet_v3_small"
+START = Execution("cpu", "fp32", channels_last=True, threads=1, deterministic=True, reason="usual")
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Iterator[Staged]:
+    images = [
+        stripes(split, name, number)
+        for split in ("train", "val")
+        for name in ("across", "down")
+        for number in range(4)
+    ]
+    staged = Staged(stage(tmp_path / "data", images))
+    yield staged
+    staged.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[RunDir]:
+    (tmp_path / "run").mkdir()
+    run = RunDir(tmp_path / "run")
+    yield run
+    run.events.close()
+
+
+@pytest.fixture(autouse=True)
+def _worth_it(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(probe, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(probe, "SHARE", 1e9)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def problem(staged: Staged, strategy: str = "full", **config: Any) -> probe.Problem:
+    facts = catalogue.get(NAME)
+    numbers = {"image_size": 64, "batch_size": 4, "epochs": 2}
+    asked = {"architecture": NAME, "strategy": strategy, "hyperparameters": numbers, **config}
+    summary = {"classes": staged.classes, "counts": staged.counts()}
+    plan = resolve(TrainConfig.model_validate(asked), facts, summary)
+    torch.manual_seed(0)
+    preprocess = Preprocess.for_architecture(NAME).at(64)
+    start = Start(zoo.build(NAME, 2), Heads(facts.head, ()), preprocess, {"sha256": None})
+    return probe.Problem(plan, start, facts, staged)
+
+
+def bits(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("strategy", ["full", "head"])
+def test_measuring_leaves_no_trace_but_the_choice(
+    staged: Staged, run: RunDir, strategy: str
+) -> None:
+    work = problem(staged, strategy)
+    model = work.begin.model
+    before, state = bits(model), torch.get_rng_state()
+    how = probe.decide(START, work, run, None)
+    assert all(torch.equal(value, before[name]) for name, value in bits(model).items())
+    assert all(value.grad is None for value in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    unit = "one training step" if strategy == "full" else "one pass"
+    assert f"{unit} of 4 images against fp32, channels_last" in how.reason
+    assert "fp32, NCHW " in how.reason
+    if execution.has_bf16("cpu"):
+        assert "bf16, grouped convolutions fp32, channels_last " in how.reason
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError
+
+
+def test_a_choice_is_kept_for_the_next_attempt_and_for_the_next_run(
+    staged: Staged, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, cache = problem(staged), tmp_path / "cache"
+    made = {"precision": "bf16", "grouped_fp32": True, "channels_last": False, "reason": "fast"}
+    with monkeypatch.context() as patch:
+        patch.setattr(probe, "_measured", lambda *_: made)
+        first = probe.decide(START, work, run, cache)
+    assert first == replace(START, **made)
+    monkeypatch.setattr(probe, "_measured", refuse)
+    assert probe.decide(START, work, run, None) == first
+    (tmp_path / "other").mkdir()
+    other = RunDir(tmp_path / "other")
+    assert probe.decide(START, work, other, cache) == first
+    assert probe.decide(START, work, other, None) == first  # The cache may be gone by then.
+    other.events.close()
+    with pytest.raises(AssertionError):  # Other threads, other timings.
+        probe.decide(replace(START, threads=7), work, run, cache)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": "other", "choice": {}}'])
+def test_a_damaged_memory_is_no_memory(
+    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(probe, "_measured", lambda *_: {"precision": "bf16", "reason": "fast"})
+    probe.decide(START, problem(staged), run, None)
+    [file] = run.checkpoint.glob("execution-*.json")
+    file.write_text(damage)
+    monkeypatch.setattr(probe, "_measured", lambda *_: {"precision": "fp32", "reason": "anew"})
+    assert probe.decide(START, problem(staged), run, None).reason == "anew"
+    assert json.loads(file.read_text())["choice"]["reason"] == "anew"
+
+
+def faked(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float], wrong: str = "") -> None:
+    """Let every candidate take a given time; one computes something else."""
+    monkeypatch.setattr(execution, "has_bf16", lambda _: True)
+
+    def steps(how: Execution, *_: object) -> tuple[float, Tensor]:
+        loss = float("nan") if how.arithmetic == wrong else 0.7
+        return seconds.get(how.arithmetic, 2.0), torch.tensor([0.7, loss])
+
+    monkeypatch.setattr(probe, "_steps", steps)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wrong", "chosen"),
+    [
+        ({"bf16, channels_last": 0.5}, "", "bf16, channels_last"),
+        ({"fp32, NCHW": 0.8}, "", "fp32, NCHW"),
+        ({"bf16, channels_last": 0.95}, "", "fp32, channels_last"),
+        (
+            {"bf16, channels_last": 0.5, "bf16, grouped convolutions fp32, channels_last": 0.6},
+            "bf16, channels_last",
+            "bf16, grouped convolutions fp32, channels_last",
+        ),
+    ],
+)
+def test_the_fastest_that_computes_the_same_wins(
+    staged: Staged,
+    run: RunDir,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: dict[str, float],
+    wrong: str,
+    chosen: str,
+) -> None:
+    faked(monkeypatch, {"fp32, channels_last": 1.0, **seconds}, wrong)
+    how = probe.decide(START, problem(staged), run, None)
+    assert how.arithmetic == chosen
+    assert ("(another result)" in how.reason) is bool(wrong)
+
+
+def test_what_there_is_no_time_for_does_not_win(
+    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faked(monkeypatch, {"bf16, channels_last": 0.1})
+    monkeypatch.setattr(probe, "SHARE", 0.0)
+    assert probe.decide(START, problem(staged), run, None).arithmetic == START.arithmetic
+
+
+def test_a_short_job_measures_nothing_and_says_so(
+    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "WORTH_SECONDS", 15.0)
+    monkeypatch.setattr(probe, "_measured", refuse)
+    how = probe.decide(START, problem(staged), run, None)
+    assert how.arithmetic == START.arithmetic
+    assert "too short to measure" in how.reason
+
+
+def test_what_was_asked_for_is_not_measured(
+    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_measured", refuse)
+    asked = replace(START, precision="bf16", reason="as given")
+    how = probe.decide(asked, problem(staged, precision="bf16"), run, None)
+    assert (how.precision, how.grouped_fp32) == ("bf16", True)
+
+
+def test_without_units_for_it_bf16_is_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "has_bf16", lambda _: False)
+    entered = probe.candidates(START, zoo.build(NAME, 2))
+    assert [one.arithmetic for one in entered] == ["fp32, channels_last", "fp32, NCHW"]
+
+
+def test_tolerances_are_what_they_say() -> None:
+    plain = torch.tensor([[3.0, 4.0], [0.6, 0.8]])
+    assert probe.features_agree(plain * 1.02, plain)
+    assert not probe.features_agree(plain * 1.04, plain)
+    assert not probe.features_agree(torch.full_like(plain, float("nan")), plain)
+    assert probe.losses_agree(torch.tensor([0.72, 5.2]), torch.tensor([0.7, 5.0]))
+    assert not probe.losses_agree(torch.tensor([0.76, 5.0]), torch.tensor([0.7, 5.0]))
+    assert not probe.losses_agree(torch.tensor([0.7, 5.3]), torch.tensor([0.7, 5.0]))
