@@ -7,6 +7,7 @@ A session's transaction ends when the route returns and before its answer is sen
 hold a connection or the write lock well below the number of threads: otherwise forty requests
 could wait in all threads for a lock whose holder waits for a thread. One writer at a time also
 queues writes in order, where SQLite's own waiting is a lottery that some lose for ten seconds.
+What a write has done is put into the audit log by the same transaction.
 Whatever takes long (receiving, storing, reading archives) happens before `Write` is asked for.
 """
 
@@ -14,10 +15,11 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
+from fastapi.routing import APIRoute
 from sqlalchemy.orm import Session
 
 from app.service import Service
-from core import datasets, failpoints, jobs, registry
+from core import audit, datasets, failpoints, jobs, registry
 from core.owners import Caller
 from core.resources import Resources
 from core.settings import Settings
@@ -46,8 +48,14 @@ def _read(request: Request) -> Iterator[Session]:
 
 
 def _write(request: Request) -> Iterator[Session]:
-    with _resources(request).database.write(_caller(request)) as session:
+    caller = _caller(request)
+    with _resources(request).database.write(caller) as session:
         yield session
+        if not session.info.get("replayed"):
+            route: APIRoute = request.scope["route"]
+            thing = session.info.get("created") or request.scope["path"]
+            status = route.status_code or 200
+            audit.append(session, caller, action=route.name, thing=thing, status=status)
     failpoints.hit("api.before_answer")
 
 

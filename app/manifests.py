@@ -12,7 +12,8 @@ from core.ingest.manifest import Line, decode
 from core.storage import Storage
 from core.tables import DatasetVersion
 
-KEPT = 4
+KEPT_BYTES = 256 * 1024 * 1024
+GROWTH = 4  # A parsed manifest takes some four times the bytes of its file.
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Manifest:
 
     lines: list[Line]
     position: dict[str, int]
+    size: int
 
     def line(self, sha256: str) -> Line:
         """Return one image's line or raise NotFound."""
@@ -67,13 +69,18 @@ class Manifests:
             if version.digest in self._kept:
                 self._kept.move_to_end(version.digest)
                 return self._kept[version.digest]
-        lines = decode(self._storage.get_bytes(f"{version.prefix}/manifest.jsonl"))
-        found = Manifest(lines, {line["sha256"]: index for index, line in enumerate(lines)})
+        data = self._storage.get_bytes(f"{version.prefix}/manifest.jsonl")
+        lines = decode(data)
+        position = {line["sha256"]: index for index, line in enumerate(lines)}
+        found = Manifest(lines, position, GROWTH * len(data))
         with self._lock:
             self._kept[version.digest] = found
-            while len(self._kept) > KEPT:
+            while len(self._kept) > 1 and self._size() > KEPT_BYTES:
                 self._kept.popitem(last=False)
         return found
+
+    def _size(self) -> int:
+        return sum(one.size for one in self._kept.values())
 
 
 def image_bytes(storage: Storage, line: Line) -> bytes:

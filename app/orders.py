@@ -14,15 +14,15 @@ from app.http.errors import Invalid
 from app.http.problems import nearest
 from app.schemas.orders import DatasetFields, DatasetRequest, FinetuneRequest, PlanOut
 from app.uploads import Stored, Upload
-from core import datasets, jobs, registry, uploads
+from core import datasets, jobs, registry, uploads, usage
 from core.errors import (
     DatasetInvalid,
     InvalidField,
     MalformedRequest,
-    QueueFull,
     UploadNotFound,
     WeightsUnavailable,
 )
+from core.owners import owner_of
 from core.settings import Settings
 from core.tables import Dataset, Job
 from models import catalogue
@@ -146,17 +146,19 @@ def place(session: Session, settings: Settings, order: Order) -> Job:
 
     Raises:
         QueueFull: Too many jobs wait.
+        QuotaExceeded: The owner may not store so much.
         DatasetNotFound, DatasetInvalid: There is no such dataset, or it has no version.
         ModelNotFound: There is no such model to start from.
         NameTaken: The model's name belongs to another owner.
     """
     request = order.request
-    check_queue(session, settings)
+    usage.check_queue(session, settings, owner_of(session))
     _check_start(session, request)
     if request.upload or order.upload is not None:
         stored, upload = use_upload(session, order.stored, order.upload)
         name = dataset_name(upload)
         split = {**request.split.model_dump(), "seed": request.seed}
+        usage.check_bytes(session, settings, owner_of(session), stored.size)
         dataset = add_dataset(
             session, name=name, stored=stored, split=split, priority=request.priority
         )
@@ -239,9 +241,10 @@ def _submit(
 
 def place_dataset(session: Session, settings: Settings, order: DatasetOrder) -> Job:
     """Add a dataset and return the job that fills it; raises QueueFull when too many wait."""
-    check_queue(session, settings)
+    usage.check_queue(session, settings, owner_of(session))
     fields = order.fields
     stored, upload = use_upload(session, order.stored, order.upload)
+    usage.check_bytes(session, settings, owner_of(session), stored.size)
     dataset = add_dataset(
         session,
         name=fields.name or dataset_name(upload),
@@ -266,19 +269,13 @@ def add_dataset(
     ingest = jobs.submit(
         session,
         kind="ingest",
-        config={"split": split},
+        config={"split": split, "bytes": stored.size},
         dataset_id=dataset.id,
         priority=priority,
     )
     dataset.job_id = ingest.id
     stored.kept = True
     return dataset
-
-
-def check_queue(session: Session, settings: Settings) -> None:
-    """Raise QueueFull when no further job is taken."""
-    if jobs.count(session, "queued", "waiting") >= settings.max_queued_jobs:
-        raise QueueFull
 
 
 def dataset_name(upload: Upload) -> str:

@@ -1,8 +1,11 @@
 """Pictures for a browser; Pillow loads with the first one, not with the api."""
 
+import threading
 from io import BytesIO
 
 QUALITY = 85
+# An image of the largest allowed size takes some 150 MB while it is decoded.
+_DECODERS = threading.BoundedSemaphore(4)
 
 
 def content_type(data: bytes) -> str:
@@ -16,8 +19,9 @@ def thumbnail(data: bytes, size: int, max_pixels: int) -> bytes:
     """Return a JPEG whose longest side is at most `size` pixels, without any metadata."""
     from core.images import ImageLimits, decode  # noqa: PLC0415 - as above.
 
-    image = decode(data, ImageLimits(max_pixels=max_pixels), shrink_to=size)
-    image.thumbnail((size, size))
-    file = BytesIO()
-    image.save(file, "JPEG", quality=QUALITY)
+    with _DECODERS:
+        image = decode(data, ImageLimits(max_pixels=max_pixels), shrink_to=size)
+        image.thumbnail((size, size))
+        file = BytesIO()
+        image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 
 from app import pieces
 from app.uploads import Stored, Upload, check_space, stored
-from core import uploads
+from core import uploads, usage
 from core.errors import ArchiveTooLarge, UploadIncomplete, UploadNotFound
-from core.owners import Caller
+from core.owners import Caller, owner_of
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import PartialUpload
@@ -24,10 +24,11 @@ def begin(
     Raises:
         ArchiveTooLarge: It will be larger than an archive may be.
         DiskFull: It and the open ones would not all find room.
-        TooManyUploads: The owner has too many open.
+        TooManyUploads, QuotaExceeded: The owner has too many open, or too much stored.
     """
     if length > settings.max_archive_bytes:
         raise ArchiveTooLarge(f"the upload is larger than {settings.max_archive_bytes} bytes")
+    usage.check_bytes(session, settings, owner_of(session), length)
     coming = pieces.outstanding(settings, uploads.lengths(session))
     check_space(settings.data_dir, coming + length)
     row = uploads.create(

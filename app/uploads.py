@@ -35,7 +35,6 @@ CHECK_EVERY = 64 * MEBIBYTE
 MAX_FIELDS = 32
 PREFIX = "upload-"
 UNLOCKED_SECONDS = 60.0  # Far more than a new folder is there before it is locked.
-NOT_BOTH = "send one archive, or many images, not both in one form"
 
 
 @dataclass
@@ -56,13 +55,14 @@ class Stored:
     """An upload in object storage; it is forgotten again unless a row was made for it."""
 
     key: str
+    size: int
     kept: bool = False
 
 
 @asynccontextmanager
 async def stored(storage: Storage, upload: Upload) -> AsyncIterator[Stored]:
     """Put an upload into object storage for as long as it takes to commit its row, or for good."""
-    handle = Stored(f"uploads/{new_id('up')}")
+    handle = Stored(f"uploads/{new_id('up')}", upload.path.stat().st_size)
     put = False
     try:
         await anyio.to_thread.run_sync(storage.put_file, handle.key, upload.path)
@@ -187,7 +187,7 @@ class UploadSink:
     def _begin_file(self, filename: str) -> None:
         self.upload.files += 1
         if self.upload.filename is not None:
-            raise MalformedRequest(NOT_BOTH)
+            self._enclose_archive(self.upload.filename)
         if self.upload.files > self._settings.max_upload_files:
             most = self._settings.max_upload_files
             raise ArchiveTooLarge(f"the form has more than {most} files; send one archive instead")
@@ -217,14 +217,26 @@ class UploadSink:
     def open_file(self, name: str, start: bytes) -> "_Raw | _Member":
         """Decide by its first bytes whether a file is the archive or goes into one."""
         named = self.upload.files == 1 and name.lower().endswith(ARCHIVE_SUFFIXES)
-        if named or start.startswith(ARCHIVE_STARTS) or start[TAR_MARK] == b"ustar":
-            if self.upload.files > 1:
-                raise MalformedRequest(NOT_BOTH)
+        archive = named or start.startswith(ARCHIVE_STARTS) or start[TAR_MARK] == b"ustar"
+        if archive and self.upload.files == 1:
             self.upload.filename = name
             return _Raw(self._file, start)
         if name.count("/") > 1:  # root/class/image: the root may name the whole.
             self.upload.roots.add(name.partition("/")[0])
         return _Member(self._file, name, start)
+
+    def _enclose_archive(self, name: str) -> None:
+        """Make the archive that came first a member like any other: ingestion reports it."""
+        self._file.close()
+        alone = self.upload.path.with_name("first")
+        self.upload.path.rename(alone)
+        self._file = self.upload.path.open("wb")
+        member = _Member(self._file, name, b"")
+        with alone.open("rb") as file:
+            shutil.copyfileobj(file, self._file)
+        member.end()
+        alone.unlink()
+        self.upload.filename = None
 
     def finish(self) -> Upload:
         """Complete the archive and return what came."""

@@ -2,13 +2,13 @@
 
 TopworkError
 +-- BadRequest 400 ......... MalformedRequest, ArchiveUnsafe, LayoutAmbiguous
-+-- Unauthorized 401, Forbidden 403
++-- Unauthorized 401, Forbidden 403, QuotaExceeded 403
 +-- NotFound 404 ........... JobNotFound, DatasetNotFound, ModelNotFound, KeyNotFound, ...
 +-- MethodNotAllowed 405, RequestTimeout 408, PreconditionFailed 412
 +-- Conflict 409 ........... StateConflict, NameTaken, DatasetInUse, DatasetNotReady, ...
 +-- TooLarge 413, UnsupportedMedia 415, UploadLocked 423, ChecksumMismatch 460 (of tus)
 +-- Unprocessable 422 ...... InvalidField, ArchitectureUnknown, DatasetInvalid, TooFewClasses, ...
-+-- TooManyRequests 429 .... QueueFull, TooManyUploads, TooManyFailures
++-- TooManyRequests 429 .... TooManyRequests, TooManyFailures, QueueFull, TooManyUploads
 +-- Unavailable 503 ........ PredictorUnavailable, PredictorBusy
 +-- DiskFull 507
 
@@ -91,6 +91,13 @@ class Forbidden(TopworkError):
     """The request is not allowed here."""
 
     status, code = 403, "forbidden"
+
+
+class QuotaExceeded(TopworkError):
+    """You may not store so much."""
+
+    status, code = 403, "quota_exceeded"
+    hint = "Delete what is not needed any more; GET /usage says what there is."
 
 
 class NotFound(TopworkError):
@@ -282,6 +289,13 @@ class IntegrityError(TopworkError):
     status, code = 409, "integrity"
 
 
+class AuditBroken(TopworkError):
+    """The audit log is not as it was written."""
+
+    status, code = 409, "audit_broken"
+    hint = "Compare it with an earlier export."
+
+
 class IdempotencyConflict(TopworkError):
     """This Idempotency-Key was used with another request."""
 
@@ -308,16 +322,23 @@ class TooManyUploads(TopworkError):
     hint = "Use or delete those listed at GET /uploads."
 
 
-class TooManyFailures(TopworkError):
-    """Too many requests from this address carried a wrong key."""
+class TooManyRequests(TopworkError):
+    """This key or address sends more requests than it may."""
 
-    status, code = 429, "too_many_failures"
-    hint = "Wait as long as Retry-After says, and check the key."
+    status, code = 429, "too_many_requests"
+    hint = "Wait as long as Retry-After says."
 
     def __init__(self, message: str | None = None, *, retry_after: int = 60) -> None:
         """Remember for how many seconds."""
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooManyFailures(TooManyRequests):
+    """Too many requests from this address carried a wrong key."""
+
+    code = "too_many_failures"
+    hint = "Wait as long as Retry-After says, and check the key."
 
 
 class Unavailable(TopworkError):

@@ -75,7 +75,7 @@ def check(session: Session, key: str) -> Known | None:
     same = hmac.compare_digest(row.digest, _digest(parts[2]))
     if not same or expired or row.revoked_at is not None:
         return None
-    return Known(row.id, Caller(row.owner, frozenset(row.scopes)), bool(use_is_old))
+    return Known(row.id, Caller(row.owner, frozenset(row.scopes), row.id), bool(use_is_old))
 
 
 def note_use(session: Session, key_id: str) -> None:

@@ -6,7 +6,7 @@ for it by name: `statement.execution_options(**EVERYONE)`. Sessions of workers a
 have no caller and see everything.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import event
 from sqlalchemy.orm import (
@@ -36,10 +36,16 @@ class Caller:
     Args:
         owner: Whose the rows are that it adds.
         scopes: What it may do; each implies others, see `IMPLIED`.
+        key: Id of the key it came with, for the audit log, as is what follows.
+        address: Where it came from.
+        request: Its id.
     """
 
     owner: str
     scopes: frozenset[str]
+    key: str | None = field(default=None, compare=False)
+    address: str = field(default="", compare=False)
+    request: str = field(default="", compare=False)
 
     def may(self, scope: str) -> bool:
         """Return whether one of the scopes is or implies this one."""

@@ -45,6 +45,15 @@ class Settings(BaseSettings):
     failed_auth_per_minute: int = Field(
         10, gt=0, description="Wrong keys from one address in a minute before the answer is 429."
     )
+    key_requests_per_minute: int = Field(
+        12_000, ge=0, description="Requests of one key before the answer is 429; 0: no limit."
+    )
+    address_requests_per_minute: int = Field(
+        24_000, ge=0, description="The same for one address; neither counts without any key."
+    )
+    public_docs: bool = Field(
+        default=False, description="Show /docs to other machines too; it needs no key there."
+    )
     default_model: str = Field(
         "mobilenet_v2", description="Model that answers POST /predict when none is named."
     )
@@ -81,7 +90,9 @@ class Settings(BaseSettings):
     max_predict_bytes: int = Field(
         20 * MEBIBYTE, gt=0, description="Largest body of POST /predict."
     )
-    max_predict_images: int = Field(16, gt=0, description="Most images in one POST /predict.")
+    max_predict_images: int = Field(
+        16, gt=0, le=100, description="Most images in one POST /predict."
+    )
     max_archive_bytes: int = Field(
         4096 * MEBIBYTE, gt=0, description="Largest uploaded archive or form."
     )
@@ -99,6 +110,12 @@ class Settings(BaseSettings):
     )
     max_image_pixels: int = Field(36_000_000, gt=0, description="Largest image, in pixels.")
     max_queued_jobs: int = Field(1000, gt=0, description="Queue length at which POST answers 429.")
+    max_queued_jobs_per_owner: int = Field(
+        100, gt=0, description="The same for the jobs of one owner."
+    )
+    max_bytes_per_owner: int = Field(
+        0, ge=0, description="Bytes of datasets, models and uploads of one owner; 0: no limit."
+    )
 
     predict_queue: int = Field(64, gt=0, description="Images waiting before POST /predict is 503.")
     predict_batch: int = Field(8, gt=0, description="Most images in one forward pass.")

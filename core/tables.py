@@ -194,6 +194,33 @@ class IdempotencyKey(Row):
     created_at: Mapped[float] = mapped_column(default=db_now())
 
 
+class AuditEntry(Row):
+    """Something that was done, or refused; never changed. See `core.audit`."""
+
+    __tablename__ = "audit_entry"
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[str]  # RFC 3339, since this text is sealed.
+    owner: Mapped[str | None]
+    key: Mapped[str | None]
+    address: Mapped[str]
+    action: Mapped[str]
+    object: Mapped[str]
+    status: Mapped[int]
+    request_id: Mapped[str]
+    digest: Mapped[str]
+
+
+class AuditHead(Row):
+    """The newest entry of the audit log; one row, locked by whoever adds one."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    seq: Mapped[int]
+    digest: Mapped[str]
+
+
 class ApiKey(Row):
     """Who may speak to the service, and what for; the key itself is kept nowhere."""
 

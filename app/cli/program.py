@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import datasets, jobs, keys, models, service, train, weights
+from app.cli import audit, datasets, jobs, keys, models, service, train, weights
 from app.cli.train import predict
 
 program = typer.Typer(
@@ -23,6 +23,7 @@ program.add_typer(datasets.group, name="datasets")
 program.add_typer(jobs.group, name="jobs")
 program.add_typer(models.group, name="models")
 program.add_typer(keys.group, name="keys")
+program.add_typer(audit.group, name="audit")
 program.add_typer(weights.group, name="weights")
 program.command("openapi")(service.openapi)
 

@@ -1,4 +1,4 @@
-"""The client itself: `Topwork(url, key)` and its three collections."""
+"""The client itself: `Topwork(url, key)` and its collections."""
 
 import contextlib
 import io
@@ -35,6 +35,7 @@ class Topwork:
         self.datasets = Datasets(self)
         self.models = Models(self)
         self.keys = Keys(self)
+        self.audit = Audit(self)
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -271,6 +272,22 @@ class Keys:
     def revoke(self, key: str) -> None:
         """Make a key worthless, by its id."""
         self._http.send("DELETE", f"/keys/{key}")
+
+
+class Audit:
+    """`/audit`; for admins."""
+
+    def __init__(self, topwork: Topwork) -> None:
+        self._http = topwork.http
+
+    def entries(self, *, after: int = 0) -> Iterator[Json]:
+        """Yield what was done, the oldest first."""
+        headers = {"Accept": "application/x-ndjson"}
+        return self._http.lines("/audit", params={"after": after}, headers=headers)
+
+    def head(self) -> Json:
+        """Return number and digest of the newest entry."""
+        return self._http.json("GET", "/audit/head")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import hmac
 import math
 import time
 from collections import OrderedDict, deque
+from dataclasses import replace
 
 import anyio
 import anyio.to_thread
@@ -82,7 +83,7 @@ class Credentials:
             raise Unauthorized
         wait = self._failures.wait(address)
         if not wait and self._is_admins(key):
-            return ADMIN
+            return replace(ADMIN, key="admin_key")
         if keys.FORMAT.fullmatch(key):
             known = await anyio.to_thread.run_sync(
                 self._look_up, database, key, limiter=self._lookups

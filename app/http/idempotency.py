@@ -75,13 +75,16 @@ class OncePerKey:
             RequestInFlight: Another process is answering the first request.
         """
         if self._key is None:
-            return create().response()
+            created = create()
+            session.info["created"] = created.location
+            return created.response()
         digest = hashlib.sha256(f"{self._scope}\0{fingerprint}".encode()).hexdigest()
         expired = IdempotencyKey.created_at < db_now() - KEPT_SECONDS
         session.execute(delete(IdempotencyKey).where(expired))
         own = f"{owner_of(session)}/{self._key}"
         known = session.get(IdempotencyKey, own)
         if known is not None:
+            session.info["replayed"] = True
             return _replay(known, digest)
         row = IdempotencyKey(key=own, request_hash=digest)
         session.add(row)
@@ -92,6 +95,7 @@ class OncePerKey:
         created = create()
         row.status, row.body = created.status, created.body
         row.headers = {"Location": created.location, **created.headers}
+        session.info["created"] = created.location
         return created.response()
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from core.errors import RequestInFlight, TooManyFailures, TopworkError
+from core.errors import RequestInFlight, TooManyRequests, TopworkError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -27,7 +27,7 @@ def render(
     """Return the problem+json answer to an error of the one tree."""
     status = error.status
     extra = dict(headers or {})
-    if isinstance(error, TooManyFailures):
+    if isinstance(error, TooManyRequests):
         extra.setdefault("Retry-After", str(error.retry_after))
     if status in (429, 503) or isinstance(error, RequestInFlight):
         extra.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
@@ -68,12 +68,24 @@ def _explain_one(error: Mapping[str, Any], model: type[BaseModel] | None) -> dic
     if code == "extra_forbidden":
         code, message = "unknown_field", f"there is no field {path[-1]!r} here"
         hint = nearest(path[-1], _fields_at(model, path[:-1])) if model else None
+    if code == "string_pattern_mismatch":
+        message = f"{str(error.get('input'))[:80]!r} does not have the form of this field"
+        hint = _description(model, path) or f"It has to match {error['ctx']['pattern']}"
     return {
         "param": ".".join(path) or None,
         "code": code,
         "message": message.removeprefix("Value error, "),
         "hint": hint,
     }
+
+
+def _description(model: type[BaseModel] | None, path: Sequence[str]) -> str | None:
+    """Return how the field at a path inside a model is described."""
+    for name in path[:-1]:
+        field = model.model_fields.get(name) if model else None
+        model = _object_in(field.annotation) if field else None
+    field = model.model_fields.get(path[-1]) if model and path else None
+    return field.description if field else None
 
 
 def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:

@@ -7,15 +7,22 @@ state. Decisions use `scope["path"]`, which is what the router matches, never th
 `request.url` (CVE-2026-48710).
 """
 
+from contextlib import suppress
+from dataclasses import replace
+
+import anyio
+import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.bind import is_loopback
 from app.http.credentials import Credentials
+from app.http.limits import Buckets
 from app.http.problems import render
+from core import audit
 from core.db import AWAY, Database
-from core.errors import Forbidden, TopworkError, Unavailable
+from core.errors import Forbidden, TooManyRequests, TopworkError, Unavailable
 from core.owners import ADMIN, Caller
 from core.settings import Settings
 
@@ -37,10 +44,13 @@ SCOPES = {
     "metrics": ("read", "admin"),
     "queue": ("read", "admin"),
     "workers": ("read", "admin"),
+    "usage": ("read", "admin"),
     "keys": ("admin", "admin"),
+    "audit": ("admin", "admin"),
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+NOTED_DENIALS_PER_MINUTE = 60
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
@@ -55,6 +65,11 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._credentials = Credentials(settings)
+        self._public_docs = settings.public_docs
+        self._keys = Buckets(settings.key_requests_per_minute)
+        self._addresses = Buckets(settings.address_requests_per_minute)
+        self._noting = anyio.CapacityLimiter(1)
+        self._denials = Buckets(NOTED_DENIALS_PER_MINUTE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or say why not."""
@@ -63,6 +78,7 @@ class Guard:
                 await self._admit(scope)
             except TopworkError as refusal:
                 await render(Request(scope), refusal)(scope, receive, send)
+                await self._note_denial(scope, refusal.status)
                 return
             except AWAY:
                 away = Unavailable("the database does not answer")
@@ -79,7 +95,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         foreign = _from_this_machine(scope, headers)
-        if path in PUBLIC_ON_THIS_MACHINE and foreign is None:
+        if path in PUBLIC_ON_THIS_MACHINE and (foreign is None or self._public_docs):
             return
         caller = await self._caller(scope, headers, foreign)
         wanted = scope_of(scope["method"], path)
@@ -87,15 +103,39 @@ class Guard:
             raise Forbidden(f"this needs a key with the scope {wanted!r}")
         scope.setdefault("state", {})["caller"] = caller
 
+    async def _note_denial(self, scope: Scope, status: int) -> None:
+        """Put a refusal into the audit log, after it was answered; but not without bound."""
+        database: Database = scope["app"].state.service.resources.database
+        stranger = Caller("", frozenset(), None, _address(scope), _request_id(scope))
+
+        def note() -> None:
+            with suppress(*AWAY), database.write() as session:
+                thing = f"{scope['method']} {scope['path']}"
+                audit.append(session, stranger, action="denied", thing=thing, status=status)
+
+        with suppress(TooManyRequests):
+            self._denials.take("")
+            await anyio.to_thread.run_sync(note, limiter=self._noting)
+
     async def _caller(self, scope: Scope, headers: Headers, foreign: TopworkError | None) -> Caller:
         database: Database = scope["app"].state.service.resources.database
         if await self._credentials.exist(database):
-            address = (scope.get("client") or ("",))[0]
-            return await self._credentials.identify(database, address, _bearer(headers))
+            self._addresses.take(_address(scope))
+            caller = await self._credentials.identify(database, _address(scope), _bearer(headers))
+            self._keys.take(str(caller.key))
+            return replace(caller, address=_address(scope), request=_request_id(scope))
         refusal = foreign or _cross_site(scope, headers)
         if refusal is not None:
             raise refusal
-        return ADMIN
+        return replace(ADMIN, address=_address(scope), request=_request_id(scope))
+
+
+def _address(scope: Scope) -> str:
+    return str((scope.get("client") or ("",))[0])
+
+
+def _request_id(scope: Scope) -> str:
+    return str(scope.get("state", {}).get("request_id", ""))
 
 
 def scope_of(method: str, path: str) -> str:

@@ -46,7 +46,7 @@ from core.storage import Storage, StorageUnavailable
 log = structlog.get_logger()
 
 # A request under way at SIGTERM has this long to end.
-GRACE_SECONDS = 8
+GRACE_SECONDS = 2  # Less than `topwork up` waits before it kills.
 # The api keeps its connections; closing them under it would fail a request now and then.
 KEEP_ALIVE_SECONDS = 3600
 BACKLOG = 128

@@ -2,6 +2,7 @@
 
 from app.routes import (
     architectures,
+    audit,
     datasets,
     finetune,
     images,
@@ -11,6 +12,7 @@ from app.routes import (
     predict,
     system,
     uploads,
+    usage,
     versions,
 )
 
@@ -26,5 +28,7 @@ ROUTERS = (
     versions.router,
     architectures.router,
     keys.router,
+    usage.router,
+    audit.router,
     system.router,
 )

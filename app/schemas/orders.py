@@ -8,7 +8,18 @@ from pydantic.config import JsonDict
 from app.schemas.values import Answer, DatasetName, Metadata, ModelName
 from models.config import Split, TrainConfig
 
-UploadId = Annotated[str, Field(pattern=r"^up_[0-9a-z]{22}$")]
+DatasetReference = Annotated[
+    str,
+    Field(
+        pattern=r"^ds_[0-9a-z]{22}(@[1-9][0-9]{0,8})?$",
+        description="Id of a dataset, `ds_...`, as `POST /datasets` and `GET /datasets` name it;"
+        " or of one of its versions, after `@`. A form with files names none.",
+    ),
+]
+UploadId = Annotated[
+    str,
+    Field(pattern=r"^up_[0-9a-z]{22}$", description="Id of a complete upload, `up_...`."),
+]
 Priority = Literal["high", "normal", "low"]
 EXAMPLE: JsonDict = {
     "dataset": "ds_01k9z8v3q7m2c4d6e8f0g1@1",
@@ -25,8 +36,7 @@ class FinetuneRequest(TrainConfig):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    dataset: Annotated[str, Field(pattern=r"^ds_[0-9a-z]{22}(@[1-9][0-9]{0,8})?$")] | None = None
-    """Dataset, or one of its versions after `@`; a form with files names none."""
+    dataset: DatasetReference | None = None
     upload: UploadId | None = None
     """A complete upload of `/uploads` in place of a dataset; it is used up."""
     name: ModelName | None = None

@@ -201,12 +201,21 @@ def lock_data_dir(data_dir: Path, plan: Plan) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.seek(0)
-            holder = lock.read().strip() or "{}"
-            raise AlreadyRunning(f"Another topwork runs on {data_dir}: {holder}") from None
+            holder = _whereabouts(lock.read())
+            raise AlreadyRunning(f"Another topwork runs on {data_dir}{holder}.") from None
         lock.truncate(0)
         lock.write(json.dumps({"pid": os.getpid(), "url": plan.url}))
         lock.flush()
         yield
+
+
+def _whereabouts(holder: str) -> str:
+    """Return what the process that holds the folder has written into its lock, in words."""
+    try:
+        known = json.loads(holder)
+        return f" at {known['url']} (process {known['pid']})"
+    except (ValueError, KeyError, TypeError):  # It has only just taken it.
+        return ""
 
 
 @contextlib.contextmanager

@@ -99,7 +99,8 @@ def test_fields_beside_the_files(client: TestClient, resources: Resources) -> No
     (dataset,) = rows(resources, Dataset)
     assert (dataset.name, dataset.user_metadata) == ("  my Pets ", {"a": 1})
     (job,) = rows(resources, Job)
-    assert job.config == {"split": {"val": 0.1, "test": 0.1, "seed": 3}}
+    split = {"val": 0.1, "test": 0.1, "seed": 3}
+    assert job.config == {"split": split, "bytes": len(zipped())}
 
 
 @pytest.mark.parametrize(
@@ -139,14 +140,15 @@ def test_a_thousand_files_and_more(client: TestClient, resources: Resources) -> 
         assert len(tar.getnames()) == 1500
 
 
-def test_an_archive_among_files_is_refused(client: TestClient, resources: Resources) -> None:
-    for parts in (
-        [("file", ("a/1.png", png())), ("file", ("b.zip", zipped()))],
-        [("file", ("b.zip", zipped())), ("file", ("a/1.png", png()))],
-    ):
-        answer = client.post("/datasets", files=parts)
-        assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request")
-        assert clean(resources)
+def test_an_archive_among_files_is_a_file_like_them(client: TestClient) -> None:
+    others = [("file", (f"p/{name}", data)) for name, data in two_classes().items()]
+    archive = ("file", ("b.zip", zipped()))
+    for parts in ([archive, *others], [*others, archive], [others[0], archive, *others[1:]]):
+        order = {"config": json.dumps({"architecture": "lenet"})}
+        answer = client.post("/finetune?dry_run=true", files=parts, data=order)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["classes"] == ["cat", "dog"]
+        assert sum(answer.json()["skipped"].values()) == 1
 
 
 def test_limits(settings: Settings, resources: Resources) -> None:

@@ -122,7 +122,7 @@ def test_a_second_instance_is_refused_and_says_who_runs(tmp_path: Path, up: Up) 
     port = up.wait_ready()
     second = standin(tmp_path / "data", tmp_path / "log2")
     assert second.popen.wait(120) == 3
-    assert second.said(rf"Another topwork runs on .*\"pid\": {up.popen.pid}.*:{port}")
+    assert second.said(rf"Another topwork runs on .* at .*:{port} \(process {up.popen.pid}\)")
 
 
 def test_a_data_folder_of_any_length_works(tmp_path: Path, ups: list[Up]) -> None:

@@ -1,0 +1,137 @@
+"""How much one key, address or owner may: requests, jobs, bytes."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+
+from app.http.limits import Buckets
+from app.main import create_app
+from core import jobs, keys, usage
+from core.errors import TooManyRequests
+from core.owners import Caller
+from core.resources import Resources
+from core.settings import Settings
+from tests.app.api import local_client, publish_dataset, publish_model, zipped
+
+ANNA = Caller("anna", frozenset({"train"}))
+TUS = {"Tus-Resumable": "1.0.0"}
+
+
+def test_a_bucket_runs_dry_and_fills_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("app.http.limits.time.monotonic", lambda: now)
+    buckets = Buckets(per_minute=60)
+    for _ in range(10):
+        buckets.take("a")
+    with pytest.raises(TooManyRequests) as caught:
+        buckets.take("a")
+    assert caught.value.retry_after == 1
+    buckets.take("b")
+    now = 1.0
+    buckets.take("a")
+    with pytest.raises(TooManyRequests):
+        buckets.take("a")
+    now = 1000.0
+    for _ in range(10):
+        buckets.take("a")
+    with pytest.raises(TooManyRequests):
+        buckets.take("a")
+
+
+def test_buckets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.http.limits.MOST_NAMES", 5)
+    buckets = Buckets(per_minute=60)
+    for number in range(100):
+        buckets.take(str(number))
+    assert len(buckets._levels) == 5
+    for _ in range(1000):
+        Buckets(per_minute=0).take("a")
+
+
+@pytest.mark.parametrize("limit", ["key_requests_per_minute", "address_requests_per_minute"])
+def test_too_many_requests_are_429(settings: Settings, limit: str) -> None:
+    update = {"admin_key": SecretStr("long-and-random"), limit: 30}
+    with local_client(create_app(settings.model_copy(update=update))) as client:
+        client.headers["Authorization"] = "Bearer long-and-random"
+        codes = [client.get("/jobs").status_code for _ in range(7)]
+        answer = client.get("/jobs")
+        assert client.get("/healthz").status_code == 200
+    assert codes == [200] * 5 + [429] * 2
+    assert answer.json()["code"] == "too_many_requests"
+    assert 0 < int(answer.headers["Retry-After"]) <= 2
+
+
+def test_this_machine_without_a_key_is_not_counted(settings: Settings) -> None:
+    update = {"key_requests_per_minute": 1, "address_requests_per_minute": 1}
+    with local_client(create_app(settings.model_copy(update=update))) as client:
+        assert [client.get("/jobs").status_code for _ in range(5)] == [200] * 5
+
+
+def test_one_owner_does_not_fill_the_queue(settings: Settings, resources: Resources) -> None:
+    with resources.database.write() as session:
+        key = {
+            owner: keys.create(
+                session, owner=owner, scopes=["admin" if owner == "root" else "train"]
+            )[1]
+            for owner in ("root", "anna", "ben")
+        }
+    with resources.database.write(ANNA) as session:
+        jobs.submit(session, kind="finetune", config={}, waits=True)
+        jobs.submit(session, kind="finetune", config={})
+    small = settings.model_copy(update={"max_queued_jobs_per_owner": 3, "max_queued_jobs": 5})
+    with local_client(create_app(small)) as client:
+
+        def post(owner: str) -> tuple[int, str | None]:
+            client.headers["Authorization"] = f"Bearer {key[owner]}"
+            answer = client.post("/datasets", files={"file": ("x.zip", zipped())})
+            return answer.status_code, answer.json().get("code")
+
+        assert post("anna") == (202, None)
+        assert post("anna") == (429, "queue_full")
+        told = client.get("/usage").json()
+        assert (told["queued_jobs"], told["max_queued_jobs"]) == (3, 3)
+        assert [post("ben")[0] for _ in range(3)] == [202, 202, 429]
+        assert post("root") == (429, "queue_full")
+
+
+def test_stored_bytes_are_counted_and_limited(
+    client: TestClient, settings: Settings, resources: Resources, tmp_path: Path
+) -> None:
+    dataset = publish_dataset(resources, tmp_path / "a")
+    publish_dataset(resources, tmp_path / "b", caller=ANNA)
+    publish_model(resources)
+    archive = zipped()
+    assert client.post("/datasets", files={"file": ("x.zip", archive)}).status_code == 202
+    length = {"Upload-Length": "1000", **TUS}
+    assert client.post("/uploads", headers=length).status_code == 201
+    told = client.get("/usage").json()
+    with resources.database.read() as session:
+        (images,) = [row.summary["bytes"] for row in _versions(session, dataset.id)]
+        anna = usage.of(session, "anna")
+    kinds = told["bytes_by_kind"]
+    assert kinds["datasets"] == images + len(archive)
+    assert kinds["models"] > 3000
+    assert kinds["uploads"] == 1000
+    assert told["stored_bytes"] == sum(kinds.values())
+    assert told["max_bytes"] is None
+    assert (anna.datasets, anna.models, anna.uploads) == (images, 0, 0)
+    most = told["stored_bytes"] + 1500
+    with local_client(
+        create_app(settings.model_copy(update={"max_bytes_per_owner": most}))
+    ) as limited:
+        assert limited.post("/uploads", headers=length).status_code == 201
+        for answer in (
+            limited.post("/uploads", headers=length),
+            limited.post("/datasets", files={"file": ("x.zip", zipped())}),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
+        assert limited.get("/usage").json()["max_bytes"] == most
+    assert len(resources.storage.list("uploads")) == 1
+
+
+def _versions(session: object, dataset_id: str) -> list[object]:
+    from core import datasets  # noqa: PLC0415 - next to its use.
+
+    return list(datasets.versions(session, dataset_id))  # type: ignore[arg-type] # A session.
