@@ -35,7 +35,8 @@ def test_one_request_from_zip_to_job(client: TestClient, resources: Resources) -
     assert body["metadata"] == {"ticket": "42"}
     ingest, finetune = sorted(rows(resources, Job), key=lambda job: job.kind, reverse=True)
     assert (ingest.kind, ingest.state) == ("ingest", "queued")
-    assert ingest.config == {"split": {"val": 0.3, "test": 0.0, "seed": 7}}
+    split = {"val": 0.3, "test": 0.0, "seed": 7}
+    assert ingest.config == {"split": split, "bytes": len(zipped())}
     assert finetune.config["name"] == "pets"
     assert finetune.config["architecture"] == "lenet"
     assert "dataset" not in finetune.config

@@ -216,4 +216,4 @@ class TestDocumentation:
         content = lambda path: set(paths[path]["post"]["requestBody"]["content"])  # noqa: E731
         assert content("/finetune") == {"application/json", "multipart/form-data"}
         assert content("/predict") == {"application/json", "multipart/form-data", "image/*"}
-        assert content("/datasets") == {"multipart/form-data"}
+        assert content("/datasets") == {"application/json", "multipart/form-data"}
