@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
 
+import PIL
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -24,6 +25,7 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    features,
 )
 
 from core import pixels
@@ -43,6 +45,9 @@ DRAFT_OVERSAMPLING = 2
 MAX_JPEG_SCANS = 50
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # One that a length follows, or the end.
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+
+# Raised with every change that moves a pixel: what was decoded before is then decoded again.
+REVISION = 1
 
 ImageData = bytes | bytearray | memoryview | BinaryIO
 
@@ -114,6 +119,14 @@ def decode(
             side = DRAFT_OVERSAMPLING * shrink_to
             image.draft(None, (side, side))
         return _load(image, orientation)
+
+
+def revision() -> str:
+    """Name everything that decides the pixels of `decode`: this code and the libraries below it."""
+    names = ("jpg", "libjpeg_turbo", "webp", "libtiff", "littlecms2")
+    return " ".join(
+        [f"{REVISION} pil {PIL.__version__}", *(f"{n} {features.version(n)}" for n in names)]
+    )
 
 
 def inspect(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:

@@ -1,4 +1,4 @@
-"""Drop from this machine what no job needs any more: folders of attempts, copies of datasets."""
+"""Drop from this machine what no job needs: attempts, copies of datasets, cached arrays."""
 
 import shutil
 import time
@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.cachedir import trim
 from core.resources import Resources
 from core.tables import TERMINAL, DatasetVersion, Job
 
@@ -14,7 +15,8 @@ KEEP_SECONDS = 7 * 86400.0  # So long can an ended job be retried from its check
 
 
 def tidy(resources: Resources) -> None:
-    """Remove attempts of ended or deleted jobs, and dataset copies that lie unused."""
+    """Remove attempts of ended or deleted jobs, unused dataset copies, and arrays beyond budget."""
+    trim(resources.settings.data_dir / "cache" / "arrays", resources.settings.cache_bytes)
     for path in found(resources):
         shutil.rmtree(path, ignore_errors=True)
 

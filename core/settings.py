@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     gc_grace_seconds: float = Field(
         86400.0, ge=0, description="Age from which an object that no row refers to is removed."
     )
+    cache_bytes: int = Field(
+        8192 * MEBIBYTE,
+        ge=0,
+        description="Disk for decoded images and features that later jobs use again; 0 keeps none.",
+    )
     warm_start: bool = Field(
         default=True,
         description="Keep a process that has imported the trainer's libraries (some 400 MB), so"

@@ -146,3 +146,5 @@ class TrainRequest(BaseModel):
     init_from: Path | None = None
     cache_dir: Path | None = None
     """What later runs on this machine can use again lies here; None keeps nothing."""
+    cache_bytes: int = Field(8 << 30, ge=0)
+    """Most bytes of decoded images and features kept in `cache_dir`; 0 keeps none."""

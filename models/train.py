@@ -9,6 +9,7 @@ import shutil
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +20,14 @@ from core.rundir import RunDir, supervise
 from models import artefact, catalogue
 from models.catalogue import Architecture
 from models.config import TrainRequest
+from models.data.cache import Cache
 from models.data.staged import Staged, batch_count
 from models.evaluation.calibrate import calibrate
 from models.evaluation.evaluate import answer, calibration_of, evaluate, headlines
 from models.modes import VIEWS
 from models.plan import Plan, resolve
 from models.predict import Classifier, Eager, Label
-from models.training import execution, probe
+from models.training import execution, preflight, probe
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.prepare import Start, start
@@ -52,15 +54,20 @@ def train(run: RunDir) -> None:
             begin = start(run, request, plan, facts, staged.classes)
             how = probe.decide(how, probe.Problem(plan, begin, facts, staged), run, remembered)
         run.events.emit("plan", plan=plan.to_json() | how.explained())
+        need = preflight.needed(begin.model, begin.heads.main, plan)
+        if not group.rank:
+            preflight.check(run, need, shared_arrays(request))
         run.check_stop()
         meter = Meter(run.events, stages(plan, staged))
         run.events.phase("training")
-        work = Work(run, request, staged, facts, how, meter, deadline, group)
+        cache = cache_of(run, request, deadline, need)
+        work = Work(run, request, staged, facts, how, meter, deadline, group, cache)
         plan, done = (
             train_head(work, plan, begin) if plan.mode == "head" else train_all(work, plan, begin)
         )
     if group.rank:
         return
+    deadline.lift()
     model = without_auxiliary(begin.model, facts).cpu()
     run.events.phase("evaluating")
     folder = run.begin_result()
@@ -84,6 +91,23 @@ def train(run: RunDir) -> None:
     staged.close()
     shutil.rmtree(run.path / "cache", ignore_errors=True)
     run.publish_result(folder)
+
+
+def shared_arrays(request: TrainRequest) -> Path | None:
+    """Return the folder of decoded images and features that outlives the run."""
+    return request.cache_dir / "arrays" if request.cache_dir else None
+
+
+def cache_of(run: RunDir, request: TrainRequest, deadline: Deadline, spare: int) -> Cache:
+    """Return where decoded images and features lie: on this machine, or in the run's folder."""
+
+    def between() -> None:
+        run.events.alive()
+        run.check_stop()
+        deadline.check()
+
+    shared = shared_arrays(request) if request.cache_bytes else None
+    return Cache(run.path / "cache", between, shared, request.cache_bytes, spare)
 
 
 def announce(run: RunDir, staged: Staged, plan: Plan) -> None:

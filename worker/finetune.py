@@ -31,6 +31,7 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
         "offline": settings.offline,
         "download_timeout": settings.download_timeout,
         "cache_dir": str(settings.data_dir / "cache"),
+        "cache_bytes": settings.cache_bytes,
         "init_from": _stage_model(resources, config.get("weights", ""), folder / "init", check),
     }
 

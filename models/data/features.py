@@ -5,7 +5,9 @@ standardised for training; afterwards that step is folded into the layer, so the
 is the plain architecture.
 """
 
+import hashlib
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -13,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.meter import Meter
-from core.rundir import RunDir
-from models.data.cache import filled
-from models.data.sources import Canvases, Features
+from models.data.cache import Cache, Kind
+from models.data.sources import Canvases, Features, squares
 from models.data.staged import ACCEPTED, Staged
 from models.modes import VIEWS
 from models.networks.head import Head
@@ -24,71 +25,103 @@ from models.preprocess import Preprocess
 from models.training.execution import Execution
 
 BATCH = 32
+LEAST_BATCH = 8  # Libraries sum a single image in another order than one of several.
 LEAST_SPREAD = 0.1  # Of the mean spread: a feature that hardly varies is noise, do not blow it up.
 
 
+@dataclass(frozen=True)
+class Passage:
+    """A frozen trunk on its way over the images, with what decides what comes out.
+
+    Args:
+        trunk: In eval mode, on its device.
+        origin: Names the trunk: architecture, layer of the head, SHA-256 of the weights.
+        preprocess: How an image becomes its input.
+        execution: How the arithmetic runs; other threads or libraries give other last bits.
+    """
+
+    trunk: nn.Module
+    origin: str
+    preprocess: Preprocess
+    execution: Execution
+
+    def __call__(self, batch: Tensor) -> NDArray[np.float32]:
+        """Return the features of normalised images (n, 3, h, w)."""
+        lack = max(0, LEAST_BATCH - len(batch))
+        filled = torch.cat([batch, batch[-1:].expand(lack, -1, -1, -1)]) if lack else batch
+        features: NDArray[np.float32] = (
+            forward(self.trunk, self.execution.put(filled)).cpu().numpy()
+        )
+        return features[: len(batch)]
+
+    def kind(self, label: str, **more: object) -> Kind:
+        """Say what features of this passage are."""
+        prep = self.preprocess
+        facts = self.execution.facts()
+        facts.pop("reason", None)
+        blank = torch.zeros(1, 3, prep.crop, prep.crop)
+        whole = {
+            "origin": self.origin,
+            "pixels": squares("crops", prep, prep.crop).facts,
+            "normalise": [prep.mean, prep.std],
+            "execution": facts,
+            "batch": BATCH,
+            **more,
+        }
+        shape = forward(self.trunk, self.execution.put(blank)).shape[1:]
+        return Kind(label, whole, tuple(shape), np.float32)
+
+
 def collect(
-    run: RunDir,
-    staged: Staged,
-    split: str,
-    trunk: nn.Module,
-    preprocess: Preprocess,
-    execution: Execution,
-    meter: Meter,
+    cache: Cache, staged: Staged, split: str, passage: Passage, meter: Meter, *, before: int = 0
 ) -> Features:
-    """Return the features of the plain crops of a split."""
+    """Return the features of the plain crops of a split; `before` images are counted already."""
     samples = staged.splits[split]
-    before = 0 if split == "train" else len(staged.splits["train"])
 
-    def parts(done: int) -> Iterator[NDArray[np.float32]]:
-        rest = samples[done:]
+    def parts(missing: list[int]) -> Iterator[NDArray[np.float32]]:
+        done = before + len(samples) - len(missing)
         for crops in staged.stream(
-            rest,
-            lambda data: preprocess.read(data, ACCEPTED),
+            [samples[number] for number in missing],
+            lambda data: passage.preprocess.read(data, ACCEPTED),
             batch=BATCH,
-            threads=execution.threads,
+            threads=passage.execution.threads,
         ):
-            batch = execution.put(preprocess.normalise(crops))
-            yield forward(trunk, batch).cpu().numpy()
+            yield passage(passage.preprocess.normalise(crops))
             done += len(crops)
-            meter.at("features", before + done)
+            meter.at("features", done)
 
-    shape = (len(samples), *_shape(trunk, preprocess, execution))
-    array = filled(run, f"features-{split}-{preprocess.crop}", shape, np.float32, parts)
+    array = cache.rows(passage.kind("features"), staged.names(split), parts)
     return Features(torch.from_numpy(array), staged.labels(split))
 
 
 def with_views(
-    run: RunDir,
+    cache: Cache,
+    staged: Staged,
     plain: Features,
     canvases: Canvases,
-    trunk: nn.Module,
-    execution: Execution,
+    passage: Passage,
     meter: Meter,
 ) -> Features:
     """Return the training features followed by those of random views of the same images."""
     images = len(plain.labels)
-    more = VIEWS - 1
+    # A view follows from an image's number as well, so the same image elsewhere is another row.
+    names = [
+        hashlib.sha256(name + number.to_bytes(8)).digest()
+        for number, name in enumerate(staged.names("train"))
+    ]
+    values = [plain.values]
+    for view in range(1, VIEWS):
 
-    def parts(done: int) -> Iterator[NDArray[np.float32]]:
-        # A batch's bounds follow from its first row alone, so a resumed run has the same batches.
-        while done < more * images:
-            view, first = divmod(done, images)
-            chosen = np.arange(first, min(first + BATCH, images))
-            batch = execution.put(canvases.batch(chosen, view + 1))
-            yield forward(trunk, batch).cpu().numpy()
-            done += len(chosen)
-            meter.at("views", done)
+        def parts(missing: list[int], view: int = view) -> Iterator[NDArray[np.float32]]:
+            for start in range(0, len(missing), BATCH):
+                chosen = np.array(missing[start : start + BATCH])
+                yield passage(canvases.batch(chosen, view))
+                meter.at("views", (view - 1) * images + int(chosen[-1]) + 1)
 
-    shape = (more * images, *plain.values.shape[1:])
-    array = filled(run, f"features-views-{canvases.preprocess.crop}", shape, np.float32, parts)
-    values = torch.cat([plain.values, torch.from_numpy(array)])
-    return Features(values, plain.labels.repeat(VIEWS))
-
-
-def _shape(trunk: nn.Module, preprocess: Preprocess, execution: Execution) -> tuple[int, ...]:
-    blank = execution.put(torch.zeros(1, 3, preprocess.crop, preprocess.crop))
-    return tuple(forward(trunk, blank).shape[1:])
+        facts = {"view": view, "seed": canvases.seed, "how": asdict(canvases.how)}
+        kind = passage.kind("views", canvas=canvases.cache.shape[-1], **facts)
+        values.append(torch.from_numpy(cache.rows(kind, names, parts)))
+    return Features(torch.cat(values), plain.labels.repeat(VIEWS))
 
 
 class Standardise(nn.Module):

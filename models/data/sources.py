@@ -1,8 +1,7 @@
 """Where batches come from: cached features of a frozen trunk, or cached pixels.
 
 Images are decoded once. The decoded squares lie in a file that is mapped into memory, so a
-dataset larger than memory works and a run resumed in the same RUN_DIR decodes nothing again. (The
-worker gives each attempt a RUN_DIR of its own and hands on only the checkpoint.)
+dataset larger than memory works, and other attempts and jobs find them there.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,10 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from core.images import decode
-from core.rundir import RunDir
+from core.images import decode, revision
 from models.data.augment import Augmentation, augment
-from models.data.cache import filled
+from models.data.cache import Cache, Kind
 from models.data.staged import ACCEPTED, Staged
 from models.preprocess import FILTERS, Preprocess
 
@@ -89,20 +87,20 @@ class Canvases:
 
 
 def crops(
-    run: RunDir, staged: Staged, split: str, preprocess: Preprocess, *, threads: int
+    cache: Cache, staged: Staged, split: str, preprocess: Preprocess, *, threads: int
 ) -> Crops:
     """Decode the evaluation view of a split."""
 
     def make(data: bytes) -> Tensor:
         return preprocess.read(data, ACCEPTED)
 
-    name = f"crops-{split}"
-    cache = _decoded(run, staged, split, make, name=name, side=preprocess.crop, threads=threads)
-    return Crops(cache, staged.labels(split), preprocess)
+    kind = squares("crops", preprocess, preprocess.crop)
+    pixels = _decoded(cache, staged, split, make, kind, threads=threads)
+    return Crops(pixels, staged.labels(split), preprocess)
 
 
 def canvases(
-    run: RunDir,
+    cache: Cache,
     staged: Staged,
     preprocess: Preprocess,
     *,
@@ -122,27 +120,34 @@ def canvases(
         image: Image.Image = decode(data, ACCEPTED, shrink_to=side)
         return torch.from_numpy(np.array(image.resize((side, side), filtering))).permute(2, 0, 1)
 
-    cache = _decoded(run, staged, "train", make, name="canvases", side=side, threads=threads)
+    kind = squares("canvases", preprocess, side)
+    pixels = _decoded(cache, staged, "train", make, kind, threads=threads)
     aspects = torch.tensor([one.width / one.height for one in staged.splits["train"]])
-    return Canvases(cache, aspects, staged.labels("train"), preprocess, how, seed)
+    return Canvases(pixels, aspects, staged.labels("train"), preprocess, how, seed)
+
+
+def squares(label: str, preprocess: Preprocess, side: int) -> Kind:
+    """Say what decoded squares of this side are: neither mean nor spread is in them."""
+    geometry = {name: preprocess.to_dict()[name] for name in ("resize", "crop", "interpolation")}
+    facts = {"label": label, "decoder": revision(), **geometry}
+    return Kind(label, facts, (3, side, side), np.uint8)
 
 
 def _decoded(
-    run: RunDir,
+    cache: Cache,
     staged: Staged,
     split: str,
     make: Callable[[bytes], Tensor],
+    kind: Kind,
     *,
-    name: str,
-    side: int,
     threads: int,
 ) -> NDArray[np.uint8]:
     """Decode a split into its mapped file."""
     samples = staged.splits[split]
 
-    def parts(done: int) -> Iterator[NDArray[np.uint8]]:
-        for part in staged.stream(samples[done:], make, batch=CHUNK, threads=threads):
+    def parts(missing: list[int]) -> Iterator[NDArray[np.uint8]]:
+        rest = [samples[number] for number in missing]
+        for part in staged.stream(rest, make, batch=CHUNK, threads=threads):
             yield part.numpy()
 
-    shape = (len(samples), 3, side, side)
-    return filled(run, f"{name}-{side}", shape, np.uint8, parts)
+    return cache.rows(kind, staged.names(split), parts)

@@ -82,6 +82,10 @@ class Staged:
         """Return the class numbers of a split, int64 (n,)."""
         return torch.tensor([sample.label for sample in self.splits[split]], dtype=torch.int64)
 
+    def names(self, split: str) -> list[bytes]:
+        """Return the SHA-256 of each image of a split."""
+        return [bytes.fromhex(sample.sha256) for sample in self.splits[split]]
+
     def read(self, sample: Sample) -> bytes:
         """Return the original bytes of one image."""
         data = os.pread(self._handles[sample.shard], sample.length, sample.offset)

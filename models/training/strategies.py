@@ -10,7 +10,8 @@ from core.rundir import RunDir
 from models.catalogue import Architecture
 from models.config import TrainRequest
 from models.data import augment, features, sources
-from models.data.features import Standardise
+from models.data.cache import Cache
+from models.data.features import Passage, Standardise
 from models.data.staged import Staged
 from models.networks.head import Head, split
 from models.plan import Plan
@@ -35,6 +36,7 @@ class Work:
     meter: Meter
     deadline: Deadline
     group: Group
+    cache: Cache
 
 
 def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
@@ -43,22 +45,15 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     trunk = work.how.running(frozen)
     work = replace(work, how=work.how.for_head())
 
-    def collect(part: str) -> sources.Features:
-        return features.collect(
-            work.run,
-            work.staged,
-            part,
-            trunk,
-            begin.preprocess,
-            work.how,
-            work.meter,
-        )
-
-    train, val = collect("train"), collect("val") if work.staged.splits["val"] else None
+    passage = passage_of(work, begin, trunk)
+    train = features.collect(work.cache, work.staged, "train", passage, work.meter)
+    val, seen = None, len(train.labels)
+    if work.staged.splits["val"]:
+        val = features.collect(work.cache, work.staged, "val", passage, work.meter, before=seen)
     plain = train
     if (how := augment.named(plan.augmentation, plan.image_size)) is not None:
         canvases = canvases_of(work, begin, how)
-        train = features.with_views(work.run, plain, canvases, trunk, work.how, work.meter)
+        train = features.with_views(work.cache, work.staged, plain, canvases, passage, work.meter)
     standard = features.prepare(head, train.values)
     layer = features.layer_of(head)
     each = layer.weight.numel() * train.values[0].numel() / layer.weight[0].numel()
@@ -71,6 +66,12 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     work.how.use_threads(math.inf)
     standard.cpu().fold_into(features.layer_of(head.cpu()))
     return plan, done
+
+
+def passage_of(work: Work, begin: Start, trunk: nn.Module) -> Passage:
+    """Name the trunk, so that other runs find its features."""
+    origin = f"{work.facts.name} {begin.heads.main} {begin.lineage['sha256']}"
+    return Passage(trunk, origin, begin.preprocess, work.how)
 
 
 def with_decay(
@@ -92,12 +93,12 @@ def train_all(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     train: sources.Source
     with work.group.in_turn():
         if how is None:
-            train = sources.crops(work.run, work.staged, "train", prep, threads=threads)
+            train = sources.crops(work.cache, work.staged, "train", prep, threads=threads)
         else:
             train = canvases_of(work, begin, how)
         val = None
         if work.staged.splits["val"]:
-            val = sources.crops(work.run, work.staged, "val", prep, threads=threads)
+            val = sources.crops(work.cache, work.staged, "val", prep, threads=threads)
     model = work.group.synchronised(work.how.place(begin.model))
     work.how.use_threads(3 * plan.batch_size * work.facts.gigaops)
     weights = tuple(
@@ -111,7 +112,7 @@ def canvases_of(work: Work, begin: Start, how: augment.Augmentation) -> sources.
     """Decode the training images for random views."""
     seed, threads = work.request.config.seed, work.how.threads
     return sources.canvases(
-        work.run, work.staged, begin.preprocess, how=how, seed=seed, threads=threads
+        work.cache, work.staged, begin.preprocess, how=how, seed=seed, threads=threads
     )
 
 

@@ -1,7 +1,9 @@
 """What no row refers to goes away; what a retry or a running job needs stays."""
 
+import fcntl
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,16 @@ def test_copies_of_datasets_stay_while_they_are_used(
     path = folder(resources.settings.data_dir / "cache" / "datasets" / "d1", old=old)
     leftovers.tidy(resources)
     assert path.exists() is kept
+
+
+def test_arrays_beyond_the_budget_go_and_those_in_use_stay(resources: Resources) -> None:
+    arrays = resources.settings.data_dir / "cache" / "arrays"
+    arrays.mkdir(parents=True)
+    for age, name in enumerate(("new", "old", "used")):
+        (arrays / name).write_bytes(b"x" * 100)
+        os.utime(arrays / name, (OLD - age, OLD - age))
+    settings = resources.settings.model_copy(update={"cache_bytes": 250})
+    with (arrays / "used").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        leftovers.tidy(replace(resources, settings=settings))
+    assert {path.name for path in arrays.iterdir()} == {"new", "used"}

@@ -68,6 +68,8 @@ def test_the_request_names_everything_the_trainer_needs(
         "weights_dir": str(resources.settings.weights_dir),
         "offline": True,
         "download_timeout": 5.0,
+        "cache_dir": str(resources.settings.data_dir / "cache"),
+        "cache_bytes": resources.settings.cache_bytes,
         "init_from": None,
     }
     assert {path.name for path in (copy / "shards").iterdir()} == {

@@ -168,7 +168,8 @@ def test_views_are_cut_into_the_same_batches_wherever_a_run_was_interrupted(
         while go(run_dir) == STOPPED:
             pass
     straight, broken = passes.values()
-    assert straight == [10, 10, 4, 9, *[10, 10, 4] * (VIEWS - 1)]
+    # The last 4 of 24 images are filled up to 8, the least that a trunk is given.
+    assert straight == [10, 10, 8, 9, *[10, 10, 8] * (VIEWS - 1)]
     assert sorted(broken) == sorted(straight)
     assert (
         read(tmp_path / "broken", "card.json")["files"]
@@ -227,6 +228,63 @@ def test_dropout_repeats_when_a_run_is_interrupted(
     assert STOPPED in codes
     assert codes[-1] == DONE
     assert read(broken, "card.json")["files"] == read(straight, "card.json")["files"]
+
+
+def test_a_second_run_on_the_same_images_finds_their_features(
+    tmp_path: Path, colours: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bits are the same as without, and another set of the images costs only its new ones."""
+    name, passes = "mobilenet_v3_small", []
+    plain = features.forward
+
+    def forward(trunk: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > 1:  # A single blank image only asks for the shape.
+            passes.append(len(batch))
+        return plain(trunk, batch)
+
+    monkeypatch.setattr(features, "forward", forward)
+
+    def again(label: str, data: Path, **config: Any) -> list[int]:
+        run_dir = run(tmp_path / label, data, weights_dir, name, **config)
+        asked = json.loads((run_dir / "request.json").read_text())
+        asked["cache_dir"] = str(tmp_path / "cache")
+        (run_dir / "request.json").write_text(json.dumps(asked))
+        passes.clear()
+        assert go(run_dir) == DONE
+        assert not (run_dir / "cache").exists()
+        return list(passes)
+
+    assert again("first", colours) == [24, 9]
+    assert again("second", colours) == []
+    alone = run(tmp_path / "alone", colours, weights_dir, name)
+    assert go(alone) == DONE
+    for label in ("second", "alone"):
+        one, other = read(tmp_path / label, "card.json"), read(tmp_path / "first", "card.json")
+        assert one["files"] == other["files"]
+    assert again("views", colours, augmentation="standard") == [24] * (VIEWS - 1)
+    assert again("views again", colours, augmentation="standard") == []
+    assert again("other views", colours, augmentation="standard", seed=7) == [24] * (VIEWS - 1)
+    grown = tmp_path / "grown"
+    shutil.copytree(colours, grown)
+    lines = (grown / "manifest.jsonl").read_text().splitlines()
+    moved = [json.loads(line) | {"split": "train"} for line in lines if '"val"' in line]
+    kept = [json.loads(line) for line in lines if '"train"' in line]
+    some = "\n".join(json.dumps(row) for row in [*moved, *kept[1:]])
+    (grown / "manifest.jsonl").write_text(some + "\n")
+    assert again("grown", grown) == []
+
+
+def test_the_size_and_order_of_batches_leave_the_bits_of_features(weights_dir: Path) -> None:
+    """That is why features may be shared between sets of images that are batched in other ways."""
+    name = "mobilenet_v3_small"
+    model = zoo.build(name, pretrained_state=weights_dir / f"{name}.safetensors").eval()
+    trunk = split(model.to(memory_format=torch.channels_last), "classifier.3")[0]
+    images = torch.randn(32, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    whole = features.forward(trunk, images)
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(features.forward(trunk, images[order]), whole[order])
+    for size in range(features.LEAST_BATCH, 32):
+        assert torch.equal(features.forward(trunk, images[:size]), whole[:size]), size
 
 
 def test_views_multiply_the_training_features(

@@ -1,0 +1,46 @@
+"""A folder of files that can be computed again: those used longest ago make room for others.
+
+Whoever uses a file holds a lock on it (flock), which its death releases. A file in use stays, as
+unlinking it would free no space.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+
+def trim(folder: Path, most: int) -> int:
+    """Remove unused files, the least recently used first, until at most `most` bytes are left.
+
+    Returns:
+        The bytes that are left, which can be more when files are in use.
+    """
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
+        found.append((stat.st_mtime_ns, stat.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= most:
+            break
+        if _removed(path):
+            total -= size
+    return total
+
+
+def _removed(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return True

@@ -1,0 +1,50 @@
+"""Refuse to start what cannot end: the disk space of a run, reckoned before the first image."""
+
+from pathlib import Path
+
+from torch import nn
+
+from core.cachedir import trim
+from core.errors import DiskFull
+from core.rundir import RunDir
+from models.plan import Plan
+from models.training.checkpoint import KEEP, free_bytes
+
+MARGIN = 32 << 20  # Reports, logs and what else is small.
+_MOMENTS = {"sgd": 1, "adamw": 2}  # Numbers that an optimiser keeps for each weight.
+
+
+def needed(model: nn.Module, head: str, plan: Plan) -> int:
+    """Return the bytes that checkpoints and result of a run take at most at the same time.
+
+    These are the checkpoints that are kept, one being written, the best weights twice for the
+    same reason, and the finished model.
+    """
+    whole: int = sum(value.nbytes for value in model.state_dict().values())
+    trained: int = whole
+    if plan.mode == "head":
+        trained = sum(value.nbytes for value in model.get_submodule(head).state_dict().values())
+    checkpoint = trained * (1 + _MOMENTS.get(plan.optimizer, 2))
+    return int((KEEP + 1) * checkpoint + 2 * trained + whole + MARGIN)
+
+
+def check(run: RunDir, need: int, spare_files: Path | None) -> None:
+    """Compare with the free space; what can be computed again goes first.
+
+    Args:
+        run: The space of its earlier checkpoints counts as free, as they are replaced.
+        need: Bytes.
+        spare_files: A folder that is emptied before the run is refused.
+
+    Raises:
+        DiskFull: There is not enough.
+    """
+    there = sum(path.stat().st_size for path in run.checkpoint.iterdir())
+    if free_bytes(run.path) + there < need and spare_files is not None:
+        trim(spare_files, 0)
+    free = free_bytes(run.path)
+    if free + there < need:
+        raise DiskFull(
+            f"Checkpoints and result need {need / 1e6:.0f} MB of disk space;"
+            f" {free / 1e6:.0f} MB are free."
+        )

@@ -1,0 +1,72 @@
+"""A run that would fill the disk is refused at its start, by name."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from core.errors import DiskFull
+from core.rundir import FAILED, RunDir, supervise
+from models.catalogue import get
+from models.config import TrainConfig
+from models.plan import Plan, resolve
+from models.train import train
+from models.training import checkpoint, preflight
+from tests.models.staging import request, stage, stripes
+
+
+def plan(**config: str) -> Plan:
+    summary = {"classes": ["a", "b"], "counts": {"train": {"a": 9, "b": 9}}}
+    asked = TrainConfig.model_validate({"architecture": "lenet", **config})
+    return resolve(asked, get("lenet"), summary)
+
+
+def test_the_need_covers_what_a_run_writes(tmp_path: Path) -> None:
+    model = nn.Linear(1000, 1000)
+    moments = {f"m{n}": torch.zeros(1000, 1000) for n in range(2)}
+    for step in range(3):
+        tensors = {**model.state_dict(), **moments}
+        checkpoint.write(tmp_path / f"step-{step}.safetensors", tensors, {})
+    for name in ("best-1", "best-2", "weights"):
+        checkpoint.write(tmp_path / f"{name}.safetensors", model.state_dict(), {})
+    written = sum(path.stat().st_size for path in tmp_path.iterdir())
+    need = preflight.needed(nn.Sequential(model), "0", plan())
+    assert written <= need < 1.2 * written + preflight.MARGIN
+
+
+def test_what_can_be_computed_again_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    (spare / "old.bin").write_bytes(b"x" * 1000)
+    run = RunDir(tmp_path)
+    monkeypatch.setattr(preflight, "free_bytes", lambda _: 0 if any(spare.iterdir()) else 1000)
+    preflight.check(run, 1000, spare)
+    assert not any(spare.iterdir())
+    with pytest.raises(DiskFull, match="free"):
+        preflight.check(run, 1001, spare)
+    (run.checkpoint / "step-1.safetensors").write_bytes(b"x")
+    preflight.check(run, 1001, spare)
+    run.events.close()
+
+
+def test_a_run_that_does_not_fit_is_refused_before_it_decodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [stripes("train", name, n) for name in ("across", "down") for n in range(2)]
+    run_dir = request(
+        tmp_path / "run", stage(tmp_path / "data", images), architecture="lenet", weights="none"
+    )
+    monkeypatch.setattr(preflight, "free_bytes", lambda _: 1 << 20)
+    threads = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        assert supervise(train, [str(run_dir)], resumable=True) == FAILED
+    finally:
+        torch.set_num_threads(threads[0])
+        torch.use_deterministic_algorithms(threads[1])
+    assert json.loads((run_dir / "error.json").read_text())["code"] == "disk_full"
+    assert not os.path.lexists(run_dir / "cache")
