@@ -27,7 +27,7 @@ from models.evaluation.evaluate import answer, calibration_of, evaluate, headlin
 from models.modes import VIEWS
 from models.plan import Plan, resolve
 from models.predict import Classifier, Eager, Label
-from models.training import execution, preflight, probe
+from models.training import execution, preflight, probe, strategies
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.prepare import Start, start
@@ -73,7 +73,8 @@ def train(run: RunDir) -> None:
     folder = run.begin_result()
     labels = [Label(name) for name in staged.classes]
     classifier = Classifier(Eager(model), begin.preprocess, labels)
-    answers = answer(run, staged, classifier, threads=how.threads, meter=meter)
+    told = strategies.told(work, begin, plan)
+    answers = answer(run, staged, classifier, threads=how.threads, meter=meter, told=told)
     run.events.phase("calibrating")
     calibration = calibrate(answers.get("val"), staged.labels("val"))
     if calibration.reason:

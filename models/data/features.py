@@ -25,7 +25,6 @@ from models.preprocess import Preprocess
 from models.training.execution import Execution
 
 BATCH = 32
-LEAST_BATCH = 8  # Libraries sum a single image in another order than one of several.
 LEAST_SPREAD = 0.1  # Of the mean spread: a feature that hardly varies is noise, do not blow it up.
 
 
@@ -47,7 +46,9 @@ class Passage:
 
     def __call__(self, batch: Tensor) -> NDArray[np.float32]:
         """Return the features of normalised images (n, 3, h, w)."""
-        lack = max(0, LEAST_BATCH - len(batch))
+        # Sums depend on the size of a batch, not on what else is in it. So all have one size, and
+        # features computed for other images at another time have the same bits.
+        lack = BATCH - len(batch)
         filled = torch.cat([batch, batch[-1:].expand(lack, -1, -1, -1)]) if lack else batch
         features: NDArray[np.float32] = (
             forward(self.trunk, self.execution.put(filled)).cpu().numpy()

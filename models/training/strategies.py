@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass, replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from core.meter import Meter
 from core.rundir import RunDir
@@ -66,6 +67,28 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     work.how.use_threads(math.inf)
     standard.cpu().fold_into(features.layer_of(head.cpu()))
     return plan, done
+
+
+def told(work: Work, begin: Start, plan: Plan) -> dict[str, Tensor]:
+    """Return logits (n, classes) of held-out splits from features that are, or stay, cached.
+
+    They are computed as the predictor does, on the CPU in fp32, and so not always those on which
+    the head was trained. Nothing where the trunk was trained too: no other run has its features.
+    """
+    if plan.mode != "head":
+        return {}
+    model = begin.model.cpu().eval().to(memory_format=torch.channels_last)
+    trunk, head = split(model, begin.heads.main)
+    serving = replace(work.how, device="cpu", precision="fp32", channels_last=True)
+    passage = passage_of(replace(work, how=serving), begin, trunk)
+    parts = [name for name in ("val", "test") if work.staged.splits[name]]
+    with torch.inference_mode():
+        return {
+            name: head.eval()(
+                features.collect(work.cache, work.staged, name, passage, work.meter).values
+            )
+            for name in parts
+        }
 
 
 def passage_of(work: Work, begin: Start, trunk: nn.Module) -> Passage:

@@ -69,9 +69,11 @@ def brightness(staged: Staged) -> Classifier:
     return Classifier(Brightness(), PLAIN, [Label(name) for name in staged.classes])
 
 
-def answers(run: RunDir, staged: Staged) -> dict[str, Tensor]:
+def answers(
+    run: RunDir, staged: Staged, told: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     meter = Meter(run.events, {"evaluate": (4, 1.0)})
-    return answer(run, staged, brightness(staged), threads=2, meter=meter)
+    return answer(run, staged, brightness(staged), threads=2, meter=meter, told=told or {})
 
 
 def scores(run: RunDir, staged: Staged, calibration: Calibration = PLAIN_ANSWERS) -> Evaluation:
@@ -93,6 +95,16 @@ def test_every_held_out_split_is_scored_and_training_is_not(run: RunDir, staged:
     assert found["val"]["confusion"]["matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
     assert found["test"]["accuracy"] == 1.0
     assert json.loads((run.path / "result.tmp" / "evaluation.json").read_text()) == found
+
+
+def test_logits_from_features_count_only_where_the_network_agrees(
+    run: RunDir, staged: Staged
+) -> None:
+    right = answers(run, staged)
+    close, wrong = right["val"] + 1e-5, right["test"] + 0.1
+    found = answers(run, staged, {"val": close, "test": wrong})
+    assert torch.equal(found["val"], close)
+    assert torch.equal(found["test"], right["test"])
 
 
 def test_every_image_has_its_line(run: RunDir, staged: Staged) -> None:
