@@ -169,14 +169,6 @@ def split(model: nn.Module, layer: str) -> tuple[Trunk, Head]:
     return Trunk(model, layer), Head(_dropout_before(model, layer), module, rest)
 
 
-def classes_of(model: nn.Module, heads: Heads) -> int:
-    """Return how many classes the main head tells apart."""
-    outputs = _outputs(_layer(model, heads.main))
-    if outputs is None:  # pragma: no cover - `_layer` lets only layers with outputs through.
-        raise TypeError
-    return outputs
-
-
 def logits_of(output: object) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Tell the logits (N, classes) from the auxiliary ones a network may add in train mode.
 

@@ -45,7 +45,6 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     frozen, head = split(work.how.place(begin.model.eval()), begin.heads.main)
     trunk = work.how.running(frozen)
     work = replace(work, how=work.how.for_head())
-
     passage = passage_of(work, begin, trunk)
     train = features.collect(work.cache, work.staged, "train", passage, work.meter)
     val, seen = None, len(train.labels)
@@ -79,8 +78,10 @@ def told(work: Work, begin: Start, plan: Plan) -> dict[str, Tensor]:
         return {}
     model = begin.model.cpu().eval().to(memory_format=torch.channels_last)
     trunk, head = split(model, begin.heads.main)
-    serving = replace(work.how, device="cpu", precision="fp32", channels_last=True)
-    passage = passage_of(replace(work, how=serving), begin, trunk)
+    serving = replace(
+        work.how, device="cpu", precision="fp32", channels_last=True, grouped_fp32=False
+    )
+    passage = passage_of(replace(work, how=serving.for_head()), begin, trunk)
     parts = [name for name in ("val", "test") if work.staged.splits[name]]
     with torch.inference_mode():
         return {

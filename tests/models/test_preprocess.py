@@ -80,6 +80,17 @@ def test_reading_is_decoding_at_a_fixed_fidelity() -> None:
         IMAGENET.read(b"no image")
 
 
+def test_a_phone_photograph_is_read_small_and_a_small_one_exactly() -> None:
+    """12 megapixels with fine texture: a quarter of the side is decoded, less than a level off."""
+    photograph = picture(2016, 1512).resize((4032, 3024), Image.Resampling.BICUBIC)
+    for image, least, most in ((photograph, 0.0, 1.0), (picture(500, 375), -1.0, 0.0)):
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=92)
+        fast = IMAGENET.read(out.getvalue()).float()
+        full = IMAGENET.uint8(Image.open(io.BytesIO(out.getvalue()))).float()
+        assert least < (fast - full).abs().mean() <= most
+
+
 def test_normalising_keeps_the_batch_and_its_layout() -> None:
     batch = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     before = batch.clone()
