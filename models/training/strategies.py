@@ -74,7 +74,7 @@ def told(work: Work, begin: Start, plan: Plan) -> dict[str, Tensor]:
     They are computed as the predictor does, on the CPU in fp32, and so not always those on which
     the head was trained. Nothing where the trunk was trained too: no other run has its features.
     """
-    if plan.mode != "head":
+    if plan.mode != "head" or getattr(plan, "then", None) is not None:
         return {}
     model = begin.model.cpu().eval().to(memory_format=torch.channels_last)
     trunk, head = split(model, begin.heads.main)
