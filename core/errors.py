@@ -256,6 +256,7 @@ class DatasetInvalid(TopworkError):
     """No usable images were found."""
 
     status, code = 422, "dataset_invalid"
+    hint = "Give each class a folder with its images: JPEG, PNG, WebP, BMP, GIF or TIFF."
 
 
 class ImageUndecodable(TopworkError):

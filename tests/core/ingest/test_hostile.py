@@ -2,79 +2,14 @@
 
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.archives import Entry, folder, gzipped, honest, picture, raw_zip, special, tar_of, zip_of
+from tests.archives import Entry, folder, gzipped, honest, picture, raw_zip, tar_of, zip_of
 from tests.core.ingested import GOOD, Ingest, outcome, prepare
-
-MEBIBYTE = 1024 * 1024
-
-# What is added to good files, and what becomes of it.
-ZIPPED: dict[str, tuple[list[Entry], dict[str, str]]] = {
-    "1 parent": ([Entry(b"../x.png", picture(900))], {"../x.png": "path_traversal"}),
-    "2 absolute": ([Entry(b"/x.png", picture(900))], {"/x.png": "path_absolute"}),
-    "3 backslash": ([Entry(b"..\\x.png", picture(900))], {"..\\x.png": "path_traversal"}),
-    "4 drive": ([Entry(b"C:\\x.png", picture(900))], {"C:\\x.png": "path_drive"}),
-    "5 nul": ([Entry(b"cat/x\0.png", picture(900))], {"cat/x\\0.png": "name_nul"}),
-    "6 link": (
-        [Entry(b"cat/x.png", b"/etc/passwd", attributes=0o120777 << 16)],
-        {"cat/x.png": "link"},
-    ),
-    "11 setuid": ([Entry(b"cat/x.png", picture(900), attributes=0o104755 << 16)], {}),
-    "12 twice": ([Entry(b"cat/0.png", picture(900))], {"cat/0.png": "name_duplicate"}),
-    "13 case": ([Entry(b"cat/0.PNG", picture(900))], {"cat/0.PNG": "name_case_clash"}),
-    "14 unicode": (
-        [
-            Entry("cat/\u00e9.png".encode(), picture(900)),
-            Entry("cat/e\u0301.png".encode(), picture(901)),
-        ],
-        {"cat/\u00e9.png": "name_unicode_clash"},
-    ),
-    "15 long name": (
-        [Entry(b"cat/" + b"x" * 300 + b".png", picture(900))],
-        {"cat/" + "x" * 300 + ".png": "path_too_long"},
-    ),
-    "16 deep": (
-        [Entry(b"d/" * 100 + b"x.png", picture(900))],
-        {"d/" * 100 + "x.png": "path_too_deep"},
-    ),
-    "17 zeros": (
-        [Entry(b"cat/x.png", bytes(40 * MEBIBYTE)), Entry(b"cat/y.png", bytes(100 * MEBIBYTE))],
-        {"cat/x.png": "ratio_too_high", "cat/y.png": "entry_too_large"},
-    ),
-    "18 lie": ([Entry(b"cat/x.png", picture(900), size=20)], {"cat/x.png": "size_mismatch"}),
-    "19 overlap": (
-        [Entry(b"dog/x.png", picture(0), offset=0)],
-        {
-            "cat/0.png": "entries_overlap",
-            "dog/x.png": "entries_overlap",
-            "cat": "class_too_small",  # Two are left, and one of them validates.
-        },
-    ),
-    "22 encrypted": ([Entry(b"cat/x.png", b"x" * 20, flags=1)], {"cat/x.png": "encrypted"}),
-    "23 nested": ([Entry(b"cat/x.zip", zip_of(GOOD))], {"cat/x.zip": "nested_archive"}),
-    "24 junk": (
-        [Entry(b"__MACOSX/cat/._0.png", b"x"), Entry(b"cat/.DS_Store", b"x")],
-        {"__MACOSX/cat/._0.png": "system_file", "cat/.DS_Store": "system_file"},
-    ),
-    "25 empty class": ([Entry(b"owl/", method=0)], {"owl": "class_empty"}),
-    "27 by content": (
-        [
-            Entry(b"cat/x.gif", picture(900, "JPEG") + zip_of({"a": b"b"})),
-            Entry(b"cat/y", picture(901)),
-        ],
-        {},
-    ),
-    "28 methods": (
-        [Entry(b"cat/%d.png" % at, b"x", method=at) for at in (9, 12, 14)],
-        {f"cat/{at}.png": "compression_unsupported" for at in (9, 12, 14)},
-    ),
-    "28 descriptor": ([Entry(b"cat/x.png", picture(900), descriptor=True)], {}),
-}
+from tests.corpus import HOPELESS, TARRED, ZIPPED
 
 
 @pytest.mark.parametrize("case", ZIPPED)
@@ -90,24 +25,6 @@ def test_good_files_survive_bad_company_in_a_zip(run: Ingest, tmp_path: Path, ca
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.upload"]
 
 
-TARRED: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], dict[str, str]]] = {
-    "1 parent": ({"../x.png": picture(900)}, {"../x.png": "path_traversal"}),
-    "2 absolute": ({"/x.png": picture(900)}, {"/x.png": "path_absolute"}),
-    "7 link and through": (
-        {"cat/out": special(tarfile.SYMTYPE, "/tmp"), "cat/out/x.png": picture(900)},  # noqa: S108
-        {"cat/out": "link"},
-    ),
-    "8 hard link": (
-        {"cat/x.png": special(tarfile.LNKTYPE, "/etc/passwd")},
-        {"cat/x.png": "link"},
-    ),
-    "9 pipe": ({"cat/x.png": special(tarfile.FIFOTYPE)}, {"cat/x.png": "special_file"}),
-    "10 device": ({"cat/x.png": special(tarfile.CHRTYPE)}, {"cat/x.png": "special_file"}),
-    "17 zeros": ({"cat/x.png": bytes(51 * MEBIBYTE)}, {"cat/x.png": "entry_too_large"}),
-    "26 dense": ({"cat/x.png": bytes(20 * MEBIBYTE)}, {"cat/x.png": "ratio_too_high"}),
-}
-
-
 @pytest.mark.parametrize("case", TARRED)
 def test_good_files_survive_bad_company_in_a_tar(run: Ingest, tmp_path: Path, case: str) -> None:
     added, expected = TARRED[case]
@@ -118,22 +35,7 @@ def test_good_files_survive_bad_company_in_a_tar(run: Ingest, tmp_path: Path, ca
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.upload"]
 
 
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (raw_zip([Entry(b"../x.png", picture(1))]), "archive_unsafe"),
-        (tar_of({"a/x.png": special(tarfile.SYMTYPE, "/etc")}), "archive_unsafe"),
-        (zip_of(GOOD)[:-200], "archive_unreadable"),
-        (b"hello", "archive_unreadable"),
-        (b"", "archive_unreadable"),
-        (zip_of({}), "dataset_invalid"),
-        (zip_of({"cat/a.txt": b"x", "dog/b.jpg": b"text"}), "dataset_invalid"),
-        (zip_of({f"{number}.png": picture(number) for number in range(3)}), "dataset_invalid"),
-        (zip_of(folder("cat")), "too_few_classes"),
-        (zip_of(folder("cat") | {"dog/x.png": b"<html>"}), "too_few_classes"),
-        (zip_of(folder("train/cat", "train/dog", "owl")), "layout_ambiguous"),
-    ],
-)
+@pytest.mark.parametrize(("data", "code"), HOPELESS)
 def test_what_cannot_be_used_is_refused_by_name(run: Ingest, data: bytes, code: str) -> None:
     done = run(data)
     assert done.error is not None
