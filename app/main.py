@@ -15,6 +15,7 @@ from app.http import documentation, errors
 from app.http.bind import check_bind
 from app.http.bodies import StrictRoute
 from app.http.envelope import Envelope
+from app.http.protocol import BoundedProtocol
 from app.http.security import Guard
 from app.routes import ROUTERS
 from app.service import serving
@@ -80,6 +81,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         create_app(settings),
         host=host,
         port=port,
+        http=BoundedProtocol,
         log_config=None,
         access_log=False,  # The envelope logs each request with its id.
         proxy_headers=False,
