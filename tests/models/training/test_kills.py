@@ -1,0 +1,29 @@
+"""One kill of each kind in one small run; `make chaos` has the dozens."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.killing import REACHED, killed, new_run, outcome, pictures, tear, trainers
+
+CONFIG: dict[str, Any] = {
+    "architecture": "lenet",
+    "augmentation": "standard",
+    "hyperparameters": {"epochs": 2, "batch_size": 8},
+}
+
+
+def test_a_run_killed_once_at_each_point_ends_with_the_same_bits(tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data", each=8, side=32, classes=3)
+    straight, broken = (new_run(tmp_path / name, data, CONFIG) for name in ("a", "b"))
+    rng = random.Random(0)  # noqa: S311 - repeatable.
+    with trainers() as ready:
+        ready.finish(straight)
+        for point in sorted(
+            REACHED, key=lambda name: (name.startswith("result."), "after" in name)
+        ):
+            ended = ready.attempt(broken, failpoints=f"{point}=kill")
+            assert killed(ended), point
+            tear(broken, rng)
+        ready.finish(broken)
+    assert outcome(broken) == outcome(straight)
