@@ -31,6 +31,7 @@ from models.training.resume import Progress
 
 SAVE_SECONDS = 60.0
 SAVE_SHARE = 50  # A save may cost at most one part in so many of the time.
+FIRST_SAVE = 0.1  # Seconds that a save is taken to cost until one was measured.
 EVALUATION_BATCH = 64
 LOOK_STEPS = 25  # Reading the loss stalls a GPU, so not every step.
 
@@ -71,7 +72,7 @@ class Fit:
         if self.now.scaler:
             self.scaler.load_state_dict(self.now.scaler)
         self.saved = time.monotonic()
-        self.save_cost = 0.0
+        self.save_cost = FIRST_SAVE
 
     def train(self) -> Progress:
         """Train to the end and leave the best epoch's weights in the model."""

@@ -73,7 +73,8 @@ def load(
             tensors, state = checkpoint.read(path)
             name = state["best_file"]
             best = checkpoint.read(run.checkpoint / name)[0] if name else {}
-        except IntegrityError:
+        except IntegrityError as error:
+            run.events.note("checkpoint_damaged", f"An older state is used: {error.message}")
             path.unlink()
             continue
         if state["key"]["spec"] != key["spec"]:
