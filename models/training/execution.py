@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+import PIL
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -96,6 +98,7 @@ class Execution:
     def facts(self) -> dict[str, Any]:
         """Return what exact repetition depends on, for the checkpoint and the card."""
         facts = {**asdict(self), "torch": torch.__version__, "machine": machine(self.device)}
+        facts |= {"numpy": np.__version__, "pillow": PIL.__version__}  # They make the pixels.
         del facts["reason"]
         return facts
 

@@ -57,9 +57,10 @@ class Trainers:
         failpoints: str = "",
         save_every: int = 1,
         kill_after: float | None = None,
+        measured: bool = False,
     ) -> Exit:
         """Run one attempt, killed at a failpoint, after some seconds, or not at all."""
-        orders = {"failpoints": failpoints, "save_every": save_every}
+        orders = {"failpoints": failpoints, "save_every": save_every, "measured": measured}
         (run_dir / "orders.json").write_text(json.dumps(orders))
         until = time.monotonic() + TIMEOUT
         with Process(

@@ -27,6 +27,7 @@ from tests.chaos.killing import (
     tear,
     trainers,
 )
+from tests.models.staging import events
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 KILLS = 20
@@ -92,6 +93,7 @@ def case(
     print(f"{request.param}: seed {seed}")  # noqa: T201 - what repeats a failure.
     folder = tmp_path_factory.mktemp("runs")
     config = {"weights": "none", "hyperparameters": LONG, "early_stopping": None}
+    config |= {"precision": "fp32"}
     config |= CONFIGS[request.param]
     run_dir = new_run(folder / "whole", data, config)
     warm.finish(run_dir)
@@ -138,3 +140,19 @@ def test_kills_at_random_times_change_nothing(case: Case) -> None:
             tear(run_dir, case.rng)
             left -= 1
         case.finish(run_dir)
+
+
+def test_what_was_measured_before_a_kill_holds_after_it(
+    warm: Trainers, data: Path, tmp_path: Path
+) -> None:
+    """Timings vary, and another precision or layout would mean other bits."""
+    config = CONFIGS["lenet"] | {"weights": "none", "hyperparameters": LONG, "early_stopping": None}
+    run_dir = new_run(tmp_path / "run", data, config)
+    for step in (2, 5, 3):
+        assert killed(warm.attempt(run_dir, failpoints=f"train.step=kill@{step}", measured=True))
+    warm.finish(run_dir, measured=True)
+    outcome(run_dir)
+    plans = [event["plan"] for event in events(run_dir, "plan")]
+    choices = [json.dumps(plan["execution"]) for plan in plans if "execution" in plan]
+    assert len(choices) >= 4
+    assert len(set(choices)) == 1

@@ -1,8 +1,9 @@
 """The trainer under the orders of a test: `python -m tests.chaos.trainer RUN_DIR`.
 
-`orders.json` in RUN_DIR names failpoints and says after how many steps a checkpoint is due. Both
-must hold for one attempt of a process that was forked long after its imports, so they cannot come
-from the environment. What a finished attempt did is left in `visits.json`: point -> visits.
+`orders.json` in RUN_DIR names failpoints, says after how many steps a checkpoint is due and whether
+precision and layout are chosen by measuring, which small work is not worth. All must hold for one
+attempt of a process that was forked long after its imports, so they cannot come from the
+environment. What a finished attempt did is left in `visits.json`: point -> visits.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from core import failpoints
 from core.rundir import supervise
 from models.train import train
+from models.training import probe
 from models.training.loop import Fit
 
 NEVER = 10**9
@@ -23,6 +25,8 @@ def main(run_dir: Path) -> int:
     active = failpoints._orders(",".join(watched.values()))
     failpoints._active = active | failpoints._orders(orders["failpoints"])
     save_every(orders["save_every"])
+    if orders["measured"]:
+        probe.WORTH_SECONDS = 0.0
     code = supervise(train, [str(run_dir)], resumable=True)
     visits = {point: NEVER - order.left for point, order in active.items()}
     (run_dir / "visits.json").write_text(json.dumps(visits))
