@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio.to_thread
 import structlog
+from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
 from sqlalchemy import select
 
@@ -105,6 +106,18 @@ class Watch:
         with self.database.read() as session:
             found = {row[0]: tuple(row[1:]) for row in session.execute(wanted)}
         return {job_id: found.get(job_id, ()) for job_id in job_ids}
+
+
+def stream(watch: Watch, job: Job, seq: int, *, again: bool) -> Response:
+    """Answer with the events of a job numbered above `seq`.
+
+    A browser that has seen the last one and connects again gets 204, which tells it to stop.
+    """
+    if again and job.state in TERMINAL and seq >= job.last_seq:
+        return Response(status_code=204)
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    events_ = follow(watch, job.id, seq)
+    return StreamingResponse(events_, media_type="text/event-stream", headers=headers)
 
 
 async def follow(watch: Watch, job_id: str, seq: int) -> AsyncIterator[bytes]:

@@ -1,25 +1,29 @@
 """The HTTP service: `python -m app.main --host 127.0.0.1 --port 8000`."""
 
 import argparse
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from app.http import documentation, errors
 from app.http.bind import check_bind
 from app.http.bodies import StrictRoute
 from app.http.envelope import Envelope
+from app.http.origins import cross_origin
 from app.http.protocol import BoundedProtocol
 from app.http.security import Guard
 from app.routes import ROUTERS
 from app.service import serving
 from core.log import configure
+from core.secrets import hide
 from core.settings import Settings
 
 GRACEFUL_SECONDS = 2  # Less than `topwork up` waits, so that uploads under way are tidied up.
@@ -56,6 +60,8 @@ def create_app(settings: Settings) -> FastAPI:
     documentation.install(app)
     # The last one added is the outermost.
     app.add_middleware(Guard, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, **cross_origin(settings))
     app.add_middleware(Envelope)
     return app
 
@@ -77,6 +83,8 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         KeyRequired: The host is not loopback and no admin key is set.
     """
     check_bind(host, settings)
+    hide(settings.admin_key.get_secret_value())
+    _allow_many_files()
     config = uvicorn.Config(
         create_app(settings),
         host=host,
@@ -84,7 +92,8 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         http=BoundedProtocol,
         log_config=None,
         access_log=False,  # The envelope logs each request with its id.
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or None,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -93,6 +102,13 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     Server(config).run()
+
+
+def _allow_many_files() -> None:
+    """Use all the descriptors that this process may have: each upload takes three."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS reports more than it grants.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

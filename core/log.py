@@ -5,6 +5,15 @@ import sys
 
 import structlog
 
+from core.secrets import redact
+
+
+class _Redacting(structlog.stdlib.ProcessorFormatter):
+    """Leaves gaps for secrets in whatever is logged, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
 
 def configure(*, json: bool | None = None) -> None:
     """Set up structlog and route the standard library's records through it.
@@ -31,7 +40,7 @@ def configure(*, json: bool | None = None) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Redacting(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,

@@ -6,6 +6,8 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.secrets import is_placeholder, read_files
+
 MEBIBYTE = 1024 * 1024
 
 
@@ -16,7 +18,9 @@ class Settings(BaseSettings):
         pydantic.ValidationError: A variable cannot be read as its type or lies out of its range.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TOPWORK_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="TOPWORK_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(
         Path("~/.topwork"), description="Folder that holds everything the service keeps."
@@ -41,6 +45,31 @@ class Settings(BaseSettings):
     )
     admin_key: SecretStr = Field(
         SecretStr(""), description="Bearer key; empty leaves a loopback service open to this host."
+    )
+    admin_key_file: Path | None = Field(
+        None, description="File that holds the admin key, in place of the variable."
+    )
+    database_url_file: Path | None = Field(
+        None, description="File that holds the database's URL, in place of the variable."
+    )
+    broker_url_file: Path | None = Field(
+        None, description="File that holds the broker's URL, in place of the variable."
+    )
+    trusted_hosts: str = Field(
+        "",
+        description="Names, separated by commas, as which the service answers besides localhost;"
+        " empty means any, once there is a key.",
+    )
+    cors_origins: str = Field(
+        "",
+        pattern=r"^(https?://[^*,/\s]+(,\s*https?://[^*,/\s]+)*)?$",
+        description="Origins, separated by commas, whose pages may use the API with a key.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        pattern=r"^[0-9a-fA-F.:/,\s]*$",
+        description="Addresses or networks, separated by commas, of proxies whose X-Forwarded-For"
+        " and X-Forwarded-Proto are believed.",
     )
     failed_auth_per_minute: int = Field(
         10, gt=0, description="Wrong keys from one address in a minute before the answer is 429."
@@ -132,6 +161,7 @@ class Settings(BaseSettings):
     @classmethod
     def _fill_from_data_dir(cls, values: dict[str, object]) -> dict[str, object]:
         """Derive the places that were not named from the data folder."""
+        values = read_files(values)
         data = Path(str(values.get("data_dir") or "~/.topwork")).expanduser().resolve()
         values = {**values, "data_dir": data}
         values["database_url"] = values.get("database_url") or f"sqlite:///{data}/topwork.db"
@@ -145,6 +175,13 @@ class Settings(BaseSettings):
     def _lease_outlives_heartbeats(self) -> Self:
         if self.lease_seconds < 3 * self.heartbeat_seconds:
             message = "lease_seconds must be at least three heartbeats"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _no_placeholder(self) -> Self:
+        if is_placeholder(self.admin_key.get_secret_value()):
+            message = "admin_key is a placeholder; make one: openssl rand -hex 24"
             raise ValueError(message)
         return self
 

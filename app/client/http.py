@@ -19,6 +19,7 @@ LONGEST_PAUSE = 60.0
 EVENTS_LOST_AFTER = 60.0  # Seconds without a connection before a stream is given up.
 EVENTS_LONGEST_PAUSE = 5.0
 MOST_DOUBLINGS = 6
+NOTHING_FOLLOWS = 204
 
 Json = dict[str, Any]
 
@@ -133,6 +134,8 @@ class Http:
             try:
                 with self._client.stream("GET", path, headers=headers) as response:
                     _check(response)
+                    if response.status_code == NOTHING_FOLLOWS:
+                        return
                     lost_since = None
                     for event in httpx2.EventSource(response):
                         seen, pauses = event.id or seen, 0

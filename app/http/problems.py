@@ -31,6 +31,8 @@ def render(
         extra.setdefault("Retry-After", str(error.retry_after))
     if status in (429, 503) or isinstance(error, RequestInFlight):
         extra.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+    if status == 408:  # noqa: PLR2004 - the rest of the body may still come, or never.
+        extra.setdefault("Connection", "close")
     if status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge.
         extra.setdefault("WWW-Authenticate", 'Bearer realm="topwork"')
     body = {

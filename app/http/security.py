@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.http.bind import is_loopback
 from app.http.credentials import Credentials
 from app.http.limits import Buckets
+from app.http.origins import LOCAL_NAMES, names, without_port
 from app.http.problems import render
 from core import audit
 from core.db import AWAY, Database
@@ -49,7 +50,6 @@ SCOPES = {
     "audit": ("admin", "admin"),
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 NOTED_DENIALS_PER_MINUTE = 60
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
@@ -65,6 +65,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._credentials = Credentials(settings)
+        self._names = names(settings)
         self._public_docs = settings.public_docs
         self._keys = Buckets(settings.key_requests_per_minute)
         self._addresses = Buckets(settings.address_requests_per_minute)
@@ -94,6 +95,9 @@ class Guard:
         if path in PUBLIC:
             return
         headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._names and without_port(host) not in self._names:
+            raise Forbidden(f"this service does not answer as {host[:100]!r}")
         foreign = _from_this_machine(scope, headers)
         if path in PUBLIC_ON_THIS_MACHINE and (foreign is None or self._public_docs):
             return
@@ -158,7 +162,7 @@ def _from_this_machine(scope: Scope, headers: Headers) -> TopworkError | None:
             hint="Set TOPWORK_ADMIN_KEY and send it as `Authorization: Bearer KEY`.",
         )
     host = headers.get("host", "")
-    if _without_port(host) not in LOCAL_NAMES:
+    if without_port(host) not in LOCAL_NAMES:
         # A web page can make a browser send this by DNS rebinding.
         return Forbidden(f"this service does not answer as {host!r}", hint="Use http://127.0.0.1.")
     return None
@@ -174,8 +178,3 @@ def _cross_site(scope: Scope, headers: Headers) -> TopworkError | None:
     if headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
         return Forbidden("pages of other sites may not use this service")
     return None
-
-
-def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdecimal() else host).lower()

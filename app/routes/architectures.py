@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.deps import Config, Text
-from app.http.bodies import StrictRoute
+from app.http.caching import TaggedRoute
 from app.schemas.lists import NameListing, Page
 from app.schemas.models import ArchitectureOut, architecture_out
 from core.errors import ArchitectureNotFound, ArchitectureUnknown
@@ -13,7 +13,7 @@ from core.settings import Settings
 from models import catalogue
 from models.networks import weights
 
-router = APIRouter(prefix="/architectures", tags=["Architectures"], route_class=StrictRoute)
+router = APIRouter(prefix="/architectures", tags=["Architectures"], route_class=TaggedRoute)
 Family = Annotated[str | None, Query(max_length=60, examples=["resnet"])]
 
 

@@ -21,7 +21,8 @@ from app.deps import (
     Write,
 )
 from app.http import revisions
-from app.http.bodies import RoomyRoute, StrictRequest, StrictRoute, media_type, unsupported
+from app.http.bodies import RoomyRoute, StrictRequest, media_type, unsupported
+from app.http.caching import TaggedRoute
 from app.http.documentation import json_or_files
 from app.http.forms import FORM
 from app.http.idempotency import Created, Once
@@ -44,7 +45,7 @@ from app.schemas.orders import DatasetFields, DatasetRequest
 from app.uploads import stored, uploaded
 from core import datasets, garbage
 
-router = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=StrictRoute)
+router = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=TaggedRoute)
 roomy = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=RoomyRoute)
 Accept = Annotated[str, Header(include_in_schema=False)]
 Line = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last line seen.")]

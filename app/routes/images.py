@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Response
 
 from app.deps import Config, ServiceHere, Store, ThisVersion
-from app.http.bodies import StrictRoute
+from app.http.caching import TaggedRoute
 from app.manifests import image_bytes
 from app.pictures import content_type, thumbnail
 from app.schemas.datasets import SHA256, ImageOut, image_out
@@ -14,7 +14,7 @@ from app.schemas.lists import Page, Paging
 router = APIRouter(
     prefix="/datasets/{dataset_id}/versions/{number}/images",
     tags=["Datasets"],
-    route_class=StrictRoute,
+    route_class=TaggedRoute,
 )
 Sha256 = Annotated[str, Path(pattern=SHA256)]
 ClassName = Annotated[str | None, Query(alias="class", max_length=200)]

@@ -6,7 +6,7 @@ from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from app.deps import Read, ServiceHere, Store, Text, ThisJob, Write
-from app.following import follow
+from app.following import stream
 from app.http.bodies import StrictRoute
 from app.schemas.jobs import EventOut, JobOut, Kind, State, job_out
 from app.schemas.lists import Listing, Page, Paging
@@ -84,9 +84,8 @@ def list_events(
     replays what was missed. Passing `progress` events carry no id.
     """
     if "text/event-stream" in accept:
-        stream = follow(service.watch, job.id, _number(last_seen, after))
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+        seen = _number(last_seen, after)
+        return stream(service.watch, job, seen, again=last_seen is not None)
     rows = events.after(session, job.id, after, limit + 1)
     found = [EventOut.model_validate(row) for row in rows[:limit]]
     return pager.page(found, len(rows) > limit, key="seq")

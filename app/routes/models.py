@@ -6,14 +6,14 @@ from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
 
 from app import shelf
 from app.deps import Config, Read, Store, Text, ThisModel, Write
-from app.http.bodies import StrictRoute
+from app.http.caching import TaggedRoute
 from app.schemas.lists import NameListing, Page
 from app.schemas.models import ALIAS, AliasOut, AliasRequest, ModelOut, ModelPatch, model_out
 from app.shelf import Source
 from core import registry
 from core.errors import ModelNotFound, PreconditionFailed
 
-router = APIRouter(prefix="/models", tags=["Models"], route_class=StrictRoute)
+router = APIRouter(prefix="/models", tags=["Models"], route_class=TaggedRoute)
 Alias = Annotated[str, Path(pattern=ALIAS)]
 IfMatch = Annotated[
     str | None,

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
 from app.deps import Read, Store, Text, ThisModel, ThisModelVersion
-from app.http.bodies import StrictRoute
+from app.http.caching import TaggedRoute
 from app.schemas.lists import Page
 from app.schemas.models import ModelVersionOut, model_version_out
 from core import registry
@@ -15,7 +15,7 @@ from core.errors import NotFound
 from core.storage import Storage
 from core.tables import ModelVersion
 
-router = APIRouter(prefix="/models/{name}/versions", tags=["Models"], route_class=StrictRoute)
+router = APIRouter(prefix="/models/{name}/versions", tags=["Models"], route_class=TaggedRoute)
 NDJSON = "application/x-ndjson"
 
 

@@ -78,6 +78,7 @@ def test_a_body_that_stops_coming_is_408() -> None:
     answer = call(iter([(0.0, piece(b"x")), (60.0, piece(b"y"))]), patience=0.05)
     assert answer[0]["status"] == 408
     assert b"request_timeout" in answer[1]["body"]
+    assert (b"connection", b"close") in answer[0]["headers"]
 
 
 def test_a_trickle_is_408() -> None:

@@ -83,8 +83,30 @@ def test_a_key_may_hold_any_letters(settings: Settings) -> None:
 
 
 def test_tricks_with_the_path_stay_outside(far: TestClient) -> None:
-    for path in ("/healthz/../jobs", "//healthz", "/healthz/", "/healthz%2f..%2fjobs", "/HEALTHZ"):
+    for path in (
+        "/healthz/../jobs", "//healthz", "/healthz/", "/healthz%2f..%2fjobs", "/HEALTHZ",
+        "/healthz;/jobs", "/healthz%3f/jobs", "/jobs/..%2fhealthz", "/%68ealthz/x",
+        "/docs/../jobs", "/docs/%2e%2e/jobs", "/openapi.json/jobs",
+    ):  # fmt: skip
         assert far.get(path).status_code == 401, path
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "x/healthz?",
+        "x/healthz#",
+        "healthz",
+        "x/docs",
+        "localhost/healthz?",
+        "[::1]:80/healthz#",
+    ],
+)
+def test_tricks_with_the_host_open_no_route(far: TestClient, locked: FastAPI, host: str) -> None:
+    """CVE-2026-48710: what stands in Host must not reach the decision about the path."""
+    for method, path in every_address(locked):
+        if path not in PUBLIC:
+            assert far.request(method, path, headers={"Host": host}).status_code == 401, path
 
 
 def test_this_machine_reads_the_documentation_without_the_key(locked: FastAPI) -> None:
