@@ -9,6 +9,7 @@ import pytest
 import structlog
 import uvicorn
 from safetensors.numpy import save_file
+from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 from app.cli import program
@@ -16,7 +17,7 @@ from app.cli.options import choices, request
 from app.cli.terminal import Terminal, table
 from app.main import Server, create_app
 from app.schemas.orders import FinetuneRequest
-from core import leases
+from core import keys, leases
 from core.errors import InvalidField
 from core.resources import Resources
 from core.settings import Settings
@@ -317,3 +318,22 @@ def test_keys_are_made_listed_and_revoked(run: Run, monkeypatch: pytest.MonkeyPa
     done(run("keys", "revoke", second["id"]))
     refused = run("keys", "list")
     assert (refused.exit_code, "no valid key" in refused.output) == (2, True)
+
+
+def test_the_audit_log_is_exported_and_verified(run: Run, resources: Resources) -> None:
+    done(run("keys", "create", "--scope", "admin", "--owner", "x", "--name", "me", "--json"))
+    key = json.loads(run("keys", "create", "--scope", "admin", "--json").stdout or "{}")
+    assert not key, "a key is needed now"
+    with resources.database.write() as session:
+        made = keys.create(session, owner="x", scopes=["admin"])[1]
+    given = ("--key", made)
+    exported = done(run("audit", "export", *given)).stdout.splitlines()
+    assert json.loads(exported[0])["action"] == "create_key"
+    told = json.loads(done(run("audit", "verify", "--json", *given)).stdout)
+    known = ("--seq", told["seq"], "--digest", told["digest"])
+    done(run("audit", "verify", *known, *given))
+    with resources.database.write() as session:
+        session.execute(text("UPDATE audit_entry SET owner = 'y' WHERE seq = 1"))
+    broken = run("audit", "verify", *given)
+    assert broken.exit_code != 0
+    assert "not as it was written" in broken.output
