@@ -34,6 +34,7 @@ class Plan:
     strategy: str
     weights: str
     image_size: int
+    head: str
     epochs: int
     batch_size: int
     optimizer: str
@@ -122,6 +123,7 @@ class _Resolver:
             )
 
     def optimisation(self, mode: Mode, name: str) -> None:
+        self.choose("head", "auto", head_of(self.facts, name))
         asked = self.config.hyperparameters
         batch = self.choose("batch_size", asked.batch_size, self.auto_batch(name))
         if batch == 1 and name == "scratch":
@@ -200,3 +202,13 @@ class _Resolver:
         if not self.val and self.values["selection_metric"] != "loss":
             self.values["selection_metric"] = "loss"
             self.reasons["selection_metric"] = metric[1]
+
+
+def head_of(facts: Architecture, mode: str) -> tuple[str, str]:
+    """Return which layer is replaced by one for the dataset's classes, and what that means."""
+    others = ", ".join(one.layer for one in facts.auxiliary)
+    if mode == "head":
+        words = "this layer alone learns; all before it, other linear layers too, stays as it was"
+        return facts.head, f"{words}, and {others} are left out" if others else words
+    words = "the layer that gives the classes; those before it learn too"
+    return facts.head, f"{words}, and so do {others}, which only training uses" if others else words

@@ -38,6 +38,17 @@ def test_pretrained_networks_get_a_head_and_others_are_trained_whole() -> None:
     assert plan("resnet18", weights="model:pets@3").mode == "head"
 
 
+def test_the_plan_says_which_layer_is_the_head() -> None:
+    for name in ("alexnet", "vgg13"):
+        one = plan(name, strategy="head")
+        assert one.head == "classifier.6"
+        assert "other linear layers too" in one.reasons["head"]
+    inception = plan("inception_v3", strategy="head")
+    assert inception.head == "fc"
+    assert "AuxLogits.fc are left out" in inception.reasons["head"]
+    assert "so do AuxLogits.fc" in plan("inception_v3", strategy="full").reasons["head"]
+
+
 def test_what_is_given_is_taken() -> None:
     one = plan(hyperparameters={"epochs": 7, "weight_decay": 0.5}, label_smoothing=0.2)
     assert (one.epochs, one.weight_decay, one.label_smoothing) == (7, 0.5, 0.2)
