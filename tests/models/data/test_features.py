@@ -24,7 +24,7 @@ from models.networks.head import Head, split
 from models.preprocess import Preprocess
 from models.train import train
 from models.training import loop
-from tests.models.staging import events, png, request, stage
+from tests.models.staging import events, png, request, stage, start
 
 # A linear head, one behind two further linear layers and dropout, and a convolutional one.
 NETWORKS = ["mobilenet_v3_small", "alexnet", "squeezenet1_1"]
@@ -271,6 +271,36 @@ def test_a_second_run_on_the_same_images_finds_their_features(
     some = "\n".join(json.dumps(row) for row in [*moved, *kept[1:]])
     (grown / "manifest.jsonl").write_text(some + "\n")
     assert again("grown again", grown) == []
+
+
+def test_the_next_attempt_finds_the_features_of_a_killed_one(
+    tmp_path: Path, colours: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker gives each attempt a folder of its own, and all the same cache."""
+    passes: list[int] = []
+    plain = features.forward
+
+    def forward(trunk: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > 1:  # A single blank image only asks for the shape.
+            passes.append(len(batch))
+        return plain(trunk, batch)
+
+    monkeypatch.setattr(features, "forward", forward)
+    straight = run(tmp_path / "straight", colours, weights_dir, "mobilenet_v3_small")
+    assert go(straight) == DONE
+    assert passes == [32, 32]
+    attempts = [tmp_path / "1", tmp_path / "2"]
+    for attempt in attempts:
+        run(attempt, colours, weights_dir, "mobilenet_v3_small")
+        asked = json.loads((attempt / "request.json").read_text())
+        asked["cache_dir"] = str(tmp_path / "cache")
+        (attempt / "request.json").write_text(json.dumps(asked))
+    killed = start(attempts[0], TOPWORK_FAILPOINTS="cache.after_part=kill@1")
+    assert killed.wait(120) == -signal.SIGKILL
+    passes.clear()
+    assert go(attempts[1]) == DONE
+    assert passes == [32]  # Those of the training images are there.
+    assert read(attempts[1], "card.json")["files"] == read(straight, "card.json")["files"]
 
 
 def test_the_place_in_a_batch_leaves_the_bits_of_features(weights_dir: Path) -> None:
