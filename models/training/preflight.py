@@ -22,7 +22,7 @@ def needed(model: nn.Module, head: str, plan: Plan) -> int:
     """
     whole: int = sum(value.nbytes for value in model.state_dict().values())
     trained: int = whole
-    if plan.mode == "head":
+    if plan.mode == "head" and getattr(plan, "then", None) is None:
         trained = sum(value.nbytes for value in model.get_submodule(head).state_dict().values())
     checkpoint = trained * (1 + _MOMENTS.get(plan.optimizer, 2))
     return int((KEEP + 1) * checkpoint + 2 * trained + whole + MARGIN)
