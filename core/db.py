@@ -21,6 +21,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from core import failpoints
 from core.owners import Caller, OwnedSession
+from core.turnstile import turn
 
 BUSY_TIMEOUT_MS = 10_000
 # The database is away or busy. SQLAlchemy's other errors say that a statement is wrong, and a
@@ -97,7 +98,11 @@ class Database:
 def _make_engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
+        from core.postgres import never_wait_forever  # noqa: PLC0415 - SQLite needs no psycopg.
+
+        engine = create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
+        never_wait_forever(engine)
+        return engine
     Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, pool_size=20, max_overflow=40
@@ -121,5 +126,8 @@ def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Any) -> None:
-    write = connection.get_execution_options().get("topwork_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    if not connection.get_execution_options().get("topwork_write", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    with turn(Path(f"{connection.engine.url.database}-turn")):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
