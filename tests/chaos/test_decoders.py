@@ -1,0 +1,81 @@
+"""T24: decoder processes are killed while they read a dataset; not one image is lost."""
+
+import contextlib
+import io
+import os
+import random
+import signal
+import time
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core import datasets, jobs
+from tests.app.processes import command_line, descendants
+from tests.chaos.conftest import Tell, times
+from tests.waiting import wait_for
+from tests.worker.conftest import Bench
+
+pytestmark = pytest.mark.chaos
+IMAGES, SIDE, KILLS = 120, 600, 3
+
+
+def archive() -> bytes:
+    """A zip of two classes whose pictures take a while to decode."""
+    rng, buffer = np.random.default_rng(1), io.BytesIO()
+    noise = rng.integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+    with zipfile.ZipFile(buffer, "w") as file:
+        for number in range(IMAGES):
+            picture = io.BytesIO()
+            Image.fromarray(np.roll(noise, 7 * number)).save(picture, "PNG", compress_level=1)
+            file.writestr(f"{'cat' if number % 2 else 'dog'}/{number}.png", picture.getvalue())
+    return buffer.getvalue()
+
+
+def ingest(bench: Bench, content: bytes, key: str) -> tuple[str, str]:
+    bench.resources.storage.put_bytes(f"uploads/{key}", content)
+    split = {"val": 0.25, "test": 0.0, "seed": 42}
+    with bench.resources.database.write() as session:
+        dataset = datasets.create(session, name=key, upload=f"uploads/{key}", metadata={})
+        config = {"split": split}
+        job = jobs.submit(session, kind="ingest", config=config, dataset_id=dataset.id)
+        return dataset.id, job.id
+
+
+def finished(bench: Bench, dataset_id: str, job_id: str) -> tuple[str, int, int]:
+    """Return digest, number of images and attempts of an ingested dataset."""
+    job = bench.reaches(job_id, "succeeded", "failed", timeout=120)
+    assert job.result is not None, job.error
+    with bench.resources.database.read() as session:
+        return datasets.version(session, dataset_id).digest, job.result["images"], job.attempt
+
+
+def kill_one(worker: int, chance: random.Random) -> bool:
+    """Kill a decoder if there is one."""
+    found = [pid for pid in descendants(worker) if "ingest.decoders" in command_line(pid)]
+    if found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(found), signal.SIGKILL)
+    return bool(found)
+
+
+def test_killed_decoders_cost_no_image(
+    make_bench: Callable[..., Any], chance: random.Random, tell: Tell
+) -> None:
+    content = archive()
+    with make_bench() as bench:
+        worker = bench.worker(module="worker")
+        wanted = finished(bench, *ingest(bench, content, "calm"))
+        order = ingest(bench, content, "disturbed")
+        kills = 0
+        for _ in range(times(KILLS)):
+            wait_for(lambda: kill_one(worker.pid, chance) or bench.job(order[1]).finished_at, 60)
+            kills += bench.job(order[1]).finished_at is None
+            time.sleep(chance.uniform(0.1, 0.5))
+        assert finished(bench, *order) == wanted
+    tell(f"T24 {kills} decoders killed while {IMAGES} images were read: the same dataset")
+    assert kills > 0
