@@ -1,5 +1,6 @@
 """T2 and T11: workers killed and drained while they train; the weights stay the same."""
 
+import json
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.schemas.orders import FinetuneRequest
-from core import jobs
+from core import datasets, jobs
 from core.tables import Dataset
 from tests.app.api import publish_dataset
 from tests.app.processes import alive, descendants
@@ -32,7 +33,12 @@ def training(make_bench: Callable[..., Any], folder: Path) -> Iterator[tuple[Ben
     """A bench for real trainers, and twelve images for them; no death counts against a job."""
     short = {"lease_seconds": LEASE, "heartbeat_seconds": 0.5, "sweep_seconds": SWEEP}
     with make_bench(warm_start=True, max_attempts=100, cancel_grace_seconds=8.0, **short) as bench:
-        yield bench, publish_dataset(bench.resources, folder / "pets")
+        dataset = publish_dataset(bench.resources, folder / "pets")
+        with bench.resources.database.read() as session:
+            version = datasets.version(session, dataset.id)
+        summary = json.dumps(version.summary).encode()
+        bench.resources.storage.put_bytes(f"{version.prefix}/dataset.json", summary)
+        yield bench, dataset
 
 
 def order(bench: Bench, dataset: Dataset, name: str, epochs: int) -> str:
