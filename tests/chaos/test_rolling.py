@@ -67,7 +67,7 @@ def test_images_in_the_apis_hands_are_answered_before_it_leaves(
             wait_for(lambda api=api: not alive([api]), 60)
             left = time.monotonic()
             slowest = max(slowest, left - at)
-            wait_for(lambda left=left: any(begun > left and how == "200" for begun, how in seen), 60)
+            wait_for(lambda left=left: any(b > left and how == "200" for b, how in seen), 60)
             gaps.append((at, time.monotonic()))
         done.set()
         for client in clients:
