@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from sqlalchemy import delete, select, update
 
 from core import jobs, leases
@@ -63,20 +63,29 @@ class QueueMachine(RuleBasedStateMachine):
         self.known[job.id] = Known(priority)
 
     @rule(target=tickets, worker=st.sampled_from(["anna", "bert"]))
-    def claim(self, worker: str) -> tuple[str, int]:
+    def claim(self, worker: str) -> object:
         with self.database.write() as session:
             job = leases.claim(session, worker, LEASE)
         queued = [(jobs.PRIORITIES[one.priority], name) for name, one in self.known.items()
                   if one.state == "queued"]  # fmt: skip
         if job is None:
             assert not queued
-            return "job_none", 0
+            return multiple()
         assert job.id == min(queued)[1]
         mine = self.known[job.id]
         mine.state, mine.expired, mine.step_at_claim = "running", False, mine.step
         mine.fence += 1
         assert job.fence == mine.fence
         return job.id, job.fence
+
+    @rule(target=tickets, ticket=tickets)
+    def lapse_and_take_over(self, ticket: tuple[str, int]) -> object:
+        """What leaves a claim behind that is lost: its lease ends and another worker claims."""
+        if not self.ours(ticket):
+            return multiple()
+        self.expire_job(ticket[0])
+        self.reap()
+        return self.claim("carl")
 
     def ours(self, ticket: tuple[str, int]) -> Known | None:
         """Return the model's job if this claim still holds it; a lapsed lease holds until swept."""
@@ -147,9 +156,12 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9))
     def expire(self, number: int) -> None:
         if name := self.pick(number, "running"):
-            with self.database.write() as session:
-                session.execute(update(Job).where(Job.id == name).values(lease_until=1.0))
-            self.known[name].expired = True
+            self.expire_job(name)
+
+    def expire_job(self, name: str) -> None:
+        with self.database.write() as session:
+            session.execute(update(Job).where(Job.id == name).values(lease_until=1.0))
+        self.known[name].expired = True
 
     @rule()
     def reap(self) -> None:
