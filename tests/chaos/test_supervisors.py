@@ -47,7 +47,7 @@ def order(bench: Bench, dataset: Dataset, name: str, epochs: int) -> str:
             "dataset": dataset.id,
             "architecture": "lenet",
             "weights": "none",
-            "hyperparameters": {"epochs": epochs, "batch_size": 1},
+            "hyperparameters": {"epochs": epochs, "batch_size": 2},
             "early_stopping": None,
         }
     )
