@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from core.events import after
 from core.resources import Resources, open_resources
 from core.settings import Settings
 from core.tables import Job, JobEvent, ModelVersion
+from core.turnstile import PATIENCE_SECONDS, turn
 from tests.invariants import broken
 from tests.waiting import wait_for
 
@@ -93,18 +95,23 @@ class Bench:
         return worker
 
     def freeze(self, worker: subprocess.Popen[bytes]) -> None:
-        """Stop a worker between its transactions; inside one it would hold SQLite's lock."""
+        """Stop a worker between its transactions; inside one it would hold up every other."""
         path = self.resources.settings.data_dir / "topwork.db"
 
         def stopped_without_lock() -> bool:
             worker.send_signal(signal.SIGSTOP)
+            asked_at = time.monotonic()
             with contextlib.closing(sqlite3.connect(path, timeout=2.0)) as probe:
                 try:
-                    probe.execute("BEGIN IMMEDIATE")
+                    with turn(path.with_name(f"{path.name}-turn")):
+                        probe.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError:
-                    worker.send_signal(signal.SIGCONT)
-                    return False
-            return True
+                    pass
+                else:
+                    if time.monotonic() - asked_at < PATIENCE_SECONDS:
+                        return True
+            worker.send_signal(signal.SIGCONT)
+            return False
 
         wait_for(stopped_without_lock)
 
