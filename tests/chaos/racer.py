@@ -4,6 +4,7 @@
 seconds beyond its lease before it tries to publish. Prints what happened as one JSON object.
 """
 
+import hashlib
 import json
 import sys
 import time
@@ -15,17 +16,26 @@ from core.resources import Resources, open_resources
 from core.settings import Settings
 from core.tables import TERMINAL, Job
 
+WEIGHTS = "weights.safetensors"
 SWEEP = 0.1  # Seconds between two sweeps of one racer.
 
 
 def publish(resources: Resources, job: Job) -> None:
     """Store a small artefact under this attempt's prefix and commit it with the job's success."""
     prefix = f"models/{job.id}/{job.fence}"
-    resources.storage.put_bytes(f"{prefix}/manifest.json", b"{}")
+    files = {WEIGHTS: {"sha256": hashlib.sha256(job.id.encode()).hexdigest(), "size": len(job.id)}}
+    resources.storage.put_bytes(f"{prefix}/{WEIGHTS}", job.id.encode())
+    resources.storage.put_bytes(f"{prefix}/manifest.json", json.dumps(files).encode())
     with resources.database.write() as session:
         leases.held(session, job.id, job.fence)
         version = registry.publish(
-            session, name="race", job_id=job.id, digest="0", prefix=prefix, files={}, card={}
+            session,
+            name="race",
+            job_id=job.id,
+            digest=files[WEIGHTS]["sha256"],
+            prefix=prefix,
+            files=files,
+            card={},
         )
         leases.succeed(session, job.id, job.fence, {"model": f"race@{version.number}"})
 

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from sqlalchemy import delete, select, update
 
-from core import jobs, leases
+from core import invariants, jobs, leases
 from core.db import Database
 from core.errors import StateConflict
 from core.settings import Settings
 from core.tables import Job, JobEvent
-from tests.invariants import history
 
 LEASE = 600.0  # Nothing expires but where a rule says so.
 ENDED = ("succeeded", "failed", "cancelled")
@@ -210,4 +209,5 @@ class QueueMachine(RuleBasedStateMachine):
         with self.database.read() as session:
             events = list(session.scalars(select(JobEvent).order_by(JobEvent.seq)))
             for job in session.scalars(select(Job)):
-                assert not history(job, [event for event in events if event.job_id == job.id])
+                mine = [event for event in events if event.job_id == job.id]
+                assert not list(invariants._history(job, mine))
