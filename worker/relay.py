@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy.orm import Session
 
 from core import events, leases
 from core.db import AWAY, Database
@@ -51,6 +52,7 @@ class Relay:
         self._database, self._job_id, self._fence = database, job_id, fence
         self._tail = Tail(folder / "events.jsonl")
         self._unsent: list[dict[str, Any]] = []
+        self._unsure = False
         self._heard_at = time.monotonic()
         self._phase = ""
         with database.read() as session:
@@ -78,10 +80,21 @@ class Relay:
             return
         try:
             with self._database.write() as session:
-                leases.record(session, self._job_id, self._fence, self._unsent)
-            self._unsent = []
+                unsent = self._untold(session) if self._unsure else self._unsent
+                leases.record(session, self._job_id, self._fence, unsent)
+            self._unsent, self._unsure = [], False
         except AWAY as error:
+            self._unsure = True  # The commit may have been made and only its answer lost.
             log.warning("events.unsent", count=len(self._unsent), error=str(error))
+
+    def _untold(self, session: Session) -> list[dict[str, Any]]:
+        leases.held(session, self._job_id, self._fence)
+        told = {event.data.get("epoch") for event in events.of_kind(session, self._job_id, "epoch")}
+        return [
+            report
+            for report in self._unsent
+            if report.get("kind") != "epoch" or report.get("epoch") not in told
+        ]
 
     def flush(self, check: Callable[[], None]) -> None:
         """Take over everything that is left; `check` raises when that has become pointless."""

@@ -24,7 +24,7 @@ from tests.worker.conftest import Bench
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 LEASE, SWEEP = 3.0, 1.0
-KILLS, EPOCHS = 10, 400
+KILLS, EPOCHS = 10, 1000
 DEAD_SECONDS, DRAIN_SECONDS = 1.0, 25.0
 
 
@@ -47,6 +47,7 @@ def order(bench: Bench, dataset: Dataset, name: str, epochs: int) -> str:
             "dataset": dataset.id,
             "architecture": "lenet",
             "weights": "none",
+            "augmentation": "strong",
             "hyperparameters": {"epochs": epochs, "batch_size": 2},
             "early_stopping": None,
         }
@@ -94,7 +95,7 @@ def test_killed_supervisors_leave_no_process_and_cost_no_bit(
         for kill in range(times(KILLS)):
             last = bench.job(job_id).last_step
             wait_for(lambda kill=kill, last=last: trains(bench, job_id, kill + 1, last), 120)
-            time.sleep(chance.uniform(0, 0.4))
+            time.sleep(chance.uniform(0, 0.2))
             if bench.job(job_id).state != "running":
                 break
             worker = holder(bench, job_id)
@@ -121,8 +122,8 @@ def test_a_drained_worker_hands_its_job_over_without_losing_a_bit(
 ) -> None:
     with training(make_bench, tmp_path) as (bench, dataset):
         bench.worker(module="worker")
-        wanted = digest(bench, order(bench, dataset, "calm", EPOCHS // 4))
-        job_id = order(bench, dataset, "drained", EPOCHS // 4)
+        wanted = digest(bench, order(bench, dataset, "calm", EPOCHS // 5))
+        job_id = order(bench, dataset, "drained", EPOCHS // 5)
         wait_for(lambda: trains(bench, job_id, 1, 0), 60)
         asked_at = time.monotonic()
         bench.workers[0].send_signal(signal.SIGTERM)

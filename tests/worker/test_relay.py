@@ -1,10 +1,13 @@
 """A child's reports reach the row and the history: whole lines, once, in order."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.orm import Session
 
 from core import jobs, leases
 from core.events import after
@@ -93,6 +96,27 @@ def test_an_epoch_enters_the_history_once(
     say(second, *epochs[2:])
     relay(resources, job_id, second).flush(lambda: None)
     assert told(resources, job_id) == [("epoch", number) for number in range(1, 5)]
+
+
+def test_an_epoch_whose_commit_was_not_answered_is_told_once(
+    resources: Resources, job_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, answers = resources.database.write, iter([False])
+
+    @contextlib.contextmanager
+    def deaf() -> Iterator[Session]:
+        with write() as session:
+            yield session
+        if not next(answers, True):
+            raise OperationalError("COMMIT", {}, Exception("no answer"))
+
+    line = relay(resources, job_id, tmp_path)
+    monkeypatch.setattr(resources.database, "write", deaf)
+    say(tmp_path, {"kind": "epoch", "epoch": 1})
+    line.pump()
+    say(tmp_path, {"kind": "epoch", "epoch": 2})
+    line.flush(lambda: None)
+    assert told(resources, job_id) == [("epoch", 1), ("epoch", 2)]
 
 
 def test_a_phase_is_not_repeated(resources: Resources, job_id: str, tmp_path: Path) -> None:
