@@ -90,6 +90,7 @@ def test_every_import_is_declared_and_torch_only_as_an_extra() -> None:
     extras = project["optional-dependencies"]
     normal = [re.split(r"[\[<>=;! ]", line)[0] for line in project["dependencies"]]
     runtime = [*normal, *(re.split(r"[<>=]", line)[0] for line in extras["torch"] + extras["demo"])]
+    postgres = [re.split(r"[\[<>=]", line)[0] for line in extras["postgres"]]
     modules = {
         name: {dist.lower().replace("_", "-") for dist in dists}
         for name, dists in packages_distributions().items()
@@ -97,6 +98,6 @@ def test_every_import_is_declared_and_torch_only_as_an_extra() -> None:
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             for name in set(imported(path)) - set(sys.stdlib_module_names) - set(PACKAGES):
-                declared = runtime if package in {"app", "models"} else normal
+                declared = runtime if package in {"app", "models"} else [*normal, *postgres]
                 assert modules[name] & set(declared), f"{path.relative_to(ROOT)}: {name}"
     assert not HEAVY & set(normal)

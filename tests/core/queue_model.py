@@ -84,7 +84,12 @@ class QueueMachine(RuleBasedStateMachine):
             return multiple()
         self.expire_job(ticket[0])
         self.reap()
-        return self.claim("carl")
+        taken = self.claim("carl")
+        assert not self.ours(ticket)
+        for late in (self.heartbeat, self.publish, self.refuse, self.drain, self.crash):
+            late(ticket)
+        self.report(ticket, 5)
+        return taken
 
     def ours(self, ticket: tuple[str, int]) -> Known | None:
         """Return the model's job if this claim still holds it; a lapsed lease holds until swept."""

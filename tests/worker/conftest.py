@@ -76,9 +76,12 @@ class Bench:
         return self.resources.settings.data_dir / f"worker{number}.log"
 
     def worker(
-        self, slots: int = 1, module: str = "tests.worker.fake_worker"
+        self, slots: int = 1, module: str = "tests.worker.fake_worker", *, ready: bool = True
     ) -> subprocess.Popen[bytes]:
-        """Start a worker process; it is killed after the test if it still runs."""
+        """Start a worker process; it is killed after the test if it still runs.
+
+        With `ready` a worker that starts its children warm is waited for.
+        """
         with self.log(len(self.workers)).open("ab") as output:
             worker = subprocess.Popen(
                 [sys.executable, "-m", module, "--slots", str(slots)],
@@ -89,9 +92,9 @@ class Bench:
                 start_new_session=True,
             )
         self.workers.append(worker)
-        if self.environment["TOPWORK_WARM_START"] == "True":
+        if ready and self.environment["TOPWORK_WARM_START"] == "True":
             log = self.log(len(self.workers) - 1)
-            wait_for(lambda: "nursery.ready" in log.read_text())
+            wait_for(lambda: "nursery.ready" in log.read_text(), 120)
         return worker
 
     def freeze(self, worker: subprocess.Popen[bytes]) -> None:
