@@ -74,7 +74,7 @@ def orphans(resources: Resources, grace: float) -> Iterator[Entry]:
         stored = (e for e in resources.storage.entries(place) if e.stored_at <= before)
         for batch in _batches(stored):
             with resources.database.read() as session:
-                kept = _referred(session, [entry.key for entry in batch])
+                kept = referred(session, [entry.key for entry in batch])
             yield from (entry for entry in batch if entry.key not in kept)
 
 
@@ -100,14 +100,18 @@ def learn_shards(database: Database, storage: Storage) -> None:
 
 def shards_of(storage: Storage, version: DatasetVersion) -> set[str]:
     """Return the sha256 of each shard that a version's manifest names."""
-    lines = storage.get_bytes(f"{version.prefix}/manifest.jsonl").splitlines()
-    return {json.loads(line)["shard"] for line in lines}
+    return shards_in(storage.get_bytes(f"{version.prefix}/manifest.jsonl"))
+
+
+def shards_in(manifest: bytes) -> set[str]:
+    """Return the sha256 of each shard that the lines of a manifest name."""
+    return {json.loads(line)["shard"] for line in manifest.splitlines()}
 
 
 def _remove(resources: Resources, batch: list[Entry]) -> list[Entry]:
     with resources.database.write() as session:
         hold(session)
-        kept = _referred(session, [entry.key for entry in batch])
+        kept = referred(session, [entry.key for entry in batch])
         removed = [entry for entry in batch if entry.key not in kept]
         resources.storage.delete_all([entry.key for entry in removed])
         size = sum(entry.size for entry in removed)
@@ -118,7 +122,7 @@ def _remove(resources: Resources, batch: list[Entry]) -> list[Entry]:
     return removed
 
 
-def _referred(session: Session, keys: list[str]) -> set[str]:
+def referred(session: Session, keys: list[str]) -> set[str]:
     """Return those of the keys to which a row or a running job refers."""
     kept: set[str] = set()
     for place, group in groupby(sorted(keys), key=lambda key: key.partition("/")[0]):

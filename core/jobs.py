@@ -1,12 +1,12 @@
-"""What users do with jobs: submit, look, cancel, retry, delete."""
+"""What users do with jobs: submit, look, pause, resume, cancel, retry, delete."""
 
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
-from core import events, transitions
+from core import datasets, events, transitions, workers
 from core.errors import JobNotFound, StateConflict
 from core.owners import EVERYONE
 from core.tables import Dataset, Job, JobEvent, ModelVersion
@@ -97,6 +97,37 @@ def cancel(session: Session, job_id: str) -> Job:
     return job
 
 
+def pause(session: Session, job_id: str) -> Job:
+    """Let a job rest: at once where nothing runs yet, else after its worker saved a checkpoint.
+
+    Raises:
+        StateConflict: The job has ended.
+    """
+    job = _open(session, job_id)
+    if job.state == "running":
+        if job.pause_requested_at is None:
+            job.pause_requested_at = transitions.now(session)
+            events.append(session, job, "pause_requested", {})
+    elif job.state != "paused":
+        transitions.move(session, job, "paused")
+    return job
+
+
+def resume(session: Session, job_id: str) -> Job:
+    """Queue a paused job again, or withdraw the wish to pause it; it goes on where it stopped.
+
+    Raises:
+        StateConflict: The job has ended.
+    """
+    job = _open(session, job_id)
+    if job.state == "paused":
+        _queue(session, job)
+    elif job.pause_requested_at is not None:
+        job.pause_requested_at = None
+        events.append(session, job, "resume_requested", {})
+    return job
+
+
 def retry(session: Session, job_id: str) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint.
 
@@ -111,13 +142,27 @@ def retry(session: Session, job_id: str) -> Job:
     dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
     if job.kind == "ingest" and dataset is not None:
         dataset.state, dataset.error = "ingesting", None
-        transitions.move(session, job, "queued")
-    elif dataset is not None and dataset.state != "ready":
+    _queue(session, job)
+    return job
+
+
+def _open(session: Session, job_id: str) -> Job:
+    job = get(session, job_id, lock=True)
+    if transitions.terminal(job):
+        raise StateConflict(f"the job has already {job.state}")
+    return job
+
+
+def _queue(session: Session, job: Job) -> None:
+    """Queue a job, or let it wait where its dataset is not ready."""
+    dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
+    if job.kind != "ingest" and dataset is not None and dataset.state != "ready":
         transitions.move(session, job, "waiting")
         transitions.release_waiting(session, job, dataset)
-    else:
-        transitions.move(session, job, "queued")
-    return job
+        return
+    if job.kind != "ingest" and dataset is not None and job.dataset_version is None:
+        job.dataset_version = datasets.versions(session, dataset.id)[0].number
+    transitions.move(session, job, "queued")
 
 
 def delete(session: Session, job_id: str) -> None:
@@ -140,9 +185,44 @@ def queue_position(session: Session, job: Job) -> int | None:
     """Return how many queued jobs of anybody run before this one; None when it is not queued."""
     if job.state != "queued":
         return None
-    earlier = or_(Job.priority < job.priority, and_(Job.priority == job.priority, Job.id < job.id))
-    count = select(func.count()).select_from(Job).where(Job.state == "queued", earlier)
+    count = select(func.count()).select_from(Job).where(Job.state == "queued", _earlier(job))
     return session.execute(count, execution_options=EVERYONE).scalar_one()
+
+
+def _earlier(job: Job) -> ColumnElement[bool]:
+    return or_(Job.priority < job.priority, and_(Job.priority == job.priority, Job.id < job.id))
+
+
+def starts_in(session: Session, job: Job) -> float | None:
+    """Return in how many seconds a queued job begins, by the estimates of what comes before it.
+
+    None when it is not queued, no worker is there, or a job before it has no estimate.
+    """
+    slots = workers.slots(session) if job.state == "queued" else 0
+    if not slots:
+        return None
+    planned = Job.plan["eta_seconds"]["value"].as_float() * (1.0 - Job.progress)
+    left = func.coalesce(Job.eta, planned)
+    before = or_(Job.state == "running", and_(Job.state == "queued", _earlier(job)))
+    sums = select(func.count(), func.count(left), func.sum(left)).select_from(Job).where(before)
+    row = session.execute(sums, execution_options=EVERYONE).one()
+    number, known, seconds = int(row[0]), int(row[1]), float(row[2] or 0.0)
+    if number < slots:  # One of them is free.
+        return 0.0
+    return round(seconds / slots, 1) if known == number else None
+
+
+def waits_for(session: Session, job: Job) -> dict[str, str] | None:
+    """Return what keeps a job from starting, `{"for": dataset|disk|worker, "reason": ...}`."""
+    if job.state == "waiting":
+        return {"for": "dataset", "reason": f"the dataset {job.dataset_id} is being read"}
+    if job.state != "queued":
+        return None
+    if job.lacks is not None:
+        return {"for": job.lacks, "reason": job.reason or ""}
+    if not workers.slots(session):
+        return {"for": "worker", "reason": "no worker has been seen for a minute"}
+    return None
 
 
 def count(session: Session, *states: str) -> int:
@@ -152,6 +232,9 @@ def count(session: Session, *states: str) -> int:
 
 
 def display_state(job: Job) -> str:
-    """Return the state as users see it: a running job that was asked to stop is cancelling."""
-    asked = job.state == "running" and job.cancel_requested_at is not None
-    return "cancelling" if asked else job.state
+    """Return the state as users see it: a running job may be cancelling or pausing."""
+    if job.state == "running" and job.cancel_requested_at is not None:
+        return "cancelling"
+    if job.state == "running" and job.pause_requested_at is not None:
+        return "pausing"
+    return job.state

@@ -7,7 +7,7 @@ carries an old fence, so none of its later writes match. All times are the datab
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import Row, Select, or_, select, update
 from sqlalchemy.orm import Session
 
 from core import events, transitions
@@ -26,20 +26,39 @@ class Lease:
     """What a renewal tells the worker."""
 
     cancel_requested: bool
+    pause_requested: bool
+
+
+def best(session: Session) -> Job | None:
+    """Return the queued job that a claim would take now."""
+    return session.scalars(_queue()).first()
+
+
+def _queue() -> Select[Job]:
+    due = or_(Job.not_before.is_(None), Job.not_before <= db_now())
+    return select(Job).where(Job.state == "queued", due).order_by(Job.priority, Job.id).limit(1)
+
+
+def postpone(session: Session, job_id: str, lacks: str, reason: str, seconds: float) -> None:
+    """Leave a queued job where it is for a while because a worker lacks something for it."""
+    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
+    if job is None or job.state != "queued":
+        return
+    if job.lacks != lacks:
+        events.append(session, job, "waiting", {"for": lacks, "reason": reason})
+    _lack(session, job, lacks, reason, seconds)
+
+
+def _lack(session: Session, job: Job, lacks: str, reason: str, seconds: float) -> None:
+    job.lacks, job.reason, job.not_before = lacks, reason, transitions.now(session) + seconds
 
 
 def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
     """Take the best queued job, or None; one statement, so two workers never take the same."""
-    best = (
-        select(Job.id)
-        .where(Job.state == "queued", or_(Job.not_before.is_(None), Job.not_before <= db_now()))
-        .order_by(Job.priority, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
+    first = _queue().with_only_columns(Job.id).with_for_update(skip_locked=True)
     taken = (
         update(Job)
-        .where(Job.id == best.scalar_subquery(), Job.state == "queued")
+        .where(Job.id == first.scalar_subquery(), Job.state == "queued")
         .values(
             state="running",
             phase="preparing",
@@ -73,12 +92,27 @@ def renew(session: Session, job_id: str, fence: int, lease_seconds: float) -> Le
         update(Job)
         .where(Job.id == job_id, Job.fence == fence, Job.state == "running")
         .values(lease_until=db_now() + lease_seconds)
-        .returning(Job.cancel_requested_at)
+        .returning(Job.cancel_requested_at, Job.pause_requested_at)
     )
-    row = session.execute(renewed).one_or_none()
+    return _lease(session.execute(renewed).one_or_none(), job_id)
+
+
+def look(session: Session, job_id: str, fence: int) -> Lease:
+    """Learn without taking the write lock whether the job was asked to stop.
+
+    Raises:
+        LostLease: The job is no longer this worker's.
+    """
+    asked = select(Job.cancel_requested_at, Job.pause_requested_at).where(
+        Job.id == job_id, Job.fence == fence, Job.state == "running"
+    )
+    return _lease(session.execute(asked).one_or_none(), job_id)
+
+
+def _lease(row: Row[float | None, float | None] | None, job_id: str) -> Lease:
     if row is None:
         raise LostLease(job_id)
-    return Lease(cancel_requested=row[0] is not None)
+    return Lease(cancel_requested=row[0] is not None, pause_requested=row[1] is not None)
 
 
 def held(session: Session, job_id: str, fence: int) -> Job:
@@ -129,10 +163,15 @@ def cancelled(session: Session, job_id: str, fence: int) -> None:
 
 
 def release(session: Session, job_id: str, fence: int, reason: str) -> None:
-    """Hand a job back to the queue on purpose (a draining worker); never counts against it."""
-    job = held(session, job_id, fence)
+    """Hand a job back on purpose (a draining worker, a pause); never counts against it."""
+    _hand_back(session, held(session, job_id, fence), reason)
+
+
+def _hand_back(session: Session, job: Job, reason: str) -> None:
     if job.cancel_requested_at is not None:
         transitions.finish(session, job, "cancelled")
+    elif job.pause_requested_at is not None:
+        transitions.move(session, job, "paused")
     else:
         transitions.move(session, job, "queued", reason=reason)
 
@@ -146,16 +185,33 @@ def crashed(
 
 def _requeue(session: Session, job: Job, error: dict[str, Any], max_attempts: int) -> None:
     job.stalls = 0 if job.last_step > job.step_at_claim else job.stalls + 1
-    if job.cancel_requested_at is not None:
-        transitions.finish(session, job, "cancelled")
-    elif job.stalls >= max_attempts:
+    if job.cancel_requested_at is None and job.stalls >= max_attempts:
         poison = Poison(
             f"the job failed {job.stalls} times without progress; last: {error['message']}",
             hint=error.get("hint"),
         )
         transitions.finish(session, job, "failed", error=poison.to_dict())
     else:
-        transitions.move(session, job, "queued", reason=error["message"])
+        _hand_back(session, job, error["message"])
+
+
+def starved(
+    session: Session,
+    job_id: str,
+    fence: int,
+    error: dict[str, Any],
+    max_attempts: int,
+    seconds: float,
+) -> None:
+    """Queue a job that filled the disk, for later; fail it if it does so again and again."""
+    job = held(session, job_id, fence)
+    job.stalls = 0 if job.last_step > job.step_at_claim else job.stalls + 1
+    if job.cancel_requested_at is None and job.stalls >= max_attempts:
+        transitions.finish(session, job, "failed", error=error)
+        return
+    _hand_back(session, job, error["message"])
+    if job.state == "queued":
+        _lack(session, job, "disk", error["message"], seconds)
 
 
 def abandon(session: Session, owner: str) -> None:

@@ -215,6 +215,7 @@ def _named(error: Exception) -> TopworkError | None:
     text = str(error).lower()
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return OutOfMemory()
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    if full or "no space left" in text:  # As safetensors says it, without a number.
         return DiskFull()
     return None

@@ -103,6 +103,11 @@ class Settings(BaseSettings):
     max_attempts: int = Field(
         3, ge=1, description="Attempts without progress after which a job counts as poison."
     )
+    disk_reserve_bytes: int = Field(
+        1024 * MEBIBYTE,
+        ge=0,
+        description="Disk that stays free beside what a job needs; with less the job waits.",
+    )
     gc_seconds: float = Field(
         3600.0, gt=0, description="How often storage is searched for what no row refers to."
     )

@@ -124,6 +124,14 @@ class Storage:
             return False
         return True
 
+    def size(self, key: str) -> int:
+        """Return the bytes of an object; 0 where there is none."""
+        try:
+            with _translated(key):
+                return int(obstore.head(self._store, _checked(key))["size"])
+        except NotFound:
+            return 0
+
     def list(self, prefix: str) -> list[str]:
         """Return every key below a prefix, sorted."""
         with _translated(prefix):

@@ -11,10 +11,10 @@ from core.errors import DatasetInvalid, StateConflict
 from core.tables import TERMINAL, Dataset, DatasetVersion, Job
 
 MOVES = {
-    "waiting": {"queued", "failed", "cancelled"},
+    "waiting": {"queued", "paused", "failed", "cancelled"},
     "queued": {"running", "paused", "cancelled"},
     "running": {"queued", "paused", "succeeded", "failed", "cancelled"},
-    "paused": {"queued", "cancelled"},
+    "paused": {"queued", "waiting", "cancelled"},
     "succeeded": set(),
     "failed": {"queued", "waiting"},
     "cancelled": {"queued", "waiting"},
@@ -37,9 +37,11 @@ def move(session: Session, job: Job, state: str, *, reason: str | None = None) -
     job.state = state
     job.reason = reason
     if state != "running":
-        job.worker = job.lease_until = job.eta = None
-    if state == "queued":
+        job.worker = job.lease_until = job.eta = job.pause_requested_at = None
+        job.lacks = job.not_before = None
+    if state in ("queued", "paused"):
         job.phase = None
+    if state == "queued":
         session.info["ring"] = True
     data = {"state": state, "attempt": job.attempt}
     events.append(session, job, "state", data | ({"reason": reason} if reason else {}))

@@ -11,6 +11,7 @@ from core.tables import Worker
 
 LATE = 3  # Sweeps after which a worker that has not been seen counts as away.
 FORGET_SECONDS = 86400.0
+MINUTE = 60.0
 
 
 def seen(session: Session, owner: str, slots: int) -> None:
@@ -34,9 +35,8 @@ def alive(session: Session, settings: Settings) -> Sequence[Worker]:
     return session.scalars(select(Worker).where(lately).order_by(Worker.id)).all()
 
 
-def slots(session: Session, settings: Settings) -> int:
-    """Return how many jobs can run at once now."""
-    lately = Worker.seen_at > db_now() - LATE * settings.sweep_seconds
-    return session.execute(
-        select(func.coalesce(func.sum(Worker.slots), 0)).where(lately)
-    ).scalar_one()
+def slots(session: Session) -> int:
+    """Return how many jobs can run at once on the workers of the last minute."""
+    lately = select(func.coalesce(func.sum(Worker.slots), 0))
+    lately = lately.where(Worker.seen_at > db_now() - MINUTE)
+    return int(session.execute(lately).scalar_one())

@@ -5,9 +5,7 @@ import time
 from typing import Self
 
 import structlog
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from core import leases
 from core.db import Database
@@ -40,7 +38,7 @@ class Claim:
 
     def __init__(self, database: Database, settings: Settings, job: Job, claimed_at: float) -> None:
         self.job_id, self.fence = job.id, job.fence
-        self.cancelled = False
+        self.cancelled = self.paused = False
         self._database, self._settings = database, settings
         self._renewed_at = claimed_at
         self._lost = False
@@ -108,22 +106,13 @@ class Claim:
         with self._database.write() as session:
             lease = leases.renew(session, self.job_id, self.fence, self._settings.lease_seconds)
         self._renewed_at = asked_at
-        self.cancelled = lease.cancel_requested
+        self._obey(lease)
         if self._process is not None:
             self._process.extend(self.good_until)
 
     def _look(self) -> None:
         with self._database.read() as session:
-            self.cancelled = _cancel_requested(session, self.job_id, self.fence)
+            self._obey(leases.look(session, self.job_id, self.fence))
 
-
-def _cancel_requested(session: Session, job_id: str, fence: int) -> bool:
-    """Read without taking the write lock whether a job was asked to stop."""
-    row = session.execute(
-        select(Job.cancel_requested_at).where(
-            Job.id == job_id, Job.fence == fence, Job.state == "running"
-        )
-    ).one_or_none()
-    if row is None:
-        raise leases.LostLease(job_id)
-    return row[0] is not None
+    def _obey(self, lease: leases.Lease) -> None:
+        self.cancelled, self.paused = lease.cancel_requested, lease.pause_requested

@@ -5,7 +5,9 @@ done, published                 succeeded, in the commit that publishes
 error.json, a known error       failed with that error
 cancel asked                    cancelled
 SIGTERM to the worker           queued; the next attempt goes on from the checkpoint
+pause asked                     paused, once the checkpoint is saved; not counted
 storage or database away        queued, not counted
+disk full                       queued until there is room; failed after tries without progress
 out of memory                   failed; another attempt would end the same way
 crash, hang, broken contract    queued, or failed as poison after attempts without progress
 lease lost                      nothing is written: the job is another worker's
@@ -19,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from core import db, leases
 from core.errors import DiskFull, TopworkError
+from core.settings import Settings
 from core.storage import StorageUnavailable
 from core.tables import Job
 
@@ -27,7 +30,7 @@ log = structlog.get_logger()
 
 
 class Drained(Exception):
-    """This worker is leaving; the job goes back to the queue."""
+    """This worker is leaving, or the job is to rest; it is handed back with its checkpoint."""
 
 
 class Crashed(Exception):
@@ -39,7 +42,7 @@ class Refused(Exception):
 
 
 def write(
-    session: Session, job: Job, error: Exception, *, cancelled: bool, max_attempts: int
+    session: Session, job: Job, error: Exception, settings: Settings, *, cancelled: bool
 ) -> None:
     """Bring the job's row to where this end of its attempt leaves it.
 
@@ -52,13 +55,16 @@ def write(
         leases.release(session, job.id, job.fence, "its worker was stopped")
     elif isinstance(error, AWAY):
         leases.release(session, job.id, job.fence, "storage or database could not be reached")
+    elif is_disk_full(error):
+        full, most = DiskFull().to_dict(), settings.max_attempts
+        leases.starved(session, job.id, job.fence, full, most, settings.sweep_seconds)
     elif (refusal := refusal_of(error)) is not None:
         leases.fail(session, job.id, job.fence, refusal)
     else:
         if not isinstance(error, Crashed):
             log.error("worker.bug", exc_info=error)
         problem = TopworkError(str(error) or repr(error)).to_dict()
-        leases.crashed(session, job.id, job.fence, problem, max_attempts)
+        leases.crashed(session, job.id, job.fence, problem, settings.max_attempts)
 
 
 def refusal_of(error: Exception) -> dict[str, Any] | None:
@@ -68,6 +74,13 @@ def refusal_of(error: Exception) -> dict[str, Any] | None:
         return refusal
     if isinstance(error, TopworkError):
         return error.to_dict()
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return DiskFull().to_dict()
     return None
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Tell whether an attempt ended because a disk or a quota is full."""
+    if isinstance(error, Refused):
+        return bool(error.args[0].get("code") == DiskFull.code)
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, DiskFull)

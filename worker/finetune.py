@@ -9,9 +9,13 @@ from typing import Any
 from core import datasets, leases, registry
 from core.resources import Resources
 from core.tables import DatasetVersion, Job
+from models import catalogue
 from worker.work import Check, Work, download, upload
 
 FROM_MODEL = "model:"
+FLOAT = 4  # Bytes of a parameter.
+STATES = 3  # A checkpoint holds the parameters and, for each, two moments of the optimiser.
+MARGIN = 2.2
 
 
 def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[str, Any]:
@@ -103,4 +107,12 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
         leases.succeed(session, job.id, job.fence, result)
 
 
-FINETUNE = Work("models.train", stage, publish, warm=True)
+def needs(_resources: Resources, job: Job) -> int:
+    """Return 2.2 times the bytes of model and checkpoint: old and new ones lie side by side."""
+    name = job.config.get("architecture")
+    if name not in catalogue.names():
+        return 0
+    return int(MARGIN * (1 + STATES) * FLOAT * catalogue.get(name).parameters)
+
+
+FINETUNE = Work("models.train", stage, publish, warm=True, needs=needs)

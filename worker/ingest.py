@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from core import datasets, garbage, leases
 from core.errors import DatasetNotFound
 from core.resources import Resources
-from core.tables import Job
+from core.tables import Dataset, Job
 from worker.work import Check, Work, upload
 
 FIRST = 1
@@ -75,4 +75,14 @@ def _commit(
     return archive
 
 
-INGEST = Work("core.ingest", stage, publish)
+def needs(resources: Resources, job: Job) -> int:
+    """Return the bytes of the archive, once where it must be fetched, and of the shards."""
+    with resources.database.read() as session:
+        dataset = session.get(Dataset, job.dataset_id)
+    if dataset is None or dataset.upload is None:
+        return 0
+    copies = 1 if resources.storage.root is not None else 2
+    return copies * resources.storage.size(dataset.upload)
+
+
+INGEST = Work("core.ingest", stage, publish, needs=needs)

@@ -17,7 +17,7 @@ from core.errors import OutOfMemory
 from core.machine import cores
 from core.resources import Resources
 from core.tables import Job
-from worker import attempt, ends
+from worker import attempt, ends, space
 from worker.claim import Claim
 from worker.ends import AWAY, Crashed, Drained, Refused
 from worker.finetune import FINETUNE
@@ -62,9 +62,7 @@ class Runner:
         try:
             while not self.draining.is_set():
                 claimed_at = time.monotonic()
-                with self.resources.database.write() as session:
-                    lease = self.resources.settings.lease_seconds
-                    job = leases.claim(session, self.owner, lease)
+                job = self._claim()
                 if job is None:
                     return
                 with structlog.contextvars.bound_contextvars(job_id=job.id, fence=job.fence):
@@ -73,6 +71,21 @@ class Runner:
             log.warning("claim.failed", error=str(error))
         finally:
             self._free.release()
+
+    def _claim(self) -> Job | None:
+        """Take the best queued job for which this machine has room."""
+        database, settings = self.resources.database, self.resources.settings
+        while True:
+            with database.read() as session:
+                best = leases.best(session)
+            if best is None:
+                return None
+            missing = space.lacking(self.resources, best, self.works.get(best.kind))
+            with database.write() as session:
+                if missing is None:
+                    return leases.claim(session, self.owner, settings.lease_seconds)
+                leases.postpone(session, best.id, "disk", missing, settings.sweep_seconds)
+            log.warning("job.postponed", job_id=best.id, reason=missing)
 
     def run(self, job: Job, claimed_at: float) -> None:
         """Run one claimed job to whatever end."""
@@ -96,7 +109,7 @@ class Runner:
     def _attempt(self, job: Job, folder: Path, claim: Claim) -> None:
         def check() -> None:
             claim.check()
-            if self.draining.is_set():
+            if self.draining.is_set() or claim.paused:
                 raise Drained
 
         work = self.works.get(job.kind)
@@ -139,7 +152,7 @@ class Runner:
                 shipper.ship_every(settings.heartbeat_seconds)
                 if claim.cancelled:
                     process.stop(settings.cancel_grace_seconds)
-                elif self.draining.is_set():
+                elif self.draining.is_set() or claim.paused:
                     process.stop(DRAIN_GRACE)
                 elif relay.silence > settings.hung_seconds:
                     raise Crashed(f"the process reported nothing for {relay.silence:.0f} s")
@@ -148,11 +161,11 @@ class Runner:
     def _settle(self, job: Job, claim: Claim, error: Exception) -> None:
         """Write down how an attempt ended, if the database can be reached while it is ours."""
         log.info("job.ended", reason=str(error) or type(error).__name__)
-        most = self.resources.settings.max_attempts
+        settings = self.resources.settings
         while not claim.lost:
             try:
                 with self.resources.database.write() as session:
-                    ends.write(session, job, error, cancelled=claim.cancelled, max_attempts=most)
+                    ends.write(session, job, error, settings, cancelled=claim.cancelled)
             except leases.LostLease:
                 break
             except db.AWAY as away:

@@ -24,12 +24,14 @@ class Work:
         stage: Bring the inputs to this machine and return `request.json`.
         publish: Store `result/` and commit it together with the job's success.
         warm: Whether the module's imports are worth a nursery that has done them before.
+        needs: Bytes that a job will write below the data folder, roughly.
     """
 
     module: str
     stage: Callable[[Resources, Job, Path, Check], dict[str, Any]]
     publish: Callable[[Resources, Job, Path, Check], None]
     warm: bool = False
+    needs: Callable[[Resources, Job], int] = lambda _resources, _job: 0
 
 
 def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[str, Any]:

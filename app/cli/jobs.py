@@ -9,7 +9,7 @@ from app.cli.terminal import Session, facts, remote, table
 from app.cli.watch import watch_job
 from app.client import Job
 
-group = typer.Typer(help="List, follow, cancel and retry jobs.", no_args_is_help=True)
+group = typer.Typer(help="List, follow, pause, cancel and retry jobs.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most rows.")]
@@ -49,6 +49,20 @@ def show(terminal: Session, job: JobId) -> None:
 def cancel(terminal: Session, job: JobId) -> None:
     """Ask a job to stop."""
     _show(terminal, terminal.topwork.jobs.cancel(job))
+
+
+@group.command()
+@remote
+def pause(terminal: Session, job: JobId) -> None:
+    """Let a job rest; one that runs saves a checkpoint first."""
+    _show(terminal, terminal.topwork.jobs.pause(job))
+
+
+@group.command()
+@remote
+def resume(terminal: Session, job: JobId) -> None:
+    """Queue a paused job again; it goes on where it stopped."""
+    _show(terminal, terminal.topwork.jobs.resume(job))
 
 
 @group.command()

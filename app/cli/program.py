@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import audit, datasets, jobs, keys, models, service, train, weights
+from app.cli import audit, backup, datasets, jobs, keys, models, service, train, weights
 from app.cli.train import predict
 
 program = typer.Typer(
@@ -17,6 +17,8 @@ program = typer.Typer(
 program.command("up")(service.up)
 program.command("demo")(service.demo)
 program.command("doctor")(service.doctor)
+program.command("backup")(backup.backup)
+program.command("restore")(backup.restore)
 program.command("train")(train.train)
 program.command("predict")(predict)
 program.add_typer(datasets.group, name="datasets")

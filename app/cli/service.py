@@ -19,7 +19,8 @@ DataDir = Annotated[
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def _settings(data_dir: Path | None) -> Settings:
+def chosen(data_dir: Path | None) -> Settings:
+    """Return the settings, with another data folder if one is named."""
     return Settings(data_dir=data_dir) if data_dir else Settings()
 
 
@@ -36,7 +37,7 @@ def up(
     """Run the whole service on this machine until Ctrl-C."""
     from app.supervisor import local as supervisor  # noqa: PLC0415 - see the module's docstring.
 
-    raise typer.Exit(supervisor.up(supervisor.Plan(host, port, slots), _settings(data_dir)))
+    raise typer.Exit(supervisor.up(supervisor.Plan(host, port, slots), chosen(data_dir)))
 
 
 @local
@@ -52,7 +53,7 @@ def doctor(
     """Check this machine and say what to do about what is wrong."""
     from app.doctor import examine, examine_content  # noqa: PLC0415 - see the module's docstring.
 
-    settings = _settings(data_dir)
+    settings = chosen(data_dir)
     findings = [*examine(settings), *(examine_content(settings) if deep else ())]
     terminal.show(
         [finding.to_dict() for finding in findings],
@@ -79,7 +80,7 @@ def demo(
     """Run the main job once: upload, fine-tune, evaluate, predict."""
     from app.demo import run  # noqa: PLC0415 - see the module's docstring.
 
-    raise typer.Exit(run(terminal, _settings(data_dir), data, architecture))
+    raise typer.Exit(run(terminal, chosen(data_dir), data, architecture))
 
 
 @local

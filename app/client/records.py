@@ -68,6 +68,14 @@ class Job(Record):
         """Ask for the job to stop."""
         return self._topwork.jobs.cancel(self.id)
 
+    def pause(self) -> "Job":
+        """Let the job rest; one that runs saves a checkpoint first."""
+        return self._topwork.jobs.pause(self.id)
+
+    def resume(self) -> "Job":
+        """Queue the paused job again."""
+        return self._topwork.jobs.resume(self.id)
+
     def stream(self, after: int = 0) -> Iterator[Event]:
         """Yield events from number `after` on until the job has ended."""
         return self._topwork.jobs.stream(self.id, after=after)

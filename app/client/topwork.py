@@ -137,6 +137,14 @@ class Jobs:
         """Ask for a job to stop; harmless when it has been asked before."""
         return self._act("POST", f"/jobs/{job}/cancel")
 
+    def pause(self, job: str) -> Job:
+        """Let a job rest; one that runs saves a checkpoint first."""
+        return self._act("POST", f"/jobs/{job}/pause")
+
+    def resume(self, job: str) -> Job:
+        """Queue a paused job again; it goes on where it stopped."""
+        return self._act("POST", f"/jobs/{job}/resume")
+
     def retry(self, job: str) -> Job:
         """Queue a failed or cancelled job again."""
         return self._act("POST", f"/jobs/{job}/retry")

@@ -55,6 +55,18 @@ def cancel_job(job_id: Text, session: Write) -> JobOut:
     return job_out(session, jobs.cancel(session, job_id))
 
 
+@router.post("/{job_id}/pause")
+def pause_job(job_id: Text, session: Write) -> JobOut:
+    """Let a job rest; one that runs saves a checkpoint first. Harmless when repeated."""
+    return job_out(session, jobs.pause(session, job_id))
+
+
+@router.post("/{job_id}/resume")
+def resume_job(job_id: Text, session: Write) -> JobOut:
+    """Queue a paused job again; it goes on where it stopped. Harmless where it is not paused."""
+    return job_out(session, jobs.resume(session, job_id))
+
+
 @router.post("/{job_id}/retry", status_code=202)
 def retry_job(job_id: Text, session: Write, response: Response) -> JobOut:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""

@@ -11,7 +11,15 @@ from core import jobs
 from core.tables import Job
 
 State = Literal[
-    "waiting", "queued", "running", "paused", "cancelling", "succeeded", "failed", "cancelled"
+    "waiting",
+    "queued",
+    "running",
+    "pausing",
+    "paused",
+    "cancelling",
+    "succeeded",
+    "failed",
+    "cancelled",
 ]
 Kind = Literal["ingest", "finetune", "evaluate", "export", "predict"]
 PRIORITY_NAMES = {number: name for name, number in jobs.PRIORITIES.items()}
@@ -24,6 +32,8 @@ EXAMPLE: JsonDict = {
     "progress": 0.4,
     "eta": 18.2,
     "queue_position": None,
+    "starts_in": None,
+    "waiting_for": None,
     "reason": None,
     "dataset": "ds_01k9z8v3q7m2c4d6e8f0g1@1",
     "model": "pets",
@@ -52,6 +62,13 @@ class ErrorOut(Answer):
     hint: str | None = None
 
 
+class WaitingFor(Answer):
+    """What a job lacks."""
+
+    lacks: Literal["dataset", "disk", "worker"] = Field(alias="for")
+    reason: str
+
+
 class JobOut(Answer):
     """A unit of work, of any kind."""
 
@@ -68,6 +85,10 @@ class JobOut(Answer):
     """Seconds left, by the running process's own estimate."""
     queue_position: int | None
     """Jobs that run before this one; null when it is not queued."""
+    starts_in: float | None
+    """Seconds until a queued job begins, by the estimates of those before it; null if unknown."""
+    waiting_for: WaitingFor | None
+    """What keeps it from starting, besides jobs that run before it."""
     reason: str | None
     """Why the job is not running, in words."""
     dataset: str | None
@@ -111,6 +132,8 @@ def job_out(session: Session, job: Job) -> JobOut:
             "progress": job.progress,
             "eta": job.eta,
             "queue_position": jobs.queue_position(session, job),
+            "starts_in": jobs.starts_in(session, job),
+            "waiting_for": jobs.waits_for(session, job),
             "reason": job.reason,
             "dataset": _dataset(job),
             "model": config.pop("name", None),

@@ -133,9 +133,10 @@ def test_a_failed_job_fails_the_command_with_its_reason(
     assert "Hint: Choose a smaller rate." in watched.stderr
 
 
-def test_a_job_is_cancelled_retried_and_deleted(run: Run, dataset: Dataset) -> None:
+def test_a_job_is_paused_cancelled_retried_and_deleted(run: Run, dataset: Dataset) -> None:
     job = json.loads(done(run("train", dataset.id, "-m", "lenet", "--no-watch", "--json")).stdout)
-    for verb, state in (("cancel", "cancelled"), ("retry", "queued"), ("cancel", "cancelled")):
+    verbs = {"pause": "paused", "resume": "queued", "cancel": "cancelled", "retry": "queued"}
+    for verb, state in (*verbs.items(), ("cancel", "cancelled")):
         assert json.loads(done(run("jobs", verb, job["id"], "--json")).stdout)["state"] == state
     done(run("jobs", "delete", job["id"]))
     assert run("jobs", "show", job["id"]).exit_code == 2

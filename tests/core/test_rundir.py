@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -62,10 +61,17 @@ def test_a_known_failure_is_named_and_leaves_no_draft(folder: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_a_known_failure(folder: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    "full",
+    [
+        OSError(errno.ENOSPC, "No"),
+        OSError(errno.EDQUOT, "No"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_a_known_failure(folder: Path, full: Exception) -> None:
     def work(_: RunDir) -> None:
-        raise OSError(number, os.strerror(number))
+        raise full
 
     assert supervise(work, [str(folder)]) == FAILED
     assert json.loads((folder / "error.json").read_text())["code"] == "disk_full"

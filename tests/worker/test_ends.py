@@ -40,7 +40,8 @@ def claimed(resources: Resources, *, cancel: bool = False) -> Job:
         (PermissionError(errno.EACCES, "no"), "queued", None, 1),
         (Refused(REFUSAL), "failed", "loss_diverged", 0),
         (OutOfMemory(), "failed", "out_of_memory", 0),
-        (OSError(errno.ENOSPC, "full"), "failed", "disk_full", 0),
+        (OSError(errno.ENOSPC, "full"), "queued", None, 1),
+        (Refused({"code": "disk_full", "message": "full"}), "queued", None, 1),
     ],
 )
 def test_each_end_has_its_place(
@@ -48,7 +49,7 @@ def test_each_end_has_its_place(
 ) -> None:
     job = claimed(resources)
     with resources.database.write() as session:
-        ends.write(session, job, error, cancelled=False, max_attempts=3)
+        ends.write(session, job, error, resources.settings, cancelled=False)
     with resources.database.read() as session:
         row = jobs.get(session, job.id)
     assert (row.state, row.stalls) == (state, stalls)
@@ -59,7 +60,7 @@ def test_each_end_has_its_place(
 def test_a_wish_to_cancel_comes_first(resources: Resources, error: Exception) -> None:
     job = claimed(resources, cancel=True)
     with resources.database.write() as session:
-        ends.write(session, job, error, cancelled=True, max_attempts=3)
+        ends.write(session, job, error, resources.settings, cancelled=True)
     with resources.database.read() as session:
         assert jobs.get(session, job.id).state == "cancelled"
 
@@ -68,4 +69,24 @@ def test_nothing_is_written_for_a_job_that_was_lost(resources: Resources) -> Non
     job = claimed(resources)
     job.fence -= 1
     with pytest.raises(leases.LostLease), resources.database.write() as session:
-        ends.write(session, job, Crashed("late"), cancelled=False, max_attempts=3)
+        ends.write(session, job, Crashed("late"), resources.settings, cancelled=False)
+
+
+def test_a_job_that_fills_every_disk_ends_with_that_reason(resources: Resources) -> None:
+    full = OSError(errno.ENOSPC, "full")
+    job = claimed(resources)
+    for attempt in (1, 2, 3):
+        with resources.database.write() as session:
+            ends.write(session, job, full, resources.settings, cancelled=False)
+        with resources.database.write() as session:
+            row = jobs.get(session, job.id, lock=True)
+            if attempt == 3:
+                break
+            assert (row.state, row.lacks, leases.best(session)) == ("queued", "disk", None)
+            row.not_before = 0.0
+            again = leases.claim(session, "me", 30)
+            assert again is not None
+            assert (again.lacks, again.reason, again.not_before) == (None, None, None)
+            job = again
+    assert row.state == "failed"
+    assert (row.error or {})["code"] == "disk_full"

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from core import leases
+from core import leases, workers
 from core.resources import Resources
 from tests.app.api import Work
 
@@ -110,6 +110,58 @@ def test_cancel(client: TestClient, work: Work) -> None:
     work.do(leases.succeed, done, {})
     answer = client.post(f"/jobs/{done[0]}/cancel")
     assert (answer.status_code, answer.json()["code"]) == (409, "state_conflict")
+
+
+def test_a_queued_job_says_what_it_waits_for_and_for_how_long(
+    client: TestClient, work: Work, resources: Resources
+) -> None:
+    def look(job_id: str) -> tuple[Any, Any]:
+        job = client.get(f"/jobs/{job_id}").json()
+        return job["starts_in"], (job["waiting_for"] or {}).get("for")
+
+    plan = {"eta_seconds": {"value": 100.0, "reason": "a guess"}}
+    first, second, third = (work.submit(plan=plan) for _ in range(3))
+    assert look(first) == (None, "worker")
+    with resources.database.write() as session:
+        workers.seen(session, "box:1", 2)
+    assert [look(one) for one in (first, second, third)] == [
+        (0.0, None),
+        (0.0, None),
+        (100.0, None),
+    ]
+    job = work.claim()
+    work.do(leases.record, job, [{"kind": "progress", "progress": 0.9, "step": 9, "eta": 6.0}])
+    assert look(third) == (53.0, None)
+    last = work.submit()
+    assert look(last) == (103.0, None)
+    assert look(work.submit()) == (None, None)  # Nobody has planned the one before it.
+    with resources.database.write() as session:
+        leases.postpone(session, third, "disk", "too full", 60.0)
+    answer = client.get(f"/jobs/{third}").json()["waiting_for"]
+    assert answer == {"for": "disk", "reason": "too full"}
+    assert look(first) == (None, None)  # It runs.
+
+
+def test_pause_and_resume(client: TestClient, work: Work) -> None:
+    def ask(verb: str, job_id: str) -> str:
+        return str(client.post(f"/jobs/{job_id}/{verb}").json().get("state"))
+
+    queued = work.submit()
+    assert [ask(verb, queued) for verb in ("pause", "pause")] == ["paused", "paused"]
+    assert [ask(verb, queued) for verb in ("resume", "resume")] == ["queued", "queued"]
+    assert [ask(verb, queued) for verb in ("pause", "cancel")] == ["paused", "cancelled"]
+    work.submit()
+    job = work.claim()
+    assert [ask(verb, job[0]) for verb in ("pause", "pause")] == ["pausing", "pausing"]
+    assert ask("resume", job[0]) == "running"
+    ask("pause", job[0])
+    assert ask("cancel", job[0]) == "cancelling"
+    work.do(leases.release, job, "asked to")
+    for verb in ("pause", "resume"):
+        answer = client.post(f"/jobs/{job[0]}/{verb}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "state_conflict")
+    kinds = [event["kind"] for event in client.get(f"/jobs/{job[0]}/events").json()["data"]]
+    assert kinds.count("pause_requested") == 2
 
 
 def test_retry(client: TestClient, work: Work) -> None:
