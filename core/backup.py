@@ -6,8 +6,10 @@ them with size and SHA-256. It is built beside its place and renamed, so it is t
 at all. Nothing waits for it: rows are read in one snapshot, and objects never change.
 """
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from importlib.metadata import version as version_of
@@ -70,6 +72,8 @@ def _save(resources: Resources, draft: Path) -> dict[str, Any]:
                 message = f"objects were deleted meanwhile, {TRIES} times: {gone}"
                 raise StateConflict(message, hint="Try again later.") from None
         else:
+            with contextlib.closing(sqlite3.connect(draft / ROWS)) as connection:
+                connection.execute("PRAGMA journal_mode=DELETE")  # One file, no log beside it.
             facts = {
                 "format": FORMAT,
                 "topwork": version_of("topwork"),
@@ -89,8 +93,6 @@ def _save_rows(resources: Resources, path: Path) -> dict[str, int]:
     try:
         with resources.database.snapshot() as session, copy.write() as target:
             counts = copy_rows(session.connection(), target.connection())
-        with copy.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")  # One file, no log beside it.
     finally:
         copy.close()
     return counts

@@ -35,6 +35,7 @@ def restore(source: Path, settings: Settings) -> dict[str, Any]:
     """
     facts = _facts(source)
     _check_objects(source, facts)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     upgrade(settings.database_url)
     with open_resources(settings) as resources:
         with resources.database.read() as session:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from app.cli import program
-from core import backup, datasets, jobs
+from core import backup, datasets, jobs, leases
 from core.backup import save
 from core.errors import IntegrityError, StateConflict
 from core.migrate import upgrade
@@ -62,8 +62,10 @@ def test_a_restored_service_has_everything(
         (running,) = (id_ for id_, row in before.items() if row[1] == "running")
         assert after == before | {running: ("finetune", "queued", 1)}
         assert broken(restored) == broken_after_tidying(restored) == []
-        again, _ = content.training(restored, content.a_dataset(restored, b"four"), "later")
-        assert again.fence == 1
+        with restored.database.write() as session:
+            again = leases.claim(session, "box:2:bb", 60.0)
+        assert again is not None
+        assert (again.id, again.fence) == (running, 2)
     if anywhere.storage.root is not None:  # Nothing was copied twice on one disk.
         key = next(key for key in objects if key.startswith("shards"))
         assert (tmp_path / "copy" / "objects" / key).stat().st_nlink >= 3

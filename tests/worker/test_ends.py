@@ -84,9 +84,10 @@ def test_a_job_that_fills_every_disk_ends_with_that_reason(resources: Resources)
                 break
             assert (row.state, row.lacks, leases.best(session)) == ("queued", "disk", None)
             row.not_before = 0.0
+        with resources.database.write() as session:
             again = leases.claim(session, "me", 30)
-            assert again is not None
-            assert (again.lacks, again.reason, again.not_before) == (None, None, None)
-            job = again
+        assert again is not None
+        assert (again.lacks, again.reason, again.not_before) == (None, None, None)
+        job = again
     assert row.state == "failed"
     assert (row.error or {})["code"] == "disk_full"
