@@ -16,7 +16,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.orm import Session
 
 from core import garbage
@@ -99,11 +99,15 @@ def _save_rows(resources: Resources, path: Path) -> dict[str, int]:
 
 
 def copy_rows(source: Connection, target: Connection) -> dict[str, int]:
-    """Copy every row, referred ones first; return how many of each table."""
+    """Copy every row, referred ones first; return how many of each table.
+
+    The target has no rows but those with which migrations begin, and these are replaced.
+    """
     counts = {}
     for table in Row.metadata.sorted_tables:
         if table.name in PASSING:
             continue
+        target.execute(delete(table))
         counts[table.name] = 0
         found = source.execution_options(yield_per=CHUNK).execute(select(table))
         for part in found.mappings().partitions():

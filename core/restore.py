@@ -19,7 +19,7 @@ from core.migrate import upgrade
 from core.resources import open_resources
 from core.settings import Settings
 from core.storage import Storage
-from core.tables import TERMINAL, Dataset, Job, Model
+from core.tables import TERMINAL, ApiKey, AuditEntry, Dataset, Job, Model
 
 ELSEWHERE = "Choose an empty place with --data-dir or the TOPWORK_* variables."
 
@@ -77,7 +77,7 @@ def _check_objects(source: Path, facts: dict[str, Any]) -> None:
 
 
 def _check_empty(session: Session, storage: Storage) -> None:
-    for table in (Job, Dataset, Model):
+    for table in (Job, Dataset, Model, ApiKey, AuditEntry):
         if session.execute(select(func.count()).select_from(table)).scalar_one():
             raise StateConflict("the database is not empty", hint=ELSEWHERE)
     if any(storage.list(place) for place in garbage.RULES):
