@@ -1,14 +1,14 @@
 """The documentation says what the code does: generated pages are current, links lead somewhere."""
 
-import os
 import re
 import runpy
 import sqlite3
-import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from app.cli import program
 from core.migrate import upgrade
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,16 +65,18 @@ def test_make_targets_are_few_described_and_as_documented() -> None:
         assert named <= set(described), page
 
 
-def test_the_backup_that_is_documented_can_be_opened(tmp_path: Path) -> None:
+def test_the_backup_that_is_documented_can_be_restored(tmp_path: Path) -> None:
     page = (ROOT / "docs/operations.md").read_text()
-    (block,) = re.findall(r"^```bash\n(mkdir -p backup\n.*?)^```", page, re.MULTILINE | re.DOTALL)
-    upgrade(f"sqlite:///{tmp_path}/.topwork/topwork.db")
-    (tmp_path / ".topwork/objects").mkdir()
-    (tmp_path / ".topwork/objects/kept").write_text("x")
-    home = {**os.environ, "HOME": str(tmp_path)}
-    subprocess.run(["bash", "-ec", block], cwd=tmp_path, env=home, check=True)  # noqa: S607
-    assert (tmp_path / "backup/objects/kept").read_text() == "x"
-    copy = sqlite3.connect(tmp_path / "backup/topwork.db")
+    lines = re.findall(r"^topwork ((?:backup|restore) [^#\n]*)", page, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["backup", "restore"]
+    old = {"TOPWORK_DATA_DIR": str(tmp_path / "old")}
+    upgrade(f"sqlite:///{tmp_path}/old/topwork.db")
+    for line in lines:
+        words = re.sub(r" /(backups|srv)", rf" {tmp_path}/\1", line).split()
+        Path(words[1]).parent.mkdir(exist_ok=True)
+        told = CliRunner().invoke(program, words, env=old)
+        assert told.exit_code == 0, told.output
+    copy = sqlite3.connect(tmp_path / "srv/topwork/topwork.db")
     assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert copy.execute("SELECT count(*) FROM job").fetchone() == (0,)
     copy.close()
