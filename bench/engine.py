@@ -14,6 +14,7 @@ from models.data.staged import Staged, batches
 from models.plan import resolve
 from models.training import execution, probe
 from models.training.deadline import Deadline
+from models.training.distributed import Group
 from models.training.execution import Execution
 from models.training.loop import Fit, Task
 from models.training.prepare import start
@@ -70,6 +71,7 @@ class Engine:
             digest=staged.digest,
             execution=how,
             deadline=Deadline(run, None),
+            group=Group(run, 1),
         )
         return cls(Fit(task, run, Meter(run.events, {"train": (1, 1.0)})), how)
 

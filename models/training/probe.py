@@ -36,6 +36,7 @@ SHARE, MOST_SECONDS = 0.05, 15.0  # Of that work, and at most, that measuring ma
 LEAST_GAIN = 1.1  # Timings of one and the same thing differ by nearly as much.
 HOPELESS = 1.3  # Times as slow as the fastest: not timed again.
 LEAST_IMAGES = 4
+SLOWEST = 0.5  # Share of the assumed speed that networks with many small layers reach.
 STEPS = 18  # About so many are taken: every candidate twice, the good ones twice again.
 LOSS_TOLERANCE = 0.05  # Of the loss in fp32, or of 1 where that is smaller.
 FEATURE_TOLERANCE = 0.03  # Norm of the difference, over the norm of the features in fp32.
@@ -87,11 +88,11 @@ def decide(how: Execution, problem: Problem, run: RunDir, cache: Path | None) ->
     key = _key(how, problem)
     name = f"execution-{sha256(key.encode()).hexdigest()[:16]}.json"
     files = [folder / name for folder in (run.checkpoint, cache) if folder]
-    known = next((choice for file in files if (choice := _read(file, key))), None)
+    known, whole = next((choice for file in files if (choice := _read(file, key))), None), True
     if known is None:
-        known = _measured(how, problem)
+        known, whole = _measured(how, problem)
     text = json.dumps({"key": key, "choice": known}).encode()
-    for file in files:
+    for file in files if whole else files[:1]:
         if _read(file, key) != known:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, text)
@@ -115,10 +116,15 @@ def _read(file: Path, key: str) -> dict[str, Any] | None:
     return choice if content["key"] == key else None
 
 
-def _measured(how: Execution, problem: Problem) -> dict[str, Any]:
-    """Time the candidates; return the fields of the winner, the reason among them."""
+def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
+    """Time the candidates.
+
+    Returns:
+        The fields of the winner, its reason among them, and whether every candidate was timed: on
+        a busy machine that can take longer than is worth it.
+    """
     budget = min(MOST_SECONDS, SHARE * problem.seconds)
-    size = int(budget / STEPS * ASSUMED_GIGAFLOPS / problem.gigaops)
+    size = int(budget / STEPS * SLOWEST * ASSUMED_GIGAFLOPS / problem.gigaops)
     images, labels = _batch(problem, max(LEAST_IMAGES, min(size, problem.plan.batch_size)), how)
     entered = candidates(how, problem.begin.model)
     if not problem.forward:
@@ -126,18 +132,20 @@ def _measured(how: Execution, problem: Problem) -> dict[str, Any]:
     attempt = _passes if problem.forward else _steps
     seconds: dict[Execution, float] = {}
     outcomes: dict[Execution, Tensor] = {}
-    until = time.monotonic() + budget
+    started = time.monotonic()
+    # Twice, so that a short disturbance hits one of two; once, if need be, beyond the budget.
+    laps = [(one, limit * budget) for limit in (2, 1) for one in entered]
     model = copy.deepcopy(problem.begin.model)
     with torch.random.fork_rng():
-        for one in [*entered, *entered]:  # Twice, so that a short disturbance hits one of two.
-            late = bool(seconds) and time.monotonic() > until
+        for one, limit in laps:
+            late = bool(seconds) and time.monotonic() - started > limit
             slow = seconds.get(one, 0) > HOPELESS * min(seconds.values(), default=math.inf)
             if late or (slow and one is not entered[0]):
                 continue
             torch.manual_seed(0)
             took, outcomes[one] = attempt(one, problem, model, images, labels)
             seconds[one] = min(took, seconds.get(one, math.inf))
-    return _verdict(seconds, outcomes, problem, len(images))
+    return _verdict(seconds, outcomes, problem, len(images)), len(seconds) == len(entered)
 
 
 def candidates(how: Execution, model: nn.Module) -> list[Execution]:
@@ -227,6 +235,7 @@ def _verdict(
         + ("" if one in right else " (another result)")
         for one in others
     )
+    listed = listed or "there was no time for any other"
     unit = "pass" if problem.forward else "training step"
     words = f"measured here, one {unit} of {size} images against {plain.arithmetic}: {listed}"
     return {

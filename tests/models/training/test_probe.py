@@ -102,7 +102,7 @@ def test_a_choice_is_kept_for_the_next_attempt_and_for_the_next_run(
     work, cache = problem(staged), tmp_path / "cache"
     made = {"precision": "bf16", "grouped_fp32": True, "channels_last": False, "reason": "fast"}
     with monkeypatch.context() as patch:
-        patch.setattr(probe, "_measured", lambda *_: made)
+        patch.setattr(probe, "_measured", lambda *_: (made, True))
         first = probe.decide(START, work, run, cache)
     assert first == replace(START, **made)
     monkeypatch.setattr(probe, "_measured", refuse)
@@ -120,11 +120,15 @@ def test_a_choice_is_kept_for_the_next_attempt_and_for_the_next_run(
 def test_a_damaged_memory_is_no_memory(
     staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    monkeypatch.setattr(probe, "_measured", lambda *_: {"precision": "bf16", "reason": "fast"})
+    monkeypatch.setattr(
+        probe, "_measured", lambda *_: ({"precision": "bf16", "reason": "fast"}, True)
+    )
     probe.decide(START, problem(staged), run, None)
     [file] = run.checkpoint.glob("execution-*.json")
     file.write_text(damage)
-    monkeypatch.setattr(probe, "_measured", lambda *_: {"precision": "fp32", "reason": "anew"})
+    monkeypatch.setattr(
+        probe, "_measured", lambda *_: ({"precision": "fp32", "reason": "anew"}, True)
+    )
     assert probe.decide(START, problem(staged), run, None).reason == "anew"
     assert json.loads(file.read_text())["choice"]["reason"] == "anew"
 
@@ -167,12 +171,16 @@ def test_the_fastest_that_computes_the_same_wins(
     assert ("(another result)" in how.reason) is bool(wrong)
 
 
-def test_what_there_is_no_time_for_does_not_win(
-    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch
+def test_what_there_is_no_time_for_does_not_win_and_is_tried_by_the_next_run(
+    staged: Staged, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faked(monkeypatch, {"bf16, channels_last": 0.1})
     monkeypatch.setattr(probe, "SHARE", 0.0)
-    assert probe.decide(START, problem(staged), run, None).arithmetic == START.arithmetic
+    how = probe.decide(START, problem(staged), run, tmp_path / "cache")
+    assert how.arithmetic == START.arithmetic
+    assert "there was no time" in how.reason
+    assert list(run.checkpoint.glob("execution-*.json"))
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_short_job_measures_nothing_and_says_so(
