@@ -9,6 +9,7 @@ from core.rundir import RunDir
 from models import catalogue
 from models.config import TrainRequest
 from models.data import augment, sources
+from models.data.cache import Cache
 from models.data.sources import Indices
 from models.data.staged import Staged, batches
 from models.plan import resolve
@@ -56,7 +57,12 @@ class Engine:
         views = augment.named(plan.augmentation, plan.image_size)
         assert views is not None
         train = sources.canvases(
-            run, staged, begin.preprocess, how=views, seed=0, threads=how.threads
+            Cache(path / "cache", lambda: None),
+            staged,
+            begin.preprocess,
+            how=views,
+            seed=0,
+            threads=how.threads,
         )
         how.use_threads(3 * plan.batch_size * facts.gigaops)
         task = Task(
