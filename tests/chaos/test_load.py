@@ -1,0 +1,199 @@
+"""T21 and T23: many clients at once, and the same small load for a long time."""
+
+import asyncio
+import os
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.app.processes import descendants
+from tests.chaos.conftest import Tell
+from tests.e2e.conftest import Service, png, running, zip_of
+
+pytestmark = pytest.mark.chaos
+CLIENTS = 50
+SECONDS = float(os.environ.get("CHAOS_LOAD_SECONDS", "60"))
+SOAK_MINUTES = float(os.environ.get("CHAOS_SOAK_MINUTES", "10"))
+NAMES = ("nw", "ne", "sw", "se")
+
+
+def squares(count: int, first: int = 0) -> bytes:
+    """A zip of four easy classes."""
+    return zip_of(
+        {
+            f"{name}/{number}.png": png(value, first + 1000 * value + number)
+            for value, name in enumerate(NAMES)
+            for number in range(count)
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with a small model."""
+    with running(tmp_path_factory.mktemp("load") / "data") as started:
+        job = started.finetune(
+            squares(10),
+            name="small",
+            architecture="lenet",
+            weights="none",
+            hyperparameters={"epochs": 2},
+        )
+        assert started.ended(job)["state"] == "succeeded"
+        yield started
+
+
+@dataclass
+class Tally:
+    """What many clients met."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    predict: list[float] = field(default_factory=list)
+    polls: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    async def timed(
+        self,
+        client: httpx2.AsyncClient,
+        into: list[float],
+        method: str,
+        url: str,
+        **more: object,
+    ) -> httpx2.Response:
+        """Ask once; refusals must say when to come back, anything else is wrong."""
+        began = time.monotonic()
+        answer = await client.request(method, url, **more)  # type: ignore[arg-type]  # Passed on.
+        into.append(time.monotonic() - began)
+        self.statuses[answer.status_code] += 1
+        refused = answer.status_code in {429, 503} and "retry-after" in answer.headers
+        if not answer.is_success and not refused:
+            self.wrong.append(f"{method} {url}: {answer.status_code} {answer.text[:200]}")
+        return answer
+
+
+async def crowd(url: str, job: str, tally: Tally) -> None:
+    """Let CLIENTS predict, one poll a job, and five upload, for SECONDS."""
+    until = time.monotonic() + SECONDS
+    limits = httpx2.Limits(max_connections=None)
+    async with httpx2.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+
+        async def predicts(number: int) -> None:
+            files = {"file": ("a.png", png(number % 4, number))}
+            while time.monotonic() < until:
+                answer = await tally.timed(
+                    client, tally.predict, "POST", "/predict", files=files, data={"model": "small"}
+                )
+                if answer.status_code == httpx2.codes.SERVICE_UNAVAILABLE:
+                    await asyncio.sleep(float(answer.headers["retry-after"]))
+
+        async def polls() -> None:
+            while time.monotonic() < until:
+                await tally.timed(client, tally.polls, "GET", f"/jobs/{job}")
+                await asyncio.sleep(0.2)
+
+        async def uploads(number: int) -> None:
+            files = {"file": ("x.zip", squares(20, 10_000 * number))}
+            await tally.timed(client, [], "POST", "/datasets", files=files)
+
+        await asyncio.gather(
+            *(predicts(number) for number in range(CLIENTS)),
+            *(uploads(number) for number in range(5)),
+            polls(),
+        )
+
+
+def p99(times: list[float]) -> float:
+    """Return the 99th percentile."""
+    return statistics.quantiles(times, n=100)[98]
+
+
+def test_fifty_clients_five_uploads_and_a_training_job(service: Service, tell: Tell) -> None:
+    job = service.finetune(
+        squares(60, 500),
+        name="beside",
+        architecture="lenet",
+        weights="none",
+        hyperparameters={"epochs": 40},
+    )
+    tally = Tally()
+    asyncio.run(crowd(service.url, job, tally))
+    assert not tally.wrong, tally.wrong[:5]
+    assert service.ended(job, 300)["state"] == "succeeded"
+    tell(
+        f"T21 {CLIENTS} clients, {SECONDS:g} s: {len(tally.predict)} predictions, answers "
+        f"{dict(tally.statuses)}, p50 {statistics.median(tally.predict):.3f} s, "
+        f"p99 {p99(tally.predict):.3f} s (goal 2), polls p99 {p99(tally.polls):.3f} s (goal 0.1)"
+    )
+
+
+@dataclass
+class Vitals:
+    """What must not grow: KiB of memory, open files, threads, temporary files, broker keys."""
+
+    memory: int
+    files: int
+    threads: int
+    temporary: int
+
+    @classmethod
+    def of(cls, service: Service) -> "Vitals":
+        """Add up the processes that live as long as the service; a job's come and go."""
+        temporary = [path for path in (service.data_dir / "tmp").rglob("*") if path.is_file()]
+        found = cls(0, 0, 0, len(temporary))
+        for pid in descendants(service.process.pid):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+            if any(part in command for part in (b"worker.child", b"core.ingest", b"nursery")):
+                continue
+            status = Path(f"/proc/{pid}/status").read_text()
+            numbers = dict(line.split(":", 1) for line in status.splitlines())
+            found.memory += int(numbers["VmRSS"].split()[0])
+            found.threads += int(numbers["Threads"])
+            found.files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        return found
+
+
+@pytest.mark.timeout(60 * SOAK_MINUTES + 300)
+def test_nothing_grows(service: Service, tell: Tell) -> None:
+    """20 predictions a second and a job every 20 s; the first quarter is the warm-up."""
+    image = ("a.png", png(1, 7))
+    seconds, samples, wrong, jobs = 60 * SOAK_MINUTES, [], [], []
+    began = time.monotonic()
+    tick = 0
+    while (now := time.monotonic() - began) < seconds:
+        if tick % 400 == 0:
+            jobs.append(
+                service.finetune(
+                    squares(10, tick), name=f"soak{tick % 3}", architecture="lenet", weights="none",
+                    hyperparameters={"epochs": 2},
+                )
+            )  # fmt: skip
+        if tick % 40 == 0 and now > seconds / 4:
+            samples.append((now, Vitals.of(service)))
+        answer = service.predict(image, model="small")
+        if answer.status_code != httpx2.codes.OK:
+            wrong.append(answer.text)
+        tick += 1
+        time.sleep(max(0.0, began + tick / 20 - time.monotonic()))
+    assert not wrong, wrong[:3]
+    assert {service.ended(job)["state"] for job in jobs} == {"succeeded"}
+    times = [at for at, _ in samples]
+    slopes = {
+        name: 3600 * statistics.linear_regression(times, [getattr(v, name) for _, v in samples])[0]
+        for name in ("memory", "files", "threads", "temporary")
+    }
+    tell(
+        f"T23 {SOAK_MINUTES:g} min: {tick} predictions, {len(jobs)} jobs, an hour's growth: memory "
+        f"{slopes['memory'] / 1024:.2f} MiB (goal < 1), files {slopes['files']:.1f}, threads "
+        f"{slopes['threads']:.1f}, temporary files {slopes['temporary']:.1f}"
+    )
+    first, last = samples[0][1], samples[-1][1]
+    assert last.files <= first.files + 5
+    assert last.threads <= first.threads + 5
+    assert last.temporary <= first.temporary + 5
+    assert last.memory < 1.1 * first.memory  # The slope of a few minutes is mostly noise.
