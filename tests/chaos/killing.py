@@ -121,5 +121,5 @@ def outcome(run_dir: Path) -> dict[str, Any]:
 
 
 def new_run(folder: Path, data: Path, config: dict[str, Any]) -> Path:
-    """Make a RUN_DIR."""
-    return request(folder, data, **config)
+    """Make a RUN_DIR; pretrained weights lie beside the data."""
+    return request(folder, data, weights_dir=data.parent, **config)

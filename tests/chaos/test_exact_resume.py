@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from models.networks import zoo
 from tests.chaos.killing import (
     REACHED,
     Trainers,
@@ -40,6 +43,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "architecture": "resnet18",
         "augmentation": "standard",
         "hyperparameters": LONG | {"image_size": 64},
+    },
+    "frozen trunk": {
+        "architecture": "mobilenet_v3_small",
+        "weights": "imagenet",
+        "strategy": "head",
+        "augmentation": "light",
+        "hyperparameters": {"epochs": EPOCHS, "batch_size": 160, "image_size": 32},
     },
     "dropout": {
         "architecture": "mobilenet_v3_small",
@@ -79,7 +89,11 @@ def warm() -> Iterator[Trainers]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pictures(tmp_path_factory.mktemp("pictures") / "data", each=32)
+    folder = pictures(tmp_path_factory.mktemp("pictures") / "data", each=32)
+    torch.manual_seed(0)
+    weights = zoo.build("mobilenet_v3_small", 1000).state_dict()
+    save_file(weights, folder.parent / "mobilenet_v3_small.safetensors")
+    return folder
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
