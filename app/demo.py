@@ -115,7 +115,7 @@ def choose(terminal: Terminal, settings: Settings, architecture: str | None) -> 
     if small:
         name = PRETRAINED if PRETRAINED in small else small[0]
         terminal.say(f"Fine-tuning {name}: its ImageNet weights are on this machine.")
-        return {"architecture": name, "weights": "imagenet"}
+        return {"architecture": name, "weights": "imagenet", "strategy": "head"}
     try:
         fetch(settings)
     except TopworkError as error:
@@ -124,7 +124,7 @@ def choose(terminal: Terminal, settings: Settings, architecture: str | None) -> 
         short = {"hyperparameters": {"epochs": SCRATCH_EPOCHS}}
         return {"architecture": SCRATCH, "weights": "none", **short}
     terminal.say(f"Fine-tuning {PRETRAINED}: its ImageNet weights were downloaded.")
-    return {"architecture": PRETRAINED, "weights": "imagenet"}
+    return {"architecture": PRETRAINED, "weights": "imagenet", "strategy": "head"}
 
 
 def fetch(settings: Settings) -> None:

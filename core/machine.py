@@ -23,3 +23,14 @@ def cores(cgroups: Path = CGROUPS) -> int:
         quota, period = (cgroups / "cpu.max").read_text().split()
         count = min(count, max(1, int(quota) // int(period)))
     return count
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Tell whether a failure is the lack of memory, of the machine or of its accelerator.
+
+    torch has a class of its own for GPUs only; elsewhere the message says it.
+    """
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    )

@@ -20,6 +20,7 @@ from typing import Any
 from core.durable import sync, write_atomically
 from core.errors import DiskFull, OutOfMemory, TopworkError
 from core.failpoints import hit
+from core.machine import ran_out_of_memory
 
 DONE, CRASHED, FAILED, STOPPED = 0, 1, 2, 75
 PROGRESS_SECONDS = 0.25
@@ -212,8 +213,7 @@ def attempt(work: Callable[[RunDir], None], run: RunDir) -> int:
 
 def _named(error: Exception) -> TopworkError | None:
     """Recognise failures of the machine that a user can act on."""
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+    if ran_out_of_memory(error):
         return OutOfMemory()
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
     if full or "no space left" in text:  # As safetensors says it, without a number.

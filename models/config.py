@@ -17,7 +17,13 @@ def _word_or_value(raw: object) -> str:
     return "auto" if isinstance(raw, str) else "value"
 
 
+def _word_off_or_value(raw: object) -> str:
+    return "off" if raw == "off" else _word_or_value(raw)
+
+
 _Choose = Discriminator(_word_or_value)
+_Ema = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True), Tag("value")]
+_Off: TypeAlias = Annotated[Literal["off"], Tag("off")]
 _Epochs = Annotated[int, Field(ge=1, le=1000, strict=True), Tag("value")]
 _Batch = Annotated[int, Field(ge=1, le=4096, strict=True), Tag("value")]
 _Side = Annotated[int, Field(ge=8, le=1024, strict=True), Tag("value")]
@@ -100,8 +106,9 @@ class TrainConfig(_Part):
         examples=["imagenet", "none", "model:pets@3"],
     )
     """Starting point; `auto` takes `imagenet` where weights are published, else `none` (random)."""
-    strategy: Literal["auto", "head", "full"] = "auto"
-    """`head` trains a new head on a frozen trunk, `full` trains every layer."""
+    strategy: Literal["auto", "head", "full", "gradual"] = "auto"
+    """`head` trains a new head on a frozen trunk, `full` every layer, `gradual` first a head and
+    then one block of layers more at a time, `auto` first a head and then every layer if it pays."""
     hyperparameters: Hyperparameters = Hyperparameters()
     selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"] = "auto"
     """Validation metric that chooses the epoch to keep."""
@@ -111,6 +118,10 @@ class TrainConfig(_Part):
     """Random changes of training images: `light` shifts and scales, `standard` also flips."""
     label_smoothing: Annotated[Auto | _Below1, _Choose] = Field("auto", examples=["auto", 0.1])
     """Probability mass spread over all classes in the training loss, 0 to below 1."""
+    ema: Annotated[Auto | _Off | _Ema, Discriminator(_word_off_or_value)] = Field(
+        "auto", examples=["auto", "off", 0.99]
+    )
+    """Decay of a running average of the weights, which is validated and kept instead of them."""
     early_stopping: EarlyStopping | None = EarlyStopping()
     """Null trains all epochs."""
     split: Split = Split()

@@ -1,6 +1,6 @@
 """A rough estimate of how long a run takes, before anything was measured; torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from models.catalogue import Architecture
@@ -21,15 +21,22 @@ class Sizes(NamedTuple):
     test: int
 
 
-def seconds(values: Mapping[str, Any], facts: Architecture, sizes: Sizes) -> tuple[float, str]:
-    """Return the seconds of a whole run on two ordinary cores, with the reason of the plan."""
-    scale = (values["image_size"] / facts.input_size) ** 2
+def seconds(
+    stages: Sequence[Mapping[str, Any]], facts: Architecture, sizes: Sizes
+) -> tuple[float, str]:
+    """Return the seconds of all stages on two ordinary cores, with the reason of the plan.
+
+    `stages` are the values of their plans.
+    """
+    scale = (stages[0]["image_size"] / facts.input_size) ** 2
     forward = 2 * facts.gigaops * scale / ASSUMED_GIGAFLOPS
-    passes = sum(sizes) / ASSUMED_DECODES + (sum(sizes) + sizes.val + sizes.test) * forward
-    if values["mode"] == "head" and values["augmentation"] != "none":
-        passes += (VIEWS - 1) * sizes.train * forward
-    elif values["mode"] != "head":
-        passes += values["epochs"] * (3 * sizes.train + sizes.val) * forward
-    limit = values["max_minutes"]
-    whole = passes + STARTING if limit is None else min(passes + STARTING, 60 * limit + ENDING)
-    return round(whole, 1), "rough estimate for two CPU cores without a GPU"
+    whole = STARTING + sum(sizes) / ASSUMED_DECODES
+    whole += (sum(sizes) + sizes.val + sizes.test) * forward
+    for stage in stages:
+        if stage["stage"] != "head":
+            whole += stage["epochs"] * (3 * sizes.train + sizes.val) * forward
+        elif stage["augmentation"] != "none":
+            whole += (VIEWS - 1) * sizes.train * forward
+    limit = stages[0]["max_minutes"]
+    reason = "rough estimate for two CPU cores without a GPU"
+    return round(whole if limit is None else min(whole, 60 * limit + ENDING), 1), reason

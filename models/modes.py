@@ -17,10 +17,12 @@ class Mode:
     warmup: tuple[float, str]  # As a share of all epochs.
     label_smoothing: tuple[float, str]
     augmentation: tuple[str, str]
+    ema: tuple[float | None, str]  # Decay of a running average of the weights; None: no average.
     steps: int  # Optimiser steps that are usually enough.
     epochs: tuple[int, int]  # Fewest and most epochs whatever the number of steps.
 
 
+_NO_AVERAGE = (None, "the rate falls to zero, which averages as well")
 _SAME_RATE = (1.0, "every layer learns at the same rate")
 MODES = {
     "head": Mode(
@@ -32,6 +34,7 @@ MODES = {
         warmup=(0.1, "a tenth of the epochs"),
         label_smoothing=(0.0, "a regularised linear head needs none to stay calibrated"),
         augmentation=("none", "the frozen trunk sees each image once"),
+        ema=_NO_AVERAGE,
         steps=1000,
         epochs=(20, 60),
     ),
@@ -44,6 +47,7 @@ MODES = {
         warmup=(0.15, "the new head settles before the trunk moves much"),
         label_smoothing=(0.1, "guards against overconfidence"),
         augmentation=("standard", "photographs keep their meaning when cropped and mirrored"),
+        ema=_NO_AVERAGE,
         steps=1500,
         epochs=(5, 15),
     ),
@@ -56,7 +60,35 @@ MODES = {
         warmup=(0.2, "random weights start gently"),
         label_smoothing=(0.0, "trained from scratch on all there is"),
         augmentation=("light", "mirroring could change the meaning, of digits or signs for one"),
+        ema=_NO_AVERAGE,
         steps=1500,
         epochs=(20, 60),
+    ),
+    # From a head that was trained on the frozen trunk: small steps, nothing to unlearn.
+    "refine": Mode(
+        optimizer=("adamw", "its steps are bounded: with kept statistics SGD's can run away"),
+        learning_rate=(5e-5, "small steps from a head that is already good"),
+        trunk_factor=(1.0, "the head is trained: every layer learns at the same low rate"),
+        weight_decay=(0.05, "decoupled decay of AdamW"),
+        momentum=(0.9, "the optimiser's default"),
+        warmup=(0.1, "a tenth of the epochs"),
+        label_smoothing=(0.0, "the head was trained without"),
+        augmentation=("standard", "photographs keep their meaning when cropped and mirrored"),
+        ema=(0.9, "on few images single steps are noisy; their average is what is validated"),
+        steps=400,
+        epochs=(3, 8),
+    ),
+    "gradual": Mode(
+        optimizer=("adamw", "its steps are bounded: with kept statistics SGD's can run away"),
+        learning_rate=(5e-5, "small steps from a head that is already good"),
+        trunk_factor=(1.0, "the block next to the head learns as fast as the head"),
+        weight_decay=(0.05, "decoupled decay of AdamW"),
+        momentum=(0.9, "the optimiser's default"),
+        warmup=(0.1, "a tenth of the epochs"),
+        label_smoothing=(0.0, "the head was trained without"),
+        augmentation=("standard", "photographs keep their meaning when cropped and mirrored"),
+        ema=(0.9, "on few images single steps are noisy; their average is what is validated"),
+        steps=800,
+        epochs=(6, 12),
     ),
 }

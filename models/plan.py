@@ -6,7 +6,7 @@ only the running job can measure is marked so and filled in there.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import InvalidField
@@ -25,11 +25,13 @@ FEW_IMAGES = 5000
 
 @dataclass(frozen=True)
 class Plan:
-    """What the trainer does, no `auto` left, with a reason for each value.
+    """What the trainer does in one stage, no `auto` left, with a reason for each value.
 
-    `mode` is `head` (frozen trunk), `tune` (pretrained, all layers) or `scratch`.
+    `stage` is `head`, `full` or `gradual`; `mode` the defaults it starts from; `then` the stage
+    that follows.
     """
 
+    stage: str
     mode: str
     strategy: str
     weights: str
@@ -50,17 +52,33 @@ class Plan:
     selection_metric: str
     patience: int | None
     batch_norm: str
+    ema: float | None
+    blocks: int
+    block_decay: float
     precision: str | None
     devices: int
     max_minutes: float | None
     eta_seconds: float
     reasons: Mapping[str, str]
+    then: "Plan | None" = None
+
+    def stages(self) -> "list[Plan]":
+        """Return the plans of all stages in their order."""
+        return [self, *(self.then.stages() if self.then else ())]
 
     def to_json(self) -> dict[str, dict[str, Any]]:
-        """Return `{name: {"value", "reason"}}` for everything that was decided."""
-        return {
+        """Return `{name: {"value", "reason"}}` for everything that was decided.
+
+        What a later stage does otherwise is listed as `stage.name`.
+        """
+        own = {
             name: {"value": getattr(self, name), "reason": reason}
             for name, reason in self.reasons.items()
+        }
+        later = self.then.to_json() if self.then else {}
+        stage = self.then.stage if self.then else ""
+        return own | {
+            f"{stage}.{name}": entry for name, entry in later.items() if own.get(name) != entry
         }
 
 
@@ -70,7 +88,13 @@ def resolve(config: TrainConfig, facts: Architecture, summary: Mapping[str, Any]
     Raises:
         InvalidField: The values contradict each other or the architecture.
     """
-    return _Resolver(config, facts, summary).plan()
+    first = _Resolver(config, facts, summary).stages()
+    sizes = estimate.Sizes(
+        *(sum(summary["counts"].get(n, {}).values()) for n in estimate.Sizes._fields)
+    )
+    every = [vars(one) for one in first.stages()]
+    seconds, reason = estimate.seconds(every, facts, sizes)
+    return replace(first, eta_seconds=seconds, reasons={**first.reasons, "eta_seconds": reason})
 
 
 class _Resolver:
@@ -86,25 +110,35 @@ class _Resolver:
         self.values: dict[str, Any] = {}
         self.reasons: dict[str, str] = {}
 
-    def plan(self) -> Plan:
+    def stages(self) -> Plan:
+        """Return the plan of the first stage with the others behind it."""
         weights = self.choose("weights", self.config.weights, strategy.auto_weights(self.facts))
-        auto = strategy.auto_strategy(weights)
+        auto = strategy.auto_strategy(weights, self.val)
         chosen = self.choose("strategy", self.config.strategy, auto)
-        mode = self.values["mode"] = strategy.mode_of(chosen, weights)
         strategy.refuse_contradictions(self.config, self.facts, weights, chosen)
+        begun = dict(self.values), dict(self.reasons)
+        then = None
+        for stage in reversed(strategy.stages(chosen, weights)):
+            self.values, self.reasons = dict(begun[0]), dict(begun[1])
+            then = replace(self.plan(stage), then=then)
+        assert then is not None  # noqa: S101 - every strategy has a stage.
+        return then
+
+    def plan(self, stage: strategy.Stage) -> Plan:
+        mode = MODES[stage.mode]
+        self.values |= {"stage": stage.name, "mode": stage.mode}
         asked = self.config.hyperparameters
         size = self.facts.input_size, "the size the network was made for"
         self.check_size(self.choose("image_size", asked.image_size, size))
-        self.optimisation(MODES[mode], mode)
+        self.optimisation(mode, stage.mode)
+        self.averaging(mode, stage.mode)
         self.selection()
-        views = self.choose("augmentation", self.config.augmentation, MODES[mode].augmentation)
-        if mode == "head" and views != "none":
+        views = self.choose("augmentation", self.config.augmentation, mode.augmentation)
+        if stage.mode == "head" and views != "none":
             self.reasons["augmentation"] = f"{GIVEN}: the trunk sees {VIEWS} views of each image"
         self.choose("precision", self.config.precision, (None, "the job measures what is faster"))
         self.devices(self.choose("devices", self.config.devices, (1, "one process")))
-        self.values["max_minutes"] = self.config.limits.max_minutes
-        sizes = estimate.Sizes(self.images, self.val, self.test)
-        self.choose("eta_seconds", "auto", estimate.seconds(self.values, self.facts, sizes))
+        self.values |= {"max_minutes": self.config.limits.max_minutes, "eta_seconds": 0.0}
         return Plan(**self.values, reasons=self.reasons)
 
     def choose(self, name: str, asked: Any, auto: tuple[Any, str]) -> Any:
@@ -143,6 +177,9 @@ class _Resolver:
         if name == "tune" and chosen == "adamw":
             rate = 0.001, "the usual peak for AdamW on a new head"
             decay = 0.05, "decoupled decay of AdamW"
+        if name in ("refine", "gradual") and chosen == "sgd":
+            rate = 3e-4, "small steps from a head that is already good"
+            decay = 1e-4, "the usual value"
         if name == "scratch" and chosen == "sgd":
             rate = 0.02, "the usual peak for SGD without large batches"
             decay = 5e-4, "the usual value for SGD from scratch"
@@ -154,15 +191,25 @@ class _Resolver:
         share, why = mode.warmup
         self.choose("warmup_epochs", asked.warmup_epochs, (round(share * epochs, 3), why))
         self.choose("label_smoothing", self.config.label_smoothing, mode.label_smoothing)
-        norm = ("train", "batches are large enough for their own statistics")
-        if name != "scratch" and (name == "head" or batch < 16):  # noqa: PLR2004 - as the reason says.
-            norm = ("frozen", "the trunk is frozen, or batches below 16 give poor statistics")
-        self.choose("batch_norm", "auto", norm)
+        self.choose("batch_norm", "auto", strategy.batch_norm(name, batch, self.images))
         patience = None
         if self.config.early_stopping is not None:
             auto = max(5, epochs // 3), "a third of the epochs, at least 5"
+            if name in ("refine", "gradual"):
+                auto = max(5, epochs), "few epochs, of which the last and smallest steps are best"
             patience = self.choose("patience", self.config.early_stopping.patience, auto)
         self.values["patience"] = patience
+
+    def averaging(self, mode: Mode, name: str) -> None:
+        """Decide what happens to blocks of layers and to the weights of single steps."""
+        asked = None if self.config.ema == "off" else self.config.ema
+        self.choose("ema", asked, mode.ema)
+        self.values |= {"blocks": 0, "block_decay": 1.0}
+        if name == "gradual":
+            words = "one more learns at a time, from the head backwards; all in the second half"
+            self.choose("blocks", "auto", (strategy.BLOCKS, words))
+            words = "each block learns at half the rate of the one behind it"
+            self.choose("block_decay", "auto", (0.5, words))
 
     def auto_batch(self, mode: str) -> tuple[int, str]:
         if mode == "head":

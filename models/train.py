@@ -1,6 +1,6 @@
 """Train one model: `python -m models.train RUN_DIR`; `core.rundir` describes the folder.
 
-Reads top to bottom: plan, build, train by one of two strategies, evaluate, calibrate, publish.
+Reads top to bottom: plan, build, train stage by stage, evaluate, calibrate, publish.
 """
 
 import json
@@ -32,7 +32,7 @@ from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.prepare import Start, start
 from models.training.resume import Progress
-from models.training.strategies import Work, train_all, train_head
+from models.training.strategies import Work, train_stages
 
 
 def train(run: RunDir) -> None:
@@ -54,7 +54,7 @@ def train(run: RunDir) -> None:
             begin = start(run, request, plan, facts, staged.classes)
             how = probe.decide(how, probe.Problem(plan, begin, facts, staged), run, remembered)
         run.events.emit("plan", plan=plan.to_json() | how.explained())
-        need = preflight.needed(begin.model, begin.heads.main, plan)
+        need = preflight.needed(begin.model, begin.heads.main, plan.stages()[-1])
         if not group.rank:
             preflight.check(run, need, shared_arrays(request))
         run.check_stop()
@@ -62,9 +62,7 @@ def train(run: RunDir) -> None:
         run.events.phase("training")
         cache = cache_of(run, request, deadline, need)
         work = Work(run, request, staged, facts, how, meter, deadline, group, cache)
-        plan, done = (
-            train_head(work, plan, begin) if plan.mode == "head" else train_all(work, plan, begin)
-        )
+        plan, done = train_stages(work, plan, begin)
     if group.rank:
         return
     deadline.lift()
@@ -128,21 +126,18 @@ def announce(run: RunDir, staged: Staged, plan: Plan) -> None:
 def stages(plan: Plan, staged: Staged) -> dict[str, tuple[int, float]]:
     """Return the stages of a run with their units and their rough share of the time."""
     train, val, test = (len(staged.splits[name]) for name in ("train", "val", "test"))
-    if plan.mode == "head":
-        seen, views = float(train + val), 1 if plan.augmentation == "none" else VIEWS
-        more = (views - 1) * train
-        steps = plan.epochs * batch_count(views * train, plan.batch_size)
-        return {
-            "features": (train + val, seen),
-            "views": (more, float(more)),
-            "train": (steps, 0.05 * seen),
-            "evaluate": (val + test, float(val + test)),
-        }
-    steps = plan.epochs * batch_count(train, plan.batch_size)
-    return {
-        "train": (steps, plan.epochs * (3.0 * train + val)),
-        "evaluate": (val + test, float(val + test)),
-    }
+    parts: dict[str, tuple[int, float]] = {}
+    for one in plan.stages():
+        if one.mode == "head":
+            seen, views = float(train + val), 1 if one.augmentation == "none" else VIEWS
+            more = (views - 1) * train
+            parts |= {"features": (train + val, seen), "views": (more, float(more))}
+            cost = 0.05 * seen
+        else:
+            views, cost = 1, one.epochs * (3.0 * train + val)
+        steps = one.epochs * batch_count(views * train, one.batch_size)
+        parts[one.stage] = (steps, cost)
+    return parts | {"evaluate": (val + test, float(val + test))}
 
 
 def without_auxiliary(model: nn.Module, facts: Architecture) -> nn.Module:

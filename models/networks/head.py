@@ -1,4 +1,4 @@
-"""Find, replace, freeze and split off the layer that decides the classes.
+"""Find, replace and split off the layer that decides the classes.
 
 A network built for 1000 classes has its heads wherever a linear or convolutional layer has exactly
 1000 outputs. With another number of classes inner layers can match too, so whoever has the layer
@@ -83,13 +83,6 @@ def replace(model: nn.Module, classes: int, heads: Heads | None = None) -> Heads
     for name in heads.all:
         model.set_submodule(name, _like(_layer(model, name), classes), strict=True)
     return heads
-
-
-def freeze(model: nn.Module, heads: Heads) -> None:
-    """Let only the heads learn; put the rest into eval mode so that its statistics stay too."""
-    model.eval().requires_grad_(requires_grad=False)
-    for name in heads.all:
-        _layer(model, name).train().requires_grad_()
 
 
 class _ReachedHead(Exception):

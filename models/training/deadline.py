@@ -53,7 +53,7 @@ class Deadline:
         Raises:
             TimeLimitReached: The limit is over.
         """
-        if self.reached and not any(self._file.parent.glob("best-*")):
+        if self.reached and not any(self._file.parent.rglob("best-*")):
             self._file.unlink(missing_ok=True)
             raise TimeLimitReached
 

@@ -7,26 +7,34 @@ one number of the result depends on the time or on where a run was interrupted.
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.errors import LossDiverged
+from core.errors import LossDiverged, OutOfMemory
 from core.failpoints import hit
+from core.machine import ran_out_of_memory
 from core.meter import Meter
 from core.rundir import RunDir, Stopped
 from models.data.randomness import drawn, order, step_seed
 from models.data.sources import Indices, Source
 from models.data.staged import batch_count, batches
 from models.evaluation import metrics
+from models.networks import blocks
+from models.networks.blocks import Block
 from models.networks.head import logits_of
 from models.plan import Plan
 from models.training import recipe, resume
+from models.training.checkpoint import Tensors
 from models.training.deadline import Deadline
 from models.training.distributed import Group
+from models.training.ema import Average
 from models.training.execution import Execution
+from models.training.memory import Parts, counts_batches, parts_of, within
 from models.training.resume import Progress
 
 SAVE_SECONDS = 60.0
@@ -52,6 +60,8 @@ class Task:
     execution: Execution
     deadline: Deadline
     group: Group
+    cut: Sequence[Block] = ()  # The trunk's blocks where they learn one after the other.
+    before: Progress | None = None  # What the stage before this one reached, which is to be beaten.
 
 
 class Fit:
@@ -59,7 +69,15 @@ class Fit:
 
     def __init__(self, task: Task, run: RunDir, meter: Meter) -> None:
         self.task, self.run, self.meter = task, run, meter
-        self.optimizer = recipe.optimizer(task.plan, task.model, task.heads)
+        self.folder = run.checkpoint / task.plan.stage
+        self.folder.mkdir(exist_ok=True)
+        self.optimizer = recipe.optimizer(task.plan, task.model, task.heads, task.cut)
+        self.models = {"model": task.model}
+        self.average = None
+        if task.plan.ema is not None:
+            self.average = Average(task.model, task.plan.ema)
+            self.models["average"] = self.average.model
+        self.judged = self.average.model if self.average else task.model
         labels = task.train.labels
         self.loss = recipe.loss(task.plan, labels, task.classes, task.execution.device)
         self.weights = recipe.class_weights(labels, task.classes).numpy()
@@ -67,22 +85,48 @@ class Fit:
         self.total = torch.zeros((), device=task.execution.device)
         self.key = resume.key(task.plan, task.digest, task.seed, task.execution)
         with task.group.in_turn():
-            self.now, self.best = resume.load(run, self.key, task.model, self.optimizer, self.total)
+            found = resume.load(run, self.folder, self.key, self.models, self.optimizer, self.total)
+        self.now, self.best = found or self.first()
         self.scaler = task.execution.scaler()
         if self.now.scaler:
             self.scaler.load_state_dict(self.now.scaler)
+        self.earlier = 0 if task.before is None else len(task.before.history)
+        self.parts = Parts(task.model, self.now.parts)
         self.saved = time.monotonic()
         self.save_cost = FIRST_SAVE
+        self.fresh = True  # No step done in this process yet.
+
+    def first(self) -> tuple[Progress, Tensors]:
+        """Return the state before the first step; what an earlier stage reached is to be beaten."""
+        before = self.task.before
+        if before is None:
+            return Progress(), {}
+        history = list(before.history)
+        start = replace(before, epoch=len(history) + 1, finished=False, parts=1, history=history)
+        return start, _copy(self.task.model)
+
+    @property
+    def done(self) -> int:
+        """Steps of this stage so far."""
+        return (self.now.epoch - 1 - self.earlier) * self.steps + self.now.step
 
     def train(self) -> Progress:
         """Train to the end and leave the best epoch's weights in the model."""
         now = self.now
         while not now.finished:
             began, before = time.monotonic(), now.seen
-            complete = self.one_epoch()
-            if complete:
-                self.close_epoch(time.monotonic() - began, now.seen - before)
-            now.finished = not complete or now.epoch >= self.task.plan.epochs or self.no_gain()
+            try:
+                complete = self.one_epoch()
+                if complete:
+                    self.close_epoch(time.monotonic() - began, now.seen - before)
+            except (LossDiverged, OutOfMemory) as error:
+                if self.task.before is None or self.task.group.size > 1:
+                    raise
+                words = f"{error.message} What was reached before is kept."
+                self.run.events.note(error.code, words)
+                complete = False
+            last = now.epoch - self.earlier >= self.task.plan.epochs
+            now.finished = not complete or last or self.no_gain()
             now.epoch += complete
             self.save(only_if_due=not now.finished)
         self.task.model.load_state_dict(self.best)
@@ -92,6 +136,8 @@ class Fit:
         """Visit every sample once; False when the time limit cut the epoch short."""
         task, now = self.task, self.now
         task.model.train()
+        if task.cut:
+            blocks.learn(task.model, task.cut, self.awake(now.epoch - self.earlier))
         if task.plan.batch_norm == "frozen":
             recipe.freeze_batch_norm(task.model)
         for indices in batches(self.visits(now.epoch), task.plan.batch_size)[now.step :]:
@@ -104,33 +150,81 @@ class Fit:
             if now.step % LOOK_STEPS == 0:
                 self.check_loss()
             self.save(only_if_due=True)
-            self.meter.at("train", (now.epoch - 1) * self.steps + now.step)
+            self.meter.at(task.plan.stage, self.done)
         return True
+
+    def awake(self, epoch: int) -> int:
+        """Return how many blocks learn in an epoch of this stage: all in its second half."""
+        return min(
+            len(self.task.cut), 1 + (epoch - 1) * 2 * len(self.task.cut) // self.task.plan.epochs
+        )
 
     def one_step(self, indices: Indices) -> None:
         """Take one optimiser step on a batch."""
         hit("train.step")
         task, now = self.task, self.now
-        torch.manual_seed(step_seed(task.seed, now.epoch, now.step, task.group.rank))
         mine, share = task.group.part(indices)
-        done = (now.epoch - 1) * self.steps + now.step
-        recipe.set_rate(self.optimizer, recipe.rate_at(task.plan, done, self.steps))
+        recipe.set_rate(self.optimizer, recipe.rate_at(task.plan, self.done, self.steps))
         inputs = task.execution.put(task.train.batch(mine, now.epoch))
         wanted = task.train.labels[torch.from_numpy(mine)].to(task.execution.device)
+        loss = task.group.sum_gradients(task.model, self.gradients(inputs, wanted, share))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.total += loss * len(indices)
+        now.seen += len(indices)
+        now.step += 1
+        if self.average:
+            self.average.follow(task.model, self.done)
+
+    def gradients(self, inputs: Tensor, wanted: Tensor, share: float) -> Tensor:
+        """Leave `share` of the mean gradient of a batch in the weights; return as much of its loss.
+
+        When memory runs out, the batch is cut into smaller parts whose gradients add up to its own.
+        """
+        task, now = self.task, self.now
+        if self.fresh:
+            self.parts.remember()
+        while True:
+            torch.manual_seed(step_seed(task.seed, now.epoch, now.step, task.group.rank))
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = torch.zeros_like(self.total)
+            try:
+                for images, labels in parts_of(inputs, wanted, self.parts.count):
+                    loss += self.backward(images, labels, share * (len(labels) / len(wanted)))
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out_of_memory(error):
+                    raise
+            else:
+                self.fresh = False
+                self.parts.forget()
+                return loss
+            # Outside of `except`, where the error would keep the tensors of the step alive.
+            self.optimizer.zero_grad(set_to_none=True)
+            self.halve(len(wanted))
+
+    def backward(self, inputs: Tensor, wanted: Tensor, share: float) -> Tensor:
+        """Add `share` of the mean gradient of some images; return as much of their loss."""
+        task = self.task
         with task.execution.autocast():
             logits, others = logits_of(task.model(inputs))
         loss = self.loss(logits, wanted)
         objective = loss
         for weight, other in zip(task.auxiliary, others, strict=False):
             objective = objective + weight * self.loss(other, wanted)
-        self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(share * objective).backward()  # type: ignore[no-untyped-call] # torch says no type.
-        loss = task.group.sum_gradients(task.model, share * loss.detach())
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.total += loss * len(indices)
-        now.seen += len(indices)
-        now.step += 1
+        return share * loss.detach()
+
+    def halve(self, images: int) -> None:
+        """Take batches in smaller parts from now on, and say so."""
+        now, exact = self.now, self.parts.halve(images)
+        now.parts = self.parts.count
+        words = f"Memory ran out: batches of {images} images are taken in {now.parts} parts"
+        words += " whose gradients are added up; the steps and their sizes stay the same."
+        if counts_batches(self.task.model):
+            words += " Batch normalisation sees the smaller parts, so the result differs a little."
+        self.run.events.note("batch_halved", words)
+        if not exact:
+            now.inexact.append(f"memory ran out in step {now.step} of epoch {now.epoch}")
 
     def visits(self, epoch: int) -> Indices:
         """Return the samples of an epoch in the order of their visits."""
@@ -146,8 +240,13 @@ class Fit:
         hit("train.epoch")
         now, plan, val = self.now, self.task.plan, self.task.val
         self.check_loss()
-        rate = recipe.rate_at(plan, now.epoch * self.steps - 1, self.steps)
-        record = {"epoch": now.epoch, "train_loss": float(self.total) / now.seen, "lr": rate}
+        rate = recipe.rate_at(plan, self.done - 1, self.steps)
+        record = {
+            "epoch": now.epoch,
+            "stage": plan.stage,
+            "train_loss": float(self.total) / now.seen,
+            "lr": rate,
+        }
         if val is not None:
             scores = metrics.quick(*self.validate(val))
             record |= {f"val_{name}": value for name, value in scores.items()}
@@ -161,8 +260,7 @@ class Fit:
         metric = "train_loss" if val is None else f"val_{plan.selection_metric}"
         if not now.best or _score(record, metric) > _score(now.best, metric):
             now.best = {**record, "metric": metric}
-            state = self.task.model.state_dict()
-            self.best = {name: value.detach().clone() for name, value in state.items()}
+            self.best = _copy(self.judged)
         now.step = now.seen = 0
         self.total.zero_()
 
@@ -175,25 +273,29 @@ class Fit:
     def validate(self, source: Source) -> tuple[Tensor, Tensor]:
         """Return logits and labels of a split, as float32 on the CPU."""
         task, size = self.task, len(source.labels)
-        task.group.share_buffers(task.model)
-        task.model.eval()
+        task.group.share_buffers(self.judged)
+        self.judged.eval()
         logits = torch.zeros(size, task.classes)
         parts = batches(np.arange(size), EVALUATION_BATCH)
         for number in task.group.own(len(parts)):
             indices = parts[number]
-            inputs = task.execution.put(source.batch(indices, 0))
-            with task.execution.autocast():
-                logits[torch.from_numpy(indices)] = task.model(inputs).float().cpu()
+            logits[torch.from_numpy(indices)] = within(self.logits, source.batch(indices, 0))
             self.run.events.alive()
             if self.run.stopping:  # The epoch's steps are saved; its validation is done again.
                 self.save()
                 raise Stopped
         return task.group.gathered(logits), source.labels
 
+    def logits(self, batch: Tensor) -> Tensor:
+        """Return the logits of inputs, as float32 on the CPU."""
+        with self.task.execution.autocast():
+            result: Tensor = self.judged(self.task.execution.put(batch))
+        return result.float().cpu()
+
     def no_gain(self) -> bool:
         """Tell whether patience has run out."""
         patience, now = self.task.plan.patience, self.now
-        if patience is None or now.epoch - now.best["epoch"] < patience:
+        if patience is None or now.epoch - max(now.best["epoch"], self.earlier) < patience:
             return False
         words = f"No better {now.best['metric']} for {patience} epochs."
         self.run.events.note("early_stopped", words)
@@ -220,17 +322,26 @@ class Fit:
             wait = max(SAVE_SECONDS, wait)
         if only_if_due and began - self.saved < wait:
             return
-        done = (self.now.epoch - 1) * self.steps + self.now.step
-        model, optimizer = self.task.model, self.optimizer
         self.now.scaler = self.scaler.state_dict()
         resume.save(
-            self.run, done, self.key, asdict(self.now), model, optimizer, self.total, self.best
+            self.folder,
+            self.done,
+            self.key,
+            asdict(self.now),
+            self.models,
+            self.optimizer,
+            self.total,
+            self.best,
         )
         self.saved = time.monotonic()
         self.save_cost = self.saved - began
 
 
-def _score(record: dict[str, float], metric: str) -> tuple[float, float]:
+def _copy(model: nn.Module) -> Tensors:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _score(record: dict[str, Any], metric: str) -> tuple[float, float]:
     """Return what the best epoch has most of; the smaller loss decides between equals.
 
     On a few hundred images many epochs reach the same accuracy.

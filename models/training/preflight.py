@@ -39,7 +39,7 @@ def check(run: RunDir, need: int, spare_files: Path | None) -> None:
     Raises:
         DiskFull: There is not enough.
     """
-    there = sum(path.stat().st_size for path in run.checkpoint.iterdir())
+    there = sum(path.stat().st_size for path in run.checkpoint.rglob("*"))
     if free_bytes(run.path) + there < need and spare_files is not None:
         trim(spare_files, 0)
     free = free_bytes(run.path)

@@ -1,12 +1,14 @@
 """From the plan's values to an optimiser, a schedule and a loss."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.networks.blocks import Block, holds
 from models.plan import Plan
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -14,25 +16,25 @@ _ONECYCLE_START, _ONECYCLE_END = 1 / 25, 1e-5
 _WARMUP_START = 0.01
 
 
-def optimizer(plan: Plan, model: nn.Module, heads: tuple[str, ...]) -> torch.optim.Optimizer:
-    """Return the optimiser over groups of (head or trunk) x (decayed or not).
+def optimizer(
+    plan: Plan, model: nn.Module, heads: tuple[str, ...], cut: Sequence[Block] = ()
+) -> torch.optim.Optimizer:
+    """Return the optimiser over groups of (head or part of the trunk) x (decayed or not).
 
-    Each group carries `factor`, its share of the scheduled learning rate. Biases, normalisation
-    layers and other vectors are not decayed: it would only shrink what has no direction.
+    Each group carries `factor`, its share of the scheduled learning rate: in a trunk that is `cut`
+    into blocks it shrinks from block to block. Biases, normalisation layers and other vectors are
+    not decayed: it would only shrink what has no direction.
     """
-    named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    groups = []
-    for in_head in (True, False):
-        for decayed in (True, False):
-            members = [
-                value
-                for name, value in named
-                if _within(name, heads) is in_head and (value.dim() > 1) is decayed
-            ]
-            if members:
-                factor = 1.0 if in_head else plan.trunk_factor
-                decay = (plan.weight_decay or 0.0) if decayed else 0.0
-                groups.append({"params": members, "factor": factor, "weight_decay": decay})
+    parts: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, value in model.named_parameters():
+        if value.requires_grad:
+            place = -1 if holds(heads, name) else _depth(name, cut)
+            parts.setdefault((place, value.dim() <= 1), []).append(value)
+    groups: list[dict[str, Any]] = []
+    for (place, vectors), members in sorted(parts.items(), key=lambda part: part[0]):
+        factor = 1.0 if place < 0 else plan.trunk_factor * plan.block_decay**place
+        decay = 0.0 if vectors else plan.weight_decay or 0.0
+        groups.append({"params": members, "factor": factor, "weight_decay": decay})
     rate, momentum = plan.learning_rate, plan.momentum
     if plan.optimizer == "sgd":
         return torch.optim.SGD(groups, rate, momentum, nesterov=momentum > 0, fused=True)
@@ -93,8 +95,8 @@ def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:
     return (module for module in model.modules() if isinstance(module, kinds))
 
 
-def _within(name: str, heads: tuple[str, ...]) -> bool:
-    return any(name == head or name.startswith(f"{head}.") for head in heads)
+def _depth(name: str, cut: Sequence[Block]) -> int:
+    return next((number for number, block in enumerate(cut) if holds(block, name)), 0)
 
 
 def _cosine(start: float, end: float, share: float) -> float:

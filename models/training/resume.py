@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +28,8 @@ class Progress:
     epoch: int = 1
     step: int = 0  # Inside the epoch.
     seen: int = 0  # Images of the epoch so far.
-    history: list[dict[str, float]] = field(default_factory=list)
+    parts: int = 1  # Into which a batch is cut, since memory ran out.
+    history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     finished: bool = False
     scaler: dict[str, Any] = field(default_factory=dict)  # Of the gradients in fp16.
@@ -35,44 +38,60 @@ class Progress:
 
 def key(plan: Plan, digest: str, seed: int, execution: Execution) -> Key:
     """Return what a checkpoint must share (`spec`) and should share (`machine`) with the run."""
-    spec = json.dumps([plan.to_json(), digest, seed], sort_keys=True)
+    spec = json.dumps([plan.stage, plan.to_json(), digest, seed], sort_keys=True)
     return {"spec": hashlib.sha256(spec.encode()).hexdigest(), "machine": execution.facts()}
 
 
 def save(
-    run: RunDir,
+    folder: Path,
     step: int,
     key: Key,
     state: dict[str, Any],
-    model: nn.Module,
+    models: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     total: Tensor,
     best: Tensors,
 ) -> None:
-    """Write the state of the loop; the best weights have a file of their own, written once."""
+    """Write the state of the loop into the folder of its stage.
+
+    The best weights have a file of their own, written once.
+    """
     best_file = None
     if best:
         best_file = f"best-{state['best']['epoch']:05d}.safetensors"
-        if not (run.checkpoint / best_file).exists():
-            checkpoint.write(run.checkpoint / best_file, best, {"spec": key["spec"]})
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        if not (folder / best_file).exists():
+            checkpoint.write(folder / best_file, best, {"spec": key["spec"]})
+    tensors = {
+        f"{which}.{name}": value
+        for which, model in models.items()
+        for name, value in model.state_dict().items()
+    }
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
     tensors["total"] = total
     hit("checkpoint.between_files")
     full = {"progress": state, "key": key, "best_file": best_file}
-    checkpoint.save(run.checkpoint, step, tensors, full)
+    checkpoint.save(folder, step, tensors, full)
 
 
 def load(
-    run: RunDir, key: Key, model: nn.Module, optimizer: torch.optim.Optimizer, total: Tensor
-) -> tuple[Progress, Tensors]:
-    """Put the newest usable checkpoint into the objects; return counters and best weights."""
-    for path in checkpoint.newest_first(run.checkpoint):
+    run: RunDir,
+    folder: Path,
+    key: Key,
+    models: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    total: Tensor,
+) -> tuple[Progress, Tensors] | None:
+    """Put the newest usable checkpoint of a stage into the objects.
+
+    Returns:
+        Counters and best weights; None where there is no checkpoint yet.
+    """
+    for path in checkpoint.newest_first(folder):
         try:
             tensors, state = checkpoint.read(path)
             name = state["best_file"]
-            best = checkpoint.read(run.checkpoint / name)[0] if name else {}
+            best = checkpoint.read(folder / name)[0] if name else {}
         except IntegrityError as error:
             run.events.note("checkpoint_damaged", f"An older state is used: {error.message}")
             path.unlink()
@@ -81,24 +100,27 @@ def load(
             path.unlink()
             continue
         progress = Progress(**state["progress"])
-        _note_differences(run, progress, state["key"]["machine"], key["machine"])
-        _restore(tensors, model, optimizer)
+        note_differences(run, progress, state["key"]["machine"], key["machine"])
+        _restore(tensors, models, optimizer)
         total.copy_(tensors["total"])
-        _drop_best_files(run, name)
+        _drop_best_files(folder, name)
         return progress, best
-    _drop_best_files(run, None)
-    return Progress(), {}
+    _drop_best_files(folder, None)
+    return None
 
 
-def _drop_best_files(run: RunDir, kept: str | None) -> None:
+def _drop_best_files(folder: Path, kept: str | None) -> None:
     """Remove best weights that were written after the checkpoint, as they will be written anew."""
-    for path in run.checkpoint.glob("best-*.safetensors"):
+    for path in folder.glob("best-*.safetensors"):
         if path.name != kept:
             path.unlink()
 
 
-def _restore(tensors: Tensors, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
+def _restore(
+    tensors: Tensors, models: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> None:
+    for which, model in models.items():
+        model.load_state_dict({name: tensors[f"{which}.{name}"] for name in model.state_dict()})
     values = [value for group in optimizer.param_groups for value in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, saved in tensors.items():
@@ -116,7 +138,7 @@ def _laid_out(moment: Tensor, value: Tensor) -> Tensor:
     return torch.empty_like(value, device="cpu").copy_(moment)
 
 
-def _note_differences(run: RunDir, progress: Progress, then: Key, now: Key) -> None:
+def note_differences(run: RunDir, progress: Progress, then: Key, now: Key) -> None:
     """Say so where the resumed run cannot repeat the interrupted one bit for bit."""
     changed = [
         f"{name}: {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]

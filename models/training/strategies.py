@@ -1,28 +1,39 @@
-"""The two ways to train: a head on a frozen trunk, or every layer."""
+"""The ways to train: a head on a frozen trunk, every layer, or one after the other."""
 
 import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from core.errors import TimeLimitReached
 from core.meter import Meter
 from core.rundir import RunDir
+from models import strategy
 from models.catalogue import Architecture
 from models.config import TrainRequest
 from models.data import augment, features, sources
 from models.data.cache import Cache
 from models.data.features import Passage, Standardise
 from models.data.staged import Staged
+from models.networks import blocks
+from models.networks.blocks import Block
 from models.networks.head import Head, split
-from models.plan import Plan
-from models.training import decay
+from models.plan import GIVEN, Plan
+from models.predict import forward
+from models.training import decay, handover, probe, resume
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.execution import Execution
+from models.training.handover import Handover
 from models.training.loop import Fit, Task
 from models.training.prepare import Start
 from models.training.resume import Progress
+
+TIMED = 8  # Images passed forward to estimate what training costs.
+TRAINING_COST = 4.0  # Of a training step in forward passes; measured 3.9 and 4.4 (performance.md).
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,75 @@ class Work:
     deadline: Deadline
     group: Group
     cache: Cache
+
+
+def train_stages(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
+    """Train stage by stage and leave the best weights of all of them in the model."""
+    if plan.mode != "head":
+        return train_layers(work, plan, begin)
+    key = resume.key(plan, digest(work, begin), work.request.config.seed, work.how)
+    layer = begin.model.get_submodule(begin.heads.main)
+    with work.group.in_turn():
+        handed = handover.load(work.run, key, layer)
+    if handed is None:
+        finished, done = train_head(work, plan, begin)
+        with work.group.in_turn():  # Rank 0 decides; the others find its decision on disk.
+            handed = handover.load(work.run, key, layer) if work.group.rank else None
+            if handed is None:
+                handed = go_on(work, finished, begin, done)
+                handover.save(work.run, key, handed, layer)
+    plan, head = handed.continued(plan), handed.progress
+    if plan.then is None:
+        return plan, head
+    work = replace(work, how=measured(work, plan.then, begin))
+    announce(work, plan)
+    try:
+        then, done = train_layers(work, plan.then, begin, head)
+    except TimeLimitReached:
+        work.run.events.note("time_limit_reached", "The time was over before the next stage began.")
+        return replace(plan, then=None), head
+    words = strategy.compare(head.best, done.best, done.history)
+    work.run.events.note(f"kept_{done.best['stage']}", words)
+    reasons = {**then.reasons, "precision": work.how.reason}
+    then = replace(then, precision=work.how.precision, reasons=reasons)
+    return replace(plan, then=then), done
+
+
+def measured(work: Work, plan: Plan, begin: Start) -> Execution:
+    """Return the arithmetic of a stage: what is fast forward may be slow backward."""
+    cache = work.request.cache_dir
+    with work.group.in_turn():
+        problem = probe.Problem(plan, begin, work.facts, work.staged)
+        return probe.decide(work.how, problem, work.run, cache / "execution" if cache else None)
+
+
+def go_on(work: Work, plan: Plan, begin: Start, done: Progress) -> Handover:
+    """Decide by the head's score and the time whether and how long the next stage is worth it."""
+    decay_chosen = plan.weight_decay, plan.reasons["weight_decay"]
+    if plan.then is None or plan.then.mode != "refine":
+        return Handover(done, decay_chosen, plan.then.epochs if plan.then else 0, "")
+    deadline = work.deadline
+    left = None if deadline.minutes is None else max(0.0, 60 * deadline.minutes - deadline.spent)
+    cost = strategy.Cost(epoch_seconds(work, plan, begin), deadline.spent, left)
+    given = plan.then.reasons["epochs"] == GIVEN
+    epochs, why = strategy.decide(done.best, plan.then.epochs, cost, given=given)
+    if not epochs:
+        work.run.events.note("full_skipped", f"Only the head was trained: {why}.")
+    return Handover(done, decay_chosen, epochs, why)
+
+
+def epoch_seconds(work: Work, plan: Plan, begin: Start) -> float:
+    """Estimate an epoch over all layers from a few images that are only passed forward."""
+    model = work.how.place(begin.model.eval())
+    images = work.how.put(torch.zeros(TIMED, 3, plan.image_size, plan.image_size))
+    taken = []
+    for _ in range(2):  # The first pass also allocates.
+        began = time.monotonic()
+        with work.how.autocast():
+            forward(model, images).cpu()
+        taken.append(time.monotonic() - began)
+    sizes = {name: len(samples) for name, samples in work.staged.splits.items()}
+    return min(taken) / TIMED * (TRAINING_COST * sizes["train"] + sizes["val"])
 
 
 def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
@@ -60,12 +140,12 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     work.how.use_threads(3e-9 * plan.batch_size * each)
     if plan.weight_decay is None:
         plan = with_decay(plan, standard, head, plain, work)
-        work.run.events.emit("plan", plan=plan.to_json() | work.how.explained())
+        announce(work, plan)
     module = work.how.place(nn.Sequential(standard, head))
     done = fit(work, plan, begin, module, train, val, heads=("1",), auxiliary=())
     work.how.use_threads(math.inf)
     standard.cpu().fold_into(features.layer_of(head.cpu()))
-    return plan, done
+    return noted(plan, done), done
 
 
 def told(work: Work, begin: Start, plan: Plan) -> dict[str, Tensor]:
@@ -74,7 +154,7 @@ def told(work: Work, begin: Start, plan: Plan) -> dict[str, Tensor]:
     They are computed as the predictor does, on the CPU in fp32, and so not always those on which
     the head was trained. Nothing where the trunk was trained too: no other run has its features.
     """
-    if plan.mode != "head" or getattr(plan, "then", None) is not None:
+    if plan.mode != "head" or plan.then is not None:
         return {}
     model = begin.model.cpu().eval().to(memory_format=torch.channels_last)
     trunk, head = split(model, begin.heads.main)
@@ -110,8 +190,10 @@ def with_decay(
     return replace(plan, weight_decay=choice.value, reasons=reasons)
 
 
-def train_all(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
-    """Train every layer on decoded, randomly changed images."""
+def train_layers(
+    work: Work, plan: Plan, begin: Start, before: Progress | None = None
+) -> tuple[Plan, Progress]:
+    """Train every layer, at once or block by block, on decoded, randomly changed images."""
     threads, prep = work.how.threads, begin.preprocess
     how = augment.named(plan.augmentation, plan.image_size)
     train: sources.Source
@@ -128,8 +210,42 @@ def train_all(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     weights = tuple(
         one.weight for one in work.facts.auxiliary if one.layer in begin.heads.auxiliary
     )
+    cut = blocks.blocks(model, begin.heads, plan.blocks) if plan.blocks else []
+    if cut:
+        parts = "; ".join(f"{block[0]} to {block[-1]}" for block in cut)
+        plan = replace(
+            plan, blocks=len(cut), reasons=_more(plan, "blocks", f"from the head: {parts}")
+        )
     heads = begin.heads.all
-    return plan, fit(work, plan, begin, model, train, val, heads=heads, auxiliary=weights)
+    done = fit(
+        work, plan, begin, model, train, val, heads=heads, auxiliary=weights, cut=cut, before=before
+    )
+    return noted(plan, done), done
+
+
+def noted(plan: Plan, done: Progress) -> Plan:
+    """Return the plan with what only showed while it was carried out."""
+    if done.parts == 1:
+        return plan
+    words = f"each batch was taken in {done.parts} parts, as memory ran out"
+    return replace(plan, reasons=_more(plan, "batch_size", words))
+
+
+def announce(work: Work, plan: Plan) -> None:
+    """Publish the plan again when it has become more definite."""
+    work.run.events.emit("plan", plan=plan.to_json() | work.how.explained())
+
+
+def digest(work: Work, begin: Start) -> str:
+    """Return what tells the images and the weights at the start from all others.
+
+    A name like `model:pets` can mean other weights by the next attempt.
+    """
+    return f"{work.staged.digest} {begin.lineage['sha256']}"
+
+
+def _more(plan: Plan, name: str, words: str) -> dict[str, str]:
+    return {**plan.reasons, name: f"{plan.reasons[name]}; {words}"}
 
 
 def canvases_of(work: Work, begin: Start, how: augment.Augmentation) -> sources.Canvases:
@@ -150,6 +266,8 @@ def fit(
     *,
     heads: tuple[str, ...],
     auxiliary: tuple[float, ...],
+    cut: Sequence[Block] = (),
+    before: Progress | None = None,
 ) -> Progress:
     """Run the loop."""
     task = Task(
@@ -161,10 +279,11 @@ def fit(
         auxiliary=auxiliary,
         classes=len(work.staged.classes),
         seed=work.request.config.seed,
-        # A name like `model:pets` can mean other weights by the next attempt.
-        digest=f"{work.staged.digest} {begin.lineage['sha256']}",
+        digest=digest(work, begin),
         execution=work.how,
         deadline=work.deadline,
         group=work.group,
+        cut=cut,
+        before=before,
     )
     return Fit(task, work.run, work.meter).train()

@@ -50,6 +50,11 @@ def insects(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Path:
     return stage(tmp_path_factory.mktemp("insects") / "data", images)
 
 
+def pretrained_head(folder: Path, data: Path, shared: Path) -> Path:
+    weights = shared / "weights"
+    return request(folder, data, weights, architecture="mobilenet_v2", strategy="head")
+
+
 def test_lenet_learns_digits_from_scratch(tmp_path: Path, digits: Path) -> None:
     run_dir = request(tmp_path / "run", digits, architecture="lenet")
     assert evaluation(run_dir)["val"]["accuracy"] >= 0.97
@@ -58,10 +63,10 @@ def test_lenet_learns_digits_from_scratch(tmp_path: Path, digits: Path) -> None:
 def test_a_pretrained_head_tells_ants_from_bees(
     tmp_path: Path, insects: Path, shared: Path
 ) -> None:
-    run_dir = request(tmp_path / "run", insects, shared / "weights", architecture="mobilenet_v2")
+    run_dir = pretrained_head(tmp_path / "run", insects, shared)
     assert evaluation(run_dir)["val"]["accuracy"] >= 0.935
 
 
 def test_a_pretrained_head_reads_digits(tmp_path: Path, digits: Path, shared: Path) -> None:
-    run_dir = request(tmp_path / "run", digits, shared / "weights", architecture="mobilenet_v2")
+    run_dir = pretrained_head(tmp_path / "run", digits, shared)
     assert evaluation(run_dir)["val"]["accuracy"] >= 0.95

@@ -205,7 +205,7 @@ def test_a_crash_inside_a_save_costs_nothing_but_time(
         assert go(run_dir) in {CRASHED, DONE}
     assert go(run_dir) == DONE
     assert outcome(run_dir) == outcome(whole)
-    assert not list((run_dir / "checkpoint").glob(".*"))
+    assert not list((run_dir / "checkpoint").rglob(".*"))
 
 
 def test_sigterm_saves_and_exits_75_and_sigkill_loses_nothing(

@@ -199,7 +199,7 @@ def test_a_checkpoint_counts_only_for_the_weights_it_was_made_with(
     with monkeypatch.context() as patch:
         patch.setattr(loop.Fit, "one_step", one_step)
         assert go(broken) == STOPPED
-    assert list((broken / "checkpoint").glob("step-*"))
+    assert list((broken / "checkpoint" / "head").glob("step-*"))
     shutil.rmtree(broken / "cache")  # The worker does not keep it for the next attempt either.
     asked = json.loads((broken / "request.json").read_text())
     (broken / "request.json").write_text(json.dumps(asked | {"weights_dir": str(folders[1])}))

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from core.errors import WeightsMismatch
 from models import catalogue
-from models.networks import head, zoo
+from models.networks import blocks, head, zoo
 from models.networks.head import Heads
 
 FAMILIES = (
@@ -87,7 +87,7 @@ def test_head_after_trunk_is_the_network(name: str) -> None:
 def test_training_the_split_head_trains_the_network() -> None:
     model = zoo.build("squeezenet1_1")
     heads = head.replace(model, 3)
-    head.freeze(model, heads)
+    blocks.learn(model, blocks.blocks(model, heads, 4), 0)
     trunk, top = head.split(model, heads.main)
     with torch.no_grad():
         features = trunk(model.eval() and images_for("squeezenet1_1"))
@@ -154,17 +154,6 @@ def test_a_new_head_keeps_type_place_and_bias() -> None:
     assert layer.weight.shape == (4, 8)
     assert layer.weight.dtype == torch.float64
     assert layer.weight.is_meta
-
-
-def test_freezing_leaves_only_the_heads_and_stops_statistics() -> None:
-    model = zoo.build("googlenet")
-    heads = head.replace(model, 4)
-    head.freeze(model, heads)
-    learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert learning == {f"{layer}.{kind}" for layer in heads.all for kind in ("weight", "bias")}
-    assert not any(
-        module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d)
-    )
 
 
 def test_auxiliary_logits_come_in_the_order_of_their_names() -> None:

@@ -70,7 +70,7 @@ def stop_at(step: int, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[P
         patch.setattr(loop, "SAVE_SECONDS", 0)
         patch.setattr(loop.Fit, "one_step", one_step)
         assert go(run_dir) == STOPPED
-    return checkpoint.newest_first(run_dir / "checkpoint")
+    return checkpoint.newest_first(run_dir / "checkpoint" / "full")
 
 
 def damage(path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_damaged_file_of_best_weights_spoils_what_names_it(
 ) -> None:
     run_dir = lenet(tmp_path / "run", dataset)
     stop_at(5, run_dir, monkeypatch)
-    (best,) = (run_dir / "checkpoint").glob("best-*.safetensors")
+    (best,) = (run_dir / "checkpoint" / "full").glob("best-*.safetensors")
     damage(best)
     assert go(run_dir) == DONE
     assert outcome(run_dir) == whole

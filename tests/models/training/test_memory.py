@@ -1,0 +1,185 @@
+"""Running out of memory: smaller parts of the same batch, and what happens at the smallest."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.errors import OutOfMemory
+from core.rundir import DONE, FAILED, STOPPED, supervise
+from models.networks.lenet import LeNet
+from models.train import train
+from models.training import loop
+from models.training.memory import Parts, parts_of, within
+from tests.models.staging import events, request, stage, stripes
+
+NO_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
+
+
+@pytest.fixture(autouse=True)
+def _settled_torch() -> Iterator[None]:
+    """Leave torch's process-wide switches as they were."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    images = [
+        stripes(split, name, number)
+        for split, size in (("train", 16), ("val", 5))
+        for name in ("across", "down")
+        for number in range(size)
+    ]
+    return stage(tmp_path_factory.mktemp("stripes") / "data", images)
+
+
+def order(folder: Path, dataset: Path) -> Path:
+    numbers = {"epochs": 2, "batch_size": 16}
+    return request(folder, dataset, architecture="lenet", hyperparameters=numbers)
+
+
+def go(run_dir: Path) -> int:
+    return supervise(train, [str(run_dir)], resumable=True)
+
+
+def read(run_dir: Path, name: str) -> Any:
+    return json.loads((run_dir / "result" / name).read_text())
+
+
+def hold(patch: pytest.MonkeyPatch, most: int, sizes: list[int]) -> None:
+    """Let LeNet run out of memory with more than so many images while it trains."""
+    plain = LeNet.forward
+
+    def forward(net: LeNet, images: Tensor) -> Tensor:
+        if net.training:
+            sizes.append(len(images))
+            if len(images) > most:
+                raise RuntimeError(NO_MEMORY)
+        return plain(net, images)
+
+    patch.setattr(LeNet, "forward", forward)
+
+
+def test_a_batch_is_halved_until_it_fits_and_the_result_stays(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, tight = order(tmp_path / "straight", dataset), order(tmp_path / "tight", dataset)
+    assert go(straight) == DONE
+    sizes: list[int] = []
+    hold(monkeypatch, 4, sizes)
+    assert go(tight) == DONE
+    assert sizes == [16, 8] + [4] * 16
+    plan = read(tight, "card.json")["plan"]["batch_size"]
+    assert plan["value"] == 16
+    assert "4 parts" in plan["reason"]
+    notes = [note for note in events(tight, "note") if note["code"] == "batch_halved"]
+    assert [note["message"][:60] for note in notes] == [
+        "Memory ran out: batches of 16 are taken in 2 parts whose gra",
+        "Memory ran out: batches of 16 are taken in 4 parts whose gra",
+    ]
+    for one, other in zip(
+        read(straight, "history.json")["epochs"], read(tight, "history.json")["epochs"], strict=True
+    ):
+        assert other["lr"] == one["lr"]
+        assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+
+
+def test_the_choice_outlives_an_interruption(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = order(tmp_path / "run", dataset)
+    sizes: list[int] = []
+    hold(monkeypatch, 4, sizes)
+    plain = loop.Fit.one_step
+
+    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
+        plain(fit, indices)
+        fit.run.stopping = True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Fit, "one_step", one_step)
+        assert go(run_dir) == STOPPED
+    sizes.clear()
+    assert go(run_dir) == DONE
+    assert set(sizes) == {4}
+
+
+def test_a_single_image_that_does_not_fit_is_a_failure_with_a_name(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = order(tmp_path / "run", dataset)
+    sizes: list[int] = []
+    hold(monkeypatch, 0, sizes)
+    assert go(run_dir) == FAILED
+    assert json.loads((run_dir / "error.json").read_text())["code"] == "out_of_memory"
+    assert sizes == [16, 8, 4, 2, 1]
+
+
+def test_gradients_of_parts_add_up_to_those_of_the_batch() -> None:
+    torch.manual_seed(0)
+    layer, images, wanted = nn.Linear(5, 3), torch.randn(7, 5), torch.arange(7) % 3
+    nn.functional.cross_entropy(layer(images), wanted).backward()
+    assert layer.weight.grad is not None
+    whole = layer.weight.grad.clone()
+    layer.zero_grad()
+    parts = parts_of(images, wanted, 4)
+    assert [len(part) for part, _ in parts] == [2, 2, 2, 1]
+    for part, labels in parts:
+        loss = nn.functional.cross_entropy(layer(part), labels)
+        (loss * (len(labels) / 7)).backward()
+    torch.testing.assert_close(layer.weight.grad, whole)
+
+
+def test_batch_norm_goes_back_to_what_it_knew_and_never_sees_one_image() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3)).train()
+    parts = Parts(model, 1)
+    parts.remember()
+    model(torch.randn(8, 3) + 5)
+    assert parts.halve(8) is True
+    assert model[0].running_mean.abs().max() == 0  # type: ignore[union-attr, operator]
+    parts.forget()
+    assert parts.halve(8) is False  # Later nobody remembers what the statistics were.
+    with pytest.raises(OutOfMemory):
+        parts.halve(8)
+
+
+def test_statistics_that_are_frozen_do_not_bound_the_parts() -> None:
+    parts = Parts(nn.Sequential(nn.BatchNorm1d(3)).eval(), 4)
+    assert parts.halve(8) is True
+    assert parts.count == 8
+
+
+def test_what_counts_alone_is_computed_in_halves() -> None:
+    sizes = []
+
+    def compute(batch: Tensor) -> Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise RuntimeError(NO_MEMORY)
+        return batch * 2
+
+    assert within(compute, torch.arange(10.0)).equal(torch.arange(10.0) * 2)
+    assert sizes == [10, 5, 3, 2, 5, 3, 2]
+
+
+def test_other_failures_pass_through() -> None:
+    def compute(_: Tensor) -> Tensor:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        within(compute, torch.zeros(4))
+
+
+def test_one_image_too_many_is_out_of_memory() -> None:
+    def compute(_: Tensor) -> Tensor:
+        raise MemoryError
+
+    with pytest.raises(OutOfMemory):
+        within(compute, torch.zeros(2))
