@@ -84,7 +84,7 @@ def test_weights_on_this_machine_are_taken_without_asking_anyone(
     assert demo.choose(Terminal(), settings, None)["architecture"] == "resnet18"
     (settings.weights_dir / "mobilenet_v2.safetensors").touch()
     chosen = demo.choose(Terminal(), settings, None)
-    assert chosen == {"architecture": "mobilenet_v2", "weights": "imagenet"}
+    assert chosen == {"architecture": "mobilenet_v2", "weights": "imagenet", "strategy": "head"}
     assert "Fine-tuning mobilenet_v2" in capsys.readouterr().err
     assert network.asked == []
 
