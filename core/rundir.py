@@ -216,6 +216,6 @@ def _named(error: Exception) -> TopworkError | None:
     if ran_out_of_memory(error):
         return OutOfMemory()
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-    if full or "no space left" in text:  # As safetensors says it, without a number.
+    if full or "no space left" in str(error).lower():  # As safetensors says it, without a number.
         return DiskFull()
     return None
