@@ -135,10 +135,12 @@ def check_weights(request: FinetuneRequest, settings: Settings) -> None:
         )
 
 
-def resolve_plan(request: FinetuneRequest, summary: dict[str, Any]) -> Plan:
+def resolve_plan(
+    request: FinetuneRequest, summary: dict[str, Any], parent_size: int | None = None
+) -> Plan:
     """Return the plan for a dataset with this summary, or raise InvalidField."""
     config = TrainConfig.model_validate(request.train_config())
-    return resolve(config, catalogue.get(request.architecture), summary)
+    return resolve(config, catalogue.get(request.architecture), summary, parent_size)
 
 
 def place(session: Session, settings: Settings, order: Order) -> Job:
@@ -153,7 +155,7 @@ def place(session: Session, settings: Settings, order: Order) -> Job:
     """
     request = order.request
     usage.check_queue(session, settings, owner_of(session))
-    _check_start(session, request)
+    size = parent_size(session, request)
     if request.upload or order.upload is not None:
         stored, upload = use_upload(session, order.stored, order.upload)
         name = dataset_name(upload)
@@ -168,7 +170,7 @@ def place(session: Session, settings: Settings, order: Order) -> Job:
     if dataset.state == "ready":
         found = datasets.version(session, f"{dataset.id}@{version}" if version else dataset.id)
         version = found.number
-        plan = resolve_plan(request, found.summary).to_json()
+        plan = resolve_plan(request, found.summary, size).to_json()
     return _submit(session, request, dataset, version=version, plan=plan)
 
 
@@ -187,10 +189,18 @@ def use_upload(
     return stored, upload
 
 
-def _check_start(session: Session, request: FinetuneRequest) -> None:
+def parent_size(session: Session, request: FinetuneRequest) -> int | None:
+    """Return the input side of the model that `weights: model:NAME` names; None for other weights.
+
+    Raises:
+        ModelNotFound: There is no such model.
+    """
     weights = request.train_config().get("weights") or ""
-    if weights.startswith(FROM_MODEL):
-        registry.resolve(session, weights.removeprefix(FROM_MODEL))
+    if not weights.startswith(FROM_MODEL):
+        return None
+    card = registry.resolve(session, weights.removeprefix(FROM_MODEL)).card
+    side: int = card["preprocess"]["crop"]
+    return side
 
 
 def named_summary(session: Session, request: FinetuneRequest) -> tuple[str, dict[str, Any]]:

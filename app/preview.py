@@ -22,15 +22,17 @@ def preview(resources: Resources, caller: Caller, order: Order) -> PlanOut:
     Raises:
         ArchiveUnreadable, LayoutAmbiguous, TooFewClasses: What the ingestion would say.
         DatasetNotReady: The plan needs the dataset's counts.
+        ModelNotFound: There is no such model to start from.
     """
     request = order.request
-    if order.upload is None:
-        with resources.database.read(caller) as session:
+    with resources.database.read(caller) as session:
+        size = orders.parent_size(session, request)
+        if order.upload is None:
             name, summary = orders.named_summary(session, request)
-    else:
+    if order.upload is not None:
         name = request.name or orders.model_name(orders.dataset_name(order.upload))
         summary = _summary_of(order.upload, request, resources.settings)
-    resolved = orders.resolve_plan(request, summary)
+    resolved = orders.resolve_plan(request, summary, size)
     return PlanOut(
         name=name,
         classes=summary["classes"],

@@ -33,6 +33,8 @@ _Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False, strict=True), 
 _Factor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), Tag("value")]
 _Decay = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True), Tag("value")]
 _Below1 = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True), Tag("value")]
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True), Tag("value")]
+_Alpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True), Tag("value")]
 _Warmup = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True), Tag("value")]
 
 
@@ -115,7 +117,18 @@ class TrainConfig(_Part):
     imbalance: Literal["auto", "none", "weighted_sampling", "logit_adjustment"] = "auto"
     """What is done about classes of very different size."""
     augmentation: Literal["auto", "none", "light", "standard", "strong"] = "auto"
-    """Random changes of training images: `light` shifts and scales, `standard` also flips."""
+    """Random changes of training images: `light` shifts and turns, `standard` crops and mirrors,
+    `strong` also changes colours and shapes and covers parts."""
+    augmentation_policy: Literal["auto", "none", "trivial_augment", "rand_augment"] = "auto"
+    """Changes of colour and shape by torchvision's policy of that name; in `strong` by default."""
+    erasing: Annotated[Auto | _Share, _Choose] = Field("auto", examples=["auto", 0.25])
+    """Probability that a box of a training image is covered, 0 to 1; 0 for never."""
+    mixup: Annotated[Auto | _Alpha, _Choose] = Field("auto", examples=["auto", 0.2])
+    """Blend each training image and its label with another's, by a share from Beta(a, a) of this a,
+    0 to 10; 0 for never."""
+    cutmix: Annotated[Auto | _Alpha, _Choose] = Field("auto", examples=["auto", 1.0])
+    """Paste a box of another training image and its share of the label, by Beta(a, a), 0 to 10; 0
+    for never. With `mixup`, each step does one of the two."""
     label_smoothing: Annotated[Auto | _Below1, _Choose] = Field("auto", examples=["auto", 0.1])
     """Probability mass spread over all classes in the training loss, 0 to below 1."""
     ema: Annotated[Auto | _Off | _Ema, Discriminator(_word_off_or_value)] = Field(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from models import variation
 from models.catalogue import Architecture
 from models.modes import VIEWS
 
@@ -35,7 +36,7 @@ def seconds(
     for stage in stages:
         if stage["stage"] != "head":
             whole += stage["epochs"] * (3 * sizes.train + sizes.val) * forward
-        elif stage["augmentation"] != "none":
+        elif variation.any_of(stage):
             whole += (VIEWS - 1) * sizes.train * forward
     limit = stages[0]["max_minutes"]
     reason = "rough estimate for two CPU cores without a GPU"

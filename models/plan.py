@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import InvalidField
-from models import estimate, strategy
+from models import estimate, strategy, variation
 from models.catalogue import Architecture
 from models.config import TrainConfig
-from models.modes import MODES, VIEWS, Mode
+from models.modes import MODES, SMALL_NETWORK, VIEWS, Mode
 
 GIVEN = "as given"
 SKEWED = 3.0  # Largest class over smallest from which accuracy hides the small ones.
@@ -48,6 +48,10 @@ class Plan:
     warmup_epochs: float
     label_smoothing: float
     augmentation: str
+    augmentation_policy: str
+    erasing: float
+    mixup: float
+    cutmix: float
     imbalance: str
     selection_metric: str
     patience: int | None
@@ -82,13 +86,20 @@ class Plan:
         }
 
 
-def resolve(config: TrainConfig, facts: Architecture, summary: Mapping[str, Any]) -> Plan:
+def resolve(
+    config: TrainConfig,
+    facts: Architecture,
+    summary: Mapping[str, Any],
+    parent_size: int | None = None,
+) -> Plan:
     """Return the plan for a dataset with this `dataset.json`.
+
+    `parent_size` is the side in pixels that the model of `weights: model:NAME` takes.
 
     Raises:
         InvalidField: The values contradict each other or the architecture.
     """
-    first = _Resolver(config, facts, summary).stages()
+    first = _Resolver(config, facts, summary, parent_size).stages()
     sizes = estimate.Sizes(
         *(sum(summary["counts"].get(n, {}).values()) for n in estimate.Sizes._fields)
     )
@@ -99,11 +110,16 @@ def resolve(config: TrainConfig, facts: Architecture, summary: Mapping[str, Any]
 
 class _Resolver:
     def __init__(
-        self, config: TrainConfig, facts: Architecture, summary: Mapping[str, Any]
+        self,
+        config: TrainConfig,
+        facts: Architecture,
+        summary: Mapping[str, Any],
+        parent_size: int | None,
     ) -> None:
-        self.config, self.facts = config, facts
+        self.config, self.facts, self.parent_size = config, facts, parent_size
         counts: Mapping[str, Mapping[str, int]] = summary["counts"]
-        self.sizes = [counts.get("train", {}).get(name, 0) for name in summary["classes"]]
+        self.classes: list[str] = summary["classes"]
+        self.sizes = [counts.get("train", {}).get(name, 0) for name in self.classes]
         self.images = sum(self.sizes)
         self.val = sum(counts.get("val", {}).values())
         self.test = sum(counts.get("test", {}).values())
@@ -116,6 +132,8 @@ class _Resolver:
         auto = strategy.auto_strategy(weights, self.val)
         chosen = self.choose("strategy", self.config.strategy, auto)
         strategy.refuse_contradictions(self.config, self.facts, weights, chosen)
+        if chosen == "head":
+            variation.refuse_mixing(self.config)
         begun = dict(self.values), dict(self.reasons)
         then = None
         for stage in reversed(strategy.stages(chosen, weights)):
@@ -128,14 +146,11 @@ class _Resolver:
         mode = MODES[stage.mode]
         self.values |= {"stage": stage.name, "mode": stage.mode}
         asked = self.config.hyperparameters
-        size = self.facts.input_size, "the size the network was made for"
-        self.check_size(self.choose("image_size", asked.image_size, size))
+        self.check_size(self.choose("image_size", asked.image_size, self.auto_size()))
         self.optimisation(mode, stage.mode)
         self.averaging(mode, stage.mode)
         self.selection()
-        views = self.choose("augmentation", self.config.augmentation, mode.augmentation)
-        if stage.mode == "head" and views != "none":
-            self.reasons["augmentation"] = f"{GIVEN}: the trunk sees {VIEWS} views of each image"
+        self.variation(mode, stage.mode)
         self.choose("precision", self.config.precision, (None, "the job measures what is faster"))
         self.devices(self.choose("devices", self.config.devices, (1, "one process")))
         self.values |= {"max_minutes": self.config.limits.max_minutes, "eta_seconds": 0.0}
@@ -146,6 +161,11 @@ class _Resolver:
         value, reason = auto if asked == "auto" else (asked, GIVEN)
         self.values[name], self.reasons[name] = value, reason
         return value
+
+    def auto_size(self) -> tuple[int, str]:
+        if self.parent_size is not None:
+            return self.parent_size, "the size the model to start from was trained at"
+        return self.facts.input_size, "the size the network was made for"
 
     def check_size(self, size: int) -> None:
         least, only = self.facts.min_size, self.facts.input_size
@@ -180,6 +200,9 @@ class _Resolver:
         if name in ("refine", "gradual") and chosen == "sgd":
             rate = 3e-4, "small steps from a head that is already good"
             decay = 1e-4, "the usual value"
+        if name == "scratch" and self.facts.parameters <= SMALL_NETWORK:
+            rate = 0.005, "small networks learn faster in larger steps"
+            decay = 0.01, "small networks have little to overfit with"
         if name == "scratch" and chosen == "sgd":
             rate = 0.02, "the usual peak for SGD without large batches"
             decay = 5e-4, "the usual value for SGD from scratch"
@@ -210,6 +233,15 @@ class _Resolver:
             self.choose("blocks", "auto", (strategy.BLOCKS, words))
             words = "each block learns at half the rate of the one behind it"
             self.choose("block_decay", "auto", (0.5, words))
+
+    def variation(self, mode: Mode, name: str) -> None:
+        usual = variation.auto(mode.augmentation, self.classes)
+        kind = self.choose("augmentation", self.config.augmentation, usual)
+        for field, auto in variation.additions(kind, name).items():
+            asked = getattr(self.config, field)
+            self.choose(field, "auto" if auto == variation.UNMIXED else asked, auto)
+        if name == "head" and variation.any_of(self.values):
+            self.reasons["augmentation"] = f"{GIVEN}: the trunk sees {VIEWS} views of each image"
 
     def auto_batch(self, mode: str) -> tuple[int, str]:
         if mode == "head":

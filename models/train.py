@@ -20,6 +20,7 @@ from core.rundir import RunDir, supervise
 from models import artefact, catalogue
 from models.catalogue import Architecture
 from models.config import TrainRequest
+from models.data import augment
 from models.data.cache import Cache
 from models.data.staged import Staged, batch_count
 from models.evaluation.calibrate import calibrate
@@ -30,7 +31,7 @@ from models.predict import Classifier, Eager, Label
 from models.training import execution, preflight, probe, strategies
 from models.training.deadline import Deadline
 from models.training.distributed import Group
-from models.training.prepare import Start, start
+from models.training.prepare import Start, parent_size, start
 from models.training.resume import Progress
 from models.training.strategies import Work, train_stages
 
@@ -43,7 +44,8 @@ def train(run: RunDir) -> None:
     run.events.phase("preparing")
     staged = Staged(request.dataset)
     facts = catalogue.get(request.config.architecture)
-    plan = resolve(request.config, facts, {"classes": staged.classes, "counts": staged.counts()})
+    summary = {"classes": staged.classes, "counts": staged.counts()}
+    plan = resolve(request.config, facts, summary, parent_size(request))
     with Group(run, plan.devices) as group:
         deadline = Deadline(run, None if group.rank else plan.max_minutes)
         with group.in_turn():
@@ -129,7 +131,7 @@ def stages(plan: Plan, staged: Staged) -> dict[str, tuple[int, float]]:
     parts: dict[str, tuple[int, float]] = {}
     for one in plan.stages():
         if one.mode == "head":
-            seen, views = float(train + val), 1 if one.augmentation == "none" else VIEWS
+            seen, views = float(train + val), VIEWS if augment.planned(one) else 1
             more = (views - 1) * train
             parts |= {"features": (train + val, seen), "views": (more, float(more))}
             cost = 0.05 * seen

@@ -69,7 +69,7 @@ def _explain_one(error: Mapping[str, Any], model: type[BaseModel] | None) -> dic
     code, message, hint = error["type"], error["msg"], None
     if code == "extra_forbidden":
         code, message = "unknown_field", f"there is no field {path[-1]!r} here"
-        hint = nearest(path[-1], _fields_at(model, path[:-1])) if model else None
+        hint = _where(path, model) if model else None
     if code == "string_pattern_mismatch":
         message = f"{str(error.get('input'))[:80]!r} does not have the form of this field"
         hint = _description(model, path) or f"It has to match {error['ctx']['pattern']}"
@@ -88,6 +88,20 @@ def _description(model: type[BaseModel] | None, path: Sequence[str]) -> str | No
         model = _object_in(field.annotation) if field else None
     field = model.model_fields.get(path[-1]) if model and path else None
     return field.description if field else None
+
+
+def _where(path: list[str], model: type[BaseModel]) -> str | None:
+    """Suggest fields of the same object by name, else fields of the objects in it by their path."""
+    here = _fields_at(model, path[:-1])
+    inside = {
+        name: ".".join([*path[:-1], part, name])
+        for part in here
+        for name in _fields_at(model, [*path[:-1], part])
+    }
+    if (hint := nearest(path[-1], here)) is not None:
+        return hint
+    near = difflib.get_close_matches(path[-1], inside, n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(inside[name] for name in near)}?" if near else None
 
 
 def _fields_at(model: type[BaseModel], path: Iterable[str]) -> list[str]:

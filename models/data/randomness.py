@@ -12,7 +12,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
 
-ORDER, AUGMENT, STEP, FOLD, INITIAL = range(5)  # What a stream of numbers is for.
+ORDER, AUGMENT, STEP, FOLD, INITIAL, POLICY = range(6)  # What a stream of numbers is for.
 
 
 def bits(*keys: int | NDArray[np.uint64]) -> NDArray[np.uint64]:

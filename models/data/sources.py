@@ -108,12 +108,14 @@ def canvases(
     seed: int,
     threads: int,
 ) -> Canvases:
-    """Decode the training images whole.
+    """Decode the training images whole, squeezed into squares.
 
     Where views are cut out, the square is a little larger than the short side in evaluation:
     about as many pixels as the image has there, shared evenly between its two directions.
     """
-    side = round(preprocess.resize * CANVAS_MARGIN) if how.area else preprocess.crop
+    aspects = torch.tensor([one.width / one.height for one in staged.splits["train"]])
+    whole = not how.area and bool((aspects == 1).all())
+    side = preprocess.crop if whole else round(preprocess.resize * CANVAS_MARGIN)
     filtering = FILTERS[preprocess.interpolation]
 
     def make(data: bytes) -> Tensor:
@@ -122,7 +124,6 @@ def canvases(
 
     kind = squares("canvases", preprocess, side)
     pixels = _decoded(cache, staged, "train", make, kind, threads=threads)
-    aspects = torch.tensor([one.width / one.height for one in staged.splits["train"]])
     return Canvases(pixels, aspects, staged.labels("train"), preprocess, how, seed)
 
 

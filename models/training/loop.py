@@ -28,7 +28,7 @@ from models.networks import blocks
 from models.networks.blocks import Block
 from models.networks.head import logits_of
 from models.plan import Plan
-from models.training import recipe, resume
+from models.training import mixing, recipe, resume
 from models.training.checkpoint import Tensors
 from models.training.deadline import Deadline
 from models.training.distributed import Group
@@ -80,6 +80,7 @@ class Fit:
         self.judged = self.average.model if self.average else task.model
         labels = task.train.labels
         self.loss = recipe.loss(task.plan, labels, task.classes, task.execution.device)
+        self.mix = mixing.planned(task.plan, task.classes)
         self.weights = recipe.class_weights(labels, task.classes).numpy()
         self.steps = batch_count(len(labels), task.plan.batch_size)
         self.total = torch.zeros((), device=task.execution.device)
@@ -189,7 +190,8 @@ class Fit:
             self.optimizer.zero_grad(set_to_none=True)
             loss = torch.zeros_like(self.total)
             try:
-                for images, labels in parts_of(inputs, wanted, self.parts.count):
+                mixed = self.mix(inputs, wanted)
+                for images, labels in parts_of(*mixed, self.parts.count):
                     loss += self.backward(images, labels, share * (len(labels) / len(wanted)))
             except (MemoryError, RuntimeError) as error:
                 if not ran_out_of_memory(error):

@@ -67,6 +67,13 @@ def start(
     return Start(model, heads, preprocess.at(plan.image_size), lineage)
 
 
+def parent_size(request: TrainRequest) -> int | None:
+    """Return the side in pixels that the model to start from takes; None without such a model."""
+    if request.init_from is None:
+        return None
+    return Preprocess.from_dict(artefact.read_card(request.init_from)["preprocess"]).crop
+
+
 def _own(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[str]) -> Start:
     """Start from an earlier model; rows of the head whose class exists again are kept."""
     if request.init_from is None:

@@ -67,7 +67,7 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
 
 
 def loss(plan: Plan, labels: Tensor, classes: int, device: str) -> Loss:
-    """Return the training loss over (logits, labels).
+    """Return the training loss over logits (n, classes) and labels (n,) or shares (n, classes).
 
     Logit adjustment adds the logarithm of each class's share during training only, so that the
     plain logits rank classes as if all were equally frequent (arXiv:2007.07314).

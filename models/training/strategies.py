@@ -131,7 +131,7 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     if work.staged.splits["val"]:
         val = features.collect(work.cache, work.staged, "val", passage, work.meter, before=seen)
     plain = train
-    if (how := augment.named(plan.augmentation, plan.image_size)) is not None:
+    if (how := augment.planned(plan)) is not None:
         canvases = canvases_of(work, begin, how)
         train = features.with_views(work.cache, work.staged, plain, canvases, passage, work.meter)
     standard = features.prepare(head, train.values)
@@ -195,7 +195,7 @@ def train_layers(
 ) -> tuple[Plan, Progress]:
     """Train every layer, at once or block by block, on decoded, randomly changed images."""
     threads, prep = work.how.threads, begin.preprocess
-    how = augment.named(plan.augmentation, plan.image_size)
+    how = augment.planned(plan)
     train: sources.Source
     with work.group.in_turn():
         if how is None:

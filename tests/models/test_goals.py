@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from bench import skewed
 from core.errors import ImageUndecodable
 from core.images import probe
 from core.rundir import DONE
@@ -70,3 +71,17 @@ def test_a_pretrained_head_tells_ants_from_bees(
 def test_a_pretrained_head_reads_digits(tmp_path: Path, digits: Path, shared: Path) -> None:
     run_dir = pretrained_head(tmp_path / "run", digits, shared)
     assert evaluation(run_dir)["val"]["accuracy"] >= 0.95
+
+
+def test_a_skewed_set_is_learned_more_evenly_than_by_the_plain_loss(tmp_path: Path) -> None:
+    margins = []
+    for seed in (1, 2):
+        path = tmp_path / f"{seed}.zip"
+        skewed.archive(path, seed)
+        dataset = skewed.run("core.ingest", tmp_path / f"in{seed}", {"archive": str(path)})
+        scores = {
+            side: skewed.score(tmp_path / f"run{seed}", dataset, seed, side)[0]
+            for side in ("auto", "none")
+        }
+        margins.append(scores["auto"] - scores["none"])
+    assert sum(margins) / len(margins) > 0.005

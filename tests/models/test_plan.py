@@ -5,7 +5,7 @@ import pytest
 
 from core.errors import InvalidField
 from models import catalogue
-from models.config import TrainConfig
+from models.config import Hyperparameters, TrainConfig
 from models.plan import GIVEN, Plan, resolve
 
 
@@ -87,6 +87,26 @@ def test_skew_changes_metric_and_loss() -> None:
     assert (even.selection_metric, even.imbalance) == ("accuracy", "none")
     assert (skewed.selection_metric, skewed.imbalance) == ("macro_f1", "none")
     assert (very.selection_metric, very.imbalance) == ("macro_f1", "logit_adjustment")
+
+
+def test_a_model_to_start_from_keeps_its_image_size() -> None:
+    config = TrainConfig(architecture="resnet18", weights="model:pets@3")
+    names = ["a", "b"]
+    summary = {"classes": names, "counts": {"train": dict.fromkeys(names, 9)}}
+    one = resolve(config, catalogue.get("resnet18"), summary, parent_size=160)
+    assert one.image_size == 160
+    assert "start from" in one.reasons["image_size"]
+    asked = config.model_copy(update={"hyperparameters": Hyperparameters(image_size=96)})
+    assert resolve(asked, catalogue.get("resnet18"), summary, parent_size=160).image_size == 96
+
+
+def test_small_networks_from_scratch_take_larger_steps() -> None:
+    small, large = plan("lenet"), plan("resnet18", weights="none")
+    assert small.learning_rate > large.learning_rate
+    assert small.weight_decay is not None
+    assert large.weight_decay is not None
+    assert small.weight_decay < large.weight_decay
+    assert plan("nin", hyperparameters={"optimizer": "sgd"}).learning_rate <= 0.02
 
 
 @pytest.mark.parametrize("metric", ["auto", "accuracy"])

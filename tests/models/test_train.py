@@ -22,6 +22,7 @@ from tests.models.staging import events, png, request, stage, start, stripes
 from tests.waiting import wait_for
 
 SHORT = {"epochs": 4, "batch_size": 16}
+MIXED = {"augmentation": "strong", "mixup": 0.2, "cutmix": 1.0, "label_smoothing": 0.1}
 
 
 @pytest.fixture(autouse=True)
@@ -143,10 +144,8 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits(
     tmp_path: Path, dataset: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped after each single step, resumed each time: 12 stops in a run of 12 steps."""
-    config: dict[str, Any] = {
-        "hyperparameters": {**SHORT, "optimizer": optimizer, "learning_rate": 0.003},
-        "imbalance": "weighted_sampling",
-    }
+    numbers = {**SHORT, "optimizer": optimizer, "learning_rate": 0.003}
+    config: Any = {"hyperparameters": numbers, "imbalance": "weighted_sampling", **MIXED}
     straight = lenet(tmp_path / "straight", dataset, **config)
     assert go(straight) == DONE
     broken = lenet(tmp_path / "broken", dataset, **config)

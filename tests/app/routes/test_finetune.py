@@ -12,7 +12,7 @@ from app.main import create_app
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Dataset, IdempotencyKey, Job
-from tests.app.api import config, local_client, png, two_classes, zipped
+from tests.app.api import config, local_client, png, publish_model, two_classes, zipped
 
 
 def rows(resources: Resources, table: type) -> list[Any]:
@@ -111,6 +111,21 @@ def test_a_dry_run_plans_a_dataset(client: TestClient, dataset: Dataset) -> None
     assert plan["counts"]["val"] == {"cat": 2, "dog": 2}
 
 
+def test_going_on_from_a_model_keeps_its_image_size(
+    client: TestClient, dataset: Dataset, resources: Resources
+) -> None:
+    publish_model(resources, "parent")
+    body = {"dataset": dataset.id, "architecture": "resnet18", "weights": "model:parent"}
+    dry = client.post("/finetune?dry_run=true", json=body).json()
+    job = client.post("/finetune", json=body).json()
+    assert dry["plan"]["image_size"] == job["plan"]["image_size"]
+    assert dry["plan"]["image_size"]["value"] == 32
+    upload = {"architecture": "resnet18", "weights": "model:parent"}
+    file = {"file": ("x.zip", zipped(two_classes()))}
+    archive = client.post("/finetune?dry_run=true", files=file, data=config(**upload)).json()
+    assert archive["plan"]["image_size"]["value"] == 32
+
+
 @pytest.mark.parametrize(
     ("files", "code"),
     [
@@ -133,7 +148,8 @@ def test_a_dry_run_says_what_the_ingestion_would(
     [
         ({"architecture": "resnet51"}, "architecture", "resnet50"),
         ({"architecture": "../../x"}, "architecture", None),
-        ({"learning_rate": 0.1}, "learning_rate", None),
+        ({"learning_rate": 0.1}, "learning_rate", "hyperparameters.learning_rate"),
+        ({"epoch": 3}, "epoch", "hyperparameters.epochs"),
         ({"strategi": "head"}, "strategi", "strategy"),
         ({"hyperparameters": {"epoch": 3}}, "hyperparameters.epoch", "epochs"),
         ({"hyperparameters": {"epochs": 0}}, "hyperparameters.epochs", None),

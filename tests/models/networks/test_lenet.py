@@ -13,7 +13,7 @@ def test_layers_are_the_paper_s() -> None:
     for layer in (*model.features, *model.classifier):
         layer.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape[1:])))
     assert model(torch.rand(1, 3, 32, 32)).shape == (1, 10)
-    c1, _, s2, c3, _, s4, c5 = shapes[:7]
+    c1, s2, _, c3, s4, _, c5 = shapes[:7]
     assert (c1, s2, c3, s4, c5) == (
         (6, 28, 28),
         (6, 14, 14),
