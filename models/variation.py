@@ -13,7 +13,8 @@ STRONG_ERASING = 0.25
 UNMIXED = (0.0, "a frozen trunk's features are computed once, from whole images")
 _DIGITS = "zero one two three four five six seven eight nine"
 _SIDES = "left right clockwise counterclockwise anticlockwise east west"
-_CHANGED_BY_MIRRORING = frozenset(f"{_DIGITS} {_SIDES}".split())
+_CORNERS = "ne nw se sw northeast northwest southeast southwest"
+_CHANGED_BY_MIRRORING = frozenset(f"{_DIGITS} {_SIDES} {_CORNERS}".split())
 
 
 def mirroring_changes(classes: Iterable[str]) -> str | None:

@@ -1,16 +1,13 @@
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from core.errors import DatasetInvalid, DiskFull, TooFewClasses
+from core.errors import DatasetInvalid, TooFewClasses
 from core.images import decode
-from core.rundir import RunDir, Stopped
-from models.data import cache
 from models.data.staged import Staged, batches
 from tests.models.staging import png, stage
 
@@ -106,50 +103,3 @@ def test_batches_are_even_and_never_of_one(images: int, size: int) -> None:
 
 def test_one_image_a_batch_is_possible_where_asked_for() -> None:
     assert [len(part) for part in batches(np.arange(3), 1)] == [1, 1, 1]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[RunDir]:
-    opened = RunDir(tmp_path)
-    yield opened
-    opened.events.close()
-
-
-class Rows:
-    """Ten rows, two at a time; remembers from where it was asked to begin."""
-
-    def __init__(self, run: RunDir, stop_at: int | None = None) -> None:
-        self.run, self.stop_at, self.asked = run, stop_at, list[int]()
-
-    def __call__(self, done: int) -> Iterator[NDArray[np.int64]]:
-        self.asked.append(done)
-        for start in range(done, 10, 2):
-            self.run.stopping = start == self.stop_at
-            yield np.arange(start, start + 2)[:, None]
-
-
-def test_a_cache_goes_on_where_it_was(run: RunDir) -> None:
-    with pytest.raises(Stopped):
-        cache.filled(run, "rows", (10, 1), np.int64, Rows(run, stop_at=4))
-    rows = Rows(run)
-    for _ in range(2):
-        array = cache.filled(run, "rows", (10, 1), np.int64, rows)
-        assert array[:, 0].tolist() == list(range(10))
-    assert rows.asked == [6, 10]
-
-
-def test_a_cache_from_before_a_reboot_is_not_trusted(
-    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache.filled(run, "rows", (10, 1), np.int64, Rows(run))
-    boot = tmp_path / "boot_id"
-    boot.write_text("another")
-    monkeypatch.setattr(cache, "_BOOT", boot)
-    rows = Rows(run)
-    cache.filled(run, "rows", (10, 1), np.int64, rows)
-    assert rows.asked == [0]
-
-
-def test_a_cache_that_cannot_fit_says_so(run: RunDir) -> None:
-    with pytest.raises(DiskFull):
-        cache.filled(run, "rows", (1 << 50, 1), np.uint8, Rows(run))
