@@ -9,8 +9,8 @@ from models.config import TrainConfig
 
 HEAD_THEN_FULL = "head, then full"
 FEWEST_TO_COMPARE = 20  # Validation images; with fewer, chance decides which model is better.
-DEFAULT_BUDGET = 900.0  # Seconds of fine-tuning after the head where no limit was given,
-BUDGET_FACTOR = 5.0  # or so many times what the head took, if that is more.
+DEFAULT_BUDGET = 60.0  # Seconds of fine-tuning after the head where no limit was given,
+BUDGET_FACTOR = 5.0  # or so many times what the head took: nobody waits long without having said so.
 LIMIT_SHARE = 0.8  # Of the time left that may be planned; estimates err.
 LEAST_EPOCHS = 3  # Fewer than that over all layers rarely beat a good head.
 BLOCKS = 4
@@ -116,7 +116,7 @@ def decide(best: Mapping[str, Any], epochs: int, cost: Cost, *, given: bool) -> 
         return 0, f"the head's {metric} is {best[metric]:.3f}: nothing is left to gain"
     if cost.left is None:
         budget = max(DEFAULT_BUDGET, BUDGET_FACTOR * cost.spent)
-        source = f"without a limit, the longer of {DEFAULT_BUDGET / 60:.0f} minutes and"
+        source = f"without limits.max_minutes, the longer of {DEFAULT_BUDGET:.0f} s and"
         source += f" {BUDGET_FACTOR:.0f} times the head's {cost.spent:.0f} s"
     else:
         budget = LIMIT_SHARE * cost.left

@@ -80,3 +80,12 @@ def test_the_backup_that_is_documented_can_be_restored(tmp_path: Path) -> None:
     assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert copy.execute("SELECT count(*) FROM job").fetchone() == (0,)
     copy.close()
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    page = (ROOT / "docs/promises.md").read_text()
+    named = re.findall(r"`([\w/]*test_\w+\.py)`", page)
+    assert len(named) > 20
+    for name in named:
+        path = name if "/" in name else f"tests/chaos/{name}"
+        assert (ROOT / path).is_file(), name

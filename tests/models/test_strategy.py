@@ -18,9 +18,9 @@ LATER: dict[str, Any] = {**BEST, "epoch": 4, "stage": "full", "val_accuracy": 0.
 @pytest.mark.parametrize(
     ("best", "cost", "given", "epochs", "words"),
     [
-        (BEST, Cost(20, 8, None), False, 8, "budget of 900 s"),
-        (BEST, Cost(200, 8, None), False, 4, "about 200.0 s for an epoch"),
-        (BEST, Cost(400, 8, None), False, 0, "too little for 3 epochs"),
+        (BEST, Cost(5, 8, None), False, 8, "budget of 60 s"),
+        (BEST, Cost(15, 8, None), False, 4, "about 15.0 s for an epoch"),
+        (BEST, Cost(25, 8, None), False, 0, "too little for 3 epochs"),
         (BEST, Cost(400, 1000, None), False, 8, "5 times the head's 1000 s"),
         (BEST, Cost(20, 8, 60), False, 0, "80% of the time left"),
         (BEST, Cost(20, 8, 100), False, 4, "80% of the time left"),
