@@ -9,8 +9,10 @@ from models.config import TrainConfig
 
 HEAD_THEN_FULL = "head, then full"
 FEWEST_TO_COMPARE = 20  # Validation images; with fewer, chance decides which model is better.
-DEFAULT_BUDGET = 60.0  # Seconds of fine-tuning after the head where no limit was given,
-BUDGET_FACTOR = 5.0  # or so many times what the head took: nobody waits long without having said so.
+# Seconds of fine-tuning after the head where no limit was given, or so many times what the head
+# took, if that is more: nobody should wait long without having said so.
+DEFAULT_BUDGET = 60.0
+BUDGET_FACTOR = 5.0
 LIMIT_SHARE = 0.8  # Of the time left that may be planned; estimates err.
 LEAST_EPOCHS = 3  # Fewer than that over all layers rarely beat a good head.
 BLOCKS = 4
