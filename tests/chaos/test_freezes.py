@@ -55,7 +55,8 @@ def test_a_thawed_worker_publishes_nothing(
             bench.workers[0].send_signal(signal.SIGCONT)
             wait_for(lambda number=number: refused(bench, 0) == SLOTS * (number + 1))
             for job_id, (version,) in zip(ids, before, strict=True):
-                assert version.prefix == f"models/{job_id}/2"
+                # Fence 1 was frozen; on a busy machine its successor may have been replaced, too.
+                assert int(version.prefix.removeprefix(f"models/{job_id}/")) > 1
                 assert [one.prefix for one in bench.published(job_id)] == [version.prefix]
                 assert bench.job(job_id).state == "succeeded"
         tell(

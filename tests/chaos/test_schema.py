@@ -25,6 +25,10 @@ LEAST_CASES = 5000
 CONFIG = """
 [checks]
 positive_data_acceptance.enabled = false
+# As usual, and 412, which tus prescribes for a request that does not name its version.
+negative_data_rejection.expected-statuses = [
+    400, 401, 403, 404, 405, 406, 409, 412, 415, 422, 428, 429, "5xx",
+]
 
 [[operations]]
 include-path-regex = "^/(datasets|finetune|predict)"
