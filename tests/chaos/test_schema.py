@@ -25,15 +25,18 @@ LEAST_CASES = 5000
 CONFIG = """
 [checks]
 positive_data_acceptance.enabled = false
-# As usual, and 412, which tus prescribes for a request that does not name its version.
-negative_data_rejection.expected-statuses = [
-    400, 401, 403, 404, 405, 406, 409, 412, 415, 422, 428, 429, "5xx",
-]
 
 [[operations]]
-include-path-regex = "^/(datasets|finetune|predict)"
+include-path-regex = "^/(datasets|finetune|predict|uploads)"
 include-method = "POST"
 checks.negative_data_rejection.enabled = false
+
+# Schemathesis cannot write its media type, and tus prescribes 412 where it expects 400: T7 sends
+# pieces, right ones and wrong ones.
+[[operations]]
+include-path = "/uploads/{upload_id}"
+include-method = "PATCH"
+enabled = false
 """
 
 
