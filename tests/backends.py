@@ -55,7 +55,7 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     bucket = f"b{os.urandom(6).hex()}"
-    httpx2.put(f"{s3_server}/{bucket}").raise_for_status()
+    httpx2.put(f"{s3_server}/{bucket}", timeout=60).raise_for_status()
     return f"s3://{bucket}/prefix"
 
 

@@ -152,6 +152,8 @@ class Vitals:
                 continue
             status = Path(f"/proc/{pid}/status").read_text()
             numbers = dict(line.split(":", 1) for line in status.splitlines())
+            if "VmRSS" not in numbers:
+                continue  # It has just ended, and its parent does not know yet.
             found.memory += int(numbers["VmRSS"].split()[0])
             found.threads += int(numbers["Threads"])
             found.files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
