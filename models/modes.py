@@ -1,6 +1,6 @@
 """The defaults of each way to train, as data with reasons; torch-free."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 VIEWS = 4  # Of each image through a frozen trunk when augmentation is asked for.
 SMALL_NETWORK = 500_000  # Parameters up to which a network from scratch takes larger steps.
@@ -79,17 +79,10 @@ MODES = {
         steps=400,
         epochs=(3, 8),
     ),
-    "gradual": Mode(
-        optimizer=("adamw", "its steps are bounded: with kept statistics SGD's can run away"),
-        learning_rate=(5e-5, "small steps from a head that is already good"),
-        trunk_factor=(1.0, "the block next to the head learns as fast as the head"),
-        weight_decay=(0.05, "decoupled decay of AdamW"),
-        momentum=(0.9, "the optimiser's default"),
-        warmup=(0.1, "a tenth of the epochs"),
-        label_smoothing=(0.0, "the head was trained without"),
-        augmentation=("standard", "photographs keep their meaning when cropped and mirrored"),
-        ema=(0.9, "on few images single steps are noisy; their average is what is validated"),
-        steps=800,
-        epochs=(6, 12),
-    ),
 }
+MODES["gradual"] = replace(
+    MODES["refine"],
+    trunk_factor=(1.0, "the block next to the head learns as fast as the head"),
+    steps=800,
+    epochs=(6, 12),
+)
