@@ -53,11 +53,14 @@ class Database:
     Args:
         url: SQLAlchemy URL, `sqlite:///...` or `postgresql+psycopg://...`.
         after_commit: Called after each committed write that set `session.info["ring"]`.
+        patient: Let a statement take as long as it needs, as a migration of many rows does.
     """
 
-    def __init__(self, url: str, after_commit: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, url: str, after_commit: Callable[[], None] = lambda: None, *, patient: bool = False
+    ) -> None:
         self.url = url
-        self.engine = _make_engine(url)
+        self.engine = _make_engine(url, patient=patient)
         self._writing = self.engine.execution_options(topwork_write=True)
         self._after_commit = after_commit
 
@@ -95,13 +98,13 @@ class Database:
         self.engine.dispose()
 
 
-def _make_engine(url: str) -> Engine:
+def _make_engine(url: str, *, patient: bool) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         from core.postgres import never_wait_forever  # noqa: PLC0415 - SQLite needs no psycopg.
 
         engine = create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
-        never_wait_forever(engine)
+        never_wait_forever(engine, patient=patient)
         return engine
     Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(

@@ -18,7 +18,7 @@ def configuration(url: str) -> Config:
     """Return Alembic's configuration for one database; there is no ini file."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["database"] = Database(url)
+    config.attributes["database"] = Database(url, patient=True)
     return config
 
 

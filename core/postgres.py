@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, event
 
-ANSWER_SECONDS = 30.0  # Longer than any statement here takes, also a migration's.
+ANSWER_SECONDS = 30.0  # Longer than any statement of a running service takes.
 CONNECT = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -38,9 +38,10 @@ class Impatient(psycopg.Connection[Any]):
             raise
 
 
-def never_wait_forever(engine: Engine) -> None:
-    """Have an engine connect through `Impatient`."""
+def never_wait_forever(engine: Engine, *, patient: bool) -> None:
+    """Have an engine notice dead connections, and give up slow answers unless it is `patient`."""
+    kind = psycopg.Connection if patient else Impatient
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, words: Any, options: dict[str, Any]) -> Any:
-        return Impatient.connect(*words, **CONNECT | options)
+        return kind.connect(*words, **CONNECT | options)

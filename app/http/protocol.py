@@ -18,12 +18,16 @@ class HeadTooLarge(Exception):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a limit and a deadline for heads."""
+    """uvicorn's protocol with a limit and a deadline for heads.
+
+    Trailers count as part of the head. What the parser keeps to itself until it is complete (a
+    field, the extension of a chunk) is counted as it comes in, from the last thing it handed on.
+    """
 
     def connection_made(self, transport: Any) -> None:
         """Start the clock for the first head."""
         super().connection_made(transport)
-        self._head: int | None = 0  # None once the head is complete.
+        self._fields = self._kept = 0
         self._deadline = self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -32,17 +36,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Refuse an endless field, which the parser keeps to itself until it is complete."""
-        if self._head is not None and self._raw + len(data) > HEAD_BYTES + PIECE:
+        """Refuse what has no end before it is complete."""
+        if self._kept + len(data) > HEAD_BYTES + PIECE:
             self.send_400_response("The head of this request is too long.")
             return
-        self._raw += len(data)
+        self._kept += len(data)
         super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Count from here; a connection that is kept open begins again."""
         super().on_message_begin()
-        self._head = 0
+        self._fields = self._kept = 0
         self._deadline.cancel()
         self._deadline = self._start()
 
@@ -58,15 +62,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Stop the clock; the body has limits of its own."""
-        self._head = None
+        self._kept = 0
         self._deadline.cancel()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Hand a piece of the body on."""
+        self._kept = 0
+        super().on_body(body)
+
     def _start(self) -> asyncio.TimerHandle:
-        self._raw = 0
         return self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _count(self, more: int) -> None:
-        self._head = (self._head or 0) + more
-        if self._head > HEAD_BYTES:
+        self._fields += more
+        if self._fields > HEAD_BYTES:
             raise HeadTooLarge

@@ -103,7 +103,9 @@ class Fit:
         if before is None:
             return Progress(), {}
         history = list(before.history)
-        start = replace(before, epoch=len(history) + 1, finished=False, parts=1, history=history)
+        start = replace(
+            before, epoch=len(history) + 1, step=0, seen=0, finished=False, parts=1, history=history
+        )
         return start, _copy(self.task.model)
 
     @property

@@ -15,8 +15,11 @@ from tests.waiting import wait_for
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Padding: "
 
 
-async def answer(scope: dict[str, object], receive: object, send: object) -> None:  # noqa: ARG001 - ASGI.
+async def answer(_scope: dict[str, object], receive: object, send: object) -> None:
     assert callable(send)
+    assert callable(receive)
+    while (await receive()).get("more_body"):
+        pass
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]}
     )
@@ -58,15 +61,31 @@ def test_a_head_beyond_the_limit_is_refused(port: int, fields: int) -> None:
         assert first_line(wire).startswith(b"HTTP/1.1 400")
 
 
-def test_an_endless_field_is_refused_before_it_ends(port: int) -> None:
+CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [HEAD, CHUNKED + b"1;", CHUNKED + b"0\r\nX-Padding: "],
+    ids=["field", "chunk extension", "trailer"],
+)
+def test_what_has_no_end_is_refused_before_it_ends(port: int, before: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
-        wire.sendall(HEAD)
+        wire.sendall(before)
         try:
             for _ in range(1000):
                 wire.sendall(b"a" * 65_536)
         except OSError:
             return  # 64 MiB were never taken.
     pytest.fail("an endless field was read to its end")
+
+
+def test_a_large_body_with_trailers_leaves_the_connection_usable(port: int) -> None:
+    body = b"".join(b"10000\r\n" + b"a" * 65_536 + b"\r\n" for _ in range(32))
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+        for _ in range(3):
+            wire.sendall(CHUNKED + body + b"0\r\nX-Checksum: 1\r\n\r\n")
+            assert wire.recv(4096).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HT", HEAD])
