@@ -84,6 +84,17 @@ def stripes(split: str, name: str, seed: int) -> Labelled:
     return split, name, png(pixels.clip(0, 255).astype(np.uint8))
 
 
+def striped(folder: Path, **sizes: int) -> Path:
+    """Stage stripes in both directions: so many of each in a split."""
+    images = [
+        stripes(split, name, number)
+        for split, size in sizes.items()
+        for name in ("across", "down")
+        for number in range(size)
+    ]
+    return stage(folder, images)
+
+
 def request(folder: Path, dataset: Path, weights_dir: Path | None = None, **config: Any) -> Path:
     """Write a RUN_DIR with its `request.json`."""
     folder.mkdir(parents=True)

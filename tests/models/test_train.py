@@ -4,65 +4,35 @@ import json
 import re
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from core.rundir import CRASHED, DONE, FAILED, STOPPED, supervise
+from core.rundir import CRASHED, DONE, FAILED, STOPPED
 from models import artefact
 from models.data.staged import Staged
 from models.predict import Classifier
-from models.train import train
 from models.training import checkpoint, loop
-from tests.models.staging import events, png, request, stage, start, stripes
+from tests.models.running import go, outcome, read
+from tests.models.staging import events, png, request, stage, start, striped, stripes
 from tests.waiting import wait_for
 
 SHORT = {"epochs": 4, "batch_size": 16}
 MIXED = {"augmentation": "strong", "mixup": 0.2, "cutmix": 1.0, "label_smoothing": 0.1}
 
 
-@pytest.fixture(autouse=True)
-def _settled_torch() -> Iterator[None]:
-    """Leave torch's process-wide switches as they were."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
-
-
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of stripes: 48 images to train on, 16 to validate, 8 to test."""
-    sizes = {"train": 24, "val": 8, "test": 4}
-    images = [
-        stripes(split, name, number)
-        for split, size in sizes.items()
-        for name in ("across", "down")
-        for number in range(size)
-    ]
-    return stage(tmp_path_factory.mktemp("stripes") / "data", images)
-
-
-def go(run_dir: Path) -> int:
-    return supervise(train, [str(run_dir)], resumable=True)
+    return striped(tmp_path_factory.mktemp("stripes") / "data", train=24, val=8, test=4)
 
 
 def lenet(folder: Path, dataset: Path, **config: Any) -> Path:
     config = {"hyperparameters": SHORT, **config}
     return request(folder, dataset, architecture="lenet", **config)
-
-
-def read(run_dir: Path, name: str) -> Any:
-    return json.loads((run_dir / "result" / name).read_text())
-
-
-def outcome(run_dir: Path) -> tuple[str, Any]:
-    """What must not depend on how often a run was interrupted."""
-    return read(run_dir, "card.json")["files"], read(run_dir, "history.json")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from core.rundir import DONE, STOPPED, supervise
+from core.rundir import DONE, STOPPED
 from models import artefact
 from models.data import features
 from models.data.features import Standardise, layer_of
@@ -22,21 +21,12 @@ from models.modes import VIEWS
 from models.networks import pretrained, zoo
 from models.networks.head import Head, split
 from models.preprocess import Preprocess
-from models.train import train
 from models.training import loop
+from tests.models.running import go, read
 from tests.models.staging import events, png, request, stage, start
 
 # A linear head, one behind two further linear layers and dropout, and a convolutional one.
 NETWORKS = ["mobilenet_v3_small", "alexnet", "squeezenet1_1"]
-
-
-@pytest.fixture(autouse=True)
-def _settled_torch() -> Iterator[None]:
-    """Leave torch's process-wide switches as they were."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
 
 
 @pytest.fixture(scope="session")
@@ -76,14 +66,6 @@ def run(folder: Path, dataset: Path, weights_dir: Path, architecture: str, **con
         hyperparameters=numbers,
         **config,
     )
-
-
-def go(run_dir: Path) -> int:
-    return supervise(train, [str(run_dir)], resumable=True)
-
-
-def read(run_dir: Path, name: str) -> Any:
-    return json.loads((run_dir / "result" / name).read_text())
 
 
 @pytest.mark.parametrize("name", NETWORKS)

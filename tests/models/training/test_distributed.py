@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core.rundir import CRASHED, DONE, FAILED, STOPPED, supervise
-from models.train import train
+from core.rundir import CRASHED, DONE, FAILED, STOPPED
+from tests.models.running import go, read
 from tests.models.staging import events, request, stage, start, stripes
 from tests.waiting import wait_for
 
 NUMBERS = {"epochs": 4, "batch_size": 7, "optimizer": "sgd", "learning_rate": 0.01}
 CORES = {"OMP_NUM_THREADS": "2"}
-
-
-@pytest.fixture(autouse=True)
-def _settled_torch() -> Iterator[None]:
-    """Leave torch's process-wide switches as they were."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +35,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lenet(folder: Path, dataset: Path, **config: Any) -> Path:
     config = {"hyperparameters": NUMBERS, "early_stopping": None, **config}
     return request(folder, dataset, architecture="lenet", weights="none", **config)
-
-
-def go(run_dir: Path) -> int:
-    return supervise(train, [str(run_dir)], resumable=True)
-
-
-def read(run_dir: Path, name: str) -> Any:
-    return json.loads((run_dir / "result" / name).read_text())
 
 
 def others(leader: int) -> list[int]:

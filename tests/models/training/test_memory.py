@@ -1,56 +1,31 @@
 """Running out of memory: smaller parts of the same batch, and what happens at the smallest."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from core.errors import OutOfMemory
-from core.rundir import DONE, FAILED, STOPPED, supervise
+from core.rundir import DONE, FAILED, STOPPED
 from models.networks.lenet import LeNet
-from models.train import train
 from models.training import loop
 from models.training.memory import Parts, parts_of, within
-from tests.models.staging import events, request, stage, stripes
+from tests.models.running import go, read
+from tests.models.staging import events, request, striped
 
 NO_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
 
 
-@pytest.fixture(autouse=True)
-def _settled_torch() -> Iterator[None]:
-    """Leave torch's process-wide switches as they were."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    images = [
-        stripes(split, name, number)
-        for split, size in (("train", 16), ("val", 5))
-        for name in ("across", "down")
-        for number in range(size)
-    ]
-    return stage(tmp_path_factory.mktemp("stripes") / "data", images)
+    return striped(tmp_path_factory.mktemp("stripes") / "data", train=16, val=5)
 
 
 def order(folder: Path, dataset: Path) -> Path:
     numbers = {"epochs": 2, "batch_size": 16}
     return request(folder, dataset, architecture="lenet", hyperparameters=numbers)
-
-
-def go(run_dir: Path) -> int:
-    return supervise(train, [str(run_dir)], resumable=True)
-
-
-def read(run_dir: Path, name: str) -> Any:
-    return json.loads((run_dir / "result" / name).read_text())
 
 
 def hold(patch: pytest.MonkeyPatch, most: int, sizes: list[int]) -> None:

@@ -1,47 +1,23 @@
 """Whole runs in less than fp32: they learn, and an interruption changes no bit."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from core.rundir import DONE, STOPPED, supervise
-from models.train import train
+from core.rundir import DONE, STOPPED
 from models.training import loop
-from tests.models.staging import events, request, stage, stripes
+from tests.models.running import go, outcome
+from tests.models.staging import events, request, striped
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 ON_GPU = [pytest.mark.gpu, CUDA]
 
 
-@pytest.fixture(autouse=True)
-def _settled_torch() -> Iterator[None]:
-    """Leave torch's process-wide switches as they were."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    names = ("across", "down")
-    images = [stripes("train", name, number) for name in names for number in range(24)]
-    images += [stripes("val", name, number) for name in names for number in range(8)]
-    return stage(tmp_path_factory.mktemp("stripes") / "data", images)
-
-
-def go(run_dir: Path) -> int:
-    return supervise(train, [str(run_dir)], resumable=True)
-
-
-def outcome(run_dir: Path) -> tuple[Any, Any]:
-    card = json.loads((run_dir / "result" / "card.json").read_text())
-    assert card["exact"] == {"value": True, "reason": []}
-    return card["files"], json.loads((run_dir / "result" / "history.json").read_text())
+    return striped(tmp_path_factory.mktemp("stripes") / "data", train=24, val=8)
 
 
 @pytest.mark.parametrize(

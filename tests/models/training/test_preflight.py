@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from core.errors import DiskFull
-from core.rundir import FAILED, RunDir, supervise
+from core.rundir import FAILED, RunDir
 from models.catalogue import get
 from models.config import TrainConfig
 from models.plan import Plan, resolve
-from models.train import train
 from models.training import checkpoint, preflight
-from tests.models.staging import request, stage, stripes
+from tests.models.running import go
+from tests.models.staging import request, striped
 
 
 def plan(**config: str) -> Plan:
@@ -57,16 +57,9 @@ def test_what_can_be_computed_again_goes_first(
 def test_a_run_that_does_not_fit_is_refused_before_it_decodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = [stripes("train", name, n) for name in ("across", "down") for n in range(2)]
-    run_dir = request(
-        tmp_path / "run", stage(tmp_path / "data", images), architecture="lenet", weights="none"
-    )
+    dataset = striped(tmp_path / "data", train=2)
+    run_dir = request(tmp_path / "run", dataset, architecture="lenet", weights="none")
     monkeypatch.setattr(preflight, "free_bytes", lambda _: 1 << 20)
-    threads = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    try:
-        assert supervise(train, [str(run_dir)], resumable=True) == FAILED
-    finally:
-        torch.set_num_threads(threads[0])
-        torch.use_deterministic_algorithms(threads[1])
+    assert go(run_dir) == FAILED
     assert json.loads((run_dir / "error.json").read_text())["code"] == "disk_full"
     assert not os.path.lexists(run_dir / "cache")

@@ -1,52 +1,24 @@
 """What a run does with checkpoints that were damaged after they had been written."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from core.rundir import DONE, STOPPED, supervise
-from models.train import train
+from core.rundir import DONE, STOPPED
 from models.training import checkpoint, loop
-from tests.models.staging import events, request, stage, stripes
-
-
-@pytest.fixture(autouse=True)
-def _settled_torch() -> Iterator[None]:
-    """Leave torch's process-wide switches as they were."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
+from tests.models.running import go, outcome
+from tests.models.staging import events, request, striped
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    images = [
-        stripes(split, name, number)
-        for split, size in (("train", 24), ("val", 8))
-        for name in ("across", "down")
-        for number in range(size)
-    ]
-    return stage(tmp_path_factory.mktemp("stripes") / "data", images)
-
-
-def go(run_dir: Path) -> int:
-    return supervise(train, [str(run_dir)], resumable=True)
+    return striped(tmp_path_factory.mktemp("stripes") / "data", train=24, val=8)
 
 
 def lenet(folder: Path, dataset: Path) -> Path:
     numbers = {"epochs": 3, "batch_size": 16}
     return request(folder, dataset, architecture="lenet", hyperparameters=numbers)
-
-
-def outcome(run_dir: Path) -> tuple[Any, bytes]:
-    card = json.loads((run_dir / "result" / "card.json").read_text())
-    assert card["exact"] == {"value": True, "reason": []}
-    return card["files"], (run_dir / "result" / "history.json").read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Runs of more than one stage, with random trunks in place of pretrained ones."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from core.errors import LossDiverged, TimeLimitReached
-from core.rundir import DONE, STOPPED, supervise
+from core.rundir import DONE, STOPPED
 from models import strategy
 from models.networks import pretrained, zoo
-from models.train import train
 from models.training import handover, loop, strategies
+from tests.models.running import go, outcome, read
 from tests.models.staging import events, png, request, stage
 
 NETWORK = "mobilenet_v3_small"
@@ -23,12 +21,9 @@ SHORT = {"image_size": 32, "epochs": 3, "batch_size": 16}
 
 
 @pytest.fixture(autouse=True)
-def _settled_torch() -> Iterator[None]:
-    """Leave torch's process-wide switches as they were."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
+def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine, an epoch over all layers is worth its time."""
+    monkeypatch.setattr(strategy, "DEFAULT_BUDGET", 3600.0)
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +54,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stage(tmp_path_factory.mktemp("light") / "data", images)
 
 
-def go(run_dir: Path) -> int:
-    return supervise(train, [str(run_dir)], resumable=True)
-
-
 def order(folder: Path, dataset: Path, weights_dir: Path, **config: Any) -> Path:
     config = {"hyperparameters": SHORT, **config}
     return request(folder, dataset, weights_dir, architecture=NETWORK, **config)
-
-
-def read(run_dir: Path, name: str) -> Any:
-    return json.loads((run_dir / "result" / name).read_text())
-
-
-def outcome(run_dir: Path) -> tuple[str, Any]:
-    """What must not depend on how often a run was interrupted."""
-    return read(run_dir, "card.json")["files"], read(run_dir, "history.json")
 
 
 def codes(run_dir: Path) -> list[str]:
