@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import DatasetInUse, DatasetNotFound, DatasetNotReady
 from core.owners import EVERYONE
+from core.paging import page_of
 from core.tables import TERMINAL, Dataset, DatasetShard, DatasetVersion, Job, ModelVersion
 
 
@@ -106,11 +107,7 @@ def page(
     wanted = select(Dataset)
     if state is not None:
         wanted = wanted.where(Dataset.state == state)
-    if after is not None:
-        wanted = wanted.where(Dataset.id < after if order == "desc" else Dataset.id > after)
-    wanted = wanted.order_by(Dataset.id.desc() if order == "desc" else Dataset.id)
-    rows = list(session.scalars(wanted.limit(limit + 1)))
-    return rows[:limit], len(rows) > limit
+    return page_of(session, wanted, Dataset.id, limit=limit, after=after, order=order)
 
 
 def delete(session: Session, dataset_id: str) -> list[str]:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from core import datasets, events, transitions, workers
 from core.errors import JobNotFound, StateConflict
 from core.owners import EVERYONE
+from core.paging import page_of
 from core.tables import Dataset, Job, JobEvent, ModelVersion
 
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
@@ -70,11 +71,7 @@ def page(
     for column, value in ((Job.state, state), (Job.kind, kind), (Job.dataset_id, dataset)):
         if value is not None:
             wanted = wanted.where(column == value)
-    if after is not None:
-        wanted = wanted.where(Job.id < after if order == "desc" else Job.id > after)
-    wanted = wanted.order_by(Job.id.desc() if order == "desc" else Job.id).limit(limit + 1)
-    rows = list(session.scalars(wanted))
-    return rows[:limit], len(rows) > limit
+    return page_of(session, wanted, Job.id, limit=limit, after=after, order=order)
 
 
 def cancel(session: Session, job_id: str) -> Job:

@@ -18,6 +18,7 @@ from core.db import db_now
 from core.errors import InvalidField, KeyNotFound
 from core.ids import new_id
 from core.owners import Caller
+from core.paging import page_of
 from core.tables import ApiKey
 
 FORMAT = re.compile(r"tw_([0-9a-z]{22})_([0-9a-f]{64})")
@@ -103,12 +104,7 @@ def page(
     session: Session, *, limit: int = 20, after: str | None = None, order: str = "desc"
 ) -> tuple[list[ApiKey], bool]:
     """Return up to `limit` keys beyond the cursor and whether there are more."""
-    wanted = select(ApiKey)
-    if after is not None:
-        wanted = wanted.where(ApiKey.id < after if order == "desc" else ApiKey.id > after)
-    wanted = wanted.order_by(ApiKey.id.desc() if order == "desc" else ApiKey.id)
-    rows = list(session.scalars(wanted.limit(limit + 1)))
-    return rows[:limit], len(rows) > limit
+    return page_of(session, select(ApiKey), ApiKey.id, limit=limit, after=after, order=order)
 
 
 def revoke(session: Session, key_id: str) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import ModelNotFound, NameTaken
 from core.owners import EVERYONE, owner_of
+from core.paging import page_of
 from core.tables import TERMINAL, Alias, Job, Model, ModelCounter, ModelVersion
 
 
@@ -144,12 +145,7 @@ def page(
     session: Session, *, limit: int = 20, after: str | None = None, order: str = "asc"
 ) -> tuple[list[Model], bool]:
     """Return up to `limit` models by name beyond the cursor and whether there are more."""
-    wanted = select(Model)
-    if after is not None:
-        wanted = wanted.where(Model.name < after if order == "desc" else Model.name > after)
-    wanted = wanted.order_by(Model.name.desc() if order == "desc" else Model.name)
-    rows = list(session.scalars(wanted.limit(limit + 1)))
-    return rows[:limit], len(rows) > limit
+    return page_of(session, select(Model), Model.name, limit=limit, after=after, order=order)
 
 
 def aliases(session: Session, name: str) -> dict[str, int]:

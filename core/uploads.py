@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from core.db import db_now
 from core.errors import TooManyUploads, UploadNotFound
 from core.owners import EVERYONE, owner_of
+from core.paging import page_of
 from core.tables import PartialUpload
 
 HOUR = 3600.0
@@ -48,13 +49,9 @@ def page(
     session: Session, *, limit: int = 20, after: str | None = None, order: str = "desc"
 ) -> tuple[list[PartialUpload], bool]:
     """Return up to `limit` uploads beyond the cursor and whether there are more."""
-    key = PartialUpload.id
-    wanted = select(PartialUpload)
-    if after is not None:
-        wanted = wanted.where(key < after if order == "desc" else key > after)
-    wanted = wanted.order_by(key.desc() if order == "desc" else key)
-    rows = list(session.scalars(wanted.limit(limit + 1)))
-    return rows[:limit], len(rows) > limit
+    return page_of(
+        session, select(PartialUpload), PartialUpload.id, limit=limit, after=after, order=order
+    )
 
 
 def delete(session: Session, upload_id: str) -> None:
