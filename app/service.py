@@ -14,6 +14,7 @@ from app.admission import Admission
 from app.doorbell import Doorbell
 from app.following import Watch
 from app.http.counters import Counters
+from app.looks import Looks
 from app.manifests import Manifests
 from app.readiness import Readiness
 from app.uploads import remove_abandoned
@@ -30,6 +31,7 @@ class Service:
     """Handles that routes share."""
 
     resources: Resources
+    looks: Looks
     predictor: httpx2.AsyncClient
     watch: Watch
     manifests: Manifests
@@ -51,6 +53,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             async with watch.running():
                 yield Service(
                     resources,
+                    Looks(resources.database),
                     predictor,
                     watch,
                     Manifests(resources.storage),

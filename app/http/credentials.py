@@ -1,5 +1,6 @@
 """Whose key is this? The setting's, a minted one, or nobody's; guessing is slowed down."""
 
+import asyncio
 import hmac
 import math
 import time
@@ -61,12 +62,27 @@ class Credentials:
         self._failures = Failures(settings.failed_auth_per_minute)
         self._lookups = anyio.CapacityLimiter(LOOKUPS)
         self._exist = bool(self._admin_key)
+        self._look: asyncio.Task[bool] | None = None
+        self._next_look: asyncio.Task[bool] | None = None
         self._noting: set[str] = set()
 
     async def exist(self, database: Database) -> bool:
-        """Return whether there is, or ever was, a key; until then this machine needs none."""
-        if not self._exist:
-            self._exist = await anyio.to_thread.run_sync(_any, database, limiter=self._lookups)
+        """Return whether there is, or ever was, a key; until then this machine needs none.
+
+        Whoever asks while the database is being looked at shares the next look with all the others
+        who wait; the present one might miss a key that has been made since it began.
+        """
+        if self._exist:
+            return True
+        if self._next_look is None:
+            self._next_look = asyncio.create_task(self._look_after(self._look, database))
+        return await asyncio.shield(self._next_look)
+
+    async def _look_after(self, present: asyncio.Task[bool] | None, database: Database) -> bool:
+        if present is not None and not present.done():
+            await asyncio.wait([present])
+        self._look, self._next_look = self._next_look, None
+        self._exist = await anyio.to_thread.run_sync(_any, database, limiter=self._lookups)
         return self._exist
 
     async def identify(self, database: Database, address: str, key: str) -> Caller:

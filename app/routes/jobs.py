@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from app.deps import Read, ServiceHere, Store, Text, ThisJob, Write
+from app.deps import Read, ServiceHere, Store, Text, ThisJob, Who, Write
 from app.following import stream
 from app.http.bodies import StrictRoute
 from app.schemas.jobs import EventOut, JobOut, Kind, State, job_out
@@ -37,9 +37,9 @@ def list_jobs(
 
 
 @router.get("/{job_id}")
-def get_job(job: ThisJob, session: Read) -> JobOut:
+async def get_job(job_id: Text, service: ServiceHere, who: Who) -> JobOut:
     """Return a job as it is now."""
-    return job_out(session, job)
+    return await service.looks.at(who, lambda session: job_out(session, jobs.get(session, job_id)))
 
 
 @router.delete("/{job_id}", status_code=204)

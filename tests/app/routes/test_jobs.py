@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from anyio.to_thread import current_default_thread_limiter
 from starlette.testclient import TestClient
 
 from core import leases, workers
@@ -238,3 +239,20 @@ class TestStream:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": "x"}
         answer = client.get(f"/jobs/{work.submit()}/events", headers=headers)
         assert answer.status_code == 400
+
+
+def test_a_poll_waits_for_no_upload_and_no_prediction(client: TestClient, work: Work) -> None:
+    """All threads that requests share are taken, as by bodies that are being written to a disk."""
+    job = work.submit()
+    assert client.portal is not None
+    limiter = client.portal.call(current_default_thread_limiter)
+    takers = [object() for _ in range(int(limiter.total_tokens - limiter.borrowed_tokens))]
+    for taker in takers:
+        client.portal.call(limiter.acquire_on_behalf_of_nowait, taker)
+    try:
+        assert limiter.available_tokens == 0
+        assert client.get(f"/jobs/{job}").json()["state"] == "queued"
+        assert client.get(f"/jobs/{MISSING}").status_code == 404
+    finally:
+        for taker in takers:
+            client.portal.call(limiter.release_on_behalf_of, taker)
