@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from core.machine import cores
+from models.networks import openvino
+from models.networks.openvino import Compiled
 from models.plan import GIVEN, Plan
 
 SMALL_STEP = 0.2
@@ -28,8 +30,8 @@ class Execution:
     """Device, arithmetic of the steps (weights stay fp32), memory layout, threads, and why.
 
     With `grouped_fp32` convolutions in groups run in fp32 inside bf16 or fp16 steps: in bf16 their
-    gradients take most of the step on a CPU. `trunk` tells, for a head on features, in what
-    arithmetic the features were computed.
+    gradients take most of the step on a CPU. `engine` runs a frozen trunk, steps are torch's own.
+    `trunk` tells, for a head on features, in what arithmetic the features were computed.
     """
 
     device: str
@@ -39,6 +41,7 @@ class Execution:
     deterministic: bool
     reason: str
     grouped_fp32: bool = False
+    engine: str = "torch"
     trunk: str = ""
 
     def place(self, model: nn.Module) -> nn.Module:
@@ -71,16 +74,32 @@ class Execution:
 
     def running(self, trunk: nn.Module) -> nn.Module:
         """Return a frozen trunk that takes images anyhow and runs as decided here."""
+        if self.engine == "openvino":
+            return Compiled(trunk, precision=self.precision, threads=self.threads)
         return _Running(self, trunk)
 
     def for_head(self) -> "Execution":
         """Return how a head on features is trained: in fp32, as its steps are small anyway."""
-        return replace(self, precision="fp32", grouped_fp32=False, trunk=self.arithmetic)
+        plain = replace(self, precision="fp32", grouped_fp32=False, engine="torch")
+        return replace(plain, trunk=self.arithmetic)
+
+    def serving(self) -> "Execution":
+        """Return how the predictor runs: on the CPU, in fp32, by torch."""
+        return replace(
+            self,
+            device="cpu",
+            precision="fp32",
+            channels_last=True,
+            grouped_fp32=False,
+            engine="torch",
+        )
 
     @property
     def arithmetic(self) -> str:
         """What decides the bits of a forward pass on this machine, in words."""
         grouped = ", grouped convolutions fp32" if self.grouped_fp32 else ""
+        if self.engine == "openvino":
+            return f"{self.precision}, OpenVINO {openvino.version()}"
         return f"{self.precision}{grouped}, {'channels_last' if self.channels_last else 'NCHW'}"
 
     @property

@@ -12,6 +12,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,26 @@ from torch.nn import functional
 from core.durable import write_atomically
 from core.rundir import RunDir
 from models.catalogue import Architecture
+from models.data import augment
 from models.data.staged import ACCEPTED, Staged
 from models.estimate import ASSUMED_GIGAFLOPS
 from models.modes import VIEWS
-from models.networks.head import logits_of, split
+from models.networks import openvino
+from models.networks.fold import folded
+from models.networks.head import logits_of
 from models.plan import Plan
 from models.training import execution, recipe
 from models.training.execution import Execution
 from models.training.prepare import Start
 
 WORTH_SECONDS = 15.0  # Estimated work below which nothing is measured.
+WORTH_PASSES = 5.0  # The same for passes, which have two candidates.
+WORTH_COMPILING = 120.0  # Estimated passes below which no compilation pays.
 SHARE, MOST_SECONDS = 0.05, 15.0  # Of that work, and at most, that measuring may take.
 LEAST_GAIN = 1.1  # Timings of one and the same thing differ by nearly as much.
 HOPELESS = 1.3  # Times as slow as the fastest: not timed again.
 LEAST_IMAGES = 4
-SLOWEST = 0.5  # Share of the assumed speed that networks with many small layers reach.
-STEPS = 18  # About so many are taken: every candidate twice, the good ones twice again.
+STEPS = 6  # Of the plain kind fill the budget: two of each kind that is likely to win.
 LOSS_TOLERANCE = 0.05  # Of the loss in fp32, or of 1 where that is smaller.
 FEATURE_TOLERANCE = 0.03  # Norm of the difference, over the norm of the features in fp32.
 
@@ -63,12 +68,21 @@ class Problem:
         return (2 if self.forward else 6) * self.facts.gigaops * size
 
     @property
+    def images(self) -> int:
+        """Images that pass, those of every epoch or view counted."""
+        views = VIEWS if augment.planned(self.plan) else 1
+        times = views if self.forward else self.plan.epochs
+        return times * len(self.staged.splits["train"])
+
+    @property
     def seconds(self) -> float:
         """Rough estimate of the whole work."""
-        train, val = (len(self.staged.splits[name]) for name in ("train", "val"))
-        views = 1 if self.plan.augmentation == "none" else VIEWS
-        images = views * train + val if self.forward else self.plan.epochs * train
-        return images * self.gigaops / ASSUMED_GIGAFLOPS
+        return self.images * self.gigaops / ASSUMED_GIGAFLOPS
+
+    @property
+    def worth(self) -> float:
+        """Estimated seconds of work from which on measuring pays."""
+        return WORTH_PASSES if self.forward else WORTH_SECONDS
 
 
 def decide(how: Execution, problem: Problem, run: RunDir, cache: Path | None) -> Execution:
@@ -82,7 +96,7 @@ def decide(how: Execution, problem: Problem, run: RunDir, cache: Path | None) ->
     """
     if problem.plan.precision is not None:
         return execution.as_asked(how, problem.begin.model)
-    if problem.seconds < WORTH_SECONDS:
+    if problem.seconds < problem.worth:
         words = f"the work is too short to measure what is faster; {how.reason}"
         return replace(how, reason=words)
     key = _key(how, problem)
@@ -103,7 +117,8 @@ def _key(how: Execution, problem: Problem) -> str:
     plan = problem.plan
     frozen = "features" if problem.forward else plan.batch_norm
     shape = [problem.facts.name, plan.image_size, plan.batch_size, plan.optimizer, frozen]
-    return json.dumps([shape, how.facts()], sort_keys=True)
+    compiles = problem.seconds >= WORTH_COMPILING and openvino.version()
+    return json.dumps([shape, how.facts(), compiles if problem.forward else None], sort_keys=True)
 
 
 def _read(file: Path, key: str) -> dict[str, Any] | None:
@@ -124,32 +139,49 @@ def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
         a busy machine that can take longer than is worth it.
     """
     budget = min(MOST_SECONDS, SHARE * problem.seconds)
-    size = int(budget / STEPS * SLOWEST * ASSUMED_GIGAFLOPS / problem.gigaops)
-    images, labels = _batch(problem, max(LEAST_IMAGES, min(size, problem.plan.batch_size)), how)
-    entered = candidates(how, problem.begin.model)
+    entered = passages(how, problem) if problem.forward else candidates(how, problem.begin.model)
     if not problem.forward:
         how.use_threads(problem.gigaops / 2 * problem.plan.batch_size)
     attempt = _passes if problem.forward else _steps
+    model = copy.deepcopy(problem.begin.model)
+    if problem.forward:
+        model = folded(how.place(model.eval()), problem.begin.heads.main)
     seconds: dict[Execution, float] = {}
     outcomes: dict[Execution, Tensor] = {}
     started = time.monotonic()
-    # Twice, so that a short disturbance hits one of two; once, if need be, beyond the budget.
-    laps = [(one, limit * budget) for limit in (2, 1) for one in entered]
-    model = copy.deepcopy(problem.begin.model)
+
+    def take(one: Execution) -> None:
+        torch.manual_seed(0)
+        took, outcomes[one] = attempt(one, problem, model, images, labels)
+        seconds[one] = min(took, seconds.get(one, math.inf))
+
     with torch.random.fork_rng():
-        for one, limit in laps:
-            late = bool(seconds) and time.monotonic() - started > limit
-            slow = seconds.get(one, 0) > HOPELESS * min(seconds.values(), default=math.inf)
-            if late or (slow and one is not entered[0]):
-                continue
-            torch.manual_seed(0)
-            took, outcomes[one] = attempt(one, problem, model, images, labels)
-            seconds[one] = min(took, seconds.get(one, math.inf))
+        images, labels = _batch(problem, LEAST_IMAGES, how)
+        take(entered[0])
+        # What does not depend on the images, like turning weights into bf16, counts too much in a
+        # small batch: so they are as many as there is time for.
+        size = int(budget / STEPS * LEAST_IMAGES / max(seconds[entered[0]], 1e-6))
+        size = min(size, problem.plan.batch_size, len(problem.staged.splits["train"]))
+        if size > LEAST_IMAGES:
+            images, labels = _batch(problem, size, how)
+            seconds.clear()
+        for one in entered:
+            # The first lap may take twice what it should, as the slowest candidates come last.
+            if one not in seconds and time.monotonic() - started <= 2 * budget * bool(seconds):
+                take(one)
+        # Again, as a short disturbance hits one of two, but only what may still win.
+        for one in entered:
+            close = seconds.get(one, math.inf) < HOPELESS * min(seconds.values())
+            if close and time.monotonic() - started <= budget:
+                take(one)
     return _verdict(seconds, outcomes, problem, len(images)), len(seconds) == len(entered)
 
 
 def candidates(how: Execution, model: nn.Module) -> list[Execution]:
-    """Return what may win, fp32 in channels_last first, then the likeliest: time may run out."""
+    """Return how steps may be taken, fp32 in channels_last first, then the likeliest.
+
+    Time may run out before the last.
+    """
     kinds = [("fp32", False)]
     if how.device == "cuda" or execution.has_bf16(how.device):
         low = "bf16" if execution.has_bf16(how.device) else "fp16"
@@ -158,6 +190,21 @@ def candidates(how: Execution, model: nn.Module) -> list[Execution]:
         replace(how, precision=precision, grouped_fp32=apart, channels_last=layout)
         for layout in (True, False)
         for precision, apart in kinds
+    ]
+
+
+def passages(how: Execution, problem: Problem) -> list[Execution]:
+    """Return how a trunk may run, in channels_last: NCHW never won a pass."""
+    kinds = ["fp32"]
+    if how.device == "cuda" or execution.has_bf16(how.device):
+        kinds.append("bf16" if execution.has_bf16(how.device) else "fp16")
+    engines = ["torch"]
+    if how.device == "cpu" and problem.seconds >= WORTH_COMPILING and openvino.version():
+        engines.append("openvino")
+    return [
+        replace(how, precision=precision, channels_last=True, engine=engine)
+        for engine in engines
+        for precision in kinds
     ]
 
 
@@ -202,16 +249,21 @@ def _steps(
 
 
 def _passes(
-    how: Execution, problem: Problem, model: nn.Module, images: Tensor, _labels: Tensor
+    how: Execution, problem: Problem, trunk: nn.Module, images: Tensor, _labels: Tensor
 ) -> tuple[float, Tensor]:
-    """Run the trunk twice; return the seconds of the second pass, and the features."""
-    trunk, _ = split(how.place(model.eval()), problem.begin.heads.main)
-    running, started = how.running(trunk), 0.0
+    """Run a trunk twice; return the seconds of the second pass, and the features.
+
+    What the first takes longer is compilation, which is shared by all images that will pass.
+    """
+    running = how.running(trunk)
+    marks = [_now(how)]
     with torch.inference_mode():
         for _ in range(2):
-            started = _now(how)
             features = running(images)
-        return _now(how) - started, features.cpu()
+            marks.append(_now(how))
+    first, second = (after - before for before, after in pairwise(marks))
+    compiling = max(0.0, first - second) if how.engine != "torch" else 0.0
+    return second + compiling * len(images) / problem.images, features.cpu()
 
 
 def _now(how: Execution) -> float:
@@ -242,6 +294,7 @@ def _verdict(
         "precision": best.precision,
         "grouped_fp32": best.grouped_fp32,
         "channels_last": best.channels_last,
+        "engine": best.engine,
         "reason": f"{words}; a gain below {LEAST_GAIN - 1:.0%} counts as none",
     }
 

@@ -20,6 +20,7 @@ from models.data.features import Passage, Standardise
 from models.data.staged import Staged
 from models.networks import blocks
 from models.networks.blocks import Block
+from models.networks.fold import folded
 from models.networks.head import Head, split
 from models.plan import GIVEN, Plan
 from models.predict import forward
@@ -122,14 +123,15 @@ def epoch_seconds(work: Work, plan: Plan, begin: Start) -> float:
 
 def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     """Run the frozen trunk once over the images, then train the head on what came out."""
-    frozen, head = split(work.how.place(begin.model.eval()), begin.heads.main)
-    trunk = work.how.running(frozen)
+    _, head = split(work.how.place(begin.model.eval()), begin.heads.main)
+    passage = passage_of(work, begin)
+    # Where the head is all that is trained, it is judged on the features that it will be served.
+    judged = passage_of(served(work), begin) if features_stay(work, plan) else passage
     work = replace(work, how=work.how.for_head())
-    passage = passage_of(work, begin, trunk)
     train = features.collect(work.cache, work.staged, "train", passage, work.meter)
     val, seen = None, len(train.labels)
     if work.staged.splits["val"]:
-        val = features.collect(work.cache, work.staged, "val", passage, work.meter, before=seen)
+        val = features.collect(work.cache, work.staged, "val", judged, work.meter, before=seen)
     plain = train
     if (how := augment.planned(plan)) is not None:
         canvases = canvases_of(work, begin, how)
@@ -156,12 +158,9 @@ def told(work: Work, begin: Start, plan: Plan) -> dict[str, Tensor]:
     """
     if plan.mode != "head" or plan.then is not None:
         return {}
-    model = begin.model.cpu().eval().to(memory_format=torch.channels_last)
-    trunk, head = split(model, begin.heads.main)
-    serving = replace(
-        work.how, device="cpu", precision="fp32", channels_last=True, grouped_fp32=False
-    )
-    passage = passage_of(replace(work, how=serving.for_head()), begin, trunk)
+    work = served(work)
+    _, head = split(work.how.place(begin.model.eval()), begin.heads.main)
+    passage = passage_of(work, begin)
     parts = [name for name in ("val", "test") if work.staged.splits[name]]
     with torch.inference_mode():
         return {
@@ -172,10 +171,22 @@ def told(work: Work, begin: Start, plan: Plan) -> dict[str, Tensor]:
         }
 
 
-def passage_of(work: Work, begin: Start, trunk: nn.Module) -> Passage:
-    """Name the trunk, so that other runs find its features."""
+def served(work: Work) -> Work:
+    """Return the same work in the arithmetic of the predictor."""
+    return replace(work, how=work.how.serving())
+
+
+def features_stay(work: Work, plan: Plan) -> bool:
+    """Tell whether `told` will ask for the predictor's features, and whether they lie at hand."""
+    return plan.then is None and work.how.device == "cpu"
+
+
+def passage_of(work: Work, begin: Start) -> Passage:
+    """Send images through the frozen trunk; it is named, so that other runs find its features."""
     origin = f"{work.facts.name} {begin.heads.main} {begin.lineage['sha256']}"
-    return Passage(trunk, origin, begin.preprocess, work.how)
+    model = work.how.place(begin.model.eval())
+    trunk = work.how.running(folded(model, begin.heads.main))
+    return Passage(trunk, origin, begin.preprocess, work.how.for_head())
 
 
 def with_decay(

@@ -87,6 +87,17 @@ def test_a_head_learns_and_the_trunk_stays_bit_for_bit(
     assert read(run_dir, "evaluation.json")["val"]["log_loss"] == pytest.approx(shown, abs=1e-3)
 
 
+def test_a_head_is_judged_as_it_will_be_served(
+    tmp_path: Path, colours: Path, weights_dir: Path
+) -> None:
+    """With training features in bf16 the best epoch's loss is still the published network's."""
+    run_dir = run(tmp_path / "run", colours, weights_dir, "mobilenet_v3_small", precision="bf16")
+    assert go(run_dir) == DONE
+    assert read(run_dir, "card.json")["plan"]["precision"]["value"] == "bf16"
+    shown = read(run_dir, "history.json")["best"]["val_loss"]
+    assert read(run_dir, "evaluation.json")["val"]["log_loss"] == pytest.approx(shown, abs=1e-5)
+
+
 def test_the_decay_is_chosen_and_announced(
     tmp_path: Path, colours: Path, weights_dir: Path
 ) -> None:

@@ -51,6 +51,7 @@ def run(tmp_path: Path) -> Iterator[RunDir]:
 @pytest.fixture(autouse=True)
 def _worth_it(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(probe, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(probe, "WORTH_PASSES", 0.0)
     monkeypatch.setattr(probe, "SHARE", 1e9)
     threads = torch.get_num_threads()
     yield
@@ -87,9 +88,11 @@ def test_measuring_leaves_no_trace_but_the_choice(
     assert model.training
     unit = "one training step" if strategy == "full" else "one pass"
     assert f"{unit} of 4 images against fp32, channels_last" in how.reason
-    assert "fp32, NCHW " in how.reason
+    assert ("fp32, NCHW " in how.reason) is (strategy == "full")
     if execution.has_bf16("cpu"):
-        assert "bf16, grouped convolutions fp32, channels_last " in how.reason
+        assert "bf16, channels_last " in how.reason
+        apart = "bf16, grouped convolutions fp32, channels_last " in how.reason
+        assert apart is (strategy == "full")  # Only their gradients are slow.
 
 
 def refuse(*_: object) -> None:
@@ -183,12 +186,14 @@ def test_what_there_is_no_time_for_does_not_win_and_is_tried_by_the_next_run(
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize("strategy", ["full", "head"])
 def test_a_short_job_measures_nothing_and_says_so(
-    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch
+    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
     monkeypatch.setattr(probe, "WORTH_SECONDS", 15.0)
+    monkeypatch.setattr(probe, "WORTH_PASSES", 5.0)
     monkeypatch.setattr(probe, "_measured", refuse)
-    how = probe.decide(START, problem(staged), run, None)
+    how = probe.decide(START, problem(staged, strategy), run, None)
     assert how.arithmetic == START.arithmetic
     assert "too short to measure" in how.reason
 
@@ -206,6 +211,36 @@ def test_without_units_for_it_bf16_is_no_candidate(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(execution, "has_bf16", lambda _: False)
     entered = probe.candidates(START, zoo.build(NAME, 2))
     assert [one.arithmetic for one in entered] == ["fp32, channels_last", "fp32, NCHW"]
+
+
+def test_a_compiled_trunk_is_a_candidate_where_images_are_many(
+    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    work = problem(staged, "head")
+    assert all(one.engine == "torch" for one in probe.passages(START, work))
+    few = probe._key(START, work)
+    monkeypatch.setattr(probe, "WORTH_COMPILING", 0.0)
+    assert probe._key(START, work) != few  # What was chosen among others is not remembered here.
+    how = probe.decide(START, work, run, None)
+    assert "fp32, OpenVINO" in how.reason
+    assert "(another result)" not in how.reason
+
+
+def test_compiling_counts_by_the_images_that_share_it(
+    staged: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that goes one second a look: the second pass takes 1 s, compiling 0 or 9 s more."""
+    work = problem(staged, "head")
+    images, labels = torch.rand(4, 3, 64, 64), torch.zeros(4)
+    for engine, first, shared in (("torch", 10.0, 0.0), ("openvino", 10.0, 9 * 4 / work.images)):
+        marks = iter([0.0, first, first + 1])
+        monkeypatch.setattr(probe, "_now", lambda _, marks=marks: next(marks))
+        how = replace(START, engine=engine)
+        monkeypatch.setattr(Execution, "running", lambda _, trunk: trunk)
+        trunk = torch.nn.AdaptiveAvgPool2d(1)
+        took, _ = probe._passes(how, work, trunk, images, labels)
+        assert took == pytest.approx(1 + shared)
 
 
 def test_tolerances_are_what_they_say() -> None:
