@@ -62,7 +62,7 @@ class Engine:
             begin.preprocess,
             how=views,
             seed=0,
-            threads=how.threads,
+            execution=how,
         )
         how.use_threads(3 * plan.batch_size * facts.gigaops)
         task = Task(

@@ -16,6 +16,7 @@ from torch import Tensor
 from core.errors import IntegrityError
 from core.images import DEFAULT_LIMITS, ImageData, ImageLimits, decode
 from models import catalogue
+from models.transfer import sent
 
 # Pillow's filters always take the reduction into account, which others call antialiasing.
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -108,7 +109,6 @@ class Preprocess:
 
     def normalise(self, batch: Tensor) -> Tensor:
         """Turn uint8 (N, 3, H, W) into the network's float32 input, on the batch's device."""
-        place = {"device": batch.device, "dtype": torch.float32}
-        mean = torch.tensor(self.mean, **place).view(3, 1, 1)  # type: ignore[arg-type] # Two kinds of values.
-        std = torch.tensor(self.std, **place).view(3, 1, 1)  # type: ignore[arg-type] # Two kinds of values.
+        numbers = torch.tensor([self.mean, self.std], dtype=torch.float32)
+        mean, std = sent(numbers, batch.device.type).view(2, 3, 1, 1)
         return batch.to(torch.float32).div_(255).sub_(mean).div_(std)

@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from models import variation
 from models.data.randomness import AUGMENT, POLICY, bits, uniforms
 from models.plan import Plan
+from models.transfer import sent
 
 POLICIES: dict[str, Callable[[], v2.Transform]] = {
     "trivial_augment": v2.TrivialAugmentWide,
@@ -86,35 +87,38 @@ def augment(
     seed: int,
     epoch: int,
 ) -> Tensor:
-    """Return float images in 0..255 of shape (n, 3, side, side).
+    """Return float images in 0..255 of shape (n, 3, side, side), on the device of `images`.
+
+    What happens to an image is drawn on the CPU, so a GPU shows the same views up to rounding.
 
     Args:
         images: uint8 squares (n, 3, canvas, canvas); of images that are not square, `canvas` must
             differ from `side`.
-        aspects: Original width divided by height of each image.
+        aspects: Original width divided by height of each image, on the CPU.
         samples: Number of each image in its split: the key of its randomness.
         how: What may happen.
         side: Side of the result in pixels.
         seed: Seed of the run.
         epoch: Epoch, from 1.
     """
-    draws = torch.from_numpy(uniforms(AUGMENT, seed, epoch, samples, 12)).to(images.device)
+    place = images.device.type
+    draws = torch.from_numpy(uniforms(AUGMENT, seed, epoch, samples, 12))
     if how.whole_pixels and images.shape[-1] == side:
-        result = _shifted(images, draws, how).float()
+        result = _shifted(images, sent(draws, place), how).float()
     else:
         theta = _crop(draws, aspects, how) if how.area else _move(draws, how, aspects, side)
         if how.mirror:
             theta[:, :, 0] *= (2 * draws[:, :1] - 1).sign()
         result = functional.grid_sample(
             images.float(),
-            _grid(theta, side),
+            _grid(sent(theta, place), side),
             mode="bilinear",
             padding_mode="border",
             align_corners=False,
         )
     if how.policy != "none":
         result = _changed(result, how.policy, bits(POLICY, seed, epoch, samples.astype(np.uint64)))
-    return _erase(result, draws[:, 8:12], how.erase) if how.erase else result
+    return _erase(result, sent(draws[:, 8:12], place), how.erase) if how.erase else result
 
 
 def _shifted(images: Tensor, draws: Tensor, how: Augmentation) -> Tensor:
@@ -173,7 +177,7 @@ def _move(draws: Tensor, how: Augmentation, aspects: Tensor, side: int) -> Tenso
 def _changed(images: Tensor, policy: str, keys: NDArray[np.uint64]) -> Tensor:
     """Apply torchvision's policy to each image (float, 0..255) under its own seed."""
     change = POLICIES[policy]()
-    bytes_ = images.round().clamp(0, 255).to(torch.uint8).cpu()
+    bytes_ = images.round().clamp(0, 255).to(torch.uint8)
     with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator.
         for number, key in enumerate(keys):
             torch.default_generator.manual_seed(int(key >> np.uint64(1)))

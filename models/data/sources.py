@@ -19,6 +19,8 @@ from models.data.augment import Augmentation, augment
 from models.data.cache import Cache, Kind
 from models.data.staged import ACCEPTED, Staged
 from models.preprocess import FILTERS, Preprocess
+from models.training.execution import Execution
+from models.transfer import sent
 
 Indices = NDArray[np.int64]
 CHUNK = 64  # Images decoded between two looks at the clock and the signals.
@@ -26,7 +28,10 @@ CANVAS_MARGIN = 1.125
 
 
 class Source(Protocol):
-    """Labelled inputs by number; the same numbers in the same epoch give the same tensors."""
+    """Labelled inputs by number; the same numbers in the same epoch give the same tensors.
+
+    What becomes of an image depends on no other image of its batch.
+    """
 
     @property
     def labels(self) -> Tensor:
@@ -55,10 +60,11 @@ class Crops:
     cache: NDArray[np.uint8]
     labels: Tensor
     preprocess: Preprocess
+    device: str
 
     def batch(self, indices: Indices, epoch: int) -> Tensor:  # noqa: ARG002 - every epoch alike.
-        """Return normalised crops."""
-        return self.preprocess.normalise(torch.from_numpy(self.cache[indices]))
+        """Return normalised crops on the device."""
+        return self.preprocess.normalise(sent(torch.from_numpy(self.cache[indices]), self.device))
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,12 @@ class Canvases:
     preprocess: Preprocess
     how: Augmentation
     seed: int
+    device: str
 
     def batch(self, indices: Indices, epoch: int) -> Tensor:
-        """Return normalised random views."""
+        """Return normalised random views, made on the device: bytes are the least to send."""
         views = augment(
-            torch.from_numpy(self.cache[indices]),
+            sent(torch.from_numpy(self.cache[indices]), self.device),
             self.aspects[torch.from_numpy(indices)],
             indices,
             how=self.how,
@@ -87,7 +94,12 @@ class Canvases:
 
 
 def crops(
-    cache: Cache, staged: Staged, split: str, preprocess: Preprocess, *, threads: int
+    cache: Cache,
+    staged: Staged,
+    split: str,
+    preprocess: Preprocess,
+    *,
+    execution: Execution,
 ) -> Crops:
     """Decode the evaluation view of a split."""
 
@@ -95,8 +107,8 @@ def crops(
         return preprocess.read(data, ACCEPTED)
 
     kind = squares("crops", preprocess, preprocess.crop)
-    pixels = _decoded(cache, staged, split, make, kind, threads=threads)
-    return Crops(pixels, staged.labels(split), preprocess)
+    pixels = _decoded(cache, staged, split, make, kind, threads=execution.threads)
+    return Crops(pixels, staged.labels(split), preprocess, execution.device)
 
 
 def canvases(
@@ -106,7 +118,7 @@ def canvases(
     *,
     how: Augmentation,
     seed: int,
-    threads: int,
+    execution: Execution,
 ) -> Canvases:
     """Decode the training images whole, squeezed into squares.
 
@@ -123,8 +135,10 @@ def canvases(
         return torch.from_numpy(np.array(image.resize((side, side), filtering))).permute(2, 0, 1)
 
     kind = squares("canvases", preprocess, side)
-    pixels = _decoded(cache, staged, "train", make, kind, threads=threads)
-    return Canvases(pixels, aspects, staged.labels("train"), preprocess, how, seed)
+    pixels = _decoded(cache, staged, "train", make, kind, threads=execution.threads)
+    return Canvases(
+        pixels, aspects, staged.labels("train"), preprocess, how, seed, execution.device
+    )
 
 
 def squares(label: str, preprocess: Preprocess, side: int) -> Kind:

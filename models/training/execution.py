@@ -17,6 +17,7 @@ from core.machine import cores
 from models.networks import openvino
 from models.networks.openvino import Compiled
 from models.plan import GIVEN, Plan
+from models.transfer import sent
 
 SMALL_STEP = 0.2
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -51,9 +52,7 @@ class Execution:
 
     def put(self, batch: Tensor) -> Tensor:
         """Move inputs to the device and images into the layout."""
-        if self.device == "cuda" and not batch.is_cuda:
-            batch = batch.pin_memory()  # Only from pinned memory does the copy run beside compute.
-        batch = batch.to(self.device, non_blocking=True)
+        batch = sent(batch, self.device)
         return batch.contiguous(memory_format=self._layout) if batch.dim() == _IMAGES else batch
 
     @contextlib.contextmanager

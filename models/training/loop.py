@@ -168,8 +168,11 @@ class Fit:
         task, now = self.task, self.now
         mine, share = task.group.part(indices)
         recipe.set_rate(self.optimizer, recipe.rate_at(task.plan, self.done, self.steps))
-        inputs = task.execution.put(task.train.batch(mine, now.epoch))
-        wanted = task.train.labels[torch.from_numpy(mine)].to(task.execution.device)
+        chosen = torch.from_numpy(mine)
+        # A view depends on no other image, so those made in halves are the same.
+        views = within(lambda some: task.train.batch(some.numpy(), now.epoch), chosen)
+        inputs = task.execution.put(views)
+        wanted = task.execution.put(task.train.labels[chosen])
         loss = task.group.sum_gradients(task.model, self.gradients(inputs, wanted, share))
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -205,17 +205,17 @@ def train_layers(
     work: Work, plan: Plan, begin: Start, before: Progress | None = None
 ) -> tuple[Plan, Progress]:
     """Train every layer, at once or block by block, on decoded, randomly changed images."""
-    threads, prep = work.how.threads, begin.preprocess
+    prep = begin.preprocess
     how = augment.planned(plan)
     train: sources.Source
     with work.group.in_turn():
         if how is None:
-            train = sources.crops(work.cache, work.staged, "train", prep, threads=threads)
+            train = sources.crops(work.cache, work.staged, "train", prep, execution=work.how)
         else:
             train = canvases_of(work, begin, how)
         val = None
         if work.staged.splits["val"]:
-            val = sources.crops(work.cache, work.staged, "val", prep, threads=threads)
+            val = sources.crops(work.cache, work.staged, "val", prep, execution=work.how)
     model = work.group.synchronised(work.how.place(begin.model))
     work.how.use_threads(3 * plan.batch_size * work.facts.gigaops)
     weights = tuple(
@@ -261,10 +261,8 @@ def _more(plan: Plan, name: str, words: str) -> dict[str, str]:
 
 def canvases_of(work: Work, begin: Start, how: augment.Augmentation) -> sources.Canvases:
     """Decode the training images for random views."""
-    seed, threads = work.request.config.seed, work.how.threads
-    return sources.canvases(
-        work.cache, work.staged, begin.preprocess, how=how, seed=seed, threads=threads
-    )
+    seed, prep = work.request.config.seed, begin.preprocess
+    return sources.canvases(work.cache, work.staged, prep, how=how, seed=seed, execution=work.how)
 
 
 def fit(

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from core.errors import OutOfMemory
 from core.rundir import DONE, FAILED, STOPPED
+from models.data.sources import Canvases
 from models.networks.lenet import LeNet
 from models.training import loop
 from models.training.memory import Parts, parts_of, within
-from tests.models.running import go, read
+from tests.models.running import go, outcome, read
 from tests.models.staging import events, request, striped
 
 NO_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
@@ -84,6 +85,25 @@ def test_the_choice_outlives_an_interruption(
     sizes.clear()
     assert go(run_dir) == DONE
     assert set(sizes) == {4}
+
+
+def test_views_that_do_not_fit_are_made_in_halves(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, tight = order(tmp_path / "straight", dataset), order(tmp_path / "tight", dataset)
+    assert go(straight) == DONE
+    plain, sizes = Canvases.batch, set()
+
+    def batch(canvases: Canvases, indices: loop.Indices, epoch: int) -> Tensor:
+        sizes.add(len(indices))
+        if len(indices) > 4:
+            raise RuntimeError(NO_MEMORY)
+        return plain(canvases, indices, epoch)
+
+    monkeypatch.setattr(Canvases, "batch", batch)
+    assert go(tight) == DONE
+    assert sizes == {16, 8, 4}
+    assert outcome(tight) == outcome(straight)
 
 
 def test_a_single_image_that_does_not_fit_is_a_failure_with_a_name(

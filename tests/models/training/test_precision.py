@@ -11,9 +11,6 @@ from models.training import loop
 from tests.models.running import go, outcome
 from tests.models.staging import events, request, striped
 
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-ON_GPU = [pytest.mark.gpu, CUDA]
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -25,9 +22,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("bf16", "lenet"),
         ("fp16", "lenet"),
-        pytest.param("fp16", "mobilenet_v3_small", marks=ON_GPU),
-        pytest.param("bf16", "resnet18", marks=ON_GPU),
-        pytest.param("auto", "resnet18", marks=ON_GPU),
+        pytest.param("fp16", "mobilenet_v3_small", marks=pytest.mark.gpu),
+        pytest.param("bf16", "resnet18", marks=pytest.mark.gpu),
+        pytest.param("auto", "resnet18", marks=pytest.mark.gpu),
     ],
 )
 def test_interrupted_anywhere_it_ends_with_the_same_bits(
