@@ -63,6 +63,7 @@ class Passage:
         blank = torch.zeros(1, 3, prep.crop, prep.crop)
         whole = {
             "origin": self.origin,
+            "form": "folded",  # The same weights in other operations give other last bits.
             "pixels": squares("crops", prep, prep.crop).facts,
             "normalise": [prep.mean, prep.std],
             "execution": facts,
