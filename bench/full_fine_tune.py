@@ -79,21 +79,21 @@ def measure(folder: Path, architecture: str, steps: int, rounds: int) -> None:
     """Let the two sides take turns; print a row for each, and the ratio."""
     batch = SMALLER.get(architecture, plain.BATCH)
     me = [sys.executable, __file__, "--folder", str(folder), "--architecture", architecture]
-    children = {
-        side: subprocess.Popen(
-            [*me, "--side", side, "--batch", str(batch)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for side in SIDES
-    }
+    children: dict[str, subprocess.Popen[str]] = {}
+    how: dict[str, object] = {}
 
     def read(child: "subprocess.Popen[str]") -> object:
         assert child.stdout is not None
         return json.loads(child.stdout.readline())
 
-    how = {side: read(child) for side, child in children.items()}
+    for side in SIDES:  # One has come to rest before the next begins: ours times candidates.
+        children[side] = subprocess.Popen(
+            [*me, "--side", side, "--batch", str(batch)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        how[side] = read(children[side])
     rates: dict[str, list[float]] = {side: [] for side in SIDES}
     for _ in range(rounds):
         for side, child in children.items():
