@@ -76,14 +76,23 @@ def newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.safetensors"), reverse=True)
 
 
+def seal(path: Path) -> str | None:
+    """Return the SHA-256 that a file claims for itself, which `read` checks; None without one."""
+    return _metadata(path).get("sha256")
+
+
 def _peek(path: Path) -> State:
     """Read the state alone; nothing of a damaged file."""
+    state: State = json.loads(_metadata(path).get("state", "{}"))
+    return state
+
+
+def _metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:
-            state: State = json.loads((file.metadata() or {}).get("state", "{}"))
+            return file.metadata() or {}
     except (SafetensorError, OSError):
         return {}
-    return state
 
 
 def _digest(tensors: Tensors, state: str) -> str:

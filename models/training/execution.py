@@ -5,6 +5,7 @@ import ctypes
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,9 @@ class Execution:
     def facts(self) -> dict[str, Any]:
         """Return what exact repetition depends on, for the checkpoint and the card."""
         facts = {**asdict(self), "torch": torch.__version__, "machine": machine(self.device)}
-        facts |= {"numpy": np.__version__, "pillow": PIL.__version__}  # They make the pixels.
+        # They make the pixels; torchvision also mixes images and builds networks.
+        facts |= {"numpy": np.__version__, "pillow": PIL.__version__}
+        facts["torchvision"] = metadata.version("torchvision")
         del facts["reason"]
         return facts
 

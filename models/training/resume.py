@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class Progress:
 def key(plan: Plan, digest: str, seed: int, execution: Execution) -> Key:
     """Return what a checkpoint must share (`spec`) and should share (`machine`) with the run."""
     spec = json.dumps([plan.stage, plan.to_json(), digest, seed], sort_keys=True)
-    return {"spec": hashlib.sha256(spec.encode()).hexdigest(), "machine": execution.facts()}
+    machine = execution.facts() | {"topwork": metadata.version("topwork")}
+    return {"spec": hashlib.sha256(spec.encode()).hexdigest(), "machine": machine}
 
 
 def save(
@@ -56,11 +58,12 @@ def save(
 
     The best weights have a file of their own, written once.
     """
-    best_file = None
+    best_file = best_seal = None
     if best:
         best_file = f"best-{state['best']['epoch']:05d}.safetensors"
         if not (folder / best_file).exists():
             checkpoint.write(folder / best_file, best, {"spec": key["spec"]})
+        best_seal = checkpoint.seal(folder / best_file)
     tensors = {
         f"{which}.{name}": value
         for which, model in models.items()
@@ -70,7 +73,7 @@ def save(
         tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
     tensors["total"] = total
     hit("checkpoint.between_files")
-    full = {"progress": state, "key": key, "best_file": best_file}
+    full = {"progress": state, "key": key, "best_file": best_file, "best_seal": best_seal}
     checkpoint.save(folder, step, tensors, full)
 
 
@@ -87,26 +90,44 @@ def load(
     Returns:
         Counters and best weights; None where there is no checkpoint yet.
     """
+    found = newest(run, folder, key)
+    if found is None:
+        return None
+    tensors, state, best = found
+    progress = Progress(**state["progress"])
+    note_differences(run, progress, state["key"]["machine"], key["machine"])
+    _restore(tensors, models, optimizer)
+    total.copy_(tensors["total"])
+    return progress, best
+
+
+def newest(run: RunDir, folder: Path, key: Key) -> tuple[Tensors, dict[str, Any], Tensors] | None:
+    """Return tensors, state and best weights of the newest usable checkpoint; drop what is not."""
     for path in checkpoint.newest_first(folder):
         try:
             tensors, state = checkpoint.read(path)
-            name = state["best_file"]
-            best = checkpoint.read(folder / name)[0] if name else {}
+            if state["key"]["spec"] != key["spec"]:
+                path.unlink()
+                continue
+            best = _best(folder, state)
         except IntegrityError as error:
             run.events.note("checkpoint_damaged", f"An older state is used: {error.message}")
             path.unlink()
             continue
-        if state["key"]["spec"] != key["spec"]:
-            path.unlink()
-            continue
-        progress = Progress(**state["progress"])
-        note_differences(run, progress, state["key"]["machine"], key["machine"])
-        _restore(tensors, models, optimizer)
-        total.copy_(tensors["total"])
-        _drop_best_files(folder, name)
-        return progress, best
+        _drop_best_files(folder, state["best_file"])
+        return tensors, state, best
     _drop_best_files(folder, None)
     return None
+
+
+def _best(folder: Path, state: dict[str, Any]) -> Tensors:
+    """Return the best weights that a checkpoint names: those very ones, by their hash."""
+    name = state["best_file"]
+    if name is None:
+        return {}
+    if checkpoint.seal(folder / name) != state["best_seal"]:
+        raise IntegrityError(f"{name} is not the file that the checkpoint names.")
+    return checkpoint.read(folder / name)[0]
 
 
 def _drop_best_files(folder: Path, kept: str | None) -> None:

@@ -1,5 +1,6 @@
 """The ways to train: a head on a frozen trunk, every layer, or one after the other."""
 
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -248,11 +249,13 @@ def announce(work: Work, plan: Plan) -> None:
 
 
 def digest(work: Work, begin: Start) -> str:
-    """Return what tells the images and the weights at the start from all others.
+    """Return what tells the images, their class numbers and the first weights from all others.
 
-    A name like `model:pets` can mean other weights by the next attempt.
+    A name like `model:pets` can mean other weights by the next attempt. The digest of the images
+    covers the names of their classes but not their order, which gives each its output.
     """
-    return f"{work.staged.digest} {begin.lineage['sha256']}"
+    order = json.dumps(work.staged.classes)
+    return f"{work.staged.digest} {begin.lineage['sha256']} {order}"
 
 
 def _more(plan: Plan, name: str, words: str) -> dict[str, str]:

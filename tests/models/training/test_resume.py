@@ -1,5 +1,7 @@
-"""What a run does with checkpoints that were damaged after they had been written."""
+"""What a run does with checkpoints that were damaged, or made under other conditions."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +86,68 @@ def test_a_damaged_file_of_best_weights_spoils_what_names_it(
     assert go(run_dir) == DONE
     assert outcome(run_dir) == whole
     assert "checkpoint_damaged" in [note["code"] for note in events(run_dir, "note")]
+
+
+def test_best_weights_of_another_run_are_not_taken_for_those_of_this_one(
+    tmp_path: Path, dataset: Path, whole: tuple[Any, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is whole and has the right name; only its hash gives it away."""
+    run_dir = lenet(tmp_path / "run", dataset)
+    stop_at(5, run_dir, monkeypatch)
+    (best,) = (run_dir / "checkpoint" / "full").glob("best-*.safetensors")
+    tensors, state = checkpoint.read(best)
+    checkpoint.write(best, {name: value + 1 for name, value in tensors.items()}, state)
+    assert go(run_dir) == DONE
+    assert outcome(run_dir) == whole
+    assert "checkpoint_damaged" in [note["code"] for note in events(run_dir, "note")]
+
+
+@pytest.mark.parametrize("name", ["torch", "torchvision", "numpy", "pillow", "topwork", "threads"])
+def test_under_other_conditions_it_goes_on_and_says_that_bits_may_differ(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run_dir = lenet(tmp_path / "run", dataset)
+    for path in stop_at(5, run_dir, monkeypatch):
+        tensors, state = checkpoint.read(path)
+        state["key"]["machine"][name] = "another"
+        checkpoint.write(path, tensors, state)
+    steps = count_steps(monkeypatch)
+    assert go(run_dir) == DONE
+    assert len(steps) == 4  # Of 3 epochs with 3 steps; 5 were done before.
+    exact = json.loads((run_dir / "result" / "card.json").read_text())["exact"]
+    assert exact["value"] is False
+    (reason,) = exact["reason"]
+    assert reason.startswith(f"{name}: another -> ")
+    assert "resumed_inexactly" in [note["code"] for note in events(run_dir, "note")]
+
+
+def test_another_order_of_the_classes_starts_anew(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images and their classes' names are the same; each output means another class."""
+    turned = tmp_path / "turned"
+    shutil.copytree(dataset, turned)
+    summary = json.loads((turned / "dataset.json").read_text())
+    other = json.dumps(summary | {"classes": summary["classes"][::-1]})
+    run_dir = lenet(tmp_path / "run", turned)
+    stop_at(5, run_dir, monkeypatch)
+    (turned / "dataset.json").write_text(other)
+    steps = count_steps(monkeypatch)
+    assert go(run_dir) == DONE
+    assert len(steps) == 9
+    straight = lenet(tmp_path / "straight", turned)
+    assert go(straight) == DONE
+    assert outcome(run_dir) == outcome(straight)
+
+
+def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by one with each step."""
+    plain = loop.Fit.one_step
+    steps: list[int] = []
+
+    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
+        steps.append(fit.done)
+        plain(fit, indices)
+
+    monkeypatch.setattr(loop.Fit, "one_step", one_step)
+    return steps
