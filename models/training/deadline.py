@@ -21,10 +21,14 @@ class Deadline:
     Args:
         run: Its checkpoint folder keeps the count.
         minutes: The limit; None never ends.
+
+    Attributes:
+        enough: Whether a model is there that can be taken as it is. Preparing more is then left as
+            soon as the limit is over; else only where no model could follow at all.
     """
 
     def __init__(self, run: RunDir, minutes: float | None) -> None:
-        self.minutes = minutes
+        self.minutes, self.enough = minutes, False
         self._file: Path = run.checkpoint / "clock.json"
         self._began = self._noted = time.monotonic()
         self._before = _read(self._file)
@@ -48,12 +52,16 @@ class Deadline:
         self.minutes = None
 
     def check(self) -> None:
-        """Leave where there is no model yet that could be kept; a retry then has all its time.
+        """Leave where no model could be kept, so that a retry has all its time, or with `enough`.
 
         Raises:
             TimeLimitReached: The limit is over.
         """
-        if self.reached and not any(self._file.parent.rglob("best-*")):
+        if not self.reached:
+            return
+        if self.enough:
+            raise TimeLimitReached
+        if not any(self._file.parent.rglob("best-*")):
             self._file.unlink(missing_ok=True)
             raise TimeLimitReached
 

@@ -206,19 +206,7 @@ def train_layers(
     work: Work, plan: Plan, begin: Start, before: Progress | None = None
 ) -> tuple[Plan, Progress]:
     """Train every layer, at once or block by block, on decoded, randomly changed images."""
-    prep = begin.preprocess
-    how = augment.planned(plan)
-    train: sources.Source
-    with work.group.in_turn():
-        if how is None:
-            train = sources.crops(work.cache, work.staged, "train", prep, execution=work.how)
-        else:
-            train = canvases_of(work, begin, how)
-        val = None
-        if work.staged.splits["val"]:
-            val = sources.crops(work.cache, work.staged, "val", prep, execution=work.how)
     model = work.group.synchronised(work.how.place(begin.model))
-    work.how.use_threads(3 * plan.batch_size * work.facts.gigaops)
     weights = tuple(
         one.weight for one in work.facts.auxiliary if one.layer in begin.heads.auxiliary
     )
@@ -228,11 +216,66 @@ def train_layers(
         plan = replace(
             plan, blocks=len(cut), reasons=_more(plan, "blocks", f"from the head: {parts}")
         )
-    heads = begin.heads.all
-    done = fit(
-        work, plan, begin, model, train, val, heads=heads, auxiliary=weights, cut=cut, before=before
-    )
+    saved = any((work.run.checkpoint / plan.stage).glob("best-*"))
+    # Ranks wait for each other's images, so rank 0 may not leave alone.
+    work.deadline.enough = work.group.size == 1 and (saved or before is not None)
+    try:
+        train, val = pictures(work, plan, begin)
+    except TimeLimitReached:
+        done = reached(work, plan, begin, model)
+    else:
+        work.how.use_threads(3 * plan.batch_size * work.facts.gigaops)
+        heads = begin.heads.all
+        done = fit(
+            work,
+            plan,
+            begin,
+            model,
+            train,
+            val,
+            heads=heads,
+            auxiliary=weights,
+            cut=cut,
+            before=before,
+        )
     return noted(plan, done), done
+
+
+def pictures(
+    work: Work, plan: Plan, begin: Start
+) -> tuple[sources.Crops | sources.Canvases, sources.Crops | None]:
+    """Decode the images to train on and, where there are some, those to validate on."""
+    prep = begin.preprocess
+    how = augment.planned(plan)
+    train: sources.Crops | sources.Canvases
+    with work.group.in_turn():
+        if how is None:
+            train = sources.crops(work.cache, work.staged, "train", prep, execution=work.how)
+        else:
+            train = canvases_of(work, begin, how)
+        val = None
+        if work.staged.splits["val"]:
+            val = sources.crops(work.cache, work.staged, "val", prep, execution=work.how)
+    return train, val
+
+
+def reached(work: Work, plan: Plan, begin: Start, model: nn.Module) -> Progress:
+    """Put the best weights of earlier attempts into the model, for which no image is needed.
+
+    Raises:
+        TimeLimitReached: There are none of this stage.
+    """
+    key = resume.key(plan, digest(work, begin), work.request.config.seed, work.how)
+    found = resume.newest(work.run, work.run.checkpoint / plan.stage, key)
+    if found is None or not found[2]:
+        work.deadline.enough = False
+        work.deadline.check()  # Without any model, a retry has all its time.
+        raise TimeLimitReached
+    _, state, best = found
+    model.load_state_dict(best)
+    words = "The time was over while images were decoded. What was reached before is kept."
+    work.run.events.note("time_limit_reached", words)
+    return Progress(**state["progress"])
 
 
 def noted(plan: Plan, done: Progress) -> Plan:

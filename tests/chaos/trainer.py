@@ -1,9 +1,10 @@
 """The trainer under the orders of a test: `python -m tests.chaos.trainer RUN_DIR`.
 
 `orders.json` in RUN_DIR names failpoints, says after how many steps a checkpoint is due and whether
-precision and layout are chosen by measuring, which small work is not worth. All must hold for one
-attempt of a process that was forked long after its imports, so they cannot come from the
-environment. What a finished attempt did is left in `visits.json`: point -> visits.
+precision and layout are chosen by measuring, which small work is not worth. However busy the
+machine, no measured time may leave a later stage out. All must hold for one attempt of a process
+that was forked long after its imports, so they cannot come from the environment. What a finished
+attempt did is left in `visits.json`: point -> visits.
 """
 
 import json
@@ -12,11 +13,13 @@ from pathlib import Path
 
 from core import failpoints
 from core.rundir import supervise
+from models import strategy
 from models.train import train
 from models.training import probe
 from models.training.loop import Fit
 
 NEVER = 10**9
+PATIENCE = 1e6  # Seconds that may be planned for a stage after the head.
 
 
 def main(run_dir: Path) -> int:
@@ -25,6 +28,7 @@ def main(run_dir: Path) -> int:
     active = failpoints._orders(",".join(watched.values()))
     failpoints._active = active | failpoints._orders(orders["failpoints"])
     save_every(orders["save_every"])
+    strategy.DEFAULT_BUDGET = PATIENCE
     if orders["measured"]:
         probe.WORTH_SECONDS = 0.0
     code = supervise(train, [str(run_dir)], resumable=True)

@@ -1,5 +1,7 @@
 """Runs of more than one stage, with random trunks in place of pretrained ones."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from core.errors import LossDiverged, TimeLimitReached
-from core.rundir import DONE, STOPPED
+from core.rundir import DONE, FAILED, STOPPED
 from models import strategy
 from models.networks import pretrained, zoo
 from models.training import handover, loop, strategies
@@ -206,6 +208,74 @@ def test_time_that_is_over_before_the_next_stage_keeps_the_head(
     assert go(run_dir) == DONE
     assert "time_limit_reached" in codes(run_dir)
     assert read(run_dir, "history.json")["best"]["stage"] == "head"
+
+
+def stopped_in_the_second_epoch(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run until an epoch over all layers is done; the next attempt has no time and no images."""
+    plain = loop.Fit.one_step
+
+    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
+        plain(fit, indices)
+        fit.run.stopping = fit.task.plan.stage != "head" and fit.done > fit.steps
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Fit, "one_step", one_step)
+        assert go(run_dir) == STOPPED
+    shutil.rmtree(run_dir / "cache")
+    (run_dir / "checkpoint" / "clock.json").write_text('{"spent": 1e6}')
+
+
+@pytest.mark.parametrize(
+    ("chosen", "better"), [("auto", 1), ("auto", -1), ("gradual", 1), ("full", 1)]
+)
+def test_time_that_is_over_while_a_resumed_run_decodes_costs_no_finished_epoch(
+    tmp_path: Path,
+    dataset: Path,
+    weights_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: str,
+    better: int,
+) -> None:
+    """The best of the head's epochs and those after it is kept, be it the last or the first."""
+    monkeypatch.setattr(loop, "_score", lambda record, _metric: better * record["epoch"])
+    limits = {"max_minutes": 10}
+    run_dir = order(tmp_path / "run", dataset, weights_dir, strategy=chosen, limits=limits)
+    stopped_in_the_second_epoch(run_dir, monkeypatch)
+    monkeypatch.setattr(loop.Fit, "one_step", lambda *_: 1 / 0)
+    assert go(run_dir) == DONE
+    history = read(run_dir, "history.json")
+    stages = [record["stage"] for record in history["epochs"]]
+    name = {"auto": "full"}.get(chosen, chosen)
+    assert stages == ["head"] * (0 if chosen == "full" else 3) + [name]
+    assert history["best"]["epoch"] == (len(stages) if better > 0 else 1)
+    measured = read(run_dir, "evaluation.json")["val"]
+    assert measured["log_loss"] == pytest.approx(history["best"]["val_loss"], rel=5e-3)
+    assert "time_limit_reached" in codes(run_dir)
+    if chosen != "full":
+        assert f"kept_{history['best']['stage']}" in codes(run_dir)
+
+
+@pytest.mark.parametrize("chosen", ["auto", "full"])
+def test_without_a_usable_epoch_the_time_is_over_as_if_there_was_none(
+    tmp_path: Path,
+    dataset: Path,
+    weights_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: str,
+) -> None:
+    limits = {"max_minutes": 10}
+    run_dir = order(tmp_path / "run", dataset, weights_dir, strategy=chosen, limits=limits)
+    stopped_in_the_second_epoch(run_dir, monkeypatch)
+    for path in (run_dir / "checkpoint" / "full").glob("step-*"):
+        path.write_bytes(b"torn")
+    if chosen == "auto":
+        assert go(run_dir) == DONE
+        assert read(run_dir, "history.json")["best"]["stage"] == "head"
+        assert "full.epochs" not in read(run_dir, "card.json")["plan"]
+    else:
+        assert go(run_dir) == FAILED
+        assert json.loads((run_dir / "error.json").read_text())["code"] == "time_limit_reached"
+        assert go(run_dir) == DONE  # A retry has all its time.
 
 
 def test_all_blocks_learn_in_the_second_half(
