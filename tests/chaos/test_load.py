@@ -6,6 +6,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,17 +148,23 @@ class Vitals:
         temporary = [path for path in (service.data_dir / "tmp").rglob("*") if path.is_file()]
         found = cls(0, 0, 0, len(temporary))
         for pid in descendants(service.process.pid):
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
-            if any(part in command for part in (b"worker.child", b"core.ingest", b"nursery")):
-                continue
-            status = Path(f"/proc/{pid}/status").read_text()
-            numbers = dict(line.split(":", 1) for line in status.splitlines())
-            if "VmRSS" not in numbers:
-                continue  # It has just ended, and its parent does not know yet.
-            found.memory += int(numbers["VmRSS"].split()[0])
-            found.threads += int(numbers["Threads"])
-            found.files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+            with suppress(FileNotFoundError, ProcessLookupError):  # It has just ended.
+                found.add(pid)
         return found
+
+    def add(self, pid: int) -> None:
+        """Add one process, unless it belongs to a job."""
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        if any(part in command for part in (b"worker.child", b"core.ingest", b"nursery")):
+            return
+        status = Path(f"/proc/{pid}/status").read_text()
+        numbers = dict(line.split(":", 1) for line in status.splitlines())
+        if "VmRSS" not in numbers:
+            return  # It has just ended, and its parent does not know yet.
+        files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        self.memory += int(numbers["VmRSS"].split()[0])
+        self.threads += int(numbers["Threads"])
+        self.files += files
 
 
 @pytest.mark.timeout(60 * SOAK_MINUTES + 300)
