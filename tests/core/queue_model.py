@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 from sqlalchemy import delete, select, update
 
 from core import invariants, jobs, leases
@@ -16,6 +24,7 @@ from core.settings import Settings
 from core.tables import Job, JobEvent
 
 LEASE = 600.0  # Nothing expires but where a rule says so.
+PRIORITY = st.sampled_from(["high", "normal", "low"])
 ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -28,9 +37,23 @@ class Known:
     fence: int = 0
     expired: bool = False
     cancelling: bool = False
+    pausing: bool = False
     step: int = 0
     step_at_claim: int = 0
     stalls: int = 0
+
+    def leave(self, state: str) -> None:
+        """Stop running, or whatever else it is; a wish to pause ends with that."""
+        self.state, self.pausing = state, False
+
+    def handed_back(self) -> None:
+        """Stop running because the worker does, not because of the work."""
+        self.leave("cancelled" if self.cancelling else "paused" if self.pausing else "queued")
+
+
+def any_in(*states: str) -> Callable[["QueueMachine"], bool]:
+    """Return whether a rule has a job to be about; it may then pick a wrong one all the same."""
+    return lambda self: any(job.state in states for job in self.known.values())
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -44,18 +67,22 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.known: dict[str, Known] = {}
 
-    @initialize()
-    def empty(self) -> None:
+    @initialize(target=tickets, priorities=st.lists(PRIORITY, min_size=1, max_size=3))
+    def begin(self, priorities: list[str]) -> object:
+        """Begin with a few jobs, one of them claimed: most rules do nothing to an empty queue."""
         with self.database.write() as session:
             session.execute(delete(JobEvent))
             session.execute(delete(Job))
+        for priority in priorities:
+            self.submit(priority)
+        return self.claim("anna")
 
     def pick(self, number: int, *states: str) -> str | None:
         """Return one of the jobs that are in these states, or of all."""
         fitting = [name for name, job in self.known.items() if not states or job.state in states]
         return fitting[number % len(fitting)] if fitting else None
 
-    @rule(priority=st.sampled_from(["high", "normal", "low"]))
+    @rule(priority=PRIORITY)
     def submit(self, priority: str) -> None:
         with self.database.write() as session:
             job = jobs.submit(session, kind="export", config={}, priority=priority)
@@ -128,23 +155,23 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(ticket=tickets)
     def publish(self, ticket: tuple[str, int]) -> None:
         if mine := self.worker_says(ticket, leases.succeed, {"fence": ticket[1]}):
-            mine.state = "succeeded"
+            mine.leave("succeeded")
 
     @rule(ticket=tickets)
     def refuse(self, ticket: tuple[str, int]) -> None:
         if mine := self.worker_says(ticket, leases.fail, {"code": "x", "message": "no"}):
-            mine.state = "failed"
+            mine.leave("failed")
 
     @rule(ticket=tickets)
     def stopped_for_user(self, ticket: tuple[str, int]) -> None:
         mine = self.ours(ticket)
         if (mine is None or mine.cancelling) and self.worker_says(ticket, leases.cancelled):
-            self.known[ticket[0]].state = "cancelled"
+            self.known[ticket[0]].leave("cancelled")
 
     @rule(ticket=tickets)
     def drain(self, ticket: tuple[str, int]) -> None:
         if mine := self.worker_says(ticket, leases.release, "leaving"):
-            mine.state = "cancelled" if mine.cancelling else "queued"
+            mine.handed_back()
 
     @rule(ticket=tickets)
     def crash(self, ticket: tuple[str, int]) -> None:
@@ -155,8 +182,12 @@ class QueueMachine(RuleBasedStateMachine):
     def requeued(self, mine: Known) -> None:
         mine.stalls = 0 if mine.step > mine.step_at_claim else mine.stalls + 1
         poisonous = mine.stalls >= self.settings.max_attempts
-        mine.state = "cancelled" if mine.cancelling else "failed" if poisonous else "queued"
+        if poisonous and not mine.cancelling:
+            mine.leave("failed")
+        else:
+            mine.handed_back()
 
+    @precondition(any_in("running"))
     @rule(number=st.integers(0, 9))
     def expire(self, number: int) -> None:
         if name := self.pick(number, "running"):
@@ -167,6 +198,7 @@ class QueueMachine(RuleBasedStateMachine):
             session.execute(update(Job).where(Job.id == name).values(lease_until=1.0))
         self.known[name].expired = True
 
+    @precondition(any_in("running"))
     @rule()
     def reap(self) -> None:
         lost = [one for one in self.known.values() if one.state == "running" and one.expired]
@@ -184,8 +216,41 @@ class QueueMachine(RuleBasedStateMachine):
             if mine.state == "running":
                 mine.cancelling = True
             elif not ended:
-                mine.state = "cancelled"
+                mine.leave("cancelled")
 
+    @rule(number=st.integers(0, 9))
+    def pause(self, number: int) -> None:
+        if name := self.pick(number):
+            self.pause_job(name)
+
+    def pause_job(self, name: str) -> None:
+        if mine := self.user_says(jobs.pause, name):
+            if mine.state == "running":
+                mine.pausing = True
+            else:
+                mine.leave("paused")
+
+    @rule(ticket=tickets)
+    def pause_and_hand_back(self, ticket: tuple[str, int]) -> None:
+        """What a worker does with a job that is to rest: it saves a checkpoint and lets go."""
+        if self.ours(ticket):
+            self.pause_job(ticket[0])
+            self.drain(ticket)
+
+    @precondition(any_in("running", "paused"))
+    @rule(number=st.integers(0, 9))
+    def resume(self, number: int) -> None:
+        if (name := self.pick(number)) and (mine := self.user_says(jobs.resume, name)):
+            mine.leave("queued" if mine.state == "paused" else mine.state)
+
+    def user_says(self, action: Callable[..., object], name: str) -> Known | None:
+        """Do what works until a job has ended and is refused from then on."""
+        may = self.known[name].state not in ENDED
+        with self.expecting(StateConflict, unless=may), self.database.write() as session:
+            action(session, name)
+        return self.known[name] if may else None
+
+    @precondition(any_in("failed", "cancelled"))
     @rule(number=st.integers(0, 9))
     def retry(self, number: int) -> None:
         if name := self.pick(number):
@@ -206,6 +271,7 @@ class QueueMachine(RuleBasedStateMachine):
             found = (row.state, row.fence, row.attempt, row.last_step, row.stalls)
             assert found == (mine.state, mine.fence, mine.fence, mine.step, mine.stalls)
             assert (row.cancel_requested_at is not None) == mine.cancelling
+            assert (row.pause_requested_at is not None) == mine.pausing
             assert (row.worker is None) == (row.lease_until is None) == (row.state != "running")
             assert (row.finished_at is not None) == (row.state in ENDED)
             assert row.state != "succeeded" or row.result == {"fence": row.fence}
