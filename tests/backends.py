@@ -59,6 +59,12 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://{bucket}/prefix"
 
 
+def on_postgres(settings: Settings, url: str) -> Settings:
+    """Return these settings with an empty, migrated Postgres as their database."""
+    upgrade(url)
+    return settings.model_copy(update={"database_url": url})
+
+
 @pytest.fixture(params=["local", "remote"])
 def anywhere(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Resources]:
     """A service on SQLite and a folder, and one on Postgres and S3."""

@@ -1,6 +1,7 @@
 """The audit log: what enters it, who reads it, how tampering shows."""
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -17,9 +18,19 @@ from core.resources import Resources
 from core.settings import Settings
 from core.tables import AuditEntry, Dataset
 from tests.app.api import local_client, zipped
+from tests.backends import on_postgres
 
+NAMES = (*audit.FIELDS, "digest")
 KEY = "a-long-and-random-key"
 ADMIN = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    """Both databases: what is hashed and summed must be the same bytes and numbers on each."""
+    if request.param == "sqlite":
+        return settings
+    return on_postgres(settings, request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
@@ -131,14 +142,30 @@ def test_a_rewritten_log_shows_against_a_remembered_digest(resources: Resources)
             for number in range(3):
                 audit.append(session, caller, action="x", thing=str(number), status=200)
             rows, _ = audit.page(session)
-            names = (*audit.FIELDS, "digest")
-            return [{name: getattr(row, name) for name in names} for row in rows]
+            return [{name: getattr(row, name) for name in NAMES} for row in rows]
 
     remembered = write("anna")[1]
     forged = write("ben")
     assert audit.verify(forged) == 3
     with pytest.raises(AuditBroken):
         audit.verify(forged, remembered)
+
+
+def test_many_writers_make_one_chain(resources: Resources) -> None:
+    def write(name: str) -> None:
+        for number in range(5):
+            with resources.database.write() as session:
+                audit.append(session, None, action=name, thing=str(number), status=200)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with resources.database.read() as session:
+        rows, _ = audit.page(session, limit=1000)
+        assert [row.seq for row in rows] == list(range(1, 21))
+        assert audit.verify([{name: getattr(row, name) for name in NAMES} for row in rows]) == 20
 
 
 def test_what_fails_leaves_no_entry(client: TestClient, resources: Resources) -> None:

@@ -1,19 +1,16 @@
 """How much one key, address or owner may: requests, jobs, bytes."""
 
-from pathlib import Path
-
 import pytest
 from pydantic import SecretStr
-from starlette.testclient import TestClient
 
 from app.http.limits import Buckets
 from app.main import create_app
-from core import jobs, keys, usage
+from core import jobs, keys
 from core.errors import TooManyRequests
 from core.owners import Caller
 from core.resources import Resources
 from core.settings import Settings
-from tests.app.api import local_client, publish_dataset, publish_model, zipped
+from tests.app.api import local_client, zipped
 
 ANNA = Caller("anna", frozenset({"train"}))
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -94,44 +91,3 @@ def test_one_owner_does_not_fill_the_queue(settings: Settings, resources: Resour
         assert (told["queued_jobs"], told["max_queued_jobs"]) == (3, 3)
         assert [post("ben")[0] for _ in range(3)] == [202, 202, 429]
         assert post("root") == (429, "queue_full")
-
-
-def test_stored_bytes_are_counted_and_limited(
-    client: TestClient, settings: Settings, resources: Resources, tmp_path: Path
-) -> None:
-    dataset = publish_dataset(resources, tmp_path / "a")
-    publish_dataset(resources, tmp_path / "b", caller=ANNA)
-    publish_model(resources)
-    archive = zipped()
-    assert client.post("/datasets", files={"file": ("x.zip", archive)}).status_code == 202
-    length = {"Upload-Length": "1000", **TUS}
-    assert client.post("/uploads", headers=length).status_code == 201
-    told = client.get("/usage").json()
-    with resources.database.read() as session:
-        (images,) = [row.summary["bytes"] for row in _versions(session, dataset.id)]
-        anna = usage.of(session, "anna")
-    kinds = told["bytes_by_kind"]
-    assert kinds["datasets"] == images + len(archive)
-    assert kinds["models"] > 3000
-    assert kinds["uploads"] == 1000
-    assert told["stored_bytes"] == sum(kinds.values())
-    assert told["max_bytes"] is None
-    assert (anna.datasets, anna.models, anna.uploads) == (images, 0, 0)
-    most = told["stored_bytes"] + 1500
-    with local_client(
-        create_app(settings.model_copy(update={"max_bytes_per_owner": most}))
-    ) as limited:
-        assert limited.post("/uploads", headers=length).status_code == 201
-        for answer in (
-            limited.post("/uploads", headers=length),
-            limited.post("/datasets", files={"file": ("x.zip", zipped())}),
-        ):
-            assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
-        assert limited.get("/usage").json()["max_bytes"] == most
-    assert len(resources.storage.list("uploads")) == 1
-
-
-def _versions(session: object, dataset_id: str) -> list[object]:
-    from core import datasets  # noqa: PLC0415 - next to its use.
-
-    return list(datasets.versions(session, dataset_id))  # type: ignore[arg-type] # A session.
