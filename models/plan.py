@@ -131,7 +131,7 @@ class _Resolver:
         weights = self.choose("weights", self.config.weights, strategy.auto_weights(self.facts))
         auto = strategy.auto_strategy(weights, self.val)
         chosen = self.choose("strategy", self.config.strategy, auto)
-        strategy.refuse_contradictions(self.config, self.facts, weights, chosen)
+        strategy.refuse_contradictions(self.facts, weights, chosen)
         if chosen == "head":
             variation.refuse_mixing(self.config)
         begun = dict(self.values), dict(self.reasons)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from core.errors import InvalidField
 from models.catalogue import Architecture
-from models.config import TrainConfig
 
 HEAD_THEN_FULL = "head, then full"
 FEWEST_TO_COMPARE = 20  # Validation images; with fewer, chance decides which model is better.
@@ -58,21 +57,13 @@ def stages(strategy: str, weights: str) -> tuple[Stage, ...]:
     return (Stage("full", "scratch" if weights == "none" else "tune"),)
 
 
-def refuse_contradictions(
-    config: TrainConfig, facts: Architecture, weights: str, strategy: str
-) -> None:
+def refuse_contradictions(facts: Architecture, weights: str, strategy: str) -> None:
     """Raise InvalidField where weights and strategy cannot go together."""
     if weights == "imagenet" and facts.weights is None:
         raise InvalidField(
             f"There are no pretrained weights for {facts.name}.",
             param="weights",
             hint='Use "weights": "none" to train from scratch.',
-        )
-    if strategy != "full" and config.devices not in ("auto", 1):
-        raise InvalidField(
-            f"The strategy {strategy} trains in one process; {config.devices} were asked for.",
-            param="devices",
-            hint='Leave it out, or use "strategy": "full".',
         )
     if weights == "none" and strategy in ("head", "gradual"):
         raise InvalidField(

@@ -123,7 +123,9 @@ class Fit:
                 if complete:
                     self.close_epoch(time.monotonic() - began, now.seen - before)
             except (LossDiverged, OutOfMemory) as error:
-                if self.task.before is None or self.task.group.size > 1:
+                # All ranks see the same loss; out of memory runs one alone, and the others wait.
+                alone = isinstance(error, OutOfMemory) and self.task.group.size > 1
+                if self.task.before is None or alone:
                     raise
                 words = f"{error.message} What was reached before is kept."
                 self.run.events.note(error.code, words)

@@ -129,14 +129,17 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     # Where the head is all that is trained, it is judged on the features that it will be served.
     judged = passage_of(served(work), begin) if features_stay(work, plan) else passage
     work = replace(work, how=work.how.for_head())
-    train = features.collect(work.cache, work.staged, "train", passage, work.meter)
-    val, seen = None, len(train.labels)
-    if work.staged.splits["val"]:
-        val = features.collect(work.cache, work.staged, "val", judged, work.meter, before=seen)
-    plain = train
-    if (how := augment.planned(plan)) is not None:
-        canvases = canvases_of(work, begin, how)
-        train = features.with_views(work.cache, work.staged, plain, canvases, passage, work.meter)
+    with work.group.in_turn():  # The others find the features of rank 0.
+        train = features.collect(work.cache, work.staged, "train", passage, work.meter)
+        val, seen = None, len(train.labels)
+        if work.staged.splits["val"]:
+            val = features.collect(work.cache, work.staged, "val", judged, work.meter, before=seen)
+        plain = train
+        if (how := augment.planned(plan)) is not None:
+            canvases = canvases_of(work, begin, how)
+            train = features.with_views(
+                work.cache, work.staged, plain, canvases, passage, work.meter
+            )
     standard = features.prepare(head, train.values)
     layer = features.layer_of(head)
     each = layer.weight.numel() * train.values[0].numel() / layer.weight[0].numel()

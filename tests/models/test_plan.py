@@ -60,6 +60,8 @@ def test_the_plan_says_how_processes_share_a_batch() -> None:
     assert two.devices == 2
     assert two.reasons["devices"] == f"{GIVEN}; each takes 4 to 5 of the 9 images of a batch"
     assert "each process's part on CPUs" in two.reasons["batch_norm"]
+    staged = plan("resnet18", devices=2)
+    assert [stage.devices for stage in staged.stages()] == [2] * len(staged.stages())
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,6 @@ def test_the_plan_says_how_processes_share_a_batch() -> None:
         ("lenet", {"hyperparameters": {"image_size": 64}}, "hyperparameters.image_size"),
         ("vgg13", {"hyperparameters": {"image_size": 16}}, "hyperparameters.image_size"),
         ("lenet", {"hyperparameters": {"batch_size": 1}}, "hyperparameters.batch_size"),
-        ("resnet18", {"devices": 2}, "devices"),
         ("lenet", {"devices": 5, "hyperparameters": {"batch_size": 9}}, "devices"),
     ],
 )

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from core.rundir import CRASHED, DONE, FAILED, STOPPED
+from models.networks import zoo
 from tests.models.running import go, read
-from tests.models.staging import events, request, stage, start, stripes
+from tests.models.staging import events, request, stage, start, striped, stripes
 from tests.waiting import wait_for
 
 NUMBERS = {"epochs": 4, "batch_size": 7, "optimizer": "sgd", "learning_rate": 0.01}
@@ -63,6 +64,37 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, dataset: Path) -> N
     assert plan["devices"]["value"] == 2
     assert "3 to 4 of the 7 images" in plan["devices"]["reason"]
     assert not (two / "ranks").exists()
+
+
+def test_two_processes_follow_one_through_head_and_full(tmp_path: Path) -> None:
+    """Kept statistics and no dropout: nothing in this network depends on who shares a batch."""
+    data = striped(tmp_path / "data", train=20, val=12)
+    torch.manual_seed(0)
+    model = zoo.build("resnet18").train()
+    with torch.no_grad():
+        for _ in range(10):
+            model(torch.randn(8, 3, 32, 32))
+    save_file(model.state_dict(), tmp_path / "resnet18.safetensors")
+    numbers = {"epochs": 2, "batch_size": 17, "image_size": 32, "weight_decay": 0.01}
+    numbers |= {"optimizer": "sgd", "learning_rate": 3e-4}
+    asked = {"hyperparameters": numbers, "selection_metric": "loss", "precision": "fp32"}
+    # Time enough, so that no busy machine leaves the second stage out.
+    asked |= {"limits": {"max_minutes": 600}, "early_stopping": None}
+    folders = [tmp_path / "1", tmp_path / "2"]
+    for devices, run_dir in enumerate(folders, 1):
+        request(run_dir, data, tmp_path, architecture="resnet18", devices=devices, **asked)
+    assert go(folders[0]) == DONE
+    assert start(folders[1], **CORES).wait(240) == DONE, (folders[1] / "log.txt").read_text()
+    curves = [read(run_dir, "history.json")["epochs"] for run_dir in folders]
+    for single, double in zip(*curves, strict=True):
+        assert double.pop("stage") == single.pop("stage")
+        assert double == pytest.approx(single, rel=1e-5, abs=1e-5)
+    weights = [load_file(run_dir / "result/weights.safetensors") for run_dir in folders]
+    for name, value in weights[0].items():
+        assert torch.allclose(value, weights[1][name], atol=1e-5), name
+    told = events(folders[1], "epoch")
+    assert [event["stage"] for event in told] == ["head", "head", "full", "full"]
+    assert read(folders[1], "card.json")["plan"]["devices"]["value"] == 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="then GPUs are counted")
