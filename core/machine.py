@@ -2,9 +2,13 @@
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+_NO_MEMORY = re.compile(
+    "out of memory|can't allocate memory|could not (create|execute) a primitive(?! descriptor)"
+)
 
 
 def cores(cgroups: Path = CGROUPS) -> int:
@@ -28,9 +32,7 @@ def cores(cgroups: Path = CGROUPS) -> int:
 def ran_out_of_memory(error: BaseException) -> bool:
     """Tell whether a failure is the lack of memory, of the machine or of its accelerator.
 
-    torch has a class of its own for GPUs only; elsewhere the message says it.
+    torch has a class of its own for GPUs only; elsewhere the message says it. oneDNN, which runs
+    convolutions on CPUs, names no cause: it has chosen a primitive, and has no room for its code.
     """
-    text = str(error).lower()
-    return (
-        isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
-    )
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error).lower()) is not None

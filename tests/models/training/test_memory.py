@@ -1,6 +1,10 @@
 """Running out of memory: smaller parts of the same batch, and what happens at the smallest."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +18,9 @@ from models.networks.lenet import LeNet
 from models.training import loop
 from models.training.memory import Parts, parts_of, within
 from tests.models.running import go, outcome, read
-from tests.models.staging import events, request, striped
+from tests.models.staging import ROOT, events, request, striped
 
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is Linux's to enforce")
 NO_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
 
 
@@ -115,6 +120,48 @@ def test_a_single_image_that_does_not_fit_is_a_failure_with_a_name(
     assert go(run_dir) == FAILED
     assert json.loads((run_dir / "error.json").read_text())["code"] == "out_of_memory"
     assert sizes == [16, 8, 4, 2, 1]
+
+
+def starve(run_dir: Path, room: int) -> int:
+    """Train in a process that gets so many more MiB in a step, and no more threads."""
+    command = [sys.executable, "-m", "tests.models.starved", str(run_dir), str(room)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (run_dir / "log.txt").open("wb") as log:
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=False
+        ).returncode
+
+
+@ON_LINUX
+def test_a_process_that_is_refused_memory_goes_on_with_smaller_parts(tmp_path: Path) -> None:
+    """256 images take about 650 MiB on their way through NiN, 64 a quarter of that."""
+    dataset = striped(tmp_path / "data", train=128, val=2)
+    run_dir = request(
+        tmp_path / "run",
+        dataset,
+        architecture="nin",
+        precision="fp32",
+        hyperparameters={"epochs": 1, "batch_size": 256},
+    )
+    assert starve(run_dir, 400) == DONE, (run_dir / "log.txt").read_text()
+    assert "batch_halved" in {note["code"] for note in events(run_dir, "note")}
+    assert re.search(r"in \d+ parts", read(run_dir, "card.json")["plan"]["batch_size"]["reason"])
+
+
+@ON_LINUX
+def test_no_room_for_the_code_of_a_convolution_has_the_name_of_its_cause(tmp_path: Path) -> None:
+    """Freed tensors do not help oneDNN, which asks the kernel itself."""
+    dataset = striped(tmp_path / "data", train=16, val=2)
+    run_dir = request(
+        tmp_path / "run",
+        dataset,
+        architecture="squeezenet1_1",
+        weights="none",
+        precision="fp32",
+        hyperparameters={"epochs": 1, "batch_size": 32, "image_size": 96},
+    )
+    if starve(run_dir, 50) != DONE:  # As one other CPU might: its code is shorter.
+        assert json.loads((run_dir / "error.json").read_text())["code"] == "out_of_memory"
 
 
 def test_gradients_of_parts_add_up_to_those_of_the_batch() -> None:
