@@ -253,14 +253,17 @@ class _Resolver:
 
     def devices(self, count: int) -> None:
         """Say how several processes share a batch."""
-        batch = self.values["batch_size"]
+        batch: int = self.values["batch_size"]
         if count == 1:
             return
-        if count * 2 > batch:
+        least = batch
+        if self.images:  # Batches differ by one image at most, and few images make small ones.
+            least = self.images // math.ceil(self.images / batch)
+        if count * 2 > least:
             raise InvalidField(
-                f"{count} devices would share batches of {batch}: fewer than two images each.",
+                f"{count} devices would share batches of {least}: fewer than two images each.",
                 param="devices",
-                hint="Ask for fewer devices, or for a larger batch_size.",
+                hint="Ask for fewer devices, or for a larger batch_size if there are the images.",
             )
         part = f"{batch // count} to {-(-batch // count)}" if batch % count else batch // count
         self.reasons["devices"] = f"{GIVEN}; each takes {part} of the {batch} images of a batch"

@@ -64,6 +64,14 @@ def test_the_plan_says_how_processes_share_a_batch() -> None:
     assert [stage.devices for stage in staged.stages()] == [2] * len(staged.stages())
 
 
+def test_few_images_make_batches_too_small_to_share() -> None:
+    """Batch normalisation cannot learn from the one image that a process would get."""
+    assert plan(train=(2, 2), devices=2).devices == 2
+    with pytest.raises(InvalidField, match="batches of 3") as caught:
+        plan(train=(2, 1), devices=2)
+    assert caught.value.param == "devices"
+
+
 @pytest.mark.parametrize(
     ("architecture", "config", "param"),
     [
