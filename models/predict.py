@@ -95,12 +95,15 @@ class Classifier:
     def from_artefact(cls, folder: Path) -> "Classifier":
         """Load a trained model; raises IntegrityError when a byte of it is not as it was made."""
         model, card = artefact.load(folder)
-        calibration = card.get("calibration") or {}
+        try:
+            temperature = float((card.get("calibration") or {}).get("temperature", 1.0))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise IntegrityError("The card's calibration cannot be read.") from error
         return cls(
             Eager(model),
             Preprocess.from_dict(card["preprocess"]),
             [Label(name) for name in card["classes"]],
-            temperature=float(calibration.get("temperature", 1.0)),
+            temperature=temperature,
             facts={
                 "architecture": card["architecture"],
                 "sha256": card["files"][artefact.WEIGHTS]["sha256"],

@@ -20,6 +20,7 @@ from models.transfer import sent
 
 # Pillow's filters always take the reduction into account, which others call antialiasing.
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+LARGEST_SIDE = 4096  # Far beyond what training allows; a card must not ask for all the memory.
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,9 @@ class Preprocess:
         """
         numbers = (*self.mean, *self.std)
         if not (
-            0 < self.crop <= self.resize
+            isinstance(self.crop, int)
+            and isinstance(self.resize, int)
+            and 0 < self.crop <= self.resize <= LARGEST_SIDE
             and self.interpolation in FILTERS
             and self.antialias is True
             and len(self.mean) == len(self.std) == 3  # noqa: PLR2004  # Red, green, blue.

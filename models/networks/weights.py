@@ -130,7 +130,7 @@ def header(path: Path) -> dict[str, tuple[int, ...]]:
             fields = json.loads(file.read(length))
             tensors = {name: entry for name, entry in fields.items() if name != "__metadata__"}
             return {name: tuple(entry["shape"]) for name, entry in tensors.items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WeightsMismatch(f"{path.name} is no safetensors file.") from error
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from core.durable import sha256
-from core.errors import WeightsMismatch
+from core.errors import IntegrityError, WeightsMismatch
 from core.rundir import RunDir
 from models import artefact
 from models.catalogue import Architecture
@@ -83,7 +83,7 @@ def _own(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[s
         raise WeightsMismatch(
             f"{plan.weights} is a {card['architecture']}, not a {facts.name}.", param="weights"
         )
-    heads = _present(model, Heads(card["head"]["layers"][-1], tuple(card["head"]["auxiliary"])))
+    heads = _named(model, card)
     known = {name: row for row, name in enumerate(card["classes"])}
     old = {name: model.get_submodule(name) for name in heads.all}
     head.replace(model, len(classes), heads)
@@ -99,6 +99,23 @@ def _own(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[s
         preprocess.at(plan.image_size),
         {"weights": plan.weights, "sha256": digest, "of": card.get("lineage")},
     )
+
+
+def _named(model: nn.Module, card: artefact.Card) -> Heads:
+    """Return the heads that a card names.
+
+    Raises:
+        IntegrityError: It names none, or a layer that has not one output for each of its classes.
+    """
+    try:
+        heads = Heads(card["head"]["layers"][-1], tuple(card["head"]["auxiliary"]))
+        heads = _present(model, heads)
+        fits = set(heads.all) <= set(head.find(model, len(card["classes"])).all)
+    except (KeyError, IndexError, TypeError, WeightsMismatch) as error:
+        raise IntegrityError(f"The model's card does not name its head: {error!r}.") from error
+    if not fits:
+        raise IntegrityError(f"The model's card names {heads.main!r}, which is not its head.")
+    return heads
 
 
 def _rows(old: Tensor, known: dict[str, int], classes: list[str]) -> Tensor:

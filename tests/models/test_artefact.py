@@ -20,6 +20,7 @@ from models.predict import Classifier
 from models.preprocess import Preprocess
 
 ROOT = Path(__file__).resolve().parents[2]
+PRESET = Preprocess.for_architecture("lenet").to_dict()
 CLASSES = ["ant", "bee", "bumble bée"]
 
 
@@ -126,6 +127,9 @@ def test_one_flipped_bit_is_found(tmp_path: Path, position: int) -> None:
         {"architecture": None},
         {"preprocess": {}},
         {"preprocess": None},
+        {"preprocess": {**PRESET, "crop": 100_000, "resize": 100_000}},
+        {"preprocess": {**PRESET, "crop": 28.5}},
+        {"preprocess": {**PRESET, "resize": "32"}},
         {"files": {}},
         {"files": {artefact.WEIGHTS: "x"}},
     ],

@@ -109,6 +109,19 @@ def test_a_card_without_calibration_gives_the_plain_softmax(
     assert torch.equal(classifier.forward(crop), expected)
 
 
+@pytest.mark.parametrize("calibration", ["warm", [1.0], {"temperature": "warm"}])
+def test_a_calibration_that_is_none_is_refused(tmp_path: Path, calibration: object) -> None:
+    card = {
+        "architecture": "lenet",
+        "classes": ["ant", "bee"],
+        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
+        "calibration": calibration,
+    }
+    artefact.write(tmp_path, zoo.build("lenet", 2), card)
+    with pytest.raises(IntegrityError, match="calibration"):
+        Classifier.from_artefact(tmp_path)
+
+
 def test_an_answer_that_is_not_finite_is_none() -> None:
     classifier = fixed(float("nan"), 1.0)
     with pytest.raises(IntegrityError, match="finite"):

@@ -1,8 +1,9 @@
 import hashlib
 import os
+import pickle
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -152,14 +153,24 @@ def test_a_training_script_s_checkpoint_can_be_added(tmp_path: Path) -> None:
     assert same(pretrained.add("lenet", tmp_path / "made.pth", tmp_path / "weights").path, state)
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+def dump(content: object, path: Path) -> None:
+    """Write a bare pickle, as torch did long ago."""
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+@pytest.mark.parametrize("save", [torch.save, dump])
+def test_a_pickle_that_would_run_code_is_refused(
+    tmp_path: Path, suffix: str, save: Callable[[object, Path], None]
+) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, ...]:
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    torch.save({"features.0.weight": Bomb()}, tmp_path / "bomb.pth")
-    with pytest.raises(WeightsMismatch, match="not a readable file of plain tensors"):
-        pretrained.add("lenet", tmp_path / "bomb.pth", tmp_path / "weights")
+    bomb = tmp_path / f"bomb{suffix}"
+    save({"features.0.weight": Bomb()}, bomb)
+    with pytest.raises(WeightsMismatch, match="bomb"):
+        pretrained.add("lenet", bomb, tmp_path / "weights")
     assert not (tmp_path / "ran").exists()
 
 

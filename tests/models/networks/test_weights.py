@@ -89,7 +89,9 @@ def test_a_header_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
         weights.header(path)
 
 
-@pytest.mark.parametrize("text", [b"[]", b'"x"', b'{"a": 1}', b'{"a": {}}', b"{", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "text", [b"[]", b'"x"', b'{"a": 1}', b'{"a": {}}', b"{", b"\xff\xfe", b"[" * 100_000]
+)
 def test_a_damaged_header_is_refused(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "lenet.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text)
