@@ -39,48 +39,81 @@ _Warmup = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True)
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # What a field means is an argument: to find docstrings of attributes, pydantic searches every
+    # module that is loaded for the source, which takes 0.1 s beside torch.
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Hyperparameters(_Part):
     """The numbers of the optimisation; each `auto` is resolved in the plan with its reason."""
 
-    epochs: Annotated[Auto | _Epochs, _Choose] = Field("auto", examples=["auto", 20])
-    """Passes over the training images, 1 to 1000."""
-    batch_size: Annotated[Auto | _Batch, _Choose] = Field("auto", examples=["auto", 32])
-    """Images per optimiser step, 1 to 4096."""
-    learning_rate: Annotated[Auto | _Rate, _Choose] = Field("auto", examples=["auto", 0.01])
-    """Peak learning rate of the head; of all layers when trained from scratch."""
-    trunk_factor: Annotated[Auto | _Factor, _Choose] = Field("auto", examples=["auto", 0.1])
-    """Learning rate of the pretrained trunk as a fraction of the head's."""
-    weight_decay: Annotated[Auto | _Decay, _Choose] = Field("auto", examples=["auto", 0.0001])
-    """Decay of weights; biases and normalisation layers are never decayed."""
-    momentum: Annotated[Auto | _Below1, _Choose] = Field("auto", examples=["auto", 0.9])
-    """Momentum of SGD, first beta of AdamW."""
-    optimizer: Literal["auto", "sgd", "adamw"] = "auto"
-    """Optimiser of the gradient steps."""
-    schedule: Literal["auto", "onecycle", "cosine", "constant"] = "auto"
-    """Course of the learning rate over all steps."""
-    warmup_epochs: Annotated[Auto | _Warmup, _Choose] = Field("auto", examples=["auto", 1.0])
-    """Epochs over which the learning rate rises to its peak; may be a fraction."""
-    image_size: Annotated[Auto | _Side, _Choose] = Field("auto", examples=["auto", 224])
-    """Side of the square input in pixels, 8 to 1024."""
+    epochs: Annotated[Auto | _Epochs, _Choose] = Field(
+        "auto", examples=["auto", 20], description="Passes over the training images, 1 to 1000."
+    )
+    batch_size: Annotated[Auto | _Batch, _Choose] = Field(
+        "auto", examples=["auto", 32], description="Images per optimiser step, 1 to 4096."
+    )
+    learning_rate: Annotated[Auto | _Rate, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.01],
+        description="Peak learning rate of the head; of all layers when trained from scratch.",
+    )
+    trunk_factor: Annotated[Auto | _Factor, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.1],
+        description="Learning rate of the pretrained trunk as a fraction of the head's.",
+    )
+    weight_decay: Annotated[Auto | _Decay, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.0001],
+        description="Decay of weights; biases and normalisation layers are never decayed.",
+    )
+    momentum: Annotated[Auto | _Below1, _Choose] = Field(
+        "auto", examples=["auto", 0.9], description="Momentum of SGD, first beta of AdamW."
+    )
+    optimizer: Literal["auto", "sgd", "adamw"] = Field(
+        "auto", description="Optimiser of the gradient steps."
+    )
+    schedule: Literal["auto", "onecycle", "cosine", "constant"] = Field(
+        "auto", description="Course of the learning rate over all steps."
+    )
+    warmup_epochs: Annotated[Auto | _Warmup, _Choose] = Field(
+        "auto",
+        examples=["auto", 1.0],
+        description="Epochs over which the learning rate rises to its peak; may be a fraction.",
+    )
+    image_size: Annotated[Auto | _Side, _Choose] = Field(
+        "auto", examples=["auto", 224], description="Side of the square input in pixels, 8 to 1024."
+    )
 
 
 class EarlyStopping(_Part):
     """When to stop before the last epoch."""
 
-    patience: Annotated[Auto | _Patience, _Choose] = Field("auto", examples=["auto", 5])
-    """Epochs without a better value of the selection metric."""
+    patience: Annotated[Auto | _Patience, _Choose] = Field(
+        "auto",
+        examples=["auto", 5],
+        description="Epochs without a better value of the selection metric.",
+    )
 
 
 class Split(_Part):
     """Shares of the images set aside when the upload has no `val` or `test` folder."""
 
-    val: float = Field(0.2, ge=0, le=0.9, allow_inf_nan=False)
-    """Share of each class used to choose the best epoch."""
-    test: float = Field(0.0, ge=0, le=0.9, allow_inf_nan=False)
-    """Share of each class that only the final evaluation sees."""
+    val: float = Field(
+        0.2,
+        ge=0,
+        le=0.9,
+        allow_inf_nan=False,
+        description="Share of each class used to choose the best epoch.",
+    )
+    test: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        allow_inf_nan=False,
+        description="Share of each class that only the final evaluation sees.",
+    )
 
     @model_validator(mode="after")
     def _leave_images_to_train_on(self) -> Self:
@@ -93,60 +126,105 @@ class Split(_Part):
 class Limits(_Part):
     """Bounds of the run; reaching one ends training with the best weights so far."""
 
-    max_minutes: float | None = Field(None, gt=0, le=100_000, allow_inf_nan=False, examples=[60])
-    """Minutes of decoding and training over all attempts; null means no limit."""
+    max_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=100_000,
+        allow_inf_nan=False,
+        examples=[60],
+        description="Minutes of decoding and training over all attempts; null means no limit.",
+    )
 
 
 class TrainConfig(_Part):
     """Everything that decides what a fine-tuning run computes."""
 
-    architecture: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", examples=["mobilenet_v2"])
-    """Name of a network as listed under `/architectures`."""
+    architecture: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,63}$",
+        examples=["mobilenet_v2"],
+        description="Name of a network as listed under `/architectures`.",
+    )
     weights: str = Field(
         "auto",
         pattern=r"^(auto|imagenet|none|model:[A-Za-z0-9][A-Za-z0-9._-]{0,99}(@[A-Za-z0-9._-]{1,64})?)$",
         examples=["imagenet", "none", "model:pets@3"],
+        description="Starting point; `auto` takes `imagenet` where weights are published, else"
+        " `none` (random).",
     )
-    """Starting point; `auto` takes `imagenet` where weights are published, else `none` (random)."""
-    strategy: Literal["auto", "head", "full", "gradual"] = "auto"
-    """`head` trains a new head on a frozen trunk, `full` every layer, `gradual` first a head and
-    then one block of layers more at a time, `auto` first a head and then every layer if it pays."""
+    strategy: Literal["auto", "head", "full", "gradual"] = Field(
+        "auto",
+        description="`head` trains a new head on a frozen trunk, `full` every layer, `gradual`"
+        " first a head and then one block of layers more at a time, `auto` first a head and then"
+        " every layer if it pays.",
+    )
     hyperparameters: Hyperparameters = Hyperparameters()
-    selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"] = "auto"
-    """Validation metric that chooses the epoch to keep."""
-    imbalance: Literal["auto", "none", "weighted_sampling", "logit_adjustment"] = "auto"
-    """What is done about classes of very different size."""
-    augmentation: Literal["auto", "none", "light", "standard", "strong"] = "auto"
-    """Random changes of training images: `light` shifts and turns, `standard` crops and mirrors,
-    `strong` also changes colours and shapes and covers parts."""
-    augmentation_policy: Literal["auto", "none", "trivial_augment", "rand_augment"] = "auto"
-    """Changes of colour and shape by torchvision's policy of that name; in `strong` by default."""
-    erasing: Annotated[Auto | _Share, _Choose] = Field("auto", examples=["auto", 0.25])
-    """Probability that a box of a training image is covered, 0 to 1; 0 for never."""
-    mixup: Annotated[Auto | _Alpha, _Choose] = Field("auto", examples=["auto", 0.2])
-    """Blend each training image and its label with another's, by a share from Beta(a, a) of this a,
-    0 to 10; 0 for never."""
-    cutmix: Annotated[Auto | _Alpha, _Choose] = Field("auto", examples=["auto", 1.0])
-    """Paste a box of another training image and its share of the label, by Beta(a, a), 0 to 10; 0
-    for never. With `mixup`, each step does one of the two."""
-    label_smoothing: Annotated[Auto | _Below1, _Choose] = Field("auto", examples=["auto", 0.1])
-    """Probability mass spread over all classes in the training loss, 0 to below 1."""
-    ema: Annotated[Auto | _Off | _Ema, Discriminator(_word_off_or_value)] = Field(
-        "auto", examples=["auto", "off", 0.99]
+    selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"] = Field(
+        "auto", description="Validation metric that chooses the epoch to keep."
     )
-    """Decay of a running average of the weights, which is validated and kept instead of them."""
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    """Null trains all epochs."""
+    imbalance: Literal["auto", "none", "weighted_sampling", "logit_adjustment"] = Field(
+        "auto", description="What is done about classes of very different size."
+    )
+    augmentation: Literal["auto", "none", "light", "standard", "strong"] = Field(
+        "auto",
+        description="Random changes of training images: `light` shifts and turns, `standard` crops"
+        " and mirrors, `strong` also changes colours and shapes and covers parts.",
+    )
+    augmentation_policy: Literal["auto", "none", "trivial_augment", "rand_augment"] = Field(
+        "auto",
+        description="Changes of colour and shape by torchvision's policy of that name; in `strong`"
+        " by default.",
+    )
+    erasing: Annotated[Auto | _Share, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.25],
+        description="Probability that a box of a training image is covered, 0 to 1; 0 for never.",
+    )
+    mixup: Annotated[Auto | _Alpha, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.2],
+        description="Blend each training image and its label with another's, by a share from"
+        " Beta(a, a) of this a, 0 to 10; 0 for never.",
+    )
+    cutmix: Annotated[Auto | _Alpha, _Choose] = Field(
+        "auto",
+        examples=["auto", 1.0],
+        description="Paste a box of another training image and its share of the label, by Beta(a,"
+        " a), 0 to 10; 0 for never. With `mixup`, each step does one of the two.",
+    )
+    label_smoothing: Annotated[Auto | _Below1, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.1],
+        description="Probability mass spread over all classes in the training loss, 0 to below 1.",
+    )
+    ema: Annotated[Auto | _Off | _Ema, Discriminator(_word_off_or_value)] = Field(
+        "auto",
+        examples=["auto", "off", 0.99],
+        description="Decay of a running average of the weights, which is validated and kept"
+        " instead of them.",
+    )
+    early_stopping: EarlyStopping | None = Field(
+        EarlyStopping(), description="Null trains all epochs."
+    )
     split: Split = Split()
     limits: Limits = Limits()
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the training steps; weights are always fp32. `auto` measures what is faster."""
-    devices: Annotated[Auto | _Count, _Choose] = Field("auto", examples=["auto", 1])
-    """Processes that train together, one per GPU."""
-    seed: int = Field(42, ge=0, le=2**32 - 1, strict=True)
-    """The same seed on the same machine gives the same weights."""
-    deterministic: bool = True
-    """Use only operations that repeat bit for bit."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Arithmetic of the training steps; weights are always fp32. `auto` measures"
+        " what is faster.",
+    )
+    devices: Annotated[Auto | _Count, _Choose] = Field(
+        "auto", examples=["auto", 1], description="Processes that train together, one per GPU."
+    )
+    seed: int = Field(
+        42,
+        ge=0,
+        le=2**32 - 1,
+        strict=True,
+        description="The same seed on the same machine gives the same weights.",
+    )
+    deterministic: bool = Field(
+        default=True, description="Use only operations that repeat bit for bit."
+    )
 
 
 class DatasetRef(BaseModel):

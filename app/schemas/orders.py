@@ -37,10 +37,14 @@ class FinetuneRequest(TrainConfig):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     dataset: DatasetReference | None = None
-    upload: UploadId | None = None
-    """A complete upload of `/uploads` in place of a dataset; it is used up."""
-    name: ModelName | None = None
-    """Name of the model whose next version this becomes; made from the dataset's where absent."""
+    upload: UploadId | None = Field(
+        None, description="A complete upload of `/uploads` in place of a dataset; it is used up."
+    )
+    name: ModelName | None = Field(
+        None,
+        description="Name of the model whose next version this becomes; made from the dataset's"
+        " where absent.",
+    )
     metadata: Metadata = Field({})
     priority: Priority = "normal"
 
