@@ -28,9 +28,14 @@ BODY = (
 HALF = b"POST /datasets HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Le"
 
 
-def healthy(url: str, end: float, taken: list[float], failed: list[object]) -> None:
-    """Look and upload until the end; note how long each request took."""
-    archive = zipped()
+def healthy(
+    url: str, end: float, first: list[float], later: list[float], failed: list[object]
+) -> None:
+    """Look and upload until the end; note how long each request took, the first one apart.
+
+    It comes while the stalled connections are still being accepted, and waits for its turn.
+    """
+    archive, taken = zipped(), first
     with httpx2.Client(base_url=url, timeout=60) as client:
         while time.monotonic() < end:
             for uploads in (False, False, True):
@@ -46,6 +51,7 @@ def healthy(url: str, end: float, taken: list[float], failed: list[object]) -> N
                 except httpx2.TransportError as error:
                     failed.append(error)
                 taken.append(time.monotonic() - begun)
+                taken = later
                 time.sleep(0.2)
 
 
@@ -53,7 +59,8 @@ def test_t22_stalled_uploads_hold_nobody_up(
     tmp_path: Path, migrated: Path, tell: Tell, record: Callable[[str, float, float], None]
 ) -> None:
     many = {"TOPWORK_MAX_QUEUED_JOBS": "1000000", "TOPWORK_MAX_QUEUED_JOBS_PER_OWNER": "1000000"}
-    taken: list[float] = []
+    first: list[float] = []
+    later: list[float] = []
     failed: list[object] = []
     for api in start(tmp_path, migrated, **many):
         stalled = []
@@ -63,7 +70,7 @@ def test_t22_stalled_uploads_hold_nobody_up(
             connection.sendall(HALF if number % 2 else BODY)
             stalled.append(connection)
         last = time.monotonic()
-        given = (api.url, last + SECONDS, taken, failed)
+        given = (api.url, last + SECONDS, first, later, failed)
         threads = [threading.Thread(target=healthy, args=given) for _ in range(HEALTHY)]
         for thread in threads:
             thread.start()
@@ -80,12 +87,13 @@ def test_t22_stalled_uploads_hold_nobody_up(
         closed = time.monotonic() - opened
         for thread in threads:
             thread.join()
-    taken.sort()
+    taken = sorted(first + later)
     p99 = taken[int(len(taken) * 0.99)]
     tell(
         f"T22 {STALLED} stalled, all closed after {closed:.1f} s; {len(taken)} healthy"
         f" requests, p50 {taken[len(taken) // 2] * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms,"
-        f" {len(failed)} failures"
+        f" {len(failed)} failures; the slowest first one {max(first) * 1000:.0f} ms, later ones p99"
+        f" {sorted(later)[int(len(later) * 0.99)] * 1000:.0f} ms"
     )
     assert not failed, failed[:3]
     record("T22 p99 of healthy requests", p99, P99)
