@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from core.errors import LossDiverged, TimeLimitReached
 from core.rundir import DONE, FAILED, STOPPED
@@ -248,8 +248,13 @@ def test_time_that_is_over_while_a_resumed_run_decodes_costs_no_finished_epoch(
     name = {"auto": "full"}.get(chosen, chosen)
     assert stages == ["head"] * (0 if chosen == "full" else 3) + [name]
     assert history["best"]["epoch"] == (len(stages) if better > 0 else 1)
-    measured = read(run_dir, "evaluation.json")["val"]
-    assert measured["log_loss"] == pytest.approx(history["best"]["val_loss"], rel=5e-3)
+    if better > 0:
+        measured = read(run_dir, "evaluation.json")["val"]["log_loss"]
+        assert measured == pytest.approx(history["best"]["val_loss"], rel=5e-3)
+    else:  # The very head; its loss on a random trunk's tiny features depends on how they add up.
+        weights = load_file(run_dir / "result" / "weights.safetensors")
+        head = load_file(run_dir / "checkpoint" / handover.FILE)
+        assert torch.equal(weights["classifier.3.weight"], head["weight"])
     assert "time_limit_reached" in codes(run_dir)
     if chosen != "full":
         assert f"kept_{history['best']['stage']}" in codes(run_dir)
