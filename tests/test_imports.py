@@ -89,7 +89,8 @@ def test_every_import_is_declared_and_torch_only_as_an_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     normal = [re.split(r"[\[<>=;! ]", line)[0] for line in project["dependencies"]]
-    runtime = [*normal, *(re.split(r"[<>=]", line)[0] for line in extras["torch"] + extras["demo"])]
+    more = extras["torch"] + extras["demo"] + extras["openvino"]
+    runtime = [*normal, *(re.split(r"[<>=]", line)[0] for line in more)]
     postgres = [re.split(r"[\[<>=]", line)[0] for line in extras["postgres"]]
     modules = {
         name: {dist.lower().replace("_", "-") for dist in dists}
