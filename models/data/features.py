@@ -34,7 +34,7 @@ class Passage:
 
     Args:
         trunk: In eval mode, on its device.
-        origin: Names the trunk: architecture, layer of the head, SHA-256 of the weights.
+        origin: Names the trunk: architecture, layer of the head, SHA-256 of the weights, form.
         preprocess: How an image becomes its input.
         execution: How the arithmetic runs; other threads or libraries give other last bits.
     """
@@ -63,7 +63,6 @@ class Passage:
         blank = torch.zeros(1, 3, prep.crop, prep.crop)
         whole = {
             "origin": self.origin,
-            "form": "folded",  # The same weights in other operations give other last bits.
             "pixels": squares("crops", prep, prep.crop).facts,
             "normalise": [prep.mean, prep.std],
             "execution": facts,

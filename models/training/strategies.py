@@ -127,7 +127,7 @@ def train_head(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     _, head = split(work.how.place(begin.model.eval()), begin.heads.main)
     passage = passage_of(work, begin)
     # Where the head is all that is trained, it is judged on the features that it will be served.
-    judged = passage_of(served(work), begin) if features_stay(work, plan) else passage
+    judged = served(work, begin) if features_stay(work, plan) else passage
     work = replace(work, how=work.how.for_head())
     with work.group.in_turn():  # The others find the features of rank 0.
         train = features.collect(work.cache, work.staged, "train", passage, work.meter)
@@ -162,9 +162,8 @@ def told(work: Work, begin: Start, plan: Plan) -> dict[str, Tensor]:
     """
     if plan.mode != "head" or plan.then is not None:
         return {}
-    work = served(work)
-    _, head = split(work.how.place(begin.model.eval()), begin.heads.main)
-    passage = passage_of(work, begin)
+    passage = served(work, begin)
+    _, head = split(begin.model, begin.heads.main)
     parts = [name for name in ("val", "test") if work.staged.splits[name]]
     with torch.inference_mode():
         return {
@@ -175,22 +174,32 @@ def told(work: Work, begin: Start, plan: Plan) -> dict[str, Tensor]:
         }
 
 
-def served(work: Work) -> Work:
-    """Return the same work in the arithmetic of the predictor."""
-    return replace(work, how=work.how.serving())
-
-
 def features_stay(work: Work, plan: Plan) -> bool:
     """Tell whether `told` will ask for the predictor's features, and whether they lie at hand."""
     return plan.then is None and work.how.device == "cpu"
 
 
 def passage_of(work: Work, begin: Start) -> Passage:
-    """Send images through the frozen trunk; it is named, so that other runs find its features."""
-    origin = f"{work.facts.name} {begin.heads.main} {begin.lineage['sha256']}"
-    model = work.how.place(begin.model.eval())
-    trunk = work.how.running(folded(model, begin.heads.main))
-    return Passage(trunk, origin, begin.preprocess, work.how.for_head())
+    """Send images through the frozen trunk as fast as possible."""
+    trunk = folded(work.how.place(begin.model.eval()), begin.heads.main)
+    return _passage(work, begin, work.how, trunk, "folded")
+
+
+def served(work: Work, begin: Start) -> Passage:
+    """Send images through the frozen trunk as the predictor does: the network as it is, in fp32.
+
+    The form counts as well as the precision: where features hardly vary, standardising them blows
+    up what folding rounds.
+    """
+    how = work.how.serving()
+    trunk, _ = split(how.place(begin.model.eval()), begin.heads.main)
+    return _passage(work, begin, how, trunk, "plain")
+
+
+def _passage(work: Work, begin: Start, how: Execution, trunk: nn.Module, form: str) -> Passage:
+    """Name the trunk, so that other runs find its features."""
+    origin = f"{work.facts.name} {begin.heads.main} {begin.lineage['sha256']} {form}"
+    return Passage(how.running(trunk), origin, begin.preprocess, how.for_head())
 
 
 def with_decay(
