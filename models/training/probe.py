@@ -6,6 +6,7 @@ resumed run must go on with it, and in the cache of this machine, because timing
 with one seed should agree.
 """
 
+import contextlib
 import copy
 import json
 import math
@@ -152,7 +153,10 @@ def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
 
     def take(one: Execution) -> None:
         torch.manual_seed(0)
-        took, outcomes[one] = attempt(one, problem, model, images, labels)
+        took = math.inf
+        # Memory may run out, which training has an answer to, and not everything can be compiled.
+        with contextlib.suppress(MemoryError, RuntimeError):
+            took, outcomes[one] = attempt(one, problem, model, images, labels)
         seconds[one] = min(took, seconds.get(one, math.inf))
 
     with torch.random.fork_rng():
@@ -160,14 +164,17 @@ def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
         take(entered[0])
         # What does not depend on the images, like turning weights into bf16, counts too much in a
         # small batch: so they are as many as there is time for.
-        size = int(budget / STEPS * LEAST_IMAGES / max(seconds[entered[0]], 1e-6))
+        size = int(
+            budget / STEPS * LEAST_IMAGES / max(seconds[entered[0]], 1e-6)
+        )  # 0 if it failed.
         size = min(size, problem.plan.batch_size, len(problem.staged.splits["train"]))
         if size > LEAST_IMAGES:
             images, labels = _batch(problem, size, how)
             seconds.clear()
         for one in entered:
             # The first lap may take twice what it should, as the slowest candidates come last.
-            if one not in seconds and time.monotonic() - started <= 2 * budget * bool(seconds):
+            late = bool(seconds) and time.monotonic() - started > 2 * budget
+            if one not in seconds and not late:
                 take(one)
         # Again, as a short disturbance hits one of two, but only what may still win.
         for one in entered:
@@ -278,15 +285,18 @@ def _verdict(
     """Judge: the fastest that computes the same, or fp32 where that gains next to nothing."""
     plain, *others = seconds
     agree = features_agree if problem.forward else losses_agree
-    right = [one for one in others if agree(outcomes[one], outcomes[plain])]
+    done = [one for one in others if math.isfinite(seconds[plain] + seconds[one])]
+    right = [one for one in done if agree(outcomes[one], outcomes[plain])]
     best = min(right, key=lambda one: seconds[one], default=plain)
     if seconds[plain] < LEAST_GAIN * seconds[best]:
         best = plain
-    listed = ", ".join(
-        f"{one.arithmetic} {seconds[plain] / seconds[one]:.2f}x"
-        + ("" if one in right else " (another result)")
-        for one in others
-    )
+
+    def result(one: Execution) -> str:
+        if one not in done:
+            return "failed"
+        return f"{seconds[plain] / seconds[one]:.2f}x" + " (another result)" * (one not in right)
+
+    listed = ", ".join(f"{one.arithmetic} {result(one)}" for one in others)
     listed = listed or "there was no time for any other"
     unit = "pass" if problem.forward else "training step"
     words = f"measured here, one {unit} of {size} images against {plain.arithmetic}: {listed}"

@@ -174,6 +174,37 @@ def test_the_fastest_that_computes_the_same_wins(
     assert ("(another result)" in how.reason) is bool(wrong)
 
 
+@pytest.mark.parametrize(("share", "wanted"), [(1e9, 8), (0.0, 4)])
+def test_as_many_images_are_taken_as_there_is_time_for(
+    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch, share: float, wanted: int
+) -> None:
+    """What does not depend on the images would decide in a small batch."""
+    monkeypatch.setattr(probe, "SHARE", share)
+    numbers = {"image_size": 64, "batch_size": 8, "epochs": 2}
+    how = probe.decide(START, problem(staged, hyperparameters=numbers), run, None)
+    assert f"one training step of {wanted} images against fp32, channels_last: " in how.reason
+    assert ("fp32, NCHW" in how.reason) is (wanted > probe.LEAST_IMAGES)
+
+
+@pytest.mark.parametrize("failing", ["fp32, channels_last", "bf16, channels_last"])
+def test_what_fails_does_not_win_and_ends_no_job(
+    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    faked(monkeypatch, {"bf16, grouped convolutions fp32, channels_last": 0.5})
+    steps = probe._steps
+
+    def some(how: Execution, *rest: Any) -> tuple[float, Tensor]:
+        if how.arithmetic == failing:
+            raise RuntimeError("out of memory")
+        return steps(how, *rest)
+
+    monkeypatch.setattr(probe, "_steps", some)
+    how = probe.decide(START, problem(staged), run, None)
+    plain = failing.startswith("fp32")
+    assert how.arithmetic.startswith("fp32, channels_last" if plain else "bf16, grouped")
+    assert "failed" in how.reason
+
+
 def test_what_there_is_no_time_for_does_not_win_and_is_tried_by_the_next_run(
     staged: Staged, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
