@@ -31,7 +31,11 @@ class Compiled(nn.Module):
         self._run: Any = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the float32 features of images (n, 3, h, w), all of one size."""
+        """Return the float32 features of images (n, 3, h, w), all of one size.
+
+        Raises:
+            RuntimeError: It cannot be compiled.
+        """
         if self._run is None:
             self._run = self._compiled(images)
         starts = range(0, len(images), PART)
@@ -48,12 +52,15 @@ class Compiled(nn.Module):
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None forbids an import.
         import openvino  # noqa: PLC0415 - an extra, and half a second.
 
-        with torch.inference_mode(mode=False), torch.no_grad():  # Exporting needs plain tensors.
-            example = torch.zeros(PART, *images.shape[1:])
-            converted = openvino.convert_model(torch.export.export(self.trunk, (example,)))
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
             "INFERENCE_NUM_THREADS": self.threads,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        return openvino.Core().compile_model(converted, "CPU", options).create_infer_request()
+        try:
+            with torch.inference_mode(mode=False), torch.no_grad():  # It takes plain tensors only.
+                example = torch.zeros(PART, *images.shape[1:])
+                converted = openvino.convert_model(torch.export.export(self.trunk, (example,)))
+            return openvino.Core().compile_model(converted, "CPU", options).create_infer_request()
+        except Exception as error:
+            raise RuntimeError("OpenVINO cannot compile this network.") from error

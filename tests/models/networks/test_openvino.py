@@ -60,6 +60,18 @@ def test_each_compilation_gives_the_same_bits(trunk: nn.Module) -> None:
     assert torch.equal(both[openvino.PART :], first)
 
 
+class Undecided(nn.Module):
+    """A network that looks at its values."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images if images.sum() > 0 else -images
+
+
+def test_what_cannot_be_compiled_is_an_error_of_one_kind() -> None:
+    with pytest.raises(RuntimeError, match="cannot compile"):
+        compiled(Undecided())(torch.zeros(1, 3, 4, 4))
+
+
 TELLS = """
 import sys, torch
 from models.networks.openvino import Compiled
