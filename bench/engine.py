@@ -6,17 +6,17 @@ from pathlib import Path
 
 from core.meter import Meter
 from core.rundir import RunDir
-from models import catalogue
+from models import catalogue, execution
 from models.config import TrainRequest
 from models.data import augment, sources
 from models.data.cache import Cache
 from models.data.sources import Indices
 from models.data.staged import Staged, batches
+from models.execution import Execution
 from models.plan import resolve
-from models.training import execution, probe
+from models.training import probe
 from models.training.deadline import Deadline
 from models.training.distributed import Group
-from models.training.execution import Execution
 from models.training.loop import Fit, Task
 from models.training.prepare import start
 

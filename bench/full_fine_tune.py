@@ -21,7 +21,7 @@ import plain
 import torch
 
 from core.machine import cores
-from models.training import execution
+from models import execution
 
 NETWORKS = ("alexnet", "resnet18", "vgg13", "mobilenet_v3_large", "efficientnet_b0")
 SMALLER = {"vgg13": 16}  # Images a step where 32 do not fit small machines.

@@ -16,8 +16,8 @@ import plain
 import torch
 from torch.nn import functional
 
+from models import execution
 from models.networks.head import logits_of
-from models.training import execution
 
 
 def bare(own: engine.Engine, inputs: torch.Tensor, labels: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from core.meter import Meter
 from core.rundir import RunDir, supervise
-from models import artefact, catalogue
+from models import artefact, catalogue, execution
 from models.catalogue import Architecture
 from models.config import TrainRequest
 from models.data import augment
@@ -28,7 +28,7 @@ from models.evaluation.evaluate import answer, calibration_of, evaluate, headlin
 from models.modes import VIEWS
 from models.plan import Plan, resolve
 from models.predict import Classifier, Eager, Label
-from models.training import execution, preflight, probe, strategies
+from models.training import preflight, probe, strategies
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.prepare import Start, parent_size, start

@@ -18,11 +18,11 @@ from core.meter import Meter
 from models.data.cache import Cache, Kind
 from models.data.sources import Canvases, Features, squares
 from models.data.staged import ACCEPTED, Staged
+from models.execution import Execution
 from models.modes import VIEWS
 from models.networks.head import Head
 from models.predict import forward
 from models.preprocess import Preprocess
-from models.training.execution import Execution
 
 BATCH = 32
 LEAST_SPREAD = 0.1  # Of the mean spread: a feature that hardly varies is noise, do not blow it up.

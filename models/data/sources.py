@@ -18,8 +18,8 @@ from core.images import decode, revision
 from models.data.augment import Augmentation, augment
 from models.data.cache import Cache, Kind
 from models.data.staged import ACCEPTED, Staged
+from models.execution import Execution
 from models.preprocess import FILTERS, Preprocess
-from models.training.execution import Execution
 from models.transfer import sent
 
 Indices = NDArray[np.int64]

@@ -24,6 +24,7 @@ from models.data.randomness import drawn, order, step_seed
 from models.data.sources import Indices, Source
 from models.data.staged import batch_count, batches
 from models.evaluation import metrics
+from models.execution import Execution
 from models.networks import blocks
 from models.networks.blocks import Block
 from models.networks.head import logits_of
@@ -33,7 +34,6 @@ from models.training.checkpoint import Tensors
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.ema import Average
-from models.training.execution import Execution
 from models.training.memory import Parts, counts_batches, parts_of, within
 from models.training.resume import Progress
 

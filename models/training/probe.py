@@ -23,17 +23,18 @@ from torch.nn import functional
 
 from core.durable import write_atomically
 from core.rundir import RunDir
+from models import execution
 from models.catalogue import Architecture
 from models.data import augment
 from models.data.staged import ACCEPTED, Staged
 from models.estimate import ASSUMED_GIGAFLOPS
+from models.execution import Execution
 from models.modes import VIEWS
 from models.networks import openvino
 from models.networks.fold import folded
 from models.networks.head import logits_of
 from models.plan import Plan
-from models.training import execution, recipe
-from models.training.execution import Execution
+from models.training import recipe
 from models.training.prepare import Start
 
 WORTH_SECONDS = 15.0  # Estimated work below which nothing is measured.

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from core.errors import IntegrityError
 from core.failpoints import hit
 from core.rundir import RunDir
+from models.execution import Execution
 from models.plan import Plan
 from models.training import checkpoint
 from models.training.checkpoint import Tensors
-from models.training.execution import Execution
 
 Key = dict[str, Any]
 

@@ -19,6 +19,7 @@ from models.data import augment, features, sources
 from models.data.cache import Cache
 from models.data.features import Passage, Standardise
 from models.data.staged import Staged
+from models.execution import Execution
 from models.networks import blocks
 from models.networks.blocks import Block
 from models.networks.fold import folded
@@ -28,7 +29,6 @@ from models.predict import forward
 from models.training import decay, handover, probe, resume
 from models.training.deadline import Deadline
 from models.training.distributed import Group
-from models.training.execution import Execution
 from models.training.handover import Handover
 from models.training.loop import Fit, Task
 from models.training.prepare import Start

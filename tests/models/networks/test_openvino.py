@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from models.execution import has_bf16
 from models.networks import openvino
-from models.training.execution import has_bf16
 
 pytest.importorskip("openvino")
 

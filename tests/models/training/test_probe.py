@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from core.rundir import RunDir
-from models import catalogue
+from models import catalogue, execution
 from models.config import TrainConfig
 from models.data.staged import Staged
+from models.execution import Execution
 from models.networks import zoo
 from models.networks.head import Heads
 from models.plan import resolve
 from models.preprocess import Preprocess
-from models.training import execution, probe
-from models.training.execution import Execution
+from models.training import probe
 from models.training.prepare import Start
 from tests.models.staging import stage, stripes
 

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from models import catalogue
+from models import catalogue, execution
 from models.config import TrainConfig
+from models.execution import Execution
 from models.networks import zoo
 from models.plan import Plan, resolve
-from models.training import execution
-from models.training.execution import Execution
 
 CPU = Execution("cpu", "bf16", channels_last=True, threads=1, deterministic=True, reason="as given")
 SUMMARY = {"classes": ["a", "b"], "counts": {"train": {"a": 5, "b": 5}}}
