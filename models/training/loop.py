@@ -133,7 +133,9 @@ class Fit:
             last = now.epoch - self.earlier >= self.task.plan.epochs
             now.finished = not complete or last or self.no_gain()
             now.epoch += complete
-            self.save(only_if_due=not now.finished)
+            # An end that hangs on time or memory may not be reached twice; any other one is.
+            certain = complete and self.task.deadline.minutes is None
+            self.save(only_if_due=certain or not now.finished)
         self.task.model.load_state_dict(self.best)
         return now
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core.rundir import DONE, STOPPED
+from models import artefact
 from models.training import checkpoint, loop
 from tests.models.running import go, outcome
 from tests.models.staging import events, request, striped
@@ -18,9 +19,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return striped(tmp_path_factory.mktemp("stripes") / "data", train=24, val=8)
 
 
-def lenet(folder: Path, dataset: Path) -> Path:
+def lenet(folder: Path, dataset: Path, **config: Any) -> Path:
     numbers = {"epochs": 3, "batch_size": 16}
-    return request(folder, dataset, architecture="lenet", hyperparameters=numbers)
+    return request(folder, dataset, architecture="lenet", hyperparameters=numbers, **config)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,27 @@ def stop_at(step: int, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[P
         patch.setattr(loop.Fit, "one_step", one_step)
         assert go(run_dir) == STOPPED
     return checkpoint.newest_first(run_dir / "checkpoint" / "full")
+
+
+@pytest.mark.parametrize(("limits", "kept"), [({}, []), ({"max_minutes": 60}, ["step-0000000009"])])
+def test_the_end_is_saved_where_it_may_not_be_reached_again(
+    tmp_path: Path,
+    dataset: Path,
+    whole: tuple[Any, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    limits: dict[str, float],
+    kept: list[str],
+) -> None:
+    """A save that costs more than its share waits, unless the time may be over next time."""
+    monkeypatch.setattr(loop, "SAVE_SHARE", 1e9)
+    run_dir = lenet(tmp_path / "run", dataset, limits=limits)
+    with monkeypatch.context() as patch:
+        patch.setattr(artefact, "write", lambda *_, **__: 1 / 0)
+        assert go(run_dir) not in {DONE, STOPPED}
+    found = checkpoint.newest_first(run_dir / "checkpoint" / "full")
+    assert [path.stem for path in found] == kept
+    assert go(run_dir) == DONE
+    assert outcome(run_dir) == whole
 
 
 def damage(path: Path) -> None:
