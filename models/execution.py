@@ -172,9 +172,10 @@ def grouped(model: nn.Module) -> bool:
 
 
 def choose(plan: Plan, *, deterministic: bool) -> Execution:
-    """Decide for this machine and set the process up accordingly; call before the first tensor.
+    """Decide for this machine and set the process up accordingly.
 
-    Without a precision asked for, this is where `models.training.probe` starts from.
+    Called before the first tensor, and again where a later stage starts afresh. Without a
+    precision asked for, this is where `models.training.probe` starts from.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = max(1, cores() // plan.devices)

@@ -82,6 +82,11 @@ class Problem:
         return self.images * self.gigaops / ASSUMED_GIGAFLOPS
 
     @property
+    def compiler(self) -> str | None:
+        """Version of OpenVINO where compiling a trunk may pay; None where it cannot."""
+        return openvino.version() if self.forward and self.seconds >= WORTH_COMPILING else None
+
+    @property
     def worth(self) -> float:
         """Estimated seconds of work from which on measuring pays."""
         return WORTH_PASSES if self.forward else WORTH_SECONDS
@@ -119,8 +124,7 @@ def _key(how: Execution, problem: Problem) -> str:
     plan = problem.plan
     frozen = "features" if problem.forward else plan.batch_norm
     shape = [problem.facts.name, plan.image_size, plan.batch_size, plan.optimizer, frozen]
-    compiles = problem.seconds >= WORTH_COMPILING and openvino.version()
-    return json.dumps([shape, how.facts(), compiles if problem.forward else None], sort_keys=True)
+    return json.dumps([shape, how.facts(), problem.compiler], sort_keys=True)
 
 
 def _read(file: Path, key: str) -> dict[str, Any] | None:
@@ -138,7 +142,7 @@ def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
 
     Returns:
         The fields of the winner, its reason among them, and whether every candidate was timed: on
-        a busy machine that can take longer than is worth it.
+        a busy machine that can take longer than is worth it, or more memory than is left.
     """
     budget = min(MOST_SECONDS, SHARE * problem.seconds)
     entered = passages(how, problem) if problem.forward else candidates(how, problem.begin.model)
@@ -165,9 +169,8 @@ def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
         take(entered[0])
         # What does not depend on the images, like turning weights into bf16, counts too much in a
         # small batch: so they are as many as there is time for.
-        size = int(
-            budget / STEPS * LEAST_IMAGES / max(seconds[entered[0]], 1e-6)
-        )  # 0 if it failed.
+        # If the first failed, that is none.
+        size = int(budget / STEPS * LEAST_IMAGES / max(seconds[entered[0]], 1e-6))
         size = min(size, problem.plan.batch_size, len(problem.staged.splits["train"]))
         if size > LEAST_IMAGES:
             images, labels = _batch(problem, size, how)
@@ -182,7 +185,8 @@ def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
             close = seconds.get(one, math.inf) < HOPELESS * min(seconds.values())
             if close and time.monotonic() - started <= budget:
                 take(one)
-    return _verdict(seconds, outcomes, problem, len(images)), len(seconds) == len(entered)
+    whole = len(seconds) == len(entered) and max(seconds.values()) < math.inf
+    return _verdict(seconds, outcomes, problem, len(images)), whole
 
 
 def candidates(how: Execution, model: nn.Module) -> list[Execution]:
@@ -207,7 +211,7 @@ def passages(how: Execution, problem: Problem) -> list[Execution]:
     if how.device == "cuda" or execution.has_bf16(how.device):
         kinds.append("bf16" if execution.has_bf16(how.device) else "fp16")
     engines = ["torch"]
-    if how.device == "cpu" and problem.seconds >= WORTH_COMPILING and openvino.version():
+    if how.device == "cpu" and problem.compiler:
         engines.append("openvino")
     return [
         replace(how, precision=precision, channels_last=True, engine=engine)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from core.errors import TimeLimitReached
 from core.meter import Meter
 from core.rundir import RunDir
-from models import strategy
+from models import execution, strategy
 from models.catalogue import Architecture
 from models.config import TrainRequest
 from models.data import augment, features, sources
@@ -86,11 +86,13 @@ def train_stages(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
 
 
 def measured(work: Work, plan: Plan, begin: Start) -> Execution:
-    """Return the arithmetic of a stage: what is fast forward may be slow backward."""
-    cache = work.request.cache_dir
+    """Return the arithmetic of a stage, whatever ran before: fast forward may be slow backward."""
+    request = work.request
+    cache = request.cache_dir / "execution" if request.cache_dir else None
     with work.group.in_turn():
+        how = execution.choose(plan, deterministic=request.config.deterministic)
         problem = probe.Problem(plan, begin, work.facts, work.staged)
-        return probe.decide(work.how, problem, work.run, cache / "execution" if cache else None)
+        return probe.decide(how, problem, work.run, cache)
 
 
 def go_on(work: Work, plan: Plan, begin: Start, done: Progress) -> Handover:

@@ -188,7 +188,7 @@ def test_as_many_images_are_taken_as_there_is_time_for(
 
 @pytest.mark.parametrize("failing", ["fp32, channels_last", "bf16, channels_last"])
 def test_what_fails_does_not_win_and_ends_no_job(
-    staged: Staged, run: RunDir, monkeypatch: pytest.MonkeyPatch, failing: str
+    staged: Staged, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     faked(monkeypatch, {"bf16, grouped convolutions fp32, channels_last": 0.5})
     steps = probe._steps
@@ -199,10 +199,12 @@ def test_what_fails_does_not_win_and_ends_no_job(
         return steps(how, *rest)
 
     monkeypatch.setattr(probe, "_steps", some)
-    how = probe.decide(START, problem(staged), run, None)
+    how = probe.decide(START, problem(staged), run, tmp_path / "cache")
     plain = failing.startswith("fp32")
     assert how.arithmetic.startswith("fp32, channels_last" if plain else "bf16, grouped")
     assert "failed" in how.reason
+    assert list(run.checkpoint.glob("execution-*.json"))
+    assert not (tmp_path / "cache").exists()  # The next run may have the memory.
 
 
 def test_what_there_is_no_time_for_does_not_win_and_is_tried_by_the_next_run(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from core.errors import LossDiverged, TimeLimitReached
 from core.rundir import DONE, FAILED, STOPPED
 from models import strategy
+from models.execution import Execution
 from models.networks import pretrained, zoo
-from models.training import handover, loop, strategies
+from models.training import handover, loop, probe, strategies
 from tests.models.running import go, outcome, read
 from tests.models.staging import events, png, request, stage
 
@@ -117,6 +119,26 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits(
     assert stops >= 8
     assert outcome(broken) == outcome(straight)
     assert [event["epoch"] for event in events(broken, "epoch")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_stage_does_not_compute_as_the_one_before_it(
+    tmp_path: Path, dataset: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was fastest for passes of a frozen trunk says nothing about steps through it."""
+    began: dict[str, Execution] = {}
+
+    def decide(how: Execution, problem: probe.Problem, *_: object) -> Execution:
+        began[problem.plan.mode] = how
+        if problem.forward:
+            return replace(how, precision="bf16", channels_last=not how.channels_last)
+        return how
+
+    monkeypatch.setattr(probe, "decide", decide)
+    run_dir = order(tmp_path / "run", dataset, weights_dir)
+    assert go(run_dir) == DONE
+    assert list(began) == ["head", "refine"]
+    assert began["refine"].precision == "fp32"
+    assert began["refine"].arithmetic == began["head"].arithmetic
 
 
 def test_a_finished_head_and_its_decision_are_not_made_again(
