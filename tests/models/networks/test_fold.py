@@ -54,6 +54,13 @@ def test_features_are_those_of_the_network(name: str) -> None:
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_network_can_be_cut_and_folded(name: str) -> None:
+    """On shapes alone: a head job of a network that cannot be traced would be slower, or fail."""
+    trunk = folded(zoo.shell(name).eval(), catalogue.get(name).head)
+    assert isinstance(trunk, fx.GraphModule)
+
+
 def test_only_normalisation_right_after_its_own_convolution_goes() -> None:
     def left(name: str) -> int:
         trunk = folded(trained_a_little(name), catalogue.get(name).head)
