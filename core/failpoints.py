@@ -38,6 +38,9 @@ POINTS = frozenset(
         "train.epoch",  # All steps of an epoch are done, its validation is not.
         "db.before_ring",  # Work is committed, nobody was told.
         "api.before_answer",  # A request's transaction is committed, its answer is not sent.
+        "storage.between_files",  # One object of a publication is stored, others are to come.
+        "publish.before_commit",  # All are stored; rows are written, not committed.
+        "publish.after_commit",  # A version and its job's success are there, together.
         "garbage.before_delete",  # Orphans are known; the transaction that deletes is to come.
     }
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core import datasets, leases, registry
+from core.failpoints import hit
 from core.resources import Resources
 from core.tables import DatasetVersion, Job
 from models import catalogue
@@ -105,6 +106,8 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
             "metrics": card["metrics"],
         }
         leases.succeed(session, job.id, job.fence, result)
+        hit("publish.before_commit")
+    hit("publish.after_commit")
 
 
 def needs(_resources: Resources, job: Job) -> int:

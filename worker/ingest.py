@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from core import datasets, garbage, leases
 from core.errors import DatasetNotFound
+from core.failpoints import hit
 from core.resources import Resources
 from core.tables import Dataset, Job
 from worker.work import Check, Work, upload
@@ -43,6 +44,7 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
         for key in missing:
             check()
             storage.put_file(key, shards[key])
+            hit("storage.between_files")
         check()
         with resources.database.write() as session:
             # A shard that was there before may have been garbage, and gone by now.
@@ -51,6 +53,7 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
             if not missing:
                 archive = _commit(session, job, prefix, summary, [p.stem for p in shards.values()])
                 break
+    hit("publish.after_commit")
     if archive is not None:
         storage.delete(archive)
 
@@ -72,6 +75,7 @@ def _commit(
         "classes": len(summary["classes"]),
     }
     leases.succeed(session, job.id, job.fence, facts)
+    hit("publish.before_commit")
     return archive
 
 

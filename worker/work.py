@@ -8,6 +8,7 @@ from typing import Any
 
 from core.durable import sha256
 from core.errors import IntegrityError
+from core.failpoints import hit
 from core.resources import Resources
 from core.storage import Storage
 from core.tables import Job
@@ -41,6 +42,7 @@ def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[st
         check()
         files[path.name] = {"sha256": sha256(path), "size": path.stat().st_size}
         storage.put_file(f"{prefix}/{path.name}", path)
+        hit("storage.between_files")
     storage.put_bytes(f"{prefix}/manifest.json", json.dumps(files).encode())
     return files
 
