@@ -130,8 +130,8 @@ def _history(job: Job, events: list[JobEvent]) -> Iterator[str]:
     if fences != sorted(fences) or (fences and fences[-1] > job.fence):
         yield "it was written to by an attempt that had lost it"
     claims = [event.fence for event in events if event.data.get("state") == "running"]
-    if any(after <= before for before, after in itertools.pairwise([0, *claims])):
-        yield f"its claims have the fences {claims}"
+    if claims != list(range(1, job.fence + 1)):
+        yield f"its claims have the fences {claims}, and it is at {job.fence}"
     epochs = [event.data["epoch"] for event in events if event.kind == "epoch"]
     if epochs != list(range(1, len(epochs) + 1)):
         yield f"it tells its epochs as {epochs}"

@@ -14,12 +14,12 @@ import httpx2
 import pytest
 
 from tests.app.processes import descendants
-from tests.chaos.conftest import Tell
+from tests.chaos.conftest import Tell, times
 from tests.e2e.conftest import Service, png, running, zip_of
 
 pytestmark = pytest.mark.chaos
 CLIENTS = 50
-SECONDS = float(os.environ.get("CHAOS_LOAD_SECONDS", "60"))
+SECONDS = float(os.environ.get("CHAOS_LOAD_SECONDS", times(60)))
 SOAK_MINUTES = float(os.environ.get("CHAOS_SOAK_MINUTES", "10"))
 NAMES = ("nw", "ne", "sw", "se")
 
@@ -167,6 +167,7 @@ class Vitals:
         self.files += files
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(60 * SOAK_MINUTES + 300)
 def test_nothing_grows(service: Service, tell: Tell) -> None:
     """20 predictions a second and a job every 20 s; the first quarter is the warm-up."""

@@ -15,7 +15,8 @@ from tests.chaos.proxy import Proxy
 from tests.worker.conftest import Bench
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
-FAULTS = ["slow", "cut", "deaf", "drip"]
+NIGHTLY = ("slow", "deaf", "drip")  # Half a minute each and more.
+FAULTS = ["cut", *(pytest.param(fault, marks=pytest.mark.nightly) for fault in NIGHTLY)]
 LEASE, FAULT_SECONDS = 3.0, 5.0
 RECOVERY_SECONDS, HANG_SECONDS = 60.0, 90.0
 

@@ -14,7 +14,7 @@ from tests.app.api import zipped
 from tests.app.apiprocess import start
 from tests.chaos.conftest import Tell
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.nightly]
 STALLED = int(os.environ.get("CHAOS_STALLED", "500"))
 HEALTHY = 20
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))

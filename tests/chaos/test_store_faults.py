@@ -1,4 +1,7 @@
-"""T15: the n-th call to storage, disk or database fails, n = 1, 2, 3 ... until all passes."""
+"""T15: the n-th call to storage, disk or database fails, n = 1, 2, 3 ... until all passes.
+
+A commit fails before it, and after it: what was committed stays, and its answer is lost.
+"""
 
 import contextlib
 import errno
@@ -10,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, PoolProxiedConnection, event
 from sqlalchemy.exc import OperationalError
 
 from core import garbage, leases
@@ -33,6 +36,7 @@ class Faults:
     def __init__(self) -> None:
         self.left = 0
         self.after = False
+        self.lost_commits: set[bool] = set()  # Whether it had its effect, of each that failed.
 
     def due(self) -> bool:
         self.left -= 1
@@ -50,7 +54,7 @@ class Faults:
 
 @pytest.fixture
 def faults(anywhere: Resources, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
-    """Faults at each verb of the storage and each statement of the database."""
+    """Faults at each verb of the storage, each statement and each commit of the database."""
     planned = Faults()
     for verb in VERBS:
         whole: Callable[..., object] = getattr(Storage, verb)
@@ -68,6 +72,17 @@ def faults(anywhere: Resources, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fau
             raise OperationalError("told to", {}, Exception("told to"))
 
     engine: Engine = anywhere.database.engine
+    commit = engine.dialect.do_commit
+
+    def failing_commit(connection: PoolProxiedConnection) -> None:
+        try:
+            with planned.call(OperationalError("told to", {}, Exception("told to"))):
+                commit(connection)
+        except OperationalError:
+            planned.lost_commits.add(planned.after)
+            raise
+
+    monkeypatch.setattr(engine.dialect, "do_commit", failing_commit)
     event.listen(engine, "before_cursor_execute", statement)
     yield planned
     event.remove(engine, "before_cursor_execute", statement)
@@ -119,6 +134,7 @@ def test_a_claim(anywhere: Resources, faults: Faults) -> None:
 
     settle()
     assert until_it_passes(faults, work, settle) > 3
+    assert faults.lost_commits == {False, True}
 
 
 @pytest.mark.parametrize("kind", ["ingest", "finetune"])
@@ -146,6 +162,7 @@ def test_a_publication(anywhere: Resources, faults: Faults, kind: str) -> None:
         assert broken_after_tidying(anywhere) == []
 
     assert until_it_passes(faults, work, settle) > 4
+    assert faults.lost_commits == {False, True}
     with anywhere.database.read() as session:
         assert session.get_one(Job, current.id).state == "succeeded"
     assert broken_after_tidying(anywhere) == []

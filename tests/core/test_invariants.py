@@ -60,6 +60,7 @@ DAMAGE: dict[str, tuple[Callable[[Resources], None], str]] = {
     "gap": (lose_event, "its events have gaps"),
     "state": (lambda it: change(it, state="paused"), "its history ends queued"),
     "worker": (lambda it: change(it, worker="me"), "its worker is me"),
+    "fence": (lambda it: change(it, fence=1), "its claims have the fences []"),
     "finished": (lambda it: change(it, finished_at=1.0), "finished at 1.0"),
     "no version": (lose_version, "has 0 model versions"),
     "lost shard": (lambda it: spoil(it, "shards", None), ".tar is missing"),
