@@ -9,9 +9,11 @@ from typing import Any
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.messaging import Producer
 
 WORK = "topwork.work"
 QUEUE = "topwork"
+MOST_WAITING = 64
 log = structlog.get_logger()
 
 
@@ -44,9 +46,27 @@ def make_celery(broker_url: str) -> Celery:
 
 
 def ring(celery: Celery) -> None:
-    """Tell an idle worker to look for a job; a broker that is away costs latency only."""
+    """Tell an idle worker to look for a job; a broker that is away costs latency only.
+
+    Where MOST_WAITING rings have not been heard, one more changes nothing: a worker that hears any
+    goes on until no job is left. Without that bound a list that nobody empties, because every slot
+    is busy, would grow with each job that is paused and resumed.
+    """
     options: dict[str, Any] = {"queue": QUEUE, "ignore_result": True, "retry": False}
     try:
-        celery.send_task(WORK, **options)
+        with celery.producer_or_acquire() as producer:
+            if _waiting(producer) < MOST_WAITING:
+                celery.send_task(WORK, producer=producer, **options)
     except (OperationalError, OSError) as error:
         log.warning("doorbell.unheard", error=str(error))
+
+
+def _waiting(producer: Producer) -> int:
+    """Return how many rings the broker holds, about; none where it has no such list."""
+    connection = producer.connection
+    try:
+        return int(producer.channel.queue_declare(QUEUE, passive=True).message_count)
+    except connection.channel_errors:
+        return 0
+    except connection.connection_errors as error:
+        raise OperationalError(str(error)) from error
