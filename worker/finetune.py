@@ -11,7 +11,7 @@ from core.failpoints import hit
 from core.resources import Resources
 from core.tables import DatasetVersion, Job
 from models import catalogue
-from worker.work import Check, Work, download, upload
+from worker.work import Check, Work, download, fetch, upload
 
 FROM_MODEL = "model:"
 FLOAT = 4  # Bytes of a parameter.
@@ -44,8 +44,11 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
 def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -> Path:
     """Return this machine's copy of a dataset version, fetching what is missing.
 
-    It is named by its digest and complete once it exists; with local storage its shards are
-    hard links. Jobs on one dataset share it.
+    It is named by its digest, complete once it exists, and was compared with every hash before;
+    with local storage its shards are hard links. Jobs on one dataset share it.
+
+    Raises:
+        IntegrityError: A stored file is not the one that was published.
     """
     folder = resources.settings.data_dir / "cache" / "datasets" / version.digest
     if folder.is_dir():
@@ -54,14 +57,16 @@ def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{version.digest}.", dir=folder.parent))
     try:
-        for name in ("dataset.json", "manifest.jsonl"):
-            resources.storage.fetch(f"{version.prefix}/{name}", draft / name)
+        # The row's own words, as no hash is recorded of the object that repeats them.
+        (draft / "dataset.json").write_text(json.dumps(version.summary), encoding="utf-8")
+        manifest = f"{version.prefix}/manifest.jsonl"
+        fetch(resources.storage, manifest, draft / "manifest.jsonl", version.digest)
         with (draft / "manifest.jsonl").open("rb") as lines:
             shards = {json.loads(line)["shard"] for line in lines}
         for shard in sorted(shards):
             check()
             name = f"shards/{shard}.tar"
-            resources.storage.fetch(name, draft / name)
+            fetch(resources.storage, name, draft / name, shard)
         try:
             draft.rename(folder)
         except OSError:

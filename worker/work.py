@@ -13,6 +13,7 @@ from core.resources import Resources
 from core.storage import Storage
 from core.tables import Job
 
+DAMAGED = "Run `topwork doctor --deep` to see what else is damaged, and restore it from a backup."
 Check = Callable[[], None]  # Raises when there is a reason to go no further.
 
 
@@ -57,6 +58,15 @@ def download(
     """
     for name, facts in files.items():
         check()
-        storage.fetch(f"{prefix}/{name}", folder / name)
-        if sha256(folder / name) != facts["sha256"]:
-            raise IntegrityError(f"{prefix}/{name} does not match its recorded hash")
+        fetch(storage, f"{prefix}/{name}", folder / name, facts["sha256"])
+
+
+def fetch(storage: Storage, key: str, path: Path, digest: str) -> None:
+    """Bring an object to a local file and compare it with its recorded hash.
+
+    Raises:
+        IntegrityError: It is not the one that was published.
+    """
+    storage.fetch(key, path)
+    if sha256(path) != digest:
+        raise IntegrityError(f"{key} does not match its recorded hash", hint=DAMAGED)

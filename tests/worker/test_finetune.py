@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,25 +10,29 @@ from core import datasets, jobs, leases, registry
 from core.errors import IntegrityError, ModelNotFound
 from core.resources import Resources
 from core.tables import DatasetVersion, Job
+from tests.app.api import publish_dataset
+from tests.worker.conftest import Bench
 from worker import finetune
 
-MANIFEST = [{"path": f"{name}.png", "shard": name * 64} for name in "ab"]
+SHARDS = {hashlib.sha256(content).hexdigest(): content for content in (b"a" * 64, b"b" * 64)}
+MANIFEST = [{"path": f"{shard[:4]}.png", "shard": shard} for shard in SHARDS]
+SUMMARY = {"classes": ["b", "a"]}
 
 
 @pytest.fixture
 def version(resources: Resources) -> DatasetVersion:
     """A published dataset of two shards."""
     storage = resources.storage
-    storage.put_bytes("datasets/ds/1/1/dataset.json", b"{}")
-    lines = "".join(json.dumps(line) + "\n" for line in MANIFEST)
-    storage.put_bytes("datasets/ds/1/1/manifest.jsonl", lines.encode())
-    for line in MANIFEST:
-        storage.put_bytes(f"shards/{line['shard']}.tar", line["shard"].encode())
+    lines = "".join(json.dumps(line) + "\n" for line in MANIFEST).encode()
+    storage.put_bytes("datasets/ds/1/1/manifest.jsonl", lines)
+    for shard, content in SHARDS.items():
+        storage.put_bytes(f"shards/{shard}.tar", content)
     with resources.database.write() as session:
         dataset = datasets.create(session, name="pets", upload=None, metadata={})
         prefix = "datasets/ds/1/1"
+        digest = hashlib.sha256(lines).hexdigest()
         return datasets.publish(
-            session, dataset, number=1, digest="d" * 64, prefix=prefix, summary={}
+            session, dataset, number=1, digest=digest, prefix=prefix, summary=SUMMARY
         )
 
 
@@ -72,27 +77,66 @@ def test_the_request_names_everything_the_trainer_needs(
         "cache_bytes": resources.settings.cache_bytes,
         "init_from": None,
     }
-    assert {path.name for path in (copy / "shards").iterdir()} == {
-        "a" * 64 + ".tar",
-        "b" * 64 + ".tar",
-    }
-    stored = resources.storage.local_path(f"shards/{'a' * 64}.tar")
+    assert {path.stem for path in (copy / "shards").iterdir()} == set(SHARDS)
+    assert json.loads((copy / "dataset.json").read_text()) == SUMMARY
+    stored = resources.storage.local_path(f"shards/{min(SHARDS)}.tar")
     assert stored is not None
     assert (copy / "shards" / stored.name).stat().st_ino == stored.stat().st_ino
 
 
 def test_a_copy_is_made_once_and_never_half(resources: Resources, version: DatasetVersion) -> None:
-    missing = f"shards/{'b' * 64}.tar"
+    shard, content = max(SHARDS.items())
+    missing = f"shards/{shard}.tar"
     resources.storage.delete(missing)
     copies = resources.settings.data_dir / "cache" / "datasets"
     with pytest.raises(Exception, match=missing):
         finetune.stage_dataset(resources, version, lambda: None)
     assert not list(copies.iterdir())
-    resources.storage.put_bytes(missing, b"back")
+    resources.storage.put_bytes(missing, content)
     copy = finetune.stage_dataset(resources, version, lambda: None)
     resources.storage.delete_prefix("shards")
     assert finetune.stage_dataset(resources, version, lambda: None) == copy
     assert list(copies.iterdir()) == [copy]
+
+
+def damage(resources: Resources, key: str) -> None:
+    """Flip one bit of an object."""
+    content = bytearray(resources.storage.get_bytes(key))
+    content[len(content) // 2] ^= 1
+    resources.storage.put_bytes(key, bytes(content))
+
+
+@pytest.mark.parametrize("which", ["manifest", "shard"])
+def test_a_dataset_with_one_flipped_bit_is_never_trained_on(
+    resources: Resources, version: DatasetVersion, which: str
+) -> None:
+    shard = f"shards/{max(SHARDS)}.tar"
+    key = shard if which == "shard" else f"{version.prefix}/manifest.jsonl"
+    damage(resources, key)
+    with pytest.raises(IntegrityError, match=key):
+        finetune.stage_dataset(resources, version, lambda: None)
+    assert not list((resources.settings.data_dir / "cache" / "datasets").iterdir())
+
+
+def test_a_job_on_a_damaged_dataset_fails_at_once(bench: Bench, tmp_path: Path) -> None:
+    dataset = publish_dataset(bench.resources, tmp_path / "pets")
+    with bench.resources.database.write() as session:
+        job_id = jobs.submit(
+            session,
+            kind="finetune",
+            config={"name": "pets", "architecture": "lenet", "weights": "none"},
+            dataset_id=dataset.id,
+            dataset_version=1,
+        ).id
+    (shard,) = bench.resources.storage.list("shards")
+    content = bench.resources.storage.get_bytes(shard)
+    damage(bench.resources, shard)
+    bench.worker(module="worker")
+    job = bench.reaches(job_id, "succeeded", "failed")
+    assert job.error is not None
+    assert (job.state, job.attempt, job.error["code"]) == ("failed", 1, "integrity")
+    assert shard in job.error["message"]
+    bench.resources.storage.put_bytes(shard, content)
 
 
 def test_starting_weights_are_fetched_and_verified(
