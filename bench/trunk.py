@@ -42,6 +42,7 @@ def sides(model: nn.Module, layer: str) -> Iterable[tuple[str, nn.Module]]:
     usual = Execution(
         "cpu", "fp32", channels_last=True, threads=cores(), deterministic=False, reason=""
     )
+    usual.place(model)
     yield "as it is, fp32", usual.running(Trunk(model, layer))
     precisions = ("fp32", "bf16") if execution.has_bf16("cpu") else ("fp32",)
     engines = ("torch", "openvino") if openvino.version() else ("torch",)

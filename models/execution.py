@@ -123,6 +123,16 @@ class Execution:
         del facts["reason"]
         return facts
 
+    def noted(self, plan: Plan) -> Plan:
+        """Return the plan of a later stage with how that stage computes."""
+        why = dict.fromkeys(("precision", "execution"), self.reason)
+        return replace(
+            plan,
+            precision=self.precision,
+            execution=self.facts(),
+            reasons={**plan.reasons, **why},
+        )
+
     def explained(self) -> dict[str, Any]:
         """Return the two entries of the plan: value and reason."""
         return {

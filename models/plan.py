@@ -65,6 +65,7 @@ class Plan:
     eta_seconds: float
     reasons: Mapping[str, str]
     then: "Plan | None" = None
+    execution: Mapping[str, Any] | None = None
 
     def stages(self) -> "list[Plan]":
         """Return the plans of all stages in their order."""

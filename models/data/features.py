@@ -34,12 +34,14 @@ class Passage:
 
     Args:
         trunk: In eval mode, on its device.
+        running: The same as the execution decided that it runs.
         origin: Names the trunk: architecture, layer of the head, SHA-256 of the weights, form.
         preprocess: How an image becomes its input.
         execution: How the arithmetic runs; other threads or libraries give other last bits.
     """
 
     trunk: nn.Module
+    running: nn.Module
     origin: str
     preprocess: Preprocess
     execution: Execution
@@ -51,7 +53,7 @@ class Passage:
         lack = BATCH - len(batch)
         filled = torch.cat([batch, batch[-1:].expand(lack, -1, -1, -1)]) if lack else batch
         features: NDArray[np.float32] = (
-            forward(self.trunk, self.execution.put(filled)).cpu().numpy()
+            forward(self.running, self.execution.put(filled)).cpu().numpy()
         )
         return features[: len(batch)]
 
@@ -69,6 +71,7 @@ class Passage:
             "batch": BATCH,
             **more,
         }
+        # Not by what runs it, which may first be compiled, when all features may be there already.
         shape = forward(self.trunk, self.execution.put(blank)).shape[1:]
         return Kind(label, whole, tuple(shape), np.float32)
 

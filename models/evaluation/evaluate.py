@@ -14,6 +14,7 @@ from core.rundir import RunDir
 from models.data.staged import ACCEPTED, Sample, Staged
 from models.evaluation import intervals, metrics
 from models.evaluation.calibrate import Calibration
+from models.memory import within
 from models.predict import Classifier
 
 BATCH = 32
@@ -47,6 +48,7 @@ def answer(
 
     Raises:
         IntegrityError: The network gave no finite answer.
+        OutOfMemory: There is none even for one image.
     """
 
     def ask(samples: list[Sample]) -> Tensor:
@@ -58,7 +60,7 @@ def answer(
             threads=threads,
         ):
             run.check_stop()
-            found.append(classifier.logits(list(images)))
+            found.append(within(lambda some: classifier.logits(list(some)), images))
             meter.at("evaluate", before + sum(map(len, found)))
         return torch.cat(found)
 

@@ -25,21 +25,21 @@ from models.data.sources import Indices, Source
 from models.data.staged import batch_count, batches
 from models.evaluation import metrics
 from models.execution import Execution
+from models.memory import Parts, counts_batches, parts_of, within
 from models.networks import blocks
 from models.networks.blocks import Block
 from models.networks.head import logits_of
 from models.plan import Plan
-from models.training import mixing, recipe, resume
+from models.training import mixing, preflight, recipe, resume
 from models.training.checkpoint import Tensors
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.ema import Average
-from models.training.memory import Parts, counts_batches, parts_of, within
 from models.training.resume import Progress
 
 SAVE_SECONDS = 60.0
 SAVE_SHARE = 50  # A save may cost at most one part in so many of the time.
-FIRST_SAVE = 0.1  # Seconds that a save is taken to cost until one was measured.
+FIRST_SAVE, WRITE_RATE = 0.05, 4e8  # Seconds, and bytes a second, until a save was measured.
 EVALUATION_BATCH = 64
 LOOK_STEPS = 25  # Reading the loss stalls a GPU, so not every step.
 
@@ -94,7 +94,8 @@ class Fit:
         self.earlier = 0 if task.before is None else len(task.before.history)
         self.parts = Parts(task.model, self.now.parts)
         self.saved = time.monotonic()
-        self.save_cost = FIRST_SAVE
+        size = preflight.checkpoint_bytes(task.model, task.plan)
+        self.save_cost = FIRST_SAVE + size / WRITE_RATE
         self.fresh = True  # No step done in this process yet.
 
     def first(self) -> tuple[Progress, Tensors]:

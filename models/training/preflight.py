@@ -20,12 +20,14 @@ def needed(model: nn.Module, head: str, plan: Plan) -> int:
     These are the checkpoints that are kept, one being written, the best weights twice for the
     same reason, and the finished model.
     """
-    whole: int = sum(value.nbytes for value in model.state_dict().values())
-    trained: int = whole
-    if plan.mode == "head" and getattr(plan, "then", None) is None:
-        trained = sum(value.nbytes for value in model.get_submodule(head).state_dict().values())
-    checkpoint = trained * (1 + _MOMENTS.get(plan.optimizer, 2))
-    return int((KEEP + 1) * checkpoint + 2 * trained + whole + MARGIN)
+    trained = model.get_submodule(head) if plan.mode == "head" and plan.then is None else model
+    checkpoints = (KEEP + 1) * checkpoint_bytes(trained, plan)
+    return checkpoints + 2 * _bytes(trained) + _bytes(model) + MARGIN
+
+
+def checkpoint_bytes(model: nn.Module, plan: Plan) -> int:
+    """Return the size of one checkpoint: the weights, their average and the optimiser's moments."""
+    return _bytes(model) * (1 + (plan.ema is not None) + _MOMENTS.get(plan.optimizer, 2))
 
 
 def check(run: RunDir, need: int, spare_files: Path | None) -> None:
@@ -48,3 +50,7 @@ def check(run: RunDir, need: int, spare_files: Path | None) -> None:
             f"Checkpoints and result need {need / 1e6:.0f} MB of disk space;"
             f" {free / 1e6:.0f} MB are free."
         )
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(value.nbytes for value in model.state_dict().values())

@@ -6,7 +6,6 @@ resumed run must go on with it, and in the cache of this machine, because timing
 with one seed should agree.
 """
 
-import contextlib
 import copy
 import json
 import math
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.durable import write_atomically
+from core.machine import ran_out_of_memory
 from core.rundir import RunDir
 from models import execution
 from models.catalogue import Architecture
@@ -39,7 +39,7 @@ from models.training.prepare import Start
 
 WORTH_SECONDS = 15.0  # Estimated work below which nothing is measured.
 WORTH_PASSES = 5.0  # The same for passes, which have two candidates.
-WORTH_COMPILING = 120.0  # Estimated passes below which no compilation pays.
+WORTH_COMPILING = 600.0  # Estimated passes below which no compilation pays.
 SHARE, MOST_SECONDS = 0.05, 15.0  # Of that work, and at most, that measuring may take.
 LEAST_GAIN = 1.1  # Timings of one and the same thing differ by nearly as much.
 HOPELESS = 1.3  # Times as slow as the fastest: not timed again.
@@ -109,15 +109,16 @@ def decide(how: Execution, problem: Problem, run: RunDir, cache: Path | None) ->
     key = _key(how, problem)
     name = f"execution-{sha256(key.encode()).hexdigest()[:16]}.json"
     files = [folder / name for folder in (run.checkpoint, cache) if folder]
-    known, whole = next((choice for file in files if (choice := _read(file, key))), None), True
+    known = next((found for file in files if (found := _read(file, key))), None)
     if known is None:
-        known, whole = _measured(how, problem)
-    text = json.dumps({"key": key, "choice": known}).encode()
+        known = _measured(how, problem)
+    choice, whole = known
+    text = json.dumps({"key": key, "choice": choice, "whole": whole}).encode()
     for file in files if whole else files[:1]:
         if _read(file, key) != known:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, text)
-    return replace(how, **known)
+    return replace(how, **choice)
 
 
 def _key(how: Execution, problem: Problem) -> str:
@@ -127,22 +128,22 @@ def _key(how: Execution, problem: Problem) -> str:
     return json.dumps([shape, how.facts(), problem.compiler], sort_keys=True)
 
 
-def _read(file: Path, key: str) -> dict[str, Any] | None:
-    """Return a remembered choice; None when there is none, or none that can be read."""
+def _read(file: Path, key: str) -> tuple[dict[str, Any], bool] | None:
+    """Return what `_measured` gave; None when there is nothing, or nothing that can be read."""
     try:
         content = json.loads(file.read_text("utf-8"))
-        choice: dict[str, Any] = content["choice"]
+        known = content["choice"], content["whole"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    return choice if content["key"] == key else None
+    return known if content["key"] == key else None
 
 
 def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
     """Time the candidates.
 
     Returns:
-        The fields of the winner, its reason among them, and whether every candidate was timed: on
-        a busy machine that can take longer than is worth it, or more memory than is left.
+        The fields of the winner, its reason among them, and whether other runs may count on it: on
+        a busy machine there may have been no time for every candidate, or no memory.
     """
     budget = min(MOST_SECONDS, SHARE * problem.seconds)
     entered = passages(how, problem) if problem.forward else candidates(how, problem.begin.model)
@@ -154,14 +155,17 @@ def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
         model = folded(how.place(model.eval()), problem.begin.heads.main)
     seconds: dict[Execution, float] = {}
     outcomes: dict[Execution, Tensor] = {}
+    lacking: list[Execution] = []
     started = time.monotonic()
 
     def take(one: Execution) -> None:
         torch.manual_seed(0)
         took = math.inf
-        # Memory may run out, which training has an answer to, and not everything can be compiled.
-        with contextlib.suppress(MemoryError, RuntimeError):
+        # Training has an answer to a lack of memory, and not everything can be compiled.
+        try:
             took, outcomes[one] = attempt(one, problem, model, images, labels)
+        except (MemoryError, RuntimeError) as error:
+            lacking.extend([one] * ran_out_of_memory(error))
         seconds[one] = min(took, seconds.get(one, math.inf))
 
     with torch.random.fork_rng():
@@ -183,9 +187,10 @@ def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
         # Again, as a short disturbance hits one of two, but only what may still win.
         for one in entered:
             close = seconds.get(one, math.inf) < HOPELESS * min(seconds.values())
-            if close and time.monotonic() - started <= budget:
+            # What has to be compiled would be compiled again.
+            if close and one.engine == "torch" and time.monotonic() - started <= budget:
                 take(one)
-    whole = len(seconds) == len(entered) and max(seconds.values()) < math.inf
+    whole = len(seconds) == len(entered) and not lacking
     return _verdict(seconds, outcomes, problem, len(images)), whole
 
 
@@ -298,7 +303,7 @@ def _verdict(
 
     def result(one: Execution) -> str:
         if one not in done:
-            return "failed"
+            return "failed" if math.isinf(seconds[one]) else "not compared, as fp32 failed"
         return f"{seconds[plain] / seconds[one]:.2f}x" + " (another result)" * (one not in right)
 
     listed = ", ".join(f"{one.arithmetic} {result(one)}" for one in others)

@@ -1,13 +1,14 @@
 """From the plan's values to an optimiser, a schedule and a loss."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.memory import batch_norms
 from models.networks.blocks import Block, holds
 from models.plan import Plan
 
@@ -22,18 +23,18 @@ def optimizer(
     """Return the optimiser over groups of (head or part of the trunk) x (decayed or not).
 
     Each group carries `factor`, its share of the scheduled learning rate: in a trunk that is `cut`
-    into blocks it shrinks from block to block. Biases, normalisation layers and other vectors are
-    not decayed: it would only shrink what has no direction.
+    into blocks it shrinks from block to block. Decayed are the matrices and filters alone: for
+    biases, scales, class tokens and tables of positions zero is no better than any other value.
     """
     parts: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, value in model.named_parameters():
         if value.requires_grad:
             place = -1 if holds(heads, name) else _depth(name, cut)
-            parts.setdefault((place, value.dim() <= 1), []).append(value)
+            parts.setdefault((place, not _decays(name, value)), []).append(value)
     groups: list[dict[str, Any]] = []
-    for (place, vectors), members in sorted(parts.items(), key=lambda part: part[0]):
+    for (place, spared), members in sorted(parts.items(), key=lambda part: part[0]):
         factor = 1.0 if place < 0 else plan.trunk_factor * plan.block_decay**place
-        decay = 0.0 if vectors else plan.weight_decay or 0.0
+        decay = 0.0 if spared else plan.weight_decay or 0.0
         groups.append({"params": members, "factor": factor, "weight_decay": decay})
     rate, momentum = plan.learning_rate, plan.momentum
     if plan.optimizer == "sgd":
@@ -86,13 +87,12 @@ def loss(plan: Plan, labels: Tensor, classes: int, device: str) -> Loss:
 
 def freeze_batch_norm(model: nn.Module) -> None:
     """Keep the running statistics of all batch-norm layers as they are."""
-    for module in _batch_norms(model):
+    for module in batch_norms(model):
         module.eval()
 
 
-def _batch_norms(model: nn.Module) -> Iterator[nn.Module]:
-    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    return (module for module in model.modules() if isinstance(module, kinds))
+def _decays(name: str, value: nn.Parameter) -> bool:
+    return value.dim() > 1 and name.endswith("weight")
 
 
 def _depth(name: str, cut: Sequence[Block]) -> int:

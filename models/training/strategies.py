@@ -71,18 +71,16 @@ def train_stages(work: Work, plan: Plan, begin: Start) -> tuple[Plan, Progress]:
     plan, head = handed.continued(plan), handed.progress
     if plan.then is None:
         return plan, head
-    work = replace(work, how=measured(work, plan.then, begin))
-    announce(work, plan)
+    how = measured(work, plan.then, begin)
+    announce(work, replace(plan, then=how.noted(plan.then)))
     try:
-        then, done = train_layers(work, plan.then, begin, head)
+        then, done = train_layers(replace(work, how=how), plan.then, begin, head)
     except TimeLimitReached:
         work.run.events.note("time_limit_reached", "The time was over before the next stage began.")
         return replace(plan, then=None), head
     words = strategy.compare(head.best, done.best, done.history)
     work.run.events.note(f"kept_{done.best['stage']}", words)
-    reasons = {**then.reasons, "precision": work.how.reason}
-    then = replace(then, precision=work.how.precision, reasons=reasons)
-    return replace(plan, then=then), done
+    return replace(plan, then=how.noted(then)), done
 
 
 def measured(work: Work, plan: Plan, begin: Start) -> Execution:
@@ -201,7 +199,7 @@ def served(work: Work, begin: Start) -> Passage:
 def _passage(work: Work, begin: Start, how: Execution, trunk: nn.Module, form: str) -> Passage:
     """Name the trunk, so that other runs find its features."""
     origin = f"{work.facts.name} {begin.heads.main} {begin.lineage['sha256']} {form}"
-    return Passage(how.running(trunk), origin, begin.preprocess, how.for_head())
+    return Passage(trunk, how.running(trunk), origin, begin.preprocess, how.for_head())
 
 
 def with_decay(

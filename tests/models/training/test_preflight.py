@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,22 +19,24 @@ from tests.models.running import go
 from tests.models.staging import request, striped
 
 
-def plan(**config: str) -> Plan:
+def plan(**config: Any) -> Plan:
     summary = {"classes": ["a", "b"], "counts": {"train": {"a": 9, "b": 9}}}
     asked = TrainConfig.model_validate({"architecture": "lenet", **config})
     return resolve(asked, get("lenet"), summary)
 
 
-def test_the_need_covers_what_a_run_writes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_the_need_covers_what_a_run_writes(tmp_path: Path, ema: float | None) -> None:
     model = nn.Linear(1000, 1000)
-    moments = {f"m{n}": torch.zeros(1000, 1000) for n in range(2)}
+    copies = 2 if ema is None else 3
+    moments = {f"m{n}": torch.zeros(1000, 1000) for n in range(copies)}
     for step in range(3):
         tensors = {**model.state_dict(), **moments}
         checkpoint.write(tmp_path / f"step-{step}.safetensors", tensors, {})
     for name in ("best-1", "best-2", "weights"):
         checkpoint.write(tmp_path / f"{name}.safetensors", model.state_dict(), {})
     written = sum(path.stat().st_size for path in tmp_path.iterdir())
-    need = preflight.needed(nn.Sequential(model), "0", plan())
+    need = preflight.needed(nn.Sequential(model), "0", plan(ema=ema or "off"))
     assert written <= need < 1.2 * written + preflight.MARGIN
 
 

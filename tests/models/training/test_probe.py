@@ -187,15 +187,21 @@ def test_as_many_images_are_taken_as_there_is_time_for(
 
 
 @pytest.mark.parametrize("failing", ["fp32, channels_last", "bf16, channels_last"])
+@pytest.mark.parametrize("words", ["can't allocate memory", "cannot compile"])
 def test_what_fails_does_not_win_and_ends_no_job(
-    staged: Staged, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+    staged: Staged,
+    run: RunDir,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str,
+    words: str,
 ) -> None:
     faked(monkeypatch, {"bf16, grouped convolutions fp32, channels_last": 0.5})
     steps = probe._steps
 
     def some(how: Execution, *rest: Any) -> tuple[float, Tensor]:
         if how.arithmetic == failing:
-            raise RuntimeError("out of memory")
+            raise RuntimeError(words)
         return steps(how, *rest)
 
     monkeypatch.setattr(probe, "_steps", some)
@@ -204,7 +210,8 @@ def test_what_fails_does_not_win_and_ends_no_job(
     assert how.arithmetic.startswith("fp32, channels_last" if plain else "bf16, grouped")
     assert "failed" in how.reason
     assert list(run.checkpoint.glob("execution-*.json"))
-    assert not (tmp_path / "cache").exists()  # The next run may have the memory.
+    # The next run may have the memory; what cannot be done will not be possible then.
+    assert (tmp_path / "cache").exists() is ("memory" not in words)
 
 
 def test_what_there_is_no_time_for_does_not_win_and_is_tried_by_the_next_run(
@@ -216,7 +223,8 @@ def test_what_there_is_no_time_for_does_not_win_and_is_tried_by_the_next_run(
     assert how.arithmetic == START.arithmetic
     assert "there was no time" in how.reason
     assert list(run.checkpoint.glob("execution-*.json"))
-    assert not (tmp_path / "cache").exists()
+    assert probe.decide(START, problem(staged), run, tmp_path / "cache") == how
+    assert not (tmp_path / "cache").exists()  # Nor after another attempt of the same run.
 
 
 @pytest.mark.parametrize("strategy", ["full", "head"])

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from models import catalogue
+from models import catalogue, memory
 from models.config import TrainConfig
+from models.networks import zoo
 from models.plan import Plan, resolve
 from models.training import recipe
 
@@ -34,6 +35,21 @@ def test_vectors_are_not_decayed_and_the_trunk_learns_slower(plan: Plan) -> None
     }
     recipe.set_rate(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5, 0.05, 0.05]
+
+
+def test_tokens_and_tables_of_positions_are_not_decayed(plan: Plan) -> None:
+    """Their shapes look like those of matrices; all there are in the networks are found here."""
+    found = {
+        name.rpartition(".")[2]
+        for architecture in ("vit_b_16", "swin_v2_t", "maxvit_t", "convnext_tiny", "densenet121")
+        for model in [zoo.shell(architecture)]
+        for group in recipe.optimizer(plan, model, ("head",)).param_groups
+        for name, value in model.named_parameters()
+        if not group["weight_decay"] and any(value is one for one in group["params"])
+        if value.dim() > 1
+    }
+    tables = {"class_token", "pos_embedding", "layer_scale", "logit_scale"}
+    assert found == {*tables, "relative_position_bias_table"}
 
 
 def test_a_head_is_not_found_in_a_layer_whose_name_begins_alike(plan: Plan) -> None:
@@ -81,6 +97,15 @@ def test_a_class_without_training_images_keeps_the_loss_finite(plan: Plan) -> No
     plan = dataclasses.replace(plan, imbalance="logit_adjustment")
     compute = recipe.loss(plan, torch.tensor([0, 0, 1]), 3, "cpu")
     assert compute(torch.zeros(1, 3), torch.tensor([2])).isfinite()
+
+
+def test_batch_norm_that_several_gpus_share_is_frozen_as_well() -> None:
+    one = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)).train()
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(one)  # type: ignore[no-untyped-call]  # torch says no type.
+    assert memory.counts_batches(model)
+    recipe.freeze_batch_norm(model)
+    assert not memory.counts_batches(model)
+    assert not model[0].training
 
 
 def test_frozen_batch_norm_keeps_its_statistics() -> None:

@@ -57,8 +57,8 @@ def test_the_end_is_saved_where_it_may_not_be_reached_again(
     limits: dict[str, float],
     kept: list[str],
 ) -> None:
-    """A save that costs more than its share waits, unless the time may be over next time."""
-    monkeypatch.setattr(loop, "SAVE_SHARE", 1e9)
+    """A save that may cost more than its share waits, unless the time may be over next time."""
+    monkeypatch.setattr(loop, "WRITE_RATE", 1.0)
     run_dir = lenet(tmp_path / "run", dataset, limits=limits)
     with monkeypatch.context() as patch:
         patch.setattr(artefact, "write", lambda *_, **__: 1 / 0)

@@ -139,6 +139,10 @@ def test_a_stage_does_not_compute_as_the_one_before_it(
     assert list(began) == ["head", "refine"]
     assert began["refine"].precision == "fp32"
     assert began["refine"].arithmetic == began["head"].arithmetic
+    plan = read(run_dir, "card.json")["plan"]
+    assert plan["execution"]["value"]["precision"] == "bf16"
+    assert plan["full.execution"]["value"]["precision"] == "fp32"
+    assert events(run_dir, "plan")[-1]["plan"]["execution"] == plan["execution"]
 
 
 def test_a_finished_head_and_its_decision_are_not_made_again(

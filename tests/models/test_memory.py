@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from core.errors import OutOfMemory
 from core.rundir import DONE, FAILED, STOPPED
 from models.data.sources import Canvases
+from models.memory import Parts, parts_of, within
 from models.networks.lenet import LeNet
 from models.training import loop
-from models.training.memory import Parts, parts_of, within
 from tests.models.running import go, outcome, read
 from tests.models.staging import ROOT, events, request, striped
 
@@ -70,6 +70,27 @@ def test_a_batch_is_halved_until_it_fits_and_the_result_stays(
     ):
         assert other["lr"] == one["lr"]
         assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+
+
+def test_an_evaluation_that_does_not_fit_is_made_in_halves(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else memory for smaller steps would end in a trained model that nobody gets."""
+    straight, tight = order(tmp_path / "straight", dataset), order(tmp_path / "tight", dataset)
+    assert go(straight) == DONE
+    plain, sizes = LeNet.forward, []
+
+    def forward(net: LeNet, images: Tensor) -> Tensor:
+        sizes.append(len(images))
+        if not net.training and len(images) > 2:
+            raise RuntimeError(NO_MEMORY)
+        return plain(net, images)
+
+    monkeypatch.setattr(LeNet, "forward", forward)
+    assert go(tight) == DONE
+    assert 10 in sizes
+    scores = [read(one, "evaluation.json")["val"]["log_loss"] for one in (straight, tight)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-4)
 
 
 def test_the_choice_outlives_an_interruption(

@@ -1,6 +1,6 @@
 """What to do when memory runs out: smaller parts of the same batch, never a smaller batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +51,15 @@ class Parts:
         return True
 
 
+def batch_norms(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers that normalise by the batch at hand while they are in training mode."""
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    return (module for module in model.modules() if isinstance(module, kinds))
+
+
 def counts_batches(model: nn.Module) -> bool:
     """Tell whether a layer normalises by the batch at hand, so that its size matters."""
-    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    return any(isinstance(module, kinds) and module.training for module in model.modules())
+    return any(module.training for module in batch_norms(model))
 
 
 def within(compute: Compute, batch: Tensor) -> Tensor:
