@@ -10,8 +10,10 @@ import anyio.to_thread
 import httpx2
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
+from starlette.requests import Request
 
 from app.http.bodies import StrictRequest, decode, media_type, unsupported
+from app.http.disconnect import unless_gone
 from app.http.errors import Invalid
 from app.http.forms import FILE, FORM, receive
 from app.http.problems import nearest
@@ -164,11 +166,16 @@ def resolve(session: Session, reference: str) -> tuple[dict[str, Any], dict[str,
 
 
 async def forward(
-    predictor: httpx2.AsyncClient, model: dict[str, Any], images: Images, top_k: int
+    request: Request,
+    predictor: httpx2.AsyncClient,
+    model: dict[str, Any],
+    images: Images,
+    top_k: int,
 ) -> dict[str, Any]:
-    """Return the predictor's answer.
+    """Return the predictor's answer to a request that has been read.
 
     Raises:
+        ClientDisconnect: The client went away meanwhile.
         PredictorUnavailable: It is away, or went away meanwhile.
         PredictorBusy: Its queue is full.
     """
@@ -180,7 +187,8 @@ async def forward(
     }
     headers = {wire.HEADER: json.dumps(order), "Content-Type": "application/octet-stream"}
     try:
-        answer = await predictor.post("/predict", content=b"".join(images.data), headers=headers)
+        asking = predictor.post("/predict", content=b"".join(images.data), headers=headers)
+        answer = await unless_gone(request, asking)
         body = answer.json()
     except httpx2.TimeoutException as error:
         raise PredictorBusy("the predictor did not answer in time") from error

@@ -41,8 +41,10 @@ Image.MAX_IMAGE_PIXELS = None
 DRAFT_OVERSAMPLING = 2
 
 # Each scan of a progressive JPEG costs a pass over the whole picture, however few bytes it has: a
-# thousand empty ones in 100 kB keep a core busy for minutes. Real encoders write about ten.
+# thousand empty ones in 100 kB keep a core busy for minutes. Real encoders write about ten. The
+# predictor serves others meanwhile, so the largest pictures may have fewer scans.
 MAX_JPEG_SCANS = 50
+MAX_SCANS_OF_LARGEST = 20
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # One that a length follows, or the end.
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
@@ -215,10 +217,16 @@ def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, in
     plugin = next((cls for magic, cls in _PLUGINS if _matches(content, magic)), None)
     if plugin is None:
         raise ImageUndecodable(_refusal(content))
-    if plugin is _Jpeg and _scans(content) > MAX_JPEG_SCANS:
+    scans = _scans(content) if plugin is _Jpeg else 1
+    if scans > MAX_JPEG_SCANS:
         raise ImageUndecodable(f"The JPEG file has more than {MAX_JPEG_SCANS} scans.")
     image = plugin(BytesIO(content))
     _check_size(*image.size, limits)
+    if scans * image.width * image.height > MAX_SCANS_OF_LARGEST * limits.max_pixels:
+        raise ImageTooLarge(
+            f"The JPEG file has {scans} scans of {image.width} x {image.height} pixels.",
+            hint="Save it with the usual ten scans, or as a baseline JPEG.",
+        )
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tile = (image.tag_v2.get(322, 1), image.tag_v2.get(323, 1))
         _check_size(*tile, limits, aspect=False)

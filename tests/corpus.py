@@ -130,6 +130,13 @@ def _turned(orientation: int) -> bytes:
     return encode(photo(), "JPEG", exif=exif)
 
 
+def _scans() -> bytes:
+    """35 megapixels in 300 kB that are gone over forty times."""
+    data = encode(Image.new("RGB", (6000, 5900), (9, 99, 9)), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * 30 + data[-2:]
+
+
 _TEXT_BOMB = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80 * MEBIBYTE), 9))
 _PSD = b"8BPS\0\x01" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(64)
 _GREY = np.linspace(0, 65535, 64 * 48).reshape(48, 64)
@@ -162,4 +169,5 @@ IMAGES: dict[str, tuple[bytes, bool]] = {
     "50-exif.jpg": (encode(photo(63, 48), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), True),
     "51-words.png": (plain_png(4, 4, extra=_TEXT_BOMB), False),
     "52-psd.png": (_PSD, False),
+    "52-scans.jpg": (_scans(), False),
 }

@@ -27,6 +27,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from app.http.disconnect import unless_gone
 from app.http.problems import render
 from app.predictor.measures import Measures
 from app.predictor.serving import Predictor
@@ -89,7 +90,7 @@ async def predict(request: Request) -> Response:
     order = read_order(request, state.settings)
     with state.predictor.admitted(len(order.sizes)):
         body = await read_body(request, sum(order.sizes))
-        answer = await state.predictor.predict(order, body)
+        answer = await unless_gone(request, state.predictor.predict(order, body))
     state.measures.requests.labels("200").inc()
     return JSONResponse(answer)
 

@@ -42,7 +42,10 @@ def _resolve(
 
 @router.post("/predict", openapi_extra=images_body())
 async def predict(
-    wanted: Annotated[Wanted, Depends(_wanted)], service: ServiceHere, who: Who
+    request: Request,
+    wanted: Annotated[Wanted, Depends(_wanted)],
+    service: ServiceHere,
+    who: Who,
 ) -> PredictionOut:
     """Classify images with an own model, or with an ImageNet one under its architecture's name.
 
@@ -53,7 +56,7 @@ async def predict(
     images, asked = wanted
     reference = asked.model or service.resources.settings.default_model
     model, told = await anyio.to_thread.run_sync(_resolve, service.resources, who, reference)
-    answer = await prediction.forward(service.predictor, model, images, asked.top_k)
+    answer = await prediction.forward(request, service.predictor, model, images, asked.top_k)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
     return PredictionOut.model_validate(

@@ -229,6 +229,17 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
         decode(body + scan * 200 + data[-2:])
 
 
+def test_the_larger_a_jpeg_the_fewer_scans_it_may_have() -> None:
+    data = encode(photo(), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    many = data[:last] + data[last:-2] * 30 + data[-2:]
+    assert decode(many, ImageLimits(max_pixels=2 * 64 * 48)).size == (64, 48)
+    with pytest.raises(ImageTooLarge, match="scans") as refused:
+        decode(many, ImageLimits(max_pixels=64 * 48))
+    assert refused.value.hint
+    assert decode(data, ImageLimits(max_pixels=64 * 48)).size == (64, 48)
+
+
 def test_scans_in_thumbnails_and_appended_films_do_not_count() -> None:
     many = b"\xff\xda\x00\x02" * 300
     thumbnail = b"Exif\0\0II*\0\x08\0\0\0\0\0" + many

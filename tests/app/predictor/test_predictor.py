@@ -142,8 +142,11 @@ class HalfSent:
         self._connection.endheaders()
         self._connection.send(body[:-1])
 
-    def finish(self) -> tuple[int, dict[str, Any]]:
+    def send_rest(self) -> None:
         self._connection.send(self._last)
+
+    def finish(self) -> tuple[int, dict[str, Any]]:
+        self.send_rest()
         response = self._connection.getresponse()
         answer = json.loads(response.read())
         self._connection.close()
@@ -315,6 +318,18 @@ def test_a_caller_that_goes_away_leaves_its_place(server: Server) -> None:
     wait_for(lambda: server.count("topwork_predict_images_inside") == 16)
     waiting.drop()
     wait_for(lambda: server.count("topwork_predict_images_inside") == 0)
+
+
+def test_pictures_of_a_caller_that_goes_away_are_not_decoded(server: Server) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (6000, 5900), (9, 99, 9)).save(out, "JPEG", progressive=True)
+    before = server.count('topwork_predict_images_total{outcome="ok"}')
+    waiting = HalfSent(server, out.getvalue(), copies=16)
+    waiting.send_rest()
+    wait_for(lambda: server.count("topwork_predict_images_inside") == 16)
+    waiting.drop()
+    wait_for(lambda: server.count("topwork_predict_images_inside") == 0)
+    assert server.count('topwork_predict_images_total{outcome="ok"}') < before + 16
 
 
 def test_sigterm_answers_what_was_begun_and_ends(tmp_path: Path) -> None:

@@ -226,3 +226,24 @@ def test_interrupt_ends_it_too(own_api: Api) -> None:
     assert own_api.stop(signal.SIGINT) < 3
     assert own_api.process.returncode == 0
     assert "Traceback" not in own_api.log.read_text()
+
+
+def test_a_prediction_is_given_up_with_its_client(api: Api) -> None:
+    place = api.data / "run" / "predictor.sock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as predictor:
+        predictor.bind(str(place))
+        predictor.listen()
+        predictor.settimeout(20)
+        head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+        with raw(api) as client:
+            client.sendall(f"{head}Content-Length: 4\r\n\r\nabcd".encode())
+            asked, _ = predictor.accept()
+            with asked:
+                asked.settimeout(20)
+                got = b""
+                while not got.endswith(b"abcd"):
+                    got += asked.recv(65536)
+                client.close()
+                assert asked.recv(65536) == b""
+    place.unlink()
