@@ -16,6 +16,9 @@ from tests.models.running import go, read
 from tests.models.staging import events, request, stage, start, striped, stripes
 from tests.waiting import wait_for
 
+pytestmark = pytest.mark.skipif(
+    torch.cuda.device_count() == 1, reason="where GPUs are counted, two are needed"
+)
 NUMBERS = {"epochs": 4, "batch_size": 7, "optimizer": "sgd", "learning_rate": 0.01}
 CORES = {"OMP_NUM_THREADS": "2"}
 
