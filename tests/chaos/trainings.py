@@ -1,0 +1,49 @@
+"""A bench whose jobs are real trainings of LeNet on twelve images."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.schemas.orders import FinetuneRequest
+from core import datasets, jobs
+from core.tables import Dataset
+from tests.app.api import publish_dataset
+from tests.worker.conftest import Bench
+
+LEASE, SWEEP = 3.0, 1.0
+
+
+@contextmanager
+def training(make_bench: Callable[..., Any], folder: Path) -> Iterator[tuple[Bench, Dataset]]:
+    """A bench for real trainers, and twelve images for them; no death counts against a job."""
+    short = {"lease_seconds": LEASE, "heartbeat_seconds": 0.5, "sweep_seconds": SWEEP}
+    with make_bench(warm_start=True, max_attempts=100, cancel_grace_seconds=8.0, **short) as bench:
+        dataset = publish_dataset(bench.resources, folder / "pets")
+        with bench.resources.database.read() as session:
+            version = datasets.version(session, dataset.id)
+        summary = json.dumps(version.summary).encode()
+        bench.resources.storage.put_bytes(f"{version.prefix}/dataset.json", summary)
+        yield bench, dataset
+
+
+def order(bench: Bench, dataset: Dataset, name: str, epochs: int) -> str:
+    wanted = FinetuneRequest.model_validate(
+        {
+            "dataset": dataset.id,
+            "architecture": "lenet",
+            "weights": "none",
+            "augmentation": "strong",
+            "hyperparameters": {"epochs": epochs, "batch_size": 2},
+            "early_stopping": None,
+        }
+    )
+    with bench.resources.database.write() as session:
+        return jobs.submit(
+            session,
+            kind="finetune",
+            config={"name": name, **wanted.train_config()},
+            dataset_id=dataset.id,
+            dataset_version=1,
+        ).id
