@@ -4,6 +4,7 @@ import argparse
 import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from core.settings import Settings
 
 GRACEFUL_SECONDS = 2  # Less than `topwork up` waits, so that uploads under way are tidied up.
 KEEP_ALIVE_SECONDS = 30
+FILES_EACH = 4  # Descriptors of a connection that uploads.
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -84,7 +86,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     """
     check_bind(host, settings)
     hide(settings.admin_key.get_secret_value())
-    _allow_many_files()
+    files = _allow_many_files()
     config = uvicorn.Config(
         create_app(settings),
         host=host,
@@ -97,6 +99,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        limit_concurrency=min(settings.max_connections, files // FILES_EACH),
     )
     # uvicorn raises the signal again once it has shut down; the end is then a clean one.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,11 +107,13 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     Server(config).run()
 
 
-def _allow_many_files() -> None:
-    """Use all the descriptors that this process may have: each upload takes three."""
+def _allow_many_files() -> int:
+    """Use all the descriptors that this process may have, and return how many."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS reports more than it grants.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if most == resource.RLIM_INFINITY else most
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

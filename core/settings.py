@@ -125,6 +125,12 @@ class Settings(BaseSettings):
         " that a job starts within a second.",
     )
 
+    max_connections: int = Field(
+        4096,
+        gt=0,
+        description="Open connections of one api process, at most a quarter of its descriptors;"
+        " one more is answered with 503.",
+    )
     max_request_bytes: int = Field(64 * 1024, gt=0, description="Largest JSON body.")
     max_predict_bytes: int = Field(
         20 * MEBIBYTE, gt=0, description="Largest body of POST /predict."

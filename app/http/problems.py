@@ -29,7 +29,7 @@ def render(
     extra = dict(headers or {})
     if isinstance(error, TooManyRequests):
         extra.setdefault("Retry-After", str(error.retry_after))
-    if status in (429, 503) or isinstance(error, RequestInFlight):
+    if status in (429, 503, 507) or isinstance(error, RequestInFlight):
         extra.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     if status == 408:  # noqa: PLR2004 - the rest of the body may still come, or never.
         extra.setdefault("Connection", "close")

@@ -232,6 +232,7 @@ def test_a_full_disk_is_507(
     monkeypatch.setattr(uploads, "FREE_SHARE", 1.0)
     answer = client.post("/datasets", files={"file": ("x.zip", zipped())})
     assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
+    assert int(answer.headers["Retry-After"]) > 0
     assert clean(resources)
 
 
