@@ -9,6 +9,7 @@ PLACEHOLDER = re.compile(
     r"(?i)change[-_ ]?(me|it|this)|<.*>|\$\{.*\}|x{3,}|your[-_ ].*|example|placeholder|todo"
     r"|(my[-_ ]?)?(secret|password|key|token)|admin|topwork|test|1234.*"
 )
+SHORTEST = 20  # Characters of a secret that is to withstand guessing.
 _GAPS = (
     (re.compile(r"tw_([0-9a-z]{22})_[0-9a-f]{64}"), r"tw_\1_***"),
     (re.compile(r"(?i)(bearer|basic)(\s+)[^\s\"',]+"), r"\1\2***"),

@@ -6,9 +6,10 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from core.secrets import is_placeholder, read_files
+from core.secrets import SHORTEST, is_placeholder, read_files
 
 MEBIBYTE = 1024 * 1024
+MAKE_ONE = "make one: openssl rand -hex 24"
 
 
 class Settings(BaseSettings):
@@ -44,7 +45,9 @@ class Settings(BaseSettings):
         "", description="http://host:port of the predictor; empty means its unix socket."
     )
     admin_key: SecretStr = Field(
-        SecretStr(""), description="Bearer key; empty leaves a loopback service open to this host."
+        SecretStr(""),
+        description="Bearer key of 20 characters or more; empty leaves a loopback service open to"
+        " this host.",
     )
     admin_key_file: Path | None = Field(
         None, description="File that holds the admin key, in place of the variable."
@@ -190,9 +193,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _no_placeholder(self) -> Self:
-        if is_placeholder(self.admin_key.get_secret_value()):
-            message = "admin_key is a placeholder; make one: openssl rand -hex 24"
+    def _key_withstands_guessing(self) -> Self:
+        key = self.admin_key.get_secret_value()
+        if is_placeholder(key):
+            message = f"admin_key is a placeholder; {MAKE_ONE}"
+            raise ValueError(message)
+        if 0 < len(key) < SHORTEST:
+            message = f"admin_key has fewer than {SHORTEST} characters; {MAKE_ONE}"
             raise ValueError(message)
         return self
 

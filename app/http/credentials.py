@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from app.http.limits import subscriber
 from core import keys
 from core.db import AWAY, Database
 from core.errors import TooManyFailures, Unauthorized
@@ -97,7 +98,8 @@ class Credentials:
         """
         if not key:
             raise Unauthorized
-        wait = self._failures.wait(address)
+        origin = subscriber(address)
+        wait = self._failures.wait(origin)
         if not wait and self._is_admins(key):
             return replace(ADMIN, key="admin_key")
         if keys.FORMAT.fullmatch(key):
@@ -108,7 +110,7 @@ class Credentials:
                 return known
         if wait:
             raise TooManyFailures(retry_after=math.ceil(wait))
-        self._failures.note(address)
+        self._failures.note(origin)
         raise Unauthorized
 
     def _is_admins(self, key: str) -> bool:

@@ -1,5 +1,6 @@
 """How many requests a key and an address may send: token buckets in this process."""
 
+import ipaddress
 import math
 import time
 from collections import OrderedDict
@@ -9,6 +10,22 @@ from core.errors import TooManyRequests
 MINUTE = 60.0
 BURST_SECONDS = 10.0
 MOST_NAMES = 10_000
+
+
+def subscriber(address: str) -> str:
+    """Return what stands for whoever has an address: of IPv6 the first 64 bits.
+
+    One subscriber is given at least so many addresses, and could use a fresh one for each request.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:  # No address of a network, such as a unix socket's.
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 class Buckets:

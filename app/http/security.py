@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.bind import is_loopback
 from app.http.credentials import Credentials
-from app.http.limits import Buckets
+from app.http.limits import Buckets, subscriber
 from app.http.origins import LOCAL_NAMES, names, without_port
 from app.http.problems import render
 from core import audit
@@ -124,7 +124,7 @@ class Guard:
     async def _caller(self, scope: Scope, headers: Headers, foreign: TopworkError | None) -> Caller:
         database: Database = scope["app"].state.service.resources.database
         if await self._credentials.exist(database):
-            self._addresses.take(_address(scope))
+            self._addresses.take(subscriber(_address(scope)))
             caller = await self._credentials.identify(database, _address(scope), _bearer(headers))
             self._keys.take(str(caller.key))
             return replace(caller, address=_address(scope), request=_request_id(scope))

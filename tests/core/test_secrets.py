@@ -38,12 +38,12 @@ def test_placeholders() -> None:
 
 
 def test_secrets_come_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {"ADMIN_KEY": "long-and-random\n", "DATABASE_URL": "postgresql://u:p@db/x\n"}
+    files = {"ADMIN_KEY": "long-and-very-random\n", "DATABASE_URL": "postgresql://u:p@db/x\n"}
     for name, content in files.items():
         (tmp_path / name).write_text(content)
         monkeypatch.setenv(f"TOPWORK_{name}_FILE", str(tmp_path / name))
     settings = Settings()
-    assert settings.admin_key.get_secret_value() == "long-and-random"
+    assert settings.admin_key.get_secret_value() == "long-and-very-random"
     assert settings.database_url == "postgresql://u:p@db/x"
     monkeypatch.setenv("TOPWORK_ADMIN_KEY", "another-one")
     with pytest.raises(ValidationError, match="both set") as caught:

@@ -38,4 +38,12 @@ def test_settings_are_frozen(settings: Settings) -> None:
 
 
 def test_the_key_is_not_printed() -> None:
-    assert "s3cret" not in repr(Settings(admin_key="s3cret"))
+    assert "s3cret" not in repr(Settings(admin_key="s3cret-of-20-letters"))
+
+
+def test_a_key_that_can_be_guessed_is_refused_and_told_how_to_be_made() -> None:
+    with pytest.raises(
+        ValidationError, match="fewer than 20 characters; make one: openssl"
+    ) as told:
+        Settings(admin_key="s3cret-of-19-letter")
+    assert "s3cret" not in str(told.value)

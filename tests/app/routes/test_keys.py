@@ -228,6 +228,15 @@ def test_wrong_keys_are_slowed_down_and_right_ones_are_not(settings: Settings, m
         assert other.get("/jobs", headers=bearer(ADMIN_KEY)).status_code == 200
 
 
+def test_wrong_keys_from_one_network_of_ipv6_count_together(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"failed_auth_per_minute": 3}))
+    codes = []
+    for place in ("1::1", "1::2", "1:ffff::3", "1::4", "2::1"):
+        with local_client(app, client=(f"2001:db8:0:{place}", 1)) as client:
+            codes.append(client.get("/jobs", headers=bearer("guess")).status_code)
+    assert codes == [401, 401, 401, 429, 401]
+
+
 def test_this_machine_needs_a_key_once_there_is_one(settings: Settings, work: Work) -> None:
     app = create_app(settings.model_copy(update={"admin_key": SecretStr("")}))
     work.submit()

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from app.http.limits import Buckets
+from app.http.limits import Buckets, subscriber
 from app.main import create_app
 from core import jobs, keys
 from core.errors import TooManyRequests
@@ -35,6 +35,21 @@ def test_a_bucket_runs_dry_and_fills_again(monkeypatch: pytest.MonkeyPatch) -> N
         buckets.take("a")
     with pytest.raises(TooManyRequests):
         buckets.take("a")
+
+
+@pytest.mark.parametrize(
+    ("address", "stands_for"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+        ("", ""),
+    ],
+)
+def test_a_subscriber_of_ipv6_is_a_network(address: str, stands_for: str) -> None:
+    assert subscriber(address) == stands_for
 
 
 def test_buckets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

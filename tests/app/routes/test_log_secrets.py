@@ -7,7 +7,7 @@ import httpx2
 from tests.app.api import zipped
 from tests.app.apiprocess import start
 
-SECRET = "quite-a-long-secret"
+SECRET = "quite-a-very-long-secret"
 PASSWORD = "hunter2hunter2"
 
 

@@ -63,6 +63,8 @@ def test_pages_of_named_origins_may_use_the_api(settings: Settings) -> None:
         {"cors_origins": "https://a.example/path"},
         {"trusted_proxies": "*"},
         {"admin_key": "changeme"},
+        {"admin_key": "a"},
+        {"admin_key": "nineteen-characters"},
         {"admin_key": "<your key>"},
         {"admin_key": "${TOPWORK_ADMIN_KEY}"},
     ],
