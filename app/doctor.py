@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from core import invariants
 from core.db import Database
 from core.errors import TopworkError
 from core.ids import new_id
+from core.machine import NETWORK, filesystem
 from core.migrate import configuration
 from core.queue import make_celery
 from core.resources import open_resources
@@ -33,8 +35,7 @@ Status = Literal["ok", "warn", "fail"]
 GIGABYTE = 10**9
 DISK_LEAST, DISK_COMFORT = 1 * GIGABYTE, 10 * GIGABYTE
 OLDEST_PYTHON = (3, 11)
-# SQLite's write-ahead log needs shared memory and honest locks, which these do not give.
-NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 PROBE = (
     "import json, torch, torchvision; torch.nn.Linear(2, 2)(torch.ones(1, 2));"
     "print(json.dumps({'gpus': torch.cuda.device_count() if torch.cuda.is_available() else 0,"
@@ -151,7 +152,7 @@ def check_disk(settings: Settings) -> Finding:
 
 
 def check_data_dir(settings: Settings) -> Finding:
-    """Return whether the data folder can be written and suits SQLite."""
+    """Return whether the data folder can be written, suits SQLite and is closed to others."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=settings.data_dir) as file:
         file.write(b"topwork")
@@ -161,21 +162,11 @@ def check_data_dir(settings: Settings) -> Finding:
     if kind in NETWORK and settings.database_url.startswith("sqlite"):
         fix = "Choose a local disk with TOPWORK_DATA_DIR, or Postgres with TOPWORK_DATABASE_URL."
         return Finding("data_dir", "fail", f"{found}: SQLite is not safe on it", fix)
+    mode = stat.S_IMODE(settings.data_dir.stat().st_mode)
+    if mode & OTHERS:
+        fix = f"Unless that is meant: chmod 700 {settings.data_dir}"
+        return Finding("data_dir", "warn", f"{found}, and open to other users ({mode:04o})", fix)
     return Finding("data_dir", "ok", found)
-
-
-def filesystem(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
-    """Return the type of the filesystem that holds a path, empty where that is not known."""
-    try:
-        rows = [line.split() for line in mounts.read_text().splitlines()]
-    except OSError:
-        return ""
-    places = [(row[1].replace("\\040", " "), row[2]) for row in rows]
-    holding = [(place, kind) for place, kind in places if path.is_relative_to(place)]
-    # The last mount of the longest place is the one on top.
-    return (
-        max(enumerate(holding), key=lambda one: (len(one[1][0]), one[0]))[1][1] if holding else ""
-    )
 
 
 def check_broker(settings: Settings) -> Finding:

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+# SQLite's write-ahead log needs shared memory and honest locks, which these do not give.
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 _NO_MEMORY = re.compile(
     "out of memory|can't allocate memory|could not (create|execute) a primitive(?! descriptor)"
 )
@@ -36,3 +38,17 @@ def ran_out_of_memory(error: BaseException) -> bool:
     convolutions on CPUs, names no cause: it has chosen a primitive, and has no room for its code.
     """
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error).lower()) is not None
+
+
+def filesystem(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+    """Return the type of the filesystem that holds a path, empty where that is not known."""
+    try:
+        rows = [line.split() for line in mounts.read_text().splitlines()]
+    except OSError:
+        return ""
+    places = [(row[1].replace("\\040", " "), row[2]) for row in rows]
+    holding = [(place, kind) for place, kind in places if path.is_relative_to(place)]
+    # The last mount of the longest place is the one on top.
+    return (
+        max(enumerate(holding), key=lambda one: (len(one[1][0]), one[0]))[1][1] if holding else ""
+    )

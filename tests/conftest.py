@@ -74,7 +74,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def settings(tmp_path: Path, migrated: Path) -> Settings:
     """Settings of a service of its own below tmp_path, its database migrated, no broker."""
     data = tmp_path / "data"
-    data.mkdir()
+    data.mkdir(mode=0o700)
     shutil.copy(migrated, data / "topwork.db")
     return Settings(data_dir=data, offline=True)
 

@@ -21,6 +21,7 @@ from app.supervisor.console import Console
 from app.supervisor.supervise import Service, Supervisor
 from app.supervisor.valkey import broker
 from core.errors import TopworkError
+from core.machine import NETWORK, filesystem
 from core.settings import Settings
 
 LONGEST_SOCKET = 100  # Bytes; the kernel's limit is 108 on Linux and 104 on macOS.
@@ -45,6 +46,13 @@ class MigrationFailed(TopworkError):
     """The database could not be brought up to date."""
 
     status, code = 503, "migration_failed"
+
+
+class NetworkShare(TopworkError):
+    """SQLite would lose rows on this file system."""
+
+    status, code = 409, "network_share"
+    hint = "Choose a local disk with --data-dir, or Postgres with TOPWORK_DATABASE_URL."
 
 
 @dataclass(frozen=True)
@@ -102,11 +110,13 @@ def up(
     """Run everything until SIGINT or SIGTERM; return the exit code.
 
     Raises:
+        NetworkShare: SQLite's file would lie on one.
         AlreadyRunning: Another instance holds the data folder.
         PortInUse: Something listens on the port.
         KeyRequired: The host is not loopback and no admin key is set.
         BrokerMissing: No broker URL is set and no server binary exists.
     """
+    check_database_place(settings)
     supervisor = supervisor or Supervisor(Console())
     plan = claim_port(plan, settings)
     with lock_data_dir(settings.data_dir, plan), run_dir(settings) as private:
@@ -166,6 +176,20 @@ def migrate(settings: Settings) -> None:
     )
     if done.returncode:
         raise MigrationFailed(done.stdout.strip().rpartition("\n")[2] or None)
+
+
+def check_database_place(settings: Settings) -> None:
+    """Refuse what loses rows without a word.
+
+    Raises:
+        NetworkShare: SQLite's file would lie on one.
+    """
+    kind, _, path = settings.database_url.partition(":///")
+    if not kind.startswith("sqlite"):
+        return
+    place = Path(path.partition("?")[0]).resolve().parent
+    if (share := filesystem(place)) in NETWORK:
+        raise NetworkShare(f"SQLite is not safe on {place}, which is on a network share ({share}).")
 
 
 def claim_port(plan: Plan, settings: Settings) -> Plan:

@@ -88,15 +88,13 @@ def test_sqlite_on_a_network_filesystem_fails(
     assert finding(postgres, "data_dir").status == "ok"
 
 
-def test_the_filesystem_of_a_path_is_the_last_mount_of_its_longest_place(tmp_path: Path) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text(
-        "/dev/a / ext4 rw 0 0\nnas:/x /data nfs4 rw 0 0\n"
-        "/dev/b /data/my\\040disk xfs rw 0 0\n/dev/c /data/my\\040disk btrfs rw 0 0\n"
-    )
-    kinds = {"/home/me": "ext4", "/data/x": "nfs4", "/data/my disk/y": "btrfs", "/database": "ext4"}
-    assert {path: doctor.filesystem(Path(path), mounts) for path in kinds} == kinds
-    assert doctor.filesystem(Path("/x"), tmp_path / "none") == ""
+def test_a_data_folder_that_others_can_enter_is_a_warning(settings: Settings) -> None:
+    assert finding(settings, "data_dir").status == "ok"
+    settings.data_dir.chmod(0o750)
+    found = finding(settings, "data_dir")
+    assert found.status == "warn"
+    assert found.found.endswith("open to other users (0750)")
+    assert f"chmod 700 {settings.data_dir}" in found.fix
 
 
 def test_a_broker_that_is_away_fails_soon(settings: Settings) -> None:

@@ -1,11 +1,11 @@
-"""How many cores a process may use, on a bare machine and in a container."""
+"""How many cores a process may use, bare or in a container, and what its files lie on."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from core.machine import cores
+from core.machine import cores, filesystem
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +33,14 @@ def test_a_given_share_wins(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", share)
     assert cores(tmp_path) == expected
+
+
+def test_the_filesystem_of_a_path_is_the_last_mount_of_its_longest_place(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/a / ext4 rw 0 0\nnas:/x /data nfs4 rw 0 0\n"
+        "/dev/b /data/my\\040disk xfs rw 0 0\n/dev/c /data/my\\040disk btrfs rw 0 0\n"
+    )
+    kinds = {"/home/me": "ext4", "/data/x": "nfs4", "/data/my disk/y": "btrfs", "/database": "ext4"}
+    assert {path: filesystem(Path(path), mounts) for path in kinds} == kinds
+    assert filesystem(Path("/x"), tmp_path / "none") == ""

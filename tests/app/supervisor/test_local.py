@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from app.main import GRACEFUL_SECONDS
-from app.supervisor.local import Plan, PortInUse, children, claim_port
+from app.supervisor import local
+from app.supervisor.local import NetworkShare, Plan, PortInUse, children, claim_port
 from app.supervisor.valkey import broker
 from core.errors import KeyRequired
 from core.settings import Settings
@@ -41,6 +42,27 @@ def standin(data_dir: Path, log: Path, *modes: str) -> Up:
 def up(tmp_path: Path, ups: list[Up]) -> Up:
     ups.append(standin(tmp_path / "data", tmp_path / "log"))
     return ups[0]
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs"])
+def test_sqlite_on_a_network_share_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    share = tmp_path / "share"
+    monkeypatch.setattr(
+        local, "filesystem", lambda path: kind if path.is_relative_to(share) else "ext4"
+    )
+    with pytest.raises(NetworkShare, match=kind) as refused:
+        local.up(Plan(port=0), Settings(data_dir=share / "data"))
+    assert "Postgres" in str(refused.value.hint)
+    assert not share.exists()
+    here = Settings(data_dir=tmp_path / "data")
+    local.check_database_place(here)
+    elsewhere = here.model_copy(update={"database_url": f"sqlite:///{share}/topwork.db"})
+    with pytest.raises(NetworkShare):
+        local.check_database_place(elsewhere)
+    on_postgres = "postgresql+psycopg://db/topwork"
+    local.check_database_place(Settings(data_dir=share / "data", database_url=on_postgres))
 
 
 def test_sigint_with_an_open_stream_stops_everything_in_order(up: Up) -> None:
