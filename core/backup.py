@@ -2,8 +2,9 @@
 
 `TARGET/topwork.db` is an SQLite file with the newest schema, whatever database the service runs on;
 `TARGET/objects/KEY` are the objects, hard links where that is possible; `TARGET/backup.json` lists
-them with size and SHA-256. It is built beside its place and renamed, so it is there complete or not
-at all. Nothing waits for it: rows are read in one snapshot, and objects never change.
+them with size and SHA-256. Only its user can read it. It is built beside its place and renamed, so
+it is there complete or not at all. Nothing waits for it: rows are read in one snapshot, and objects
+never change.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from core import garbage
 from core.db import Database
-from core.durable import sha256, sync, write_atomically
+from core.durable import make_folder, sha256, sync, write_atomically
 from core.errors import IntegrityError, NotFound, StateConflict
 from core.migrate import upgrade
 from core.resources import Resources
@@ -50,7 +51,8 @@ def save(resources: Resources, target: Path) -> dict[str, Any]:
         raise StateConflict(f"{target} is there already", hint="Name a new or an empty folder.")
     draft = target.with_name(f".{target.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
-    (draft / OBJECTS).mkdir(parents=True)
+    make_folder(draft)  # Hashes of keys and the audit log are in it.
+    (draft / OBJECTS).mkdir()
     try:
         facts = _save(resources, draft)
         if target.exists():

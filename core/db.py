@@ -20,6 +20,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from core import failpoints
+from core.durable import make_folder
 from core.owners import Caller, OwnedSession
 from core.turnstile import turn
 
@@ -106,7 +107,7 @@ def _make_engine(url: str, *, patient: bool) -> Engine:
         engine = create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
         never_wait_forever(engine, patient=patient)
         return engine
-    Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Path(parsed.database or "").parent)
     engine = create_engine(
         parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, pool_size=20, max_overflow=40
     )

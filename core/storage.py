@@ -1,7 +1,7 @@
 """Object storage behind a few verbs: a local folder or S3, same keys, same guarantees.
 
-A key is visible only once its whole content is durable: locally by write, fsync, rename and
-fsync of the folder (the order of Postgres' commit 606e0f98); on S3 by the service itself.
+A key is visible only once its whole content is durable: locally by write, fsync, rename (the order
+of Postgres' commit 606e0f98) and fsync of every folder on the way; on S3 by the service itself.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from core.durable import sync
+from core.durable import make_folder, sync
 from core.errors import NotFound
 
 CHUNK = 1024 * 1024
@@ -57,8 +57,10 @@ class Storage:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.root = Path(unquote(parts.path)) if parts.scheme == "file" else None
+        # Inodes of folders in the root whose names are on disk; one made again has another.
+        self._settled: set[int] = set()
         if self.root is not None:
-            self.root.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root)
             self._store: ObjectStore = LocalStore(self.root)
         else:
             plain = os.environ.get("AWS_ENDPOINT", "").startswith("http://")
@@ -203,17 +205,32 @@ class Storage:
 
     @contextlib.contextmanager
     def _local_draft(self, key: str) -> Iterator[Path]:
-        target = self.local_path(key)
-        assert target is not None  # noqa: S101 - callers have checked that storage is local.
+        assert self.root is not None  # noqa: S101 - callers have checked that storage is local.
+        target = self.root / _checked(key)
         folder = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.root))
         try:
             draft = folder / "draft"
             yield draft
             sync(draft)
             _move(draft, target)
-            sync(target.parent)
+            self._sync_way(self.root, target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _sync_way(self, root: Path, target: Path) -> None:
+        """Force every folder from an object up to the root to disk, whoever made it.
+
+        Another writer may have made one a moment ago without having come to its own sync. Only the
+        root, which every draft changes and which is dear for that, is left out where this process
+        has synced it with the same folder below.
+        """
+        *below, _ = [root / folder for folder in target.relative_to(root).parents]
+        for folder in below:
+            sync(folder)
+        topmost = {folder.stat().st_ino for folder in below[-1:]}
+        if not topmost or topmost - self._settled:
+            sync(root)
+            self._settled |= topmost
 
 
 def _checked(key: str) -> str:

@@ -1,7 +1,9 @@
 """T29: a copy of a live service, restored elsewhere, has the same jobs, models and hashes."""
 
 import json
+import os
 import shutil
+import stat
 import threading
 from pathlib import Path
 
@@ -69,6 +71,16 @@ def test_a_restored_service_has_everything(
     if anywhere.storage.root is not None:  # Nothing was copied twice on one disk.
         key = next(key for key in objects if key.startswith("shards"))
         assert (tmp_path / "copy" / "objects" / key).stat().st_nlink >= 3
+
+
+def test_a_backup_can_be_read_by_its_user_only(resources: Resources, tmp_path: Path) -> None:
+    fill(resources)
+    before = os.umask(0)
+    try:
+        save(resources, tmp_path / "new" / "copy")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new" / "copy").stat().st_mode) == 0o700
 
 
 def test_a_backup_goes_into_postgres_and_s3_as_well(

@@ -61,6 +61,42 @@ def test_keys_that_are_no_keys_are_refused(storage: Storage, key: str) -> None:
         storage.put_bytes(key, b"x")
 
 
+def test_an_object_is_synced_before_its_rename_and_every_folder_above_it_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "new" / "objects"
+    target = root / "models" / "job_1" / "1" / "card.json"
+    synced: list[tuple[Path, bool]] = []
+    fsync = os.fsync
+
+    def recorded(handle: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{handle}").readlink(), target.exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    storage = Storage(f"file://{root}")
+    assert [path for path, _ in synced] == [tmp_path, tmp_path / "new"]
+    above = [root / "models/job_1/1", root / "models/job_1", root / "models"]
+    # Whoever made the folders before: only the root was synced, with `models` in it, by ourselves.
+    for expected in ([*above, root], above):
+        synced.clear()
+        storage.put_bytes("models/job_1/1/card.json", b"{}")
+        (draft, early), *folders = synced
+        assert (draft.name, early) == ("draft", False)
+        assert folders == [(folder, True) for folder in expected]
+        target.unlink()
+
+
+def test_a_root_that_is_made_is_for_its_user_only(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        Storage(f"file://{tmp_path}/data/objects")
+    finally:
+        os.umask(before)
+    for folder in (tmp_path / "data", tmp_path / "data" / "objects"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_stored_file_survives_its_source(tmp_path: Path) -> None:
     storage = Storage(f"file://{tmp_path}/objects")
     source = tmp_path / "source"
