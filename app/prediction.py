@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
+from app.admission import LEAST, Body
 from app.http.bodies import StrictRequest, decode, media_type, unsupported
 from app.http.disconnect import unless_gone
 from app.http.errors import Invalid
@@ -34,6 +36,7 @@ from core.ingest.archive import printable
 from core.settings import Settings
 from models import catalogue
 
+JSON = "application/json"
 LONGEST_NAME = 200
 LONGEST_FIELD = 1000
 
@@ -80,34 +83,40 @@ class Images:
             raise MalformedRequest("the form has this field twice", param=self._name)
         else:
             self.fields[self._name] = self._piece.decode("utf-8", "replace")
+        self._piece = bytearray()  # Not held beside its copy until the answer is sent.
 
 
 async def read(
-    request: StrictRequest, settings: Settings, query: dict[str, Any]
+    request: StrictRequest, settings: Settings, query: dict[str, Any], held: Body
 ) -> tuple[Images, PredictFields]:
     """Read the images and the two settings from any of the three kinds of body.
 
     Raises:
         UnsupportedMedia: It is none of them.
         RequestTooLarge: Too many bytes or images.
+        TooManyRequests, PredictorBusy: There is no memory for so many bytes now.
     """
     images = Images(settings.max_predict_images)
     kind = media_type(request)
+    # JSON is there as bytes, as text and as strings within; the others as pieces and as images.
+    held.copies = 3 if kind == JSON else 2
+    request.arrive = held.arrive
     if kind == FORM:
         await receive(request, images, limit=settings.max_predict_bytes)
         given = _fields(images.fields)
-    elif kind == "application/json":
+    elif kind == JSON:
         # Base64 takes four bytes for three.
-        raw = await request.bounded(settings.max_predict_bytes * 4 // 3 + 65536)
+        raw = await request.taken(settings.max_predict_bytes * 4 // 3 + 65536)
         given = await anyio.to_thread.run_sync(_read_json, raw, images)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        images.add(None, await request.bounded(settings.max_predict_bytes))
+        images.add(None, await request.taken(settings.max_predict_bytes))
         given = PredictFields()
     else:
         raise unsupported(request, FORM, "image/*", "application/json")
     if not images.data:
         hint = "Send at least one part named `file`."
         raise MalformedRequest("the request carries no image", param="file", hint=hint)
+    held.hold(max(LEAST, sum(len(data) for data in images.data)))
     return images, PredictFields.model_validate(query | given.model_dump(exclude_unset=True))
 
 
@@ -179,15 +188,20 @@ async def forward(
         PredictorUnavailable: It is away, or went away meanwhile.
         PredictorBusy: Its queue is full.
     """
+    sizes = [len(data) for data in images.data]
     order = {
         "model": model,
         "top_k": top_k,
-        "sizes": [len(data) for data in images.data],
+        "sizes": sizes,
         "filenames": images.names,
     }
-    headers = {wire.HEADER: json.dumps(order), "Content-Type": "application/octet-stream"}
+    headers = {
+        wire.HEADER: json.dumps(order),
+        "Content-Type": "application/octet-stream",
+        "Content-Length": str(sum(sizes)),
+    }
     try:
-        asking = predictor.post("/predict", content=b"".join(images.data), headers=headers)
+        asking = predictor.post("/predict", content=_given(images), headers=headers)
         answer = await unless_gone(request, asking)
         body = answer.json()
     except httpx2.TimeoutException as error:
@@ -197,6 +211,12 @@ async def forward(
     if answer.status_code == httpx2.codes.OK:
         return dict(body)
     raise _from_predictor(answer.status_code, body)
+
+
+async def _given(images: Images) -> AsyncIterator[bytes]:
+    """Yield the images end to end without a copy of them all."""
+    for data in images.data:
+        yield data
 
 
 def _from_predictor(status: int, body: Any) -> TopworkError:

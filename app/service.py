@@ -58,10 +58,16 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
                     watch,
                     Manifests(resources.storage),
                     Counters(),
-                    Admission(settings.predict_queue),
+                    _admission(settings),
                     Readiness(resources, predictor),
                 )
                 await watch.stop()
+
+
+def _admission(settings: Settings) -> Admission:
+    # JSON of the largest size counts some four times `max_predict_bytes`, and an owner gets half.
+    least = 10 * settings.max_predict_bytes
+    return Admission(settings.predict_queue, max(settings.predict_memory_bytes, least))
 
 
 def predictor_client(settings: Settings) -> httpx2.AsyncClient:

@@ -166,6 +166,12 @@ class Settings(BaseSettings):
     )
 
     predict_queue: int = Field(64, gt=0, description="Images waiting before POST /predict is 503.")
+    predict_memory_bytes: int = Field(
+        1024 * MEBIBYTE,
+        gt=0,
+        description="Memory for the bodies of predictions under way, half of it for one owner and"
+        " never less than ten of the largest; beyond it the answer is 503 or 429.",
+    )
     predict_batch: int = Field(8, gt=0, description="Most images in one forward pass.")
     model_cache_bytes: int = Field(
         2048 * MEBIBYTE, gt=0, description="Memory for loaded models before the oldest is dropped."

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import anyio.to_thread
@@ -27,6 +27,14 @@ class StrictRequest(Request):
     """A request whose body is bounded and whose JSON is RFC 8259 without its known traps."""
 
     factor = 1
+    arrive: Callable[[int], None] | None = None  # Told the size of each piece that comes.
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body's pieces as they come."""
+        async for piece in super().stream():
+            if self.arrive is not None:
+                self.arrive(len(piece))
+            yield piece
 
     async def body(self) -> bytes:
         """Return the whole body, at most `max_request_bytes` of it, times the route's factor."""
@@ -35,15 +43,19 @@ class StrictRequest(Request):
     async def bounded(self, limit: int) -> bytes:
         """Return the whole body or raise RequestTooLarge, at the latest `limit` bytes in."""
         if not hasattr(self, "_body"):
-            check_length(self.headers, limit)
-            pieces, size = [], 0
-            async for piece in self.stream():
-                size += len(piece)
-                if size > limit:
-                    raise RequestTooLarge(f"the body is larger than {limit} bytes")
-                pieces.append(piece)
-            self._body = b"".join(pieces)
+            self._body = await self.taken(limit)
         return self._body
+
+    async def taken(self, limit: int) -> bytes:
+        """Return what `bounded` returns without keeping it for a second call."""
+        check_length(self.headers, limit)
+        pieces, size = [], 0
+        async for piece in self.stream():
+            size += len(piece)
+            if size > limit:
+                raise RequestTooLarge(f"the body is larger than {limit} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
 
     async def json(self) -> Any:
         """Return the decoded body.

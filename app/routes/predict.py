@@ -24,13 +24,20 @@ Wanted = tuple[Images, PredictFields]
 
 
 async def _wanted(
-    request: Request, service: ServiceHere, model: ModelQuery = None, top_k: TopK = None
+    request: Request,
+    service: ServiceHere,
+    who: Who,
+    model: ModelQuery = None,
+    top_k: TopK = None,
 ) -> AsyncIterator[Wanted]:
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
     query = {"model": model, "top_k": top_k}
     given = {name: value for name, value in query.items() if value is not None}
-    with service.admission.one():
-        yield await prediction.read(request, service.resources.settings, given)
+    service.admission.check()
+    with service.admission.body(who.owner) as held:
+        wanted = await prediction.read(request, service.resources.settings, given, held)
+        with service.admission.one():
+            yield wanted
 
 
 def _resolve(

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import httpx2
 import pytest
 
 from core import jobs, leases
+from core.settings import Settings
 from tests.app.api import config, zipped
 from tests.app.apiprocess import Api, start
 from tests.waiting import wait_for
@@ -247,3 +249,40 @@ def test_a_prediction_is_given_up_with_its_client(api: Api) -> None:
                 client.close()
                 assert asked.recv(65536) == b""
     place.unlink()
+
+
+def predicting(api: Api, length: int, data: bytes = b"") -> socket.socket:
+    """A prediction whose body is being read and stands still behind `data`."""
+    head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+    wire = raw(api)
+    wire.sendall(f"{head}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n".encode())
+    assert wire.recv(100).startswith(b"HTTP/1.1 100 ")
+    wire.sendall(data)
+    return wire
+
+
+def test_stalled_predictions_hold_no_place(api: Api) -> None:
+    with ExitStack() as stack:
+        for _ in range(Settings().predict_queue):
+            stack.enter_context(predicting(api, 4))
+        image = {"Content-Type": "image/png"}
+        answer = httpx2.post(f"{api.url}/predict", content=b"abcd", headers=image, timeout=30)
+    assert answer.json()["code"] == "predictor_unavailable"
+
+
+def test_the_bytes_of_stalled_predictions_are_bounded(tmp_path: Path, migrated: Path) -> None:
+    few = {"TOPWORK_MAX_PREDICT_BYTES": "1000000", "TOPWORK_PREDICT_MEMORY_BYTES": "1"}
+    image = {"Content-Type": "image/png"}
+    for api in start(tmp_path, migrated, **few):
+
+        def ask(api: Api = api) -> httpx2.Response:
+            content = b"a" * 900_000
+            return httpx2.post(f"{api.url}/predict", content=content, headers=image, timeout=30)
+
+        with ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(predicting(api, 1_000_000, b"a" * 999_000))
+            refused = wait_for(lambda: (given := ask()).status_code == 429 and given)
+            assert refused.json()["code"] == "too_many_requests"
+            assert int(refused.headers["Retry-After"]) > 0
+        wait_for(lambda: ask().json()["code"] == "predictor_unavailable")
