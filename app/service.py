@@ -14,6 +14,7 @@ from app.admission import Admission
 from app.doorbell import Doorbell
 from app.following import Watch
 from app.http.counters import Counters
+from app.http.naming import HEADER
 from app.looks import Looks
 from app.manifests import Manifests
 from app.readiness import Readiness
@@ -77,8 +78,16 @@ def predictor_client(settings: Settings) -> httpx2.AsyncClient:
         transport=httpx2.AsyncHTTPTransport(uds=socket, retries=1),
         base_url=settings.predictor_url or "http://predictor",
         timeout=PREDICT_TIMEOUT,
+        event_hooks={"request": [_name]},
         trust_env=False,
     )
+
+
+async def _name(request: httpx2.Request) -> None:
+    """Pass the id of the request that is being served on to the predictor."""
+    given = structlog.contextvars.get_contextvars().get("request_id")
+    if given is not None:
+        request.headers[HEADER] = given
 
 
 @contextmanager

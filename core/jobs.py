@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from core import datasets, events, transitions, workers
 from core.errors import JobNotFound, StateConflict
-from core.owners import EVERYONE
+from core.owners import EVERYONE, request_of
 from core.paging import page_of
 from core.tables import Dataset, Job, JobEvent, ModelVersion
 
@@ -36,6 +36,7 @@ def submit(
         priority=PRIORITIES[priority],
         user_metadata=metadata or {},
         plan=plan,
+        request_id=request_of(session),
         state="waiting" if waits else "queued",
         last_seq=0,
         fence=0,

@@ -74,6 +74,12 @@ def owner_of(session: Session) -> str:
     return caller.owner if caller else DEFAULT_OWNER
 
 
+def request_of(session: Session) -> str | None:
+    """Return the id of the request that a session serves; None where it serves none."""
+    caller: Caller | None = session.info.get("caller")
+    return caller.request or None if caller else None
+
+
 @event.listens_for(OwnedSession, "do_orm_execute")
 def _show_own_rows(state: ORMExecuteState) -> None:
     caller: Caller | None = state.session.info.get("caller")

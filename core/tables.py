@@ -94,6 +94,7 @@ class Job(Owned, Row):
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("dataset.id"), index=True)
     dataset_version: Mapped[int | None]
     user_metadata: Mapped[Object] = mapped_column(default=dict)
+    request_id: Mapped[str | None]  # Of the request that submitted it.
 
     attempt: Mapped[int] = mapped_column(default=0)
     fence: Mapped[int] = mapped_column(default=0)  # Rises with each claim; guards each write.

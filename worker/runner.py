@@ -65,7 +65,9 @@ class Runner:
                 job = self._claim()
                 if job is None:
                     return
-                with structlog.contextvars.bound_contextvars(job_id=job.id, fence=job.fence):
+                with structlog.contextvars.bound_contextvars(
+                    job_id=job.id, fence=job.fence, request_id=job.request_id
+                ):
                     self.run(job, claimed_at)
         except SQLAlchemyError as error:
             log.warning("claim.failed", error=str(error))

@@ -1,21 +1,19 @@
 """What surrounds every request: an id, security headers, a patient but not endless wait, a log."""
 
 import asyncio
-import re
 import time
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.errors import internal
+from app.http.naming import HEADER, name
 from app.http.problems import render
 from core.errors import MalformedRequest, RequestTimeout, TopworkError
-from core.ids import new_id
 
 log = structlog.get_logger()
-GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SLOWEST_BYTES_PER_SECOND = 1024
 CSP = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -47,9 +45,7 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if GIVEN_ID.fullmatch(given) else new_id("req")
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id = name(scope)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._serve(scope, receive, _Sender(send, request_id))
 
@@ -107,9 +103,9 @@ class _Sender:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self._request_id
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+            headers[HEADER] = self._request_id
+            for field, value in SECURITY_HEADERS.items():
+                headers.setdefault(field, value)
         elif self.bodiless:
             await self._send({"type": "http.response.body"})
             raise _HeadAnswered

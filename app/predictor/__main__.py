@@ -23,11 +23,14 @@ import torch
 import uvicorn
 from pydantic import ValidationError
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.disconnect import unless_gone
+from app.http.naming import name
 from app.http.problems import render
 from app.predictor.measures import Measures
 from app.predictor.serving import Predictor
@@ -81,7 +84,12 @@ def create_app(settings: Settings) -> Starlette:
         RuntimeError: unavailable,
         Exception: unavailable,
     }
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers=handlers,
+        middleware=[Middleware(Named)],
+    )
 
 
 async def predict(request: Request) -> Response:
@@ -92,7 +100,23 @@ async def predict(request: Request) -> Response:
         body = await read_body(request, sum(order.sizes))
         answer = await unless_gone(request, state.predictor.predict(order, body))
     state.measures.requests.labels("200").inc()
+    log.info("predicted", images=len(order.sizes), **answer["timing_ms"])
     return JSONResponse(answer)
+
+
+class Named:
+    """The middleware that binds the api's request id to everything that is logged."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        with structlog.contextvars.bound_contextvars(request_id=name(scope)):
+            await self.app(scope, receive, send)
 
 
 async def healthz(request: Request) -> Response:
@@ -149,7 +173,8 @@ async def unavailable(request: Request, error: Exception) -> Response:
     """Answer what nobody foresaw: it is logged, and the caller may try again."""
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return await problem(request, DiskFull())
-    log.error("predict.failed", exc_info=error)
+    # Starlette hands on what it knows no class for outside of all middleware.
+    log.error("predict.failed", request_id=request.state.request_id, exc_info=error)
     if isinstance(error, StorageUnavailable):
         return await problem(request, PredictorUnavailable("The object storage does not answer."))
     return await problem(request, PredictorUnavailable("The model could not be run."))

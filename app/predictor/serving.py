@@ -5,6 +5,7 @@ the event loop only passes things on. Every queue is bounded, so a flood is answ
 """
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -166,8 +167,9 @@ class Predictor:
     async def _load(self, model: ImageNetModel | ArtefactModel) -> Classifier:
         key = self._files.name_of(model) if isinstance(model, ArtefactModel) else model.architecture
         loop = asyncio.get_running_loop()
+        here = contextvars.copy_context()  # The loader's log names the request that waits for it.
         classifier = await self._models.get(
-            key, lambda: loop.run_in_executor(self._loaders, self._bring, model)
+            key, lambda: loop.run_in_executor(self._loaders, here.run, self._bring, model)
         )
         self._measures.models(len(self._models), self._models.nbytes)
         return classifier

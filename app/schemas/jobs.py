@@ -44,6 +44,7 @@ EXAMPLE: JsonDict = {
     "attempt": 1,
     "worker": "box-1/4711",
     "owner": "anna",
+    "request_id": "req_01k9z8v3q7m2c4d6e8f0g4",
     "created_at": "2026-11-22T09:30:00.000Z",
     "started_at": "2026-11-22T09:30:01.000Z",
     "finished_at": None,
@@ -103,6 +104,8 @@ class JobOut(Answer):
     worker: str | None
     owner: str
     """Whose key asked for it."""
+    request_id: str | None
+    """Id of the request that submitted it, by which logs name it, too."""
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
@@ -144,6 +147,7 @@ def job_out(session: Session, job: Job) -> JobOut:
             "attempt": job.attempt,
             "worker": job.worker,
             "owner": job.owner,
+            "request_id": job.request_id,
             "created_at": job.created_at,
             "started_at": job.started_at,
             "finished_at": job.finished_at,

@@ -4,6 +4,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,19 @@ def test_the_events_replay_what_the_job_says(service: Service, blocks: bytes) ->
     )
     replayed = [line for line in stream.text.splitlines() if line.startswith("id:")]
     assert [int(line.split(":")[1]) for line in replayed] == [len(events) - 1, len(events)]
+
+
+def test_one_id_goes_through_every_log(service: Service, blocks: bytes) -> None:
+    named = replace(service)
+    named.http.headers["X-Request-Id"] = "ticket-7"
+    with named.http:
+        job = service.ended(named.finetune(blocks, name="traced", **LENET))
+        answer = named.predict(("x.png", png(0, 99)), model="traced")
+    assert job["request_id"] == answer.headers["X-Request-Id"] == "ticket-7"
+    log = (service.data_dir.parent / "data.log").read_text()
+    said = [line for line in log.splitlines() if "ticket-7" in line]
+    for event in ('"request"', "job.started", "job.succeeded", "predicted", "model.loaded"):
+        assert any(event in line for line in said), event
 
 
 @pytest.fixture(scope="module")
