@@ -396,4 +396,4 @@ def test_what_nobody_foresaw_is_503_and_logged(
         model = {"kind": "imagenet", "architecture": "mobilenet_v2"}
         answer = client.post("/predict", content=b"x", headers={HEADER: order(model, [b"x"])})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert ("retry-after" in answer.headers) == (status == 503)
+    assert "retry-after" in answer.headers
