@@ -15,8 +15,11 @@ from worker.work import Check, Work, download, fetch, upload
 
 FROM_MODEL = "model:"
 FLOAT = 4  # Bytes of a parameter.
-STATES = 3  # A checkpoint holds the parameters and, for each, two moments of the optimiser.
-MARGIN = 2.2
+CLASSES = 1000
+BUFFERS = 1.02  # What normalisation keeps beside the parameters.
+AUXILIARY = 2.0  # The catalogue leaves them out; GoogLeNet's are as large as all the rest.
+TRAINED = 3 * 4 + 2  # Checkpoints of weights, average and two moments; the best weights twice.
+SMALL = 32 << 20  # Reports, logs and what else is small.
 
 
 def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[str, Any]:
@@ -116,11 +119,21 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
 
 
 def needs(_resources: Resources, job: Job) -> int:
-    """Return 2.2 times the bytes of model and checkpoint: old and new ones lie side by side."""
+    """Return the bytes of checkpoints and result that lie side by side at most.
+
+    `models.training.preflight` reckons the same from the network itself, and refuses a job that was
+    claimed with less; so this must never be the smaller one. It takes the dearest plan, with an
+    average of the weights and two moments, and 1000 classes: more of them, at some 120 KB each, are
+    left to the reserve.
+    """
     name = job.config.get("architecture")
     if name not in catalogue.names():
         return 0
-    return int(MARGIN * (1 + STATES) * FLOAT * catalogue.get(name).parameters)
+    facts = catalogue.get(name)
+    whole = FLOAT * facts.parameters * (AUXILIARY if facts.auxiliary else BUFFERS)
+    head = FLOAT * CLASSES * (facts.feature_shape[0] + 1)
+    trained = head if job.config.get("strategy") == "head" else whole
+    return int(TRAINED * trained + whole) + SMALL
 
 
 FINETUNE = Work("models.train", stage, publish, warm=True, needs=needs)
