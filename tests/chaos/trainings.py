@@ -28,14 +28,17 @@ def training(make_bench: Callable[..., Any], folder: Path) -> Iterator[tuple[Ben
         yield bench, dataset
 
 
-def order(bench: Bench, dataset: Dataset, name: str, epochs: int) -> str:
+def order(
+    bench: Bench, dataset: Dataset, name: str, epochs: int, *, batch: int = 2, devices: int = 1
+) -> str:
     wanted = FinetuneRequest.model_validate(
         {
             "dataset": dataset.id,
             "architecture": "lenet",
             "weights": "none",
             "augmentation": "strong",
-            "hyperparameters": {"epochs": epochs, "batch_size": 2},
+            "hyperparameters": {"epochs": epochs, "batch_size": batch},
+            "devices": devices,
             "early_stopping": None,
         }
     )
