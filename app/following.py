@@ -6,8 +6,9 @@ statement; streams wake up only when theirs has changed.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio.to_thread
@@ -15,17 +16,19 @@ import structlog
 from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import format_sse_event
 from sqlalchemy import select
+from starlette.types import Receive, Scope, Send
 
 from app.schemas.jobs import EventOut
 from core import events, jobs
 from core.db import Database
-from core.errors import JobNotFound
+from core.errors import JobNotFound, TooManyRequests
 from core.tables import TERMINAL, Job
 
 log = structlog.get_logger()
 LOOK_SECONDS = 0.25
 KEEP_ALIVE_SECONDS = 15.0
 RECONNECT_MS = 2000
+RETRY_AFTER_SECONDS = 5
 BATCH = 500
 Sight = tuple[Any, ...]
 
@@ -36,11 +39,14 @@ class Watch:
     Args:
         database: Where the jobs are.
         stopping: Ends every stream when set.
+        most: Streams of one owner.
     """
 
-    def __init__(self, database: Database, stopping: asyncio.Event) -> None:
+    def __init__(self, database: Database, stopping: asyncio.Event, most: int) -> None:
         self.database = database
         self.stopping = stopping
+        self.most = most
+        self._streams: Counter[str] = Counter()
         self._changed = asyncio.Condition()
         self._listeners: dict[str, int] = {}
         self._seen: dict[str, Sight] = {}
@@ -61,6 +67,22 @@ class Watch:
         self.stopping.set()
         async with self._changed:
             self._changed.notify_all()
+
+    @contextmanager
+    def place(self, owner: str) -> Iterator[None]:
+        """Count a stream of this owner for as long as it is open.
+
+        Raises:
+            TooManyRequests: The owner has too many.
+        """
+        if self._streams[owner] >= self.most:
+            message = f"{self.most} event streams of this owner are open"
+            raise TooManyRequests(message, retry_after=RETRY_AFTER_SECONDS)
+        self._streams[owner] += 1
+        try:
+            yield
+        finally:
+            self._streams[owner] -= 1
 
     async def change(self, job_id: str, known: Sight | None) -> Sight | None:
         """Return how the job looks once it differs from `known`, or None if it stays the same.
@@ -108,16 +130,30 @@ class Watch:
         return {job_id: found.get(job_id, ()) for job_id in job_ids}
 
 
-def stream(watch: Watch, job: Job, seq: int, *, again: bool) -> Response:
-    """Answer with the events of a job numbered above `seq`.
+class EventStream(StreamingResponse):
+    """The answer that follows a job; it takes its owner's place when it begins to be sent."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, watch: Watch, owner: str, events_: AsyncIterator[bytes]) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events_, headers=headers)
+        self._watch, self._owner = watch, owner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, or raise TooManyRequests."""
+        with self._watch.place(self._owner):
+            await super().__call__(scope, receive, send)
+
+
+def stream(watch: Watch, owner: str, job: Job, seq: int, *, again: bool) -> Response:
+    """Answer the owner with the events of a job numbered above `seq`.
 
     A browser that has seen the last one and connects again gets 204, which tells it to stop.
     """
     if again and job.state in TERMINAL and seq >= job.last_seq:
         return Response(status_code=204)
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    events_ = follow(watch, job.id, seq)
-    return StreamingResponse(events_, media_type="text/event-stream", headers=headers)
+    return EventStream(watch, owner, follow(watch, job.id, seq))
 
 
 async def follow(watch: Watch, job_id: str, seq: int) -> AsyncIterator[bytes]:

@@ -1,11 +1,45 @@
 """Pictures for a browser; Pillow loads with the first one, not with the api."""
 
-import threading
 from io import BytesIO
 
+import anyio
+import anyio.to_thread
+
+from app.manifests import Manifests, image_bytes
+from core.storage import Storage
+from core.tables import DatasetVersion
+
 QUALITY = 85
-# An image of the largest allowed size takes some 150 MB while it is decoded.
-_DECODERS = threading.BoundedSemaphore(4)
+AT_ONCE = 4
+"""An image of the largest allowed size takes some 150 MB while it is decoded."""
+
+
+class Thumbnails:
+    """Renders few thumbnails at once; what waits for its turn holds no thread and no session.
+
+    Args:
+        storage: Where the images are.
+        manifests: Where in it.
+        max_pixels: Largest image that is decoded.
+    """
+
+    def __init__(self, storage: Storage, manifests: Manifests, max_pixels: int) -> None:
+        self._storage, self._manifests, self._max_pixels = storage, manifests, max_pixels
+        self.turns = anyio.CapacityLimiter(AT_ONCE)
+
+    async def of(self, version: DatasetVersion, sha256: str, size: int) -> bytes:
+        """Return one image of a version as a JPEG of at most `size` pixels each way.
+
+        Raises:
+            NotFound: The version has no such image.
+        """
+        return await anyio.to_thread.run_sync(
+            self._render, version, sha256, size, limiter=self.turns
+        )
+
+    def _render(self, version: DatasetVersion, sha256: str, size: int) -> bytes:
+        line = self._manifests.of(version).line(sha256)
+        return thumbnail(image_bytes(self._storage, line), size, self._max_pixels)
 
 
 def content_type(data: bytes) -> str:
@@ -19,9 +53,8 @@ def thumbnail(data: bytes, size: int, max_pixels: int) -> bytes:
     """Return a JPEG whose longest side is at most `size` pixels, without any metadata."""
     from core.images import ImageLimits, decode  # noqa: PLC0415 - as above.
 
-    with _DECODERS:
-        image = decode(data, ImageLimits(max_pixels=max_pixels), shrink_to=size)
-        image.thumbnail((size, size))
-        file = BytesIO()
-        image.save(file, "JPEG", quality=QUALITY)
+    image = decode(data, ImageLimits(max_pixels=max_pixels), shrink_to=size)
+    image.thumbnail((size, size))
+    file = BytesIO()
+    image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

@@ -17,6 +17,7 @@ from app.http.counters import Counters
 from app.http.naming import HEADER
 from app.looks import Looks
 from app.manifests import Manifests
+from app.pictures import Thumbnails
 from app.readiness import Readiness
 from app.uploads import remove_abandoned
 from core import leases
@@ -36,6 +37,7 @@ class Service:
     predictor: httpx2.AsyncClient
     watch: Watch
     manifests: Manifests
+    thumbnails: Thumbnails
     counters: Counters
     admission: Admission
     readiness: Readiness
@@ -50,14 +52,16 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
         _reconciling(resources),
     ):
         async with predictor_client(settings) as predictor:
-            watch = Watch(resources.database, asyncio.Event())
+            watch = Watch(resources.database, asyncio.Event(), most=settings.max_streams_per_owner)
+            manifests = Manifests(resources.storage)
             async with watch.running():
                 yield Service(
                     resources,
                     Looks(resources.database),
                     predictor,
                     watch,
-                    Manifests(resources.storage),
+                    manifests,
+                    Thumbnails(resources.storage, manifests, settings.max_image_pixels),
                     Counters(),
                     _admission(settings),
                     Readiness(resources, predictor),

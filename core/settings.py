@@ -134,6 +134,9 @@ class Settings(BaseSettings):
         description="Open connections of one api process, at most a quarter of its descriptors;"
         " one more is answered with 503.",
     )
+    max_streams_per_owner: int = Field(
+        200, gt=0, description="Open event streams of one owner in one api process."
+    )
     max_request_bytes: int = Field(64 * 1024, gt=0, description="Largest JSON body.")
     max_predict_bytes: int = Field(
         20 * MEBIBYTE, gt=0, description="Largest body of POST /predict."

@@ -2,14 +2,16 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from app.deps import Config, ServiceHere, Store, ThisVersion
+from app.deps import Number, ServiceHere, Store, Text, ThisVersion, Who
 from app.http.caching import TaggedRoute
+from app.http.disconnect import unless_gone
 from app.manifests import image_bytes
-from app.pictures import content_type, thumbnail
+from app.pictures import content_type
 from app.schemas.datasets import SHA256, ImageOut, image_out
 from app.schemas.lists import Page, Paging
+from core import datasets
 
 router = APIRouter(
     prefix="/datasets/{dataset_id}/versions/{number}/images",
@@ -56,14 +58,18 @@ def get_image_content(
 
 
 @router.get("/{sha256}/thumbnail", response_class=Response)
-def get_image_thumbnail(
+async def get_image_thumbnail(
+    request: Request,
+    dataset_id: Text,
+    number: Number,
     sha256: Sha256,
-    version: ThisVersion,
     service: ServiceHere,
-    settings: Config,
+    who: Who,
     size: Annotated[int, Query(ge=16, le=1024, description="Longest side in pixels.")] = 160,
 ) -> Response:
     """Return a small upright JPEG, encoded anew: no byte of the upload reaches the browser."""
-    line = service.manifests.of(version).line(sha256)
-    data = thumbnail(image_bytes(service.resources.storage, line), size, settings.max_image_pixels)
+    version = await service.looks.at(
+        who, lambda session: datasets.version(session, f"{dataset_id}@{number}")
+    )
+    data = await unless_gone(request, service.thumbnails.of(version, sha256, size))
     return Response(data, media_type="image/jpeg", headers=FOREVER)

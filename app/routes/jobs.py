@@ -84,7 +84,9 @@ def list_events(
     job: ThisJob,
     session: Read,
     service: ServiceHere,
+    who: Who,
     pager: Paging,
+    *,
     after: Seq = 0,
     limit: Many = 100,
     accept: Accept = "",
@@ -97,7 +99,7 @@ def list_events(
     """
     if "text/event-stream" in accept:
         seen = _number(last_seen, after)
-        return stream(service.watch, job, seen, again=last_seen is not None)
+        return stream(service.watch, who.owner, job, seen, again=last_seen is not None)
     rows = events.after(session, job.id, after, limit + 1)
     found = [EventOut.model_validate(row) for row in rows[:limit]]
     return pager.page(found, len(rows) > limit, key="seq")

@@ -5,13 +5,18 @@ import threading
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
+from app.deps import READERS
 from app.http import bodies
+from app.pictures import AT_ONCE
+from core import images
 from core.resources import Resources
 from core.tables import Dataset
 from tests.app.api import Work, zipped
+from tests.waiting import wait_for
 
 MISSING = "ds_0000000000000000000000"
 
@@ -128,6 +133,42 @@ class TestImages:
         assert answer.headers["content-type"] == "image/jpeg"
         with Image.open(io.BytesIO(answer.content)) as picture:
             assert (picture.format, picture.size) == ("JPEG", (16, 16))
+
+    def test_thumbnails_that_wait_hold_no_list_up(
+        self,
+        app: FastAPI,
+        client: TestClient,
+        dataset: Dataset,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        gate, codes = threading.Event(), []
+        address = client.get(at(dataset, "/images")).json()["data"][3]["links"]["thumbnail"]
+        decode = images.decode
+
+        def slow(*given: Any, **options: Any) -> Any:
+            gate.wait(60)
+            return decode(*given, **options)
+
+        monkeypatch.setattr(images, "decode", slow)
+        asking = [
+            threading.Thread(target=lambda: codes.append(client.get(address).status_code))
+            for _ in range(READERS + AT_ONCE)
+        ]
+        listing = threading.Thread(target=lambda: codes.append(client.get("/datasets").text))
+        for thread in asking:
+            thread.start()
+        try:
+            turns = app.state.service.thumbnails.turns
+            wait_for(lambda: turns.statistics().tasks_waiting == READERS)
+            listing.start()
+            listing.join(20)
+            assert len(codes) == 1
+            assert dataset.id in codes[0]
+        finally:
+            gate.set()
+            for thread in [*asking, listing]:
+                thread.join()
+        assert codes[1:] == [200] * (READERS + AT_ONCE)
 
     @pytest.mark.parametrize("sha256", ["0" * 64, "nonsense", "..%2f..%2fetc%2fpasswd"])
     def test_a_missing_image(self, client: TestClient, dataset: Dataset, sha256: str) -> None:

@@ -5,8 +5,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +286,24 @@ def test_the_bytes_of_stalled_predictions_are_bounded(tmp_path: Path, migrated: 
             assert refused.json()["code"] == "too_many_requests"
             assert int(refused.headers["Retry-After"]) > 0
         wait_for(lambda: ask().json()["code"] == "predictor_unavailable")
+
+
+def test_the_streams_of_an_owner_are_bounded(tmp_path: Path, migrated: Path) -> None:
+    for api in start(tmp_path, migrated, TOPWORK_MAX_STREAMS_PER_OWNER="2"):
+        url = f"{api.url}/jobs/{api.work.submit()}/events"
+
+        def follow(url: str = url) -> AbstractContextManager[httpx2.Response]:
+            headers = {"Accept": "text/event-stream"}
+            return httpx2.stream("GET", url, headers=headers, timeout=30)
+
+        def again(follow: Callable[[], Any] = follow) -> bool:
+            with follow() as stream:
+                return bool(stream.status_code == 200)
+
+        with follow() as first, follow() as second:
+            assert (first.status_code, second.status_code) == (200, 200)
+            with follow() as third:
+                assert third.status_code == 429
+                assert json.loads(third.read())["code"] == "too_many_requests"
+                assert int(third.headers["Retry-After"]) > 0
+        wait_for(again)
