@@ -27,7 +27,7 @@ from core.log import configure
 from core.secrets import hide
 from core.settings import Settings
 
-GRACEFUL_SECONDS = 2  # Less than `topwork up` waits, so that uploads under way are tidied up.
+GRACE_SECONDS = 20  # Less than an orchestrator waits, so that uploads under way are tidied up.
 KEEP_ALIVE_SECONDS = 30
 FILES_EACH = 4  # Descriptors of a connection that uploads.
 
@@ -72,14 +72,14 @@ class Server(uvicorn.Server):
     """A server that tells event streams to end before it waits for its connections."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop; streams end at once, other requests get `GRACEFUL_SECONDS`."""
+        """Stop; streams end at once, other requests get their grace."""
         app: Any = self.config.app
         await app.state.service.watch.stop()
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings, *, host: str, port: int) -> None:
-    """Listen until SIGTERM or SIGINT.
+def serve(settings: Settings, *, host: str, port: int, grace: int = GRACE_SECONDS) -> None:
+    """Listen until SIGTERM or SIGINT; then requests under way have `grace` seconds to end.
 
     Raises:
         KeyRequired: The host is not loopback and no admin key is set.
@@ -97,7 +97,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies or None,
         server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        timeout_graceful_shutdown=grace,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         limit_concurrency=min(settings.max_connections, files // FILES_EACH),
     )
@@ -121,9 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m app.main", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=8000, type=int, help="port to listen on")
+    parser.add_argument(
+        "--grace", default=GRACE_SECONDS, type=int, help="seconds to end what is under way"
+    )
     given = parser.parse_args(arguments)
     configure()
-    serve(Settings(), host=given.host, port=given.port)
+    serve(Settings(), host=given.host, port=given.port, grace=given.grace)
 
 
 if __name__ == "__main__":

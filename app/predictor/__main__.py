@@ -5,6 +5,7 @@ this user alone, and a TCP address belongs on an internal network. SIGTERM answe
 and ends.
 """
 
+import argparse
 import asyncio
 import errno
 import logging
@@ -49,8 +50,7 @@ from core.storage import Storage, StorageUnavailable
 
 log = structlog.get_logger()
 
-# A request under way at SIGTERM has this long to end.
-GRACE_SECONDS = 2  # Less than `topwork up` waits before it kills.
+GRACE_SECONDS = 20  # Less than an orchestrator waits, as for the api.
 # The api keeps its connections; closing them under it would fail a request now and then.
 KEEP_ALIVE_SECONDS = 3600
 BACKLOG = 128
@@ -222,6 +222,11 @@ def _answers(path: Path) -> bool:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="python -m app.predictor")
+    parser.add_argument(
+        "--grace", default=GRACE_SECONDS, type=int, help="seconds to end what is under way"
+    )
+    grace = parser.parse_args().grace
     configure()
     settings = Settings()
     torch.set_num_threads(cores())
@@ -234,7 +239,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=grace,
     )
     # uvicorn raises the signal again once it has shut down; the end is then a clean one.
     for number in (signal.SIGTERM, signal.SIGINT):

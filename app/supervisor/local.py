@@ -75,12 +75,12 @@ def children(plan: Plan, settings: Settings) -> tuple[Service, ...]:
 
     Their graces and the broker's add up to less than ten seconds, which is promised.
     """
-    python = (sys.executable, "-m")
+    python, grace = (sys.executable, "-m"), ("--grace", "2")  # Shorter than those below.
     slots = plan.slots or max(1, (os.cpu_count() or 1) // 4)
     return (
         Service(
             "api",
-            (*python, "app.main", "--host", plan.host, "--port", str(plan.port)),
+            (*python, "app.main", "--host", plan.host, "--port", str(plan.port), *grace),
             ready=lambda: _answers(_over_tcp(plan.url)),
             on_ready=f"ready at {plan.url} (API documentation: {plan.url}/docs)",
             grace=2.5,
@@ -88,7 +88,7 @@ def children(plan: Plan, settings: Settings) -> tuple[Service, ...]:
         Service("worker", (*python, "worker", "--slots", str(slots)), grace=3.5),
         Service(
             "predictor",
-            (*python, "app.predictor"),
+            (*python, "app.predictor", *grace),
             ready=lambda: _answers(
                 _over_tcp(settings.predictor_url)
                 if settings.predictor_url

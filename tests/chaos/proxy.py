@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a unix socket that can be slow, cut, deaf or drip, as networks are."""
+"""A TCP proxy in front of a server that can be slow, cut, deaf or drip, as networks are."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,12 @@ class Proxy:
     """Listens on loopback while in a `with` statement; `mode` may change at any time.
 
     pass, slow (each piece 2 s later), drip (1 byte a second), cut (every connection closed, new
-    ones too), deaf (connections stay open, nothing comes through them, then or ever).
+    ones too), deaf (connections stay open, nothing comes through them, then or ever). `upstream`, a
+    unix socket or a port on loopback, may change as well; new connections go there.
     """
 
-    def __init__(self, upstream: str) -> None:
-        self.mode, self._upstream = "pass", upstream
+    def __init__(self, upstream: str | int) -> None:
+        self.mode, self.upstream = "pass", upstream
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._loop = asyncio.new_event_loop()
@@ -44,7 +45,12 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
-            up_reader, up_writer = await asyncio.open_unix_connection(self._upstream)
+            where = self.upstream
+            up_reader, up_writer = await (
+                asyncio.open_unix_connection(where)
+                if isinstance(where, str)
+                else asyncio.open_connection("127.0.0.1", where)
+            )
             pumps = [self._pump(reader, up_writer), self._pump(up_reader, writer)]
             tasks = [asyncio.create_task(pump) for pump in [*pumps, self._cut()]]
             try:

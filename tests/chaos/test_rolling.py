@@ -1,23 +1,29 @@
-"""T11: SIGTERM to the api while images are being classified."""
+"""T11: SIGTERM to the api while images are being classified; two apis restarted one by one."""
 
 import os
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from core.settings import Settings
 from tests.app.processes import alive, command_line, descendants
+from tests.chaos.api_process import Api, api
 from tests.chaos.conftest import Tell, times
+from tests.chaos.proxy import Proxy
 from tests.e2e.conftest import Service, blocks, png, running  # noqa: F401 - blocks is a fixture.
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.chaos
 CLIENTS, STOPS = 4, 2
 EXIT_SECONDS = 25.0
+SLOW_SECONDS, GRACE_OF_UP = 5.0, 2.0
 SETTLED = 0.1  # A request sent this long before the signal is in the api's hands.
 
 
@@ -62,10 +68,10 @@ def test_images_in_the_apis_hands_are_answered_before_it_leaves(
         for _ in range(times(STOPS)):
             count = len(seen)
             wait_for(lambda count=count: [w for _, w in seen[count:]].count("200") > 20, 60)
-            api = api_of(service)
-            os.kill(api, signal.SIGTERM)
+            pid = api_of(service)
+            os.kill(pid, signal.SIGTERM)
             at = time.monotonic()
-            wait_for(lambda api=api: not alive([api]), 60)
+            wait_for(lambda pid=pid: not alive([pid]), 60)
             left = time.monotonic()
             slowest = max(slowest, left - at)
             wait_for(lambda left=left: any(b > left and how == "200" for b, how in seen), 60)
@@ -83,3 +89,79 @@ def test_images_in_the_apis_hands_are_answered_before_it_leaves(
         f" {len(seen) - answered} not connected, exit after {slowest:.1f} s"
     )
     record("T11 api exit", slowest, EXIT_SECONDS)
+
+
+def slow_form(halves: list[float]) -> Iterator[bytes]:
+    """A form with a picture that takes long to arrive; note when half of it was sent."""
+    said = "--x\r\nContent-Disposition: form-data; name="
+    yield f'{said}"model"\r\n\r\nblocks\r\n{said}"file"; filename="x.png"\r\n\r\n'.encode()
+    picture = png(1, 5)
+    half = len(picture) // 2
+    yield picture[:half]
+    halves.append(time.monotonic())
+    time.sleep(SLOW_SECONDS)
+    yield picture[half:] + b"\r\n--x--\r\n"
+
+
+def ask_slowly(url: str, halves: list[float], seen: list[str], done: threading.Event) -> None:
+    """Predict over and over, each time over a new connection and for longer than `topwork up`."""
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    while not done.is_set():
+        try:
+            with httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
+                answer = client.post("/predict", content=slow_form(halves), headers=form)
+            seen.append(f"{answer.status_code} {'' if answer.is_success else answer.text}".strip())
+        except httpx2.TransportError as error:
+            seen.append(repr(error))
+
+
+def test_two_apis_behind_a_proxy_are_restarted_without_a_failed_request(
+    tmp_path: Path,
+    blocks: bytes,  # noqa: F811 - the fixture.
+    tell: Tell,
+) -> None:
+    """The proxy sends nothing new to the one that is about to go, as every rollout does."""
+    config = {"architecture": "lenet", "weights": "none", "hyperparameters": {"epochs": 1}}
+    halves: list[float] = []
+    seen: list[str] = []
+    exits: list[float] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="topwork-") as run,  # Its sockets need a short path.
+        running(tmp_path / "data", TOPWORK_RUN_DIR=run) as service,
+        ExitStack() as apis,
+    ):
+        job = service.finetune(blocks, name="blocks", **config)
+        assert service.ended(job)["state"] == "succeeded"
+        settings = Settings(data_dir=service.data_dir, run_dir=Path(run), offline=True)
+        serving = [apis.enter_context(api(settings)) for _ in range(2)]
+        with Proxy(port_of(serving[1])) as proxy:
+            done, url = threading.Event(), f"http://127.0.0.1:{proxy.port}"
+            clients = [
+                threading.Thread(target=ask_slowly, args=(url, halves, seen, done))
+                for _ in range(CLIENTS)
+            ]
+            for client in clients:
+                client.start()
+            for _ in range(2):
+                count = len(halves)
+                wait_for(lambda count=count: len(halves) >= count + CLIENTS, 60)
+                old = serving.pop()
+                proxy.upstream = port_of(serving[0])
+                old[1].send_signal(signal.SIGTERM)
+                at = time.monotonic()
+                assert old[1].wait(EXIT_SECONDS) == 0
+                exits.append(time.monotonic() - at)
+                serving.insert(0, apis.enter_context(api(settings)))
+            done.set()
+            for client in clients:
+                client.join(60)
+    assert set(seen) == {"200"}
+    tell(
+        f"T11 2 apis restarted one by one: {len(seen)} predictions of {SLOW_SECONDS:g} s and more,"
+        f" 0 failed, exits after {exits[0]:.1f} s and {exits[1]:.1f} s"
+    )
+    assert min(exits) > GRACE_OF_UP, "no request was under way"
+
+
+def port_of(served: Api) -> int:
+    return int(served[0].base_url.port or 0)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from app.main import GRACEFUL_SECONDS
 from app.supervisor import local
 from app.supervisor.local import NetworkShare, Plan, PortInUse, children, claim_port
 from app.supervisor.valkey import broker
@@ -184,9 +183,11 @@ def test_stopping_takes_ten_seconds_at_most(settings: Settings, tmp_path: Path) 
     assert sum(service.grace for service in services) <= 9.5
 
 
-def test_the_api_ends_what_it_serves_before_it_is_killed(settings: Settings) -> None:
-    (api,) = [one for one in children(Plan(), settings) if one.name == "api"]
-    assert api.grace > GRACEFUL_SECONDS
+def test_what_is_served_ends_before_its_process_is_killed(settings: Settings) -> None:
+    servers = [one for one in children(Plan(), settings) if one.name in ("api", "predictor")]
+    assert len(servers) == 2
+    for server in servers:
+        assert server.grace > int(server.command[server.command.index("--grace") + 1])
 
 
 def test_a_taken_port_is_named(settings: Settings) -> None:
