@@ -129,8 +129,8 @@ def _run(terminal: Terminal, work: Callable[[], None]) -> None:
         raise typer.Exit(terminal.fail(error)) from None
     except ValidationError as error:  # Of the settings: a TOPWORK_* variable is wrong.
         for one in error.errors():
-            name = ".".join(map(str, one["loc"]))
-            terminal.err.print(f"Error: {name}: {one['msg']}", style="bold red", markup=False)
+            words = [*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]
+            terminal.err.print(f"Error: {': '.join(words)}", style="bold red", markup=False)
         raise typer.Exit(WRONG) from None
     except OSError as error:  # A folder that cannot be written, a full disk.
         terminal.err.print(f"Error: {error}", style="bold red", markup=False)

@@ -305,6 +305,9 @@ def test_a_wrong_setting_is_named(offline: Run, monkeypatch: pytest.MonkeyPatch)
     result = offline("weights", "list")
     assert result.exit_code == 2
     assert "max_attempts" in result.stderr
+    monkeypatch.delenv("TOPWORK_MAX_ATTEMPTS")
+    monkeypatch.setenv("TOPWORK_ADMIN_KEY", "short")
+    assert offline("weights", "list").stderr.startswith("Error: admin_key has fewer than 20")
 
 
 def test_keys_are_made_listed_and_revoked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
