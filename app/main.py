@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app.http import documentation, errors
 from app.http.bind import check_bind
 from app.http.bodies import StrictRoute
+from app.http.counters import share
 from app.http.envelope import Envelope
 from app.http.origins import cross_origin
 from app.http.protocol import BoundedProtocol
@@ -126,7 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     configure()
-    serve(Settings(), host=given.host, port=given.port, grace=given.grace)
+    settings = Settings()
+    share(settings.run_dir / "counters")
+    serve(settings, host=given.host, port=given.port, grace=given.grace)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""What is counted, as Prometheus text: by this process, in the database, by the predictor."""
+"""What is counted, as Prometheus text: by api processes, in the database, by the predictor."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import httpx2
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import func, select
+from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session
 
 from app.service import Service
-from core import workers
+from core import audit, workers
+from core.db import db_now
 from core.settings import Settings
 from core.tables import Chore, Job
 
@@ -16,17 +20,47 @@ LONGEST_WAIT = 2.0  # Seconds for the predictor's part.
 
 
 class _Jobs(Collector):
-    """Jobs by kind and state, counted when asked."""
+    """Jobs by kind, state and error, how often they were tried, and who waits, when asked."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily("topwork_jobs", "Jobs.", labels=["kind", "state"])
-        counts = select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)
-        for kind, state, number in self._session.execute(counts):
-            family.add_metric([kind, state], number)
-        return [family]
+    def collect(self) -> list[Metric]:
+        jobs = GaugeMetricFamily("topwork_jobs", "Jobs.", labels=["kind", "state"])
+        tried = GaugeMetricFamily(
+            "topwork_job_attempts", "Attempts at these jobs.", labels=["kind", "state"]
+        )
+        states = select(Job.kind, Job.state, func.count(), func.sum(Job.attempt))
+        for kind, state, number, attempts in self._rows(states.group_by(Job.kind, Job.state)):
+            jobs.add_metric([kind, state], number)
+            tried.add_metric([kind, state], attempts)
+        failed = GaugeMetricFamily(
+            "topwork_jobs_failed", "Failed jobs by error code.", labels=["kind", "code"]
+        )
+        code = Job.error["code"].as_string()
+        codes = select(Job.kind, code, func.count()).where(Job.state == "failed")
+        for kind, name, number in self._rows(codes.group_by(Job.kind, code)):
+            failed.add_metric([kind, name or "unknown"], number)
+        oldest = GaugeMetricFamily(
+            "topwork_queue_oldest_seconds", "Since the job was made that has waited longest."
+        )
+        made = select(db_now() - func.min(Job.created_at)).where(Job.state == "queued")
+        ((seconds,),) = self._rows(made)
+        oldest.add_metric([], seconds or 0.0)
+        return [jobs, tried, failed, oldest]
+
+    def _rows(self, wanted: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+        return self._session.execute(wanted).all()
+
+
+class _Audit(Collector):
+    """How many entries the audit log has; its entries are never removed."""
+
+    def __init__(self, session: Session) -> None:
+        self._entries = audit.head(session).seq
+
+    def collect(self) -> list[Metric]:
+        return [CounterMetricFamily("topwork_audit_entries", "Audit log.", value=self._entries)]
 
 
 class _Upkeep(Collector):
@@ -67,13 +101,14 @@ class _Workers(Collector):
 
 
 def render(service: Service) -> bytes:
-    """Return this process's counters and the state of the queue."""
+    """Return the counters of the api processes here and the state of the queue."""
     passing = CollectorRegistry()
     with service.resources.database.read() as session:
         passing.register(_Jobs(session))
+        passing.register(_Audit(session))
         passing.register(_Upkeep(session))
         passing.register(_Workers(session, service.resources.settings))
-        return generate_latest(service.counters.registry) + generate_latest(passing)
+        return service.counters.text() + generate_latest(passing)
 
 
 async def of_predictor(service: Service) -> bytes:

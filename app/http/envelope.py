@@ -8,7 +8,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.counters import Counters
 from app.http.errors import internal
+from app.http.idempotency import REPLAYED
 from app.http.naming import HEADER, name
 from app.http.problems import render
 from core.errors import MalformedRequest, RequestTimeout, TopworkError
@@ -64,7 +66,7 @@ class Envelope:
             log.exception("request.failed", method=scope["method"], path=scope["path"])
             await _answer(internal(Request(scope), error), scope, receive, send)
         finally:
-            _note(scope, send.status or 499, time.monotonic() - started)
+            _note(scope, send, time.monotonic() - started)
 
 
 def _check_address(scope: Scope) -> None:
@@ -73,12 +75,20 @@ def _check_address(scope: Scope) -> None:
         raise MalformedRequest("the address contains a NUL character")
 
 
-def _note(scope: Scope, status: int, seconds: float) -> None:
+def _note(scope: Scope, sent: "_Sender", seconds: float) -> None:
     """Log and count an answered request, under its route's pattern and not its address."""
-    method, path = scope["method"], scope["path"]
-    route = getattr(scope.get("route"), "path", "other")
-    log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
-    scope["app"].state.service.counters.request(method, route, status, seconds)
+    method, path, status = scope["method"], scope["path"], sent.status or 499
+    problem = scope["state"].get("problem")
+    named = {"code": problem} if problem else {}
+    log.info(
+        "request", method=method, path=path, status=status, ms=round(seconds * 1000, 1), **named
+    )
+    counters: Counters = scope["app"].state.service.counters
+    counters.request(method, getattr(scope.get("route"), "path", "other"), status, seconds)
+    if problem:
+        counters.problem(problem)
+    if sent.replayed:
+        counters.replay()
 
 
 async def _answer(response: ASGIApp, scope: Scope, receive: Receive, send: "_Sender") -> None:
@@ -97,6 +107,7 @@ class _Sender:
         self._send = send
         self._request_id = request_id
         self.status: int | None = None
+        self.replayed = False
         self.bodiless = False  # The answer to HEAD is that to GET without its body.
 
     async def __call__(self, message: Message) -> None:
@@ -104,6 +115,7 @@ class _Sender:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers[HEADER] = self._request_id
+            self.replayed = REPLAYED in headers
             for field, value in SECURITY_HEADERS.items():
                 headers.setdefault(field, value)
         elif self.bodiless:

@@ -22,6 +22,7 @@ from core.errors import IdempotencyConflict, RequestInFlight
 from core.owners import owner_of
 from core.tables import IdempotencyKey
 
+REPLAYED = "Idempotent-Replayed"
 KEPT_SECONDS = 24 * 3600.0
 Key = Annotated[
     str | None,
@@ -49,7 +50,7 @@ class Created:
         if self.status == 202:  # noqa: PLR2004 - accepted, so look again later.
             headers["Retry-After"] = "1"
         if replayed:
-            headers["Idempotent-Replayed"] = "true"
+            headers[REPLAYED] = "true"
         return JSONResponse(self.body, status_code=self.status, headers=headers)
 
 

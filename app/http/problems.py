@@ -26,6 +26,7 @@ def render(
 ) -> JSONResponse:
     """Return the problem+json answer to an error of the one tree."""
     status = error.status
+    request.scope.setdefault("state", {})["problem"] = error.code  # It is counted by.
     extra = dict(headers or {})
     if isinstance(error, TooManyRequests):
         extra.setdefault("Retry-After", str(error.retry_after))

@@ -31,7 +31,7 @@ async def readyz(service: ServiceHere) -> JSONResponse:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def get_metrics(service: ServiceHere) -> Response:
-    """Return counters of this process, of the queue and of the predictor as Prometheus text."""
+    """Return counters of the api, of the queue and of the predictor as Prometheus text."""
     text = await anyio.to_thread.run_sync(metrics.render, service)
     text += await metrics.of_predictor(service)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
