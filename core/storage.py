@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -28,6 +29,8 @@ KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 DRAFT = ".put-"
 MOVE_TRIES = 3
+LONGEST = timedelta(days=1)  # Of one request to S3: a large archive over a thin line.
+SILENCE = timedelta(seconds=30)  # After which such a request is tried again.
 
 
 class StorageUnavailable(Exception):
@@ -64,7 +67,12 @@ class Storage:
             self._store: ObjectStore = LocalStore(self.root)
         else:
             plain = os.environ.get("AWS_ENDPOINT", "").startswith("http://")
-            self._store = from_url(url, client_options={"allow_http": plain})
+            # The library's own limit is 30 s for a whole request. Beyond it, it asks for the rest,
+            # but for three minutes only: what takes longer to come would never come.
+            self._store = from_url(
+                url,
+                client_options={"allow_http": plain, "timeout": LONGEST, "read_timeout": SILENCE},
+            )
 
     def put_bytes(self, key: str, data: bytes) -> None:
         """Store a small object."""
