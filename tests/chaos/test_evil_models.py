@@ -82,7 +82,7 @@ ONLY_TRAINED = {"another head", "a head elsewhere", "no head"}  # Predictions do
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("evil") / "data") as started:
+    with running(tmp_path_factory.mktemp("evil") / "data", spoiled=("evil-", "good@")) as started:
         yield started
 
 

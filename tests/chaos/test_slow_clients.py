@@ -13,6 +13,7 @@ import pytest
 from tests.app.api import png, zipped
 from tests.app.apiprocess import start
 from tests.chaos.conftest import Tell
+from tests.invariants import broken
 
 pytestmark = [pytest.mark.chaos, pytest.mark.nightly]
 STALLED = int(os.environ.get("CHAOS_STALLED", "500"))
@@ -117,6 +118,7 @@ def test_t22_stalled_clients_hold_nobody_up(
         closed = time.monotonic() - opened
         for thread in threads:
             thread.join()
+        assert not broken(api.resources)
     taken = sorted(first + later)
     p99 = taken[int(len(taken) * 0.99)]
     tell(

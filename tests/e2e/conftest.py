@@ -19,6 +19,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.resources import open_resources
+from core.settings import Settings
+from tests.app.processes import alive, descendants
+from tests.invariants import broken
 from tests.waiting import wait_for
 
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -73,8 +77,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(data_dir: Path, **environment: str) -> Iterator[Service]:
-    """Start `topwork up`, wait until it is ready, and stop it as Ctrl-C does."""
+def running(
+    data_dir: Path, *, spoiled: tuple[str, ...] = (), **environment: str
+) -> Iterator[Service]:
+    """Start `topwork up`, wait until it is ready, and stop it as Ctrl-C does.
+
+    No process may be left, and every invariant must hold but of what a test has spoiled: of what
+    its names begin with.
+    """
     port = free_port()
     command = [sys.executable, "-m", "app.cli", "up", "--port", str(port)]
     log = data_dir.parent / f"{data_dir.name}.log"
@@ -102,9 +112,18 @@ def running(data_dir: Path, **environment: str) -> Iterator[Service]:
             yield service
         finally:
             service.http.close()
+            below = descendants(process.pid)
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0, log.read_text()[-4000:]
+    wait_for(lambda: not alive(below), 5)
+    urls = {
+        name: environment.get(f"TOPWORK_{name.upper()}") for name in ("database_url", "storage_url")
+    }
+    with open_resources(
+        Settings(data_dir=data_dir, **{k: v for k, v in urls.items() if v})
+    ) as left:
+        assert not [found for found in broken(left) if not found.startswith(spoiled)]
 
 
 @pytest.fixture(scope="session")
