@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tests.app.processes import descendants
-from tests.archives import gzipped, honest, raw_zip, tar_of
+from tests.archives import Entry, gzipped, honest, raw_zip, tar_of
 from tests.chaos.conftest import Tell
 from tests.core.ingested import GOOD
 from tests.corpus import HOPELESS, IMAGES, TARRED, ZIPPED
@@ -138,6 +138,7 @@ def test_good_files_of_a_hostile_archive_are_kept(
         f"tar {name}": (gzipped(tar_of({**GOOD, **bad})), codes)
         for name, (bad, codes) in TARRED.items()
     }
+    cases["zip 28 zip64"] = (raw_zip(honest(GOOD), zip64=True), {})
     peak, seconds = Peak(service), []
     for name, (data, codes) in cases.items():
         answer = WAYS[way](service, data)
@@ -160,7 +161,9 @@ def test_good_files_of_a_hostile_archive_are_kept(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_hopeless_archive_is_refused_by_its_code(service: Service, way: str, tell: Tell) -> None:
-    for number, (data, code) in enumerate(HOPELESS):
+    many = [Entry(b"cat/%d.png" % number, method=0) for number in range(200_001)]
+    cases = [*HOPELESS, (raw_zip(many, zip64=True), "archive_too_large")]  # That is number 20.
+    for number, (data, code) in enumerate(cases):
         answer = WAYS[way](service, data)
         problem = answer.json()
         if answer.status_code == 202:
@@ -171,7 +174,7 @@ def test_a_hopeless_archive_is_refused_by_its_code(service: Service, way: str, t
             assert 400 <= answer.status_code < 500, (number, answer.text)
         assert problem["code"] == code, number
         assert problem["hint"], number
-    tell(f"T18 hopeless archives by {way}: {len(HOPELESS)} refused by code with a hint")
+    tell(f"T18 hopeless archives by {way}: {len(cases)} refused by code with a hint")
 
 
 def test_images_by_archive_and_by_form(service: Service, tell: Tell) -> None:
