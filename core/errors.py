@@ -71,7 +71,6 @@ class ArchiveTooLarge(TopworkError):
     """The archive is larger than this service accepts."""
 
     status, code = 413, "archive_too_large"
-    hint = "Leave out what is no image, or raise the limit that is named."
 
 
 class Unauthorized(TopworkError):

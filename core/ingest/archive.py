@@ -135,7 +135,8 @@ def plan(members: Iterable[Member], limits: Limits) -> Plan:
     for index, member in enumerate(members):
         if index >= limits.max_archive_entries:
             raise ArchiveTooLarge(
-                f"The archive has more than {limits.max_archive_entries} entries."
+                f"The archive has more than {limits.max_archive_entries} entries.",
+                hint="Send it in parts, or raise TOPWORK_MAX_ARCHIVE_ENTRIES.",
             )
         path, code = clean(member.name)
         code = code or _refused(member, path, limits) or _clash(member, path, seen)
