@@ -158,12 +158,15 @@ async def receive(request: StrictRequest, piece: Piece, length: int) -> None:
 async def _copy(
     request: StrictRequest, piece: Piece, length: int, checksum: Checksum | None
 ) -> None:
-    def write(data: bytes) -> None:
+    waiting, left = bytearray(), length - piece.offset
+
+    def write() -> None:
+        data = bytes(waiting)
+        waiting.clear()  # Before the disk is asked: of what it refuses, a part may be there.
         if checksum is not None:
             checksum.update(data)
         piece.write(data)
 
-    waiting, left = bytearray(), length - piece.offset
     try:
         async for data in request.stream():
             left -= len(data)
@@ -171,8 +174,7 @@ async def _copy(
                 raise RequestTooLarge("more comes than the upload has left")
             waiting += data
             if len(waiting) >= BATCH:
-                await anyio.to_thread.run_sync(write, bytes(waiting))
-                waiting.clear()
+                await anyio.to_thread.run_sync(write)
     finally:  # Also what came before a client went away.
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(write, bytes(waiting))
+            await anyio.to_thread.run_sync(write)

@@ -1,12 +1,20 @@
-"""A disk of a few megabytes that can be filled to the last byte and freed again."""
+"""A disk of a few megabytes that can be filled to the last byte and freed again.
+
+A process that was ordered to stop itself at a failpoint can be let go on once the disk is full.
+"""
 
 import contextlib
 import os
+import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.app.processes import descendants
+from tests.waiting import wait_for
 
 MEBIBYTE = 1024 * 1024
 
@@ -39,7 +47,7 @@ class SmallDisk:
 
 @contextlib.contextmanager
 def mounted(path: Path, mebibytes: int) -> Iterator[SmallDisk]:
-    """Mount a disk; skips where that is not allowed."""
+    """Mount a disk; where that is not allowed it skips, and fails where CI=true says who looks."""
     path.mkdir()
     options = f"size={mebibytes}m"
     made = subprocess.run(
@@ -49,8 +57,37 @@ def mounted(path: Path, mebibytes: int) -> Iterator[SmallDisk]:
         check=False,
     )
     if made.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {made.stderr.strip()}")
+        refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        refuse(f"no tmpfs can be mounted here: {made.stderr.strip()}")
     try:
         yield SmallDisk(path)
     finally:
         subprocess.run(["/usr/bin/umount", "--lazy", str(path)], check=True)
+
+
+def integrity(database: Path) -> str:
+    """Return what SQLite finds wrong with its file, `ok` if nothing."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+def halted(pid: int, seconds: float = 60) -> list[int]:
+    """Wait until a process, or one below it, has stopped itself; return which."""
+
+    def stopped() -> list[int]:
+        return [one for one in (pid, *descendants(pid)) if _state(one) == "T"]
+
+    return wait_for(stopped, seconds)
+
+
+def go_on(pids: list[int]) -> None:
+    """Let stopped processes continue."""
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

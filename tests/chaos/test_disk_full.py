@@ -1,24 +1,32 @@
 """T9: the disk fills up at every stage; nothing is corrupted, and it goes on when it is freed."""
 
-import contextlib
+import hashlib
+import http.client
 import io
 import os
-import sqlite3
+import random
+import secrets
 import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from app import pieces
 from app.main import create_app
 from core import jobs
+from core.migrate import upgrade
 from core.resources import Resources, open_resources
 from core.settings import Settings
-from tests.app.api import local_client
-from tests.chaos.small_disk import MEBIBYTE, SmallDisk, mounted
+from core.tables import Dataset, Job
+from tests.app.api import config, local_client, publish_dataset, zipped
+from tests.chaos.api_process import api
+from tests.chaos.small_disk import MEBIBYTE, SmallDisk, integrity, mounted
 from tests.e2e.conftest import Service, blocks, running  # noqa: F401 - a fixture.
 from tests.invariants import broken
 from tests.waiting import wait_for
@@ -61,30 +69,40 @@ def noise(nbytes: int) -> bytes:
     return buffer.getvalue()
 
 
-def integrity(data: Path) -> str:
-    with contextlib.closing(sqlite3.connect(data / "topwork.db")) as connection:
-        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+@pytest.fixture(params=[24, 64])
+def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]:
+    with mounted(tmp_path / "small", request.param) as made:
+        yield made
 
 
+@pytest.mark.parametrize("mebibytes", [24, 64, 1024])
 def test_an_upload_is_refused_before_its_body_or_in_the_middle(
-    disk: SmallDisk,
+    mebibytes: int,
+    tmp_path: Path,
     blocks: bytes,  # noqa: F811 - the fixture.
 ) -> None:
-    from core.migrate import upgrade  # noqa: PLC0415 - beside its use.
+    with mounted(tmp_path / "disk", mebibytes) as disk:
+        _refused_before_its_body_or_in_the_middle(disk, mebibytes + 76, blocks)
 
+
+def _refused_before_its_body_or_in_the_middle(
+    disk: SmallDisk,
+    too_many: int,
+    blocks: bytes,  # noqa: F811 - the fixture's value.
+) -> None:
     settings = Settings(data_dir=disk.path / "data", offline=True)
     upgrade(settings.database_url)
     read: list[int] = []
 
     def body() -> Iterator[bytes]:
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n'
-        for _ in range(1100):
+        for _ in range(too_many):
             read.append(1)
             yield os.urandom(MEBIBYTE)
 
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     with local_client(create_app(settings)) as client:
-        announced = form | {"Content-Length": str(1100 * MEBIBYTE)}
+        announced = form | {"Content-Length": str(too_many * MEBIBYTE)}
         early = client.post("/datasets", content=body(), headers=announced)
         assert (early.status_code, early.json()["code"]) == (507, "disk_full")
         read.clear()
@@ -96,7 +114,7 @@ def test_an_upload_is_refused_before_its_body_or_in_the_middle(
         assert _send(client, blocks).status_code == 202
     with open_resources(settings) as resources:
         assert broken(resources, grace=0.0) == []
-    assert integrity(settings.data_dir) == "ok"
+    assert integrity(settings.data_dir / "topwork.db") == "ok"
 
 
 def _send(client: TestClient, content: bytes) -> Any:
@@ -144,7 +162,7 @@ def test_a_job_outlives_a_full_disk_at_any_moment(
         job = service.ended(job_id, 120)
         assert job["state"] == "succeeded", (moment, job)
         assert job["result"]["digest"] == first["result"]["digest"], moment
-        assert integrity(service.data_dir) == "ok"
+        assert integrity(service.data_dir / "topwork.db") == "ok"
         assert broken(resources) == []
 
 
@@ -166,3 +184,120 @@ def test_a_job_waits_for_room_and_says_so(
         wait_for(waits, 20)
     job = service.ended(job_id, 60)
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
+
+
+TUS = {"Tus-Resumable": "1.0.0"}
+LENGTH, FIRST, LEFT = 4 * MEBIBYTE, 2 * MEBIBYTE, MEBIBYTE // 2
+
+
+def patch(client: httpx2.Client, path: str, start: int, data: bytes, disk: SmallDisk) -> int:
+    """Send a piece; the disk is filled after its first half. Return the answer's status."""
+    line = http.client.HTTPConnection(client.base_url.host, client.base_url.port, timeout=60)
+    line.putrequest("PATCH", path)
+    for name, value in (TUS | {"Content-Type": "application/offset+octet-stream"}).items():
+        line.putheader(name, value)
+    line.putheader("Upload-Offset", str(start))
+    line.putheader("Content-Length", str(len(data)))
+    line.endheaders(data[: len(data) // 2])
+    bytes_of = disk.path / "data" / pieces.FOLDER / path.rpartition("/")[2]
+    wait_for(lambda: bytes_of.stat().st_size > start)
+    with disk.full(leave=LEFT):
+        line.send(data[len(data) // 2 :])
+        answer = line.getresponse()
+        assert b"disk_full" in answer.read()
+        assert client.get("/uploads").status_code == 200
+    line.close()
+    return answer.status
+
+
+def test_a_piece_that_fills_the_disk_counts_as_far_as_it_came(small: SmallDisk) -> None:
+    settings = Settings(data_dir=small.path / "data", offline=True)
+    upgrade(settings.database_url)
+    content = random.Random(7).randbytes(LENGTH)  # noqa: S311 - repeatable.
+    with api(settings) as (client, _), open_resources(settings) as resources:
+        announced = client.post("/uploads", headers=TUS | {"Upload-Length": str(LENGTH)})
+        path = announced.headers["Location"]
+        assert patch(client, path, 0, content, small) == 507
+        arrived = client.get(path).json()["offset"]
+        assert FIRST // 2 < arrived < LENGTH
+        kept = pieces.path_of(settings, path.rpartition("/")[2]).read_bytes()
+        assert kept == content[:arrived]
+        rest = TUS | {"Content-Type": "application/offset+octet-stream"}
+        rest |= {"Upload-Offset": str(arrived)}
+        assert client.patch(path, content=content[arrived:], headers=rest).status_code == 204
+        used = client.post("/datasets", json={"upload": path.rpartition("/")[2]})
+        assert used.status_code == 202, used.text
+        with resources.database.read() as session:
+            (dataset,) = session.scalars(select(Dataset))
+        stored = resources.storage.get_bytes(str(dataset.upload))
+        assert hashlib.sha256(stored).digest() == hashlib.sha256(content).digest()
+        assert broken(resources, grace=0.0) == []
+    assert integrity(small.path / "data" / "topwork.db") == "ok"
+
+
+def test_a_submit_for_which_the_database_has_no_room_leaves_nothing(
+    small: SmallDisk, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{small.path}/topwork.db"
+    settings = Settings(data_dir=tmp_path / "data", database_url=url, offline=True)
+    upgrade(url)
+    with open_resources(settings) as resources, api(settings) as (client, _):
+        dataset = publish_dataset(resources, tmp_path / "pets").id
+        wanted = {"dataset": dataset, "architecture": "lenet", "weights": "none"}
+        archive = {"file": ("pets.zip", zipped())}
+        orders: list[dict[str, Any]] = [
+            {"url": "/finetune", "json": wanted},
+            {"url": "/datasets", "files": archive},
+            {"url": "/finetune", "files": archive, "data": config(weights="none")},
+        ]
+        taken: set[str] = set()
+        refused: list[dict[str, Any]] = []
+        with small.full():
+            for one in orders:
+                refused.append(until_refused(client, one, taken, small))
+                assert client.get("/jobs").status_code == 200
+            assert {job["id"] for job in listed(client) if job["kind"] == "finetune"} <= taken
+            assert known(resources) == uploads(resources)
+            assert integrity(small.path / "topwork.db") == "ok"
+        for one in refused:
+            answer = client.post(**one)
+            assert answer.status_code == 202, answer.text
+            assert "Idempotent-Replayed" not in answer.headers
+            taken.add(answer.json()["id"])
+        with resources.database.read() as session:
+            waiting = session.scalars(select(Job.id).where(Job.state == "waiting")).all()
+            ids = set(session.scalars(select(Job.id)))
+        assert taken <= ids
+        assert len(ids) == len(taken) + len(waiting)  # An archive with a training is two jobs.
+        assert known(resources) == uploads(resources)
+        assert broken(resources, grace=0.0) == []
+
+
+def until_refused(
+    client: httpx2.Client, order: dict[str, Any], taken: set[str], disk: SmallDisk
+) -> dict[str, Any]:
+    """Send an order under new keys until one finds no room; return that one."""
+    for _ in range(50):
+        disk.top_up()
+        one = order | {"headers": {"Idempotency-Key": secrets.token_hex(8)}}
+        answer = client.post(**one)
+        if answer.status_code == 507:
+            assert answer.json()["code"] == "disk_full"
+            return one
+        assert answer.status_code == 202, answer.text
+        taken.add(answer.json()["id"])
+    pytest.fail("the database found room for all")
+
+
+def listed(client: httpx2.Client) -> list[dict[str, Any]]:
+    return list(client.get("/jobs", params={"limit": 100}).json()["data"])
+
+
+def known(resources: Resources) -> list[str]:
+    """Return the archives that rows refer to."""
+    with resources.database.read() as session:
+        return sorted(filter(None, session.scalars(select(Dataset.upload))))
+
+
+def uploads(resources: Resources) -> list[str]:
+    return resources.storage.list("uploads")

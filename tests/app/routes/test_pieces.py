@@ -10,8 +10,9 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from app import pieces, resumable
+from app.http.forms import BATCH
 from app.main import create_app
-from core import uploads
+from core import failpoints, uploads
 from core.errors import UploadLocked
 from core.owners import Caller
 from core.resources import Resources
@@ -193,6 +194,21 @@ def test_a_killed_process_leaves_what_was_proved(settings: Settings, announced: 
         assert piece.offset == (3 if announced else 5)
     assert path.read_bytes() == (b"abc" if announced else b"abcde")
     assert [one.name for one in path.parent.iterdir()] == ["up_1"]
+
+
+def test_what_a_full_disk_broke_off_counts_once(
+    client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(2 * BATCH)
+    path = create(client, 2 * BATCH)
+    # The batch is there when the disk is found full, and there is room again a moment later.
+    orders = failpoints._orders("upload.written=ENOSPC")
+    monkeypatch.setattr(failpoints, "_active", orders)
+    answer = send(client, path, 0, content[:BATCH])
+    assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
+    assert offset(client, path) == BATCH
+    assert send(client, path, BATCH, content[BATCH:]).status_code == 204
+    assert pieces.path_of(settings, path.rpartition("/")[2]).read_bytes() == content
 
 
 def test_one_request_at_a_time(client: TestClient, settings: Settings) -> None:
