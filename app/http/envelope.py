@@ -13,7 +13,7 @@ from app.http.errors import internal
 from app.http.idempotency import REPLAYED
 from app.http.naming import HEADER, name
 from app.http.problems import render
-from core.errors import MalformedRequest, RequestTimeout, TopworkError
+from core.errors import MalformedRequest, RequestTimeout, TopworkError, Unavailable
 
 log = structlog.get_logger()
 SLOWEST_BYTES_PER_SECOND = 1024
@@ -62,6 +62,12 @@ class Envelope:
             pass
         except TopworkError as error:
             await _answer(render(Request(scope), error), scope, receive, send)
+        except asyncio.CancelledError:
+            # The server ends what outlives its grace, and would answer with a bare 500.
+            if send.status is not None:
+                raise
+            gone = Unavailable("the service is stopping")
+            await _answer(render(Request(scope), gone), scope, receive, send)
         except Exception as error:
             log.exception("request.failed", method=scope["method"], path=scope["path"])
             await _answer(internal(Request(scope), error), scope, receive, send)

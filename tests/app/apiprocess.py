@@ -21,7 +21,9 @@ from tests.waiting import wait_for
 class Api:
     """A running api and direct access to its database."""
 
-    def __init__(self, data: Path, resources: Resources, **environment: str) -> None:
+    def __init__(
+        self, data: Path, resources: Resources, *arguments: str, **environment: str
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -30,12 +32,13 @@ class Api:
         self.resources = resources
         self.work = Work(resources)
         self.log = data / "api.log"
+        self.arguments = arguments
         self.environment = {**os.environ, "TOPWORK_DATA_DIR": str(data), **environment}
         self.launch()
 
     def launch(self) -> None:
         """Start it, or start it again at the same address."""
-        command = [sys.executable, "-m", "app.main", "--port", str(self.port)]
+        command = [sys.executable, "-m", "app.main", "--port", str(self.port), *self.arguments]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
         wait_for(self.answers, 60)
@@ -55,12 +58,12 @@ class Api:
         return time.monotonic() - begun
 
 
-def start(folder: Path, migrated: Path, **environment: str) -> Iterator[Api]:
+def start(folder: Path, migrated: Path, *arguments: str, **environment: str) -> Iterator[Api]:
     data = folder / "data"
     data.mkdir()
     shutil.copy(migrated, data / "topwork.db")
     with open_resources(Settings(data_dir=data)) as resources:
-        api = Api(data, resources, **environment)
+        api = Api(data, resources, *arguments, **environment)
         try:
             yield api
         finally:

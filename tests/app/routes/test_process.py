@@ -223,6 +223,28 @@ def test_the_end_is_quick_with_an_open_stream_and_an_upload(own_api: Api) -> Non
     assert "ERROR" not in own_api.log.read_text().upper().replace('"ERROR": NULL', "")
 
 
+@pytest.fixture
+def hasty_api(tmp_path: Path, migrated: Path) -> Iterator[Api]:
+    """An api that gives requests under way one second."""
+    yield from start(tmp_path, migrated, "--grace", "1")
+
+
+def test_what_outlives_the_grace_is_told_to_come_back(hasty_api: Api) -> None:
+    with raw(hasty_api) as connection:
+        head = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+        connection.sendall(head + b"Expect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")  # It waits for the body by now.
+        hasty_api.stop()
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: " in head.lower()
+    assert json.loads(body)["code"] == "unavailable"
+    assert hasty_api.process.returncode == 0
+
+
 def test_interrupt_ends_it_too(own_api: Api) -> None:
     answer = httpx2.post(
         f"{own_api.url}/finetune", files={"file": ("a.zip", zipped())}, data=config(), timeout=30
