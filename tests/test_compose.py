@@ -1,5 +1,6 @@
 """The compose file is valid, closed to the outside, and runs what `topwork up` runs."""
 
+import itertools
 import re
 import signal
 import socket
@@ -43,9 +44,10 @@ def test_follows_the_compose_specification() -> None:
 
 
 def test_runs_what_topwork_up_runs(tmp_path: Path) -> None:
+    """But for the grace of requests under way, which is short where a user waits for the end."""
     plan = Plan(host=ANYWHERE, port=8000, slots=1)
     table = {
-        service.name: ["python", *service.command[1:]]
+        service.name: ["python", *itertools.takewhile("--grace".__ne__, service.command[1:])]
         for service in children(plan, Settings(data_dir=tmp_path))
     }
     assert {name: command(name) for name in table} == table

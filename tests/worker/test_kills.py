@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
+from core import leases
 from core.tables import Job
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench, living, runs
@@ -135,11 +135,13 @@ def test_a_lost_lease_kills_the_child(bench: Bench) -> None:
     job_id = bench.submit({2: "wait"})
     bench.wait("waiting")
     with bench.resources.database.write() as session:
-        taken = update(Job).where(Job.id == job_id)
-        session.execute(taken.values(fence=Job.fence + 1, worker="somebody else"))
+        leases.release(session, job_id, 1, "it is about to be stolen")
+        thief = leases.claim(session, "somebody else", LEASE)
+        assert thief is not None
+        assert (thief.id, thief.fence) == (job_id, 2)
     wait_for(lambda: not living(bench.gate), 3)
     assert not bench.published(job_id)
-    wait_for(lambda: bench.job(job_id).attempt == 2)  # Nobody renews the thief's lease.
+    wait_for(lambda: bench.job(job_id).attempt == 3)  # Nobody renews the thief's lease.
     bench.go()
     assert bench.reaches(job_id, "succeeded", "failed").state == "succeeded"
 
