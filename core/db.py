@@ -48,6 +48,12 @@ def _postgres_now(_element: db_now, _compiler: SQLCompiler, **_kw: Any) -> str:
     return "extract(epoch from clock_timestamp())::float8"
 
 
+def is_full(error: Exception) -> bool:
+    """Tell whether SQLite, Postgres or a storage says by this error that its disk is full."""
+    said = str(error)
+    return "disk is full" in said or "No space left" in said
+
+
 class Database:
     """One engine and its two kinds of transaction.
 

@@ -30,7 +30,11 @@ def make_folder(folder: Path) -> None:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file so that a reader or a crash sees the old content or the new, never a part."""
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
+    try:
+        part.write_bytes(data)
+    except OSError:
+        part.unlink(missing_ok=True)  # A full disk leaves it empty.
+        raise
     settle(part, path)
 
 

@@ -22,6 +22,7 @@ POINTS = frozenset(
     {
         "upload.written",  # A piece of a resumable upload: written, not yet on disk.
         "upload.synced",  # On disk, not yet answered.
+        "ingest.after_image",  # One more image is in its shard, or in the buffer before it.
         "durable.before_sync",  # Every durable small file: written, not yet on disk.
         "durable.before_rename",
         "durable.after_rename",

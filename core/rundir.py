@@ -5,6 +5,7 @@ line at a time, everything else is written beside its place, synced and renamed.
 training both speak through this module, so the contract is written once.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -23,6 +24,8 @@ from core.failpoints import hit
 from core.machine import ran_out_of_memory
 
 DONE, CRASHED, FAILED, STOPPED = 0, 1, 2, 75
+NO_ROOM = 74  # The disk is too full even for the reason.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 PROGRESS_SECONDS = 0.25
 ALIVE_SECONDS = 10.0
 
@@ -187,8 +190,14 @@ def supervise(
     (run.path / "error.json").unlink(missing_ok=True)
     try:
         return attempt(work, run)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        # Neither reason nor traceback could be written; to flush them on the way out would fail.
+        os._exit(NO_ROOM)
     finally:
-        run.events.close()
+        with contextlib.suppress(OSError):  # What a full disk has refused before.
+            run.events.close()
         signal.signal(signal.SIGTERM, before)
 
 
@@ -215,7 +224,7 @@ def _named(error: Exception) -> TopworkError | None:
     """Recognise failures of the machine that a user can act on."""
     if ran_out_of_memory(error):
         return OutOfMemory()
-    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    full = isinstance(error, OSError) and error.errno in FULL
     if full or "no space left" in str(error).lower():  # As safetensors says it, without a number.
         return DiskFull()
     return None

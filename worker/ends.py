@@ -6,7 +6,7 @@ error.json, a known error       failed with that error
 cancel asked                    cancelled
 SIGTERM to the worker           queued; the next attempt goes on from the checkpoint
 pause asked                     paused, once the checkpoint is saved; not counted
-storage or database away        queued, not counted
+storage or database away        queued, not counted; so is a database without room
 disk full                       queued until there is room; failed after tries without progress
 out of memory                   failed; another attempt would end the same way
 crash, hang, broken contract    queued, or failed as poison after attempts without progress
@@ -26,6 +26,8 @@ from core.storage import StorageUnavailable
 from core.tables import Job
 
 AWAY = (StorageUnavailable, *db.AWAY)
+UNREACHED = "storage or database could not be reached"
+FULL = "the disk of storage or database is full"
 log = structlog.get_logger()
 
 
@@ -54,7 +56,10 @@ def write(
     elif isinstance(error, Drained):
         leases.release(session, job.id, job.fence, "its worker was stopped")
     elif isinstance(error, AWAY):
-        leases.release(session, job.id, job.fence, "storage or database could not be reached")
+        away = (
+            "the disk is full" if db.is_full(error) else "storage or database could not be reached"
+        )
+        leases.release(session, job.id, job.fence, away)
     elif is_disk_full(error):
         full, most = DiskFull().to_dict(), settings.max_attempts
         leases.starved(session, job.id, job.fence, full, most, settings.sweep_seconds)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-from core.rundir import DONE, FAILED, STOPPED
+from core.rundir import DONE, FAILED, NO_ROOM, STOPPED
 from worker.child import SIGNALLED
 from worker.environment import environment
 from worker.machine import oom_kills
@@ -31,6 +31,7 @@ class Ending(enum.Enum):
     REFUSED = "refused"  # error.json says why this job cannot succeed.
     STOPPED = "stopped"  # It was asked to stop; the next attempt goes on from its checkpoint.
     OUT_OF_MEMORY = "out of memory"
+    DISK_FULL = "disk full"  # Too full even for error.json.
     CRASHED = "crashed"
 
 
@@ -200,4 +201,6 @@ def classify(code: int, *, done: bool, refused: bool, stopping: bool, out_of_mem
         return Exit(Ending.STOPPED, code)
     if out_of_memory and number == signal.SIGKILL:
         return Exit(Ending.OUT_OF_MEMORY, code)
+    if code == NO_ROOM:
+        return Exit(Ending.DISK_FULL, code)
     return Exit(Ending.CRASHED, code)

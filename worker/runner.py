@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from core import db, leases
-from core.errors import OutOfMemory
+from core.errors import DiskFull, OutOfMemory
 from core.machine import cores
 from core.resources import Resources
 from core.tables import Job
@@ -190,6 +190,8 @@ def raise_for(ended: Exit, folder: Path) -> None:
         raise Drained
     if ended.ending is Ending.OUT_OF_MEMORY:
         raise OutOfMemory
+    if ended.ending is Ending.DISK_FULL:
+        raise DiskFull
     said = attempt.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace")
     lines = said.replace("\0", "").strip().splitlines()  # Postgres takes no NUL.
     last = lines[-1] if lines else ""

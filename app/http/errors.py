@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from app.http.problems import explain, render
+from core.db import is_full
 from core.errors import (
     DiskFull,
     Forbidden,
@@ -134,7 +135,7 @@ def _methods(request: Request) -> str:
 
 async def _database(request: Request, error: Exception) -> Response:
     log.warning("database.unavailable", error=str(error))
-    if "disk is full" in str(error) or "No space left" in str(error):
+    if is_full(error):
         return render(request, DiskFull())
     return render(request, Unavailable("the database does not answer"))
 
@@ -147,7 +148,7 @@ async def _refused_by_database(request: Request, error: DBAPIError) -> Response:
 
 async def _storage(request: Request, error: StorageUnavailable) -> Response:
     log.warning("storage.unavailable", error=str(error))
-    if "No space left" in str(error):
+    if is_full(error):
         return render(request, DiskFull())
     return render(request, Unavailable("the object storage does not answer"))
 

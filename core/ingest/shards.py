@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from core.failpoints import hit
 from core.ingest.archive import MEBIBYTE
 
 MAX_BYTES = 256 * MEBIBYTE
@@ -53,6 +54,7 @@ class ShardWriter:
         address = Address(len(self.names), self._position + BLOCK, len(data))
         self._write(b"".join((header, data, bytes(-len(data) % BLOCK))))
         self._images += 1
+        hit("ingest.after_image")
         return address
 
     def close(self) -> None:

@@ -183,8 +183,9 @@ class Group:
         """Crash with a rank that crashed: waiting for it could take until a timeout."""
         code = other.wait()
         if not self._leaving.is_set() and (code < 0 or code == CRASHED):
-            sys.stderr.write(f"rank {rank} ended with exit code {code}\n")
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # A full disk must not keep this process waiting.
+                sys.stderr.write(f"rank {rank} ended with exit code {code}\n")
+                sys.stderr.flush()
             os._exit(CRASHED)
 
     def _end(self, other: subprocess.Popen[bytes], *, wait: bool) -> int:

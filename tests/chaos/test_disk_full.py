@@ -75,7 +75,7 @@ def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk]
         yield made
 
 
-@pytest.mark.parametrize("mebibytes", [24, 64, 1024])
+@pytest.mark.parametrize("mebibytes", [24, 64, pytest.param(1024, marks=pytest.mark.nightly)])
 def test_an_upload_is_refused_before_its_body_or_in_the_middle(
     mebibytes: int,
     tmp_path: Path,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import TooFewClasses
-from core.rundir import CRASHED, DONE, FAILED, STOPPED, RunDir, supervise
+from core.rundir import CRASHED, DONE, FAILED, NO_ROOM, STOPPED, RunDir, supervise
 from tests.waiting import wait_for
 
 
@@ -75,6 +75,28 @@ def test_a_full_disk_is_a_known_failure(folder: Path, full: Exception) -> None:
 
     assert supervise(work, [str(folder)]) == FAILED
     assert json.loads((folder / "error.json").read_text())["code"] == "disk_full"
+
+
+NO_ROOM_LEFT = """
+import sys
+from core.rundir import supervise
+def work(run):
+    raise RuntimeError("No space left on device")
+sys.exit(supervise(work, sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("reason_fits", [False, True])
+def test_a_disk_without_room_for_the_traceback_or_the_reason_is_told_by_the_exit_code(
+    folder: Path,
+    reason_fits: bool,  # noqa: FBT001 - a parameter of the test.
+) -> None:
+    if not reason_fits:
+        (folder / ".error.json.part").symlink_to("/dev/full")
+    with Path("/dev/null" if not reason_fits else "/dev/full").open("w") as log:
+        command = [sys.executable, "-c", NO_ROOM_LEFT, str(folder)]
+        assert subprocess.run(command, stderr=log, check=False).returncode == NO_ROOM
+    assert [path.name for path in folder.glob("*error*")] == []
 
 
 def test_anything_else_is_a_crash(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -185,6 +185,7 @@ def test_secrets_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         (0, {"done": True}, Ending.DONE),
         (0, {}, Ending.CRASHED),
         (2, {}, Ending.CRASHED),
+        (74, {}, Ending.DISK_FULL),
         (75, {}, Ending.STOPPED),
         (137, {}, Ending.CRASHED),
         (137, {"out_of_memory": True}, Ending.OUT_OF_MEMORY),
