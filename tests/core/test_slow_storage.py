@@ -84,6 +84,7 @@ def test_an_object_may_take_longer_than_a_silence(
 
 
 @pytest.mark.chaos
+@pytest.mark.nightly
 def test_a_request_is_not_cut_off_after_half_a_minute(
     serve: Callable[..., Slow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

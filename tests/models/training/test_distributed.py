@@ -113,6 +113,7 @@ def test_more_devices_than_cores_is_a_failure_with_a_name(
 
 
 @pytest.mark.chaos
+@pytest.mark.nightly
 def test_a_killed_rank_costs_nothing_but_time(tmp_path: Path, dataset: Path) -> None:
     long = {"hyperparameters": {**NUMBERS, "epochs": 60}, "devices": 2}
     straight, broken = (lenet(tmp_path / name, dataset, **long) for name in ("a", "b"))
