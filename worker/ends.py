@@ -56,9 +56,7 @@ def write(
     elif isinstance(error, Drained):
         leases.release(session, job.id, job.fence, "its worker was stopped")
     elif isinstance(error, AWAY):
-        away = (
-            "the disk is full" if db.is_full(error) else "storage or database could not be reached"
-        )
+        away = FULL if db.is_full(error) else UNREACHED
         leases.release(session, job.id, job.fence, away)
     elif is_disk_full(error):
         full, most = DiskFull().to_dict(), settings.max_attempts
