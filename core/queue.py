@@ -1,13 +1,14 @@
 """Celery as a doorbell: a message says "there is work", never which; the database says the rest.
 
 Losing, doubling or delaying a message changes latency only. Settings as measured in
-`docs/design.md`: acknowledged early, nothing prefetched, no result backend, JSON only.
+`docs/design.md`: never acknowledged, nothing prefetched, no result backend, JSON only.
 """
 
 from typing import Any
 
 import structlog
 from celery import Celery
+from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 
@@ -20,12 +21,15 @@ log = structlog.get_logger()
 def make_celery(broker_url: str) -> Celery:
     """Return the Celery application that api and worker share."""
     celery = Celery("topwork", broker=broker_url or "memory://", set_as_current=False)
+    # A message that is taken is gone. Celery breaks down on a task without an id; were the message
+    # given back at the new connection, every worker would break down on it again, for ever.
+    queue = Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, no_ack=True)
     celery.conf.update(
         accept_content=["json"],
         task_serializer="json",
         task_default_queue=QUEUE,
+        task_queues=[queue],
         task_ignore_result=True,
-        task_acks_late=False,
         task_publish_retry=False,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
@@ -34,7 +38,6 @@ def make_celery(broker_url: str) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={
-            "visibility_timeout": 3600,
             "socket_timeout": 30,
             "socket_connect_timeout": 1,
             "socket_keepalive": not broker_url.startswith("redis+socket"),
