@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,8 @@ def hit(name: str) -> None:
     if order.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if order.action == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # Sent to the process, another thread may take it while this one goes on a little further.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         return
     if order.action == "hang":
         while True:

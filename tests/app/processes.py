@@ -7,9 +7,10 @@ from pathlib import Path
 def descendants(pid: int) -> list[int]:
     """Return the children of a process, whichever of its threads started them, and theirs."""
     found: list[int] = []
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found += map(int, listed.read_text().split())
+    with contextlib.suppress(FileNotFoundError):  # It may have ended by now.
+        for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, listed.read_text().split())
     return [n for child in found for n in (child, *descendants(child))]
 
 

@@ -34,7 +34,7 @@ from tests.worker.test_ingest import archive, order
 from worker.process import Ending, Exit
 from worker.work import download
 
-pytestmark = [pytest.mark.chaos, pytest.mark.nightly, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 FAKE = "tests.worker.fake_worker"
 OTHER = pytest.param(64, marks=pytest.mark.nightly)
 # The undisturbed model before it takes two files and one commit.
