@@ -155,17 +155,18 @@ def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
         model = folded(how.place(model.eval()), problem.begin.heads.main)
     seconds: dict[Execution, float] = {}
     outcomes: dict[Execution, Tensor] = {}
-    lacking: list[Execution] = []
+    lacking_memory = False
     started = time.monotonic()
 
     def take(one: Execution) -> None:
+        nonlocal lacking_memory
         torch.manual_seed(0)
         took = math.inf
         # Training has an answer to a lack of memory, and not everything can be compiled.
         try:
             took, outcomes[one] = attempt(one, problem, model, images, labels)
         except (MemoryError, RuntimeError) as error:
-            lacking.extend([one] * ran_out_of_memory(error))
+            lacking_memory |= ran_out_of_memory(error)
         seconds[one] = min(took, seconds.get(one, math.inf))
 
     with torch.random.fork_rng():
@@ -190,7 +191,7 @@ def _measured(how: Execution, problem: Problem) -> tuple[dict[str, Any], bool]:
             # What has to be compiled would be compiled again.
             if close and one.engine == "torch" and time.monotonic() - started <= budget:
                 take(one)
-    whole = len(seconds) == len(entered) and not lacking
+    whole = len(seconds) == len(entered) and not lacking_memory
     return _verdict(seconds, outcomes, problem, len(images)), whole
 
 
