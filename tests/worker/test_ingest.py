@@ -1,6 +1,7 @@
 """A real ingest through a real worker: archive in storage to dataset version, or to a reason."""
 
 import io
+import secrets
 import zipfile
 
 import numpy as np
@@ -36,9 +37,10 @@ def archive(*classes: str) -> bytes:
 
 def order(bench: Bench, content: bytes) -> tuple[str, str, str]:
     """Store an upload and queue what POST /finetune queues for it."""
-    bench.resources.storage.put_bytes("uploads/one", content)
+    key = f"uploads/{secrets.token_hex(4)}"  # Never that of another one, which may go only now.
+    bench.resources.storage.put_bytes(key, content)
     with bench.resources.database.write() as session:
-        dataset = datasets.create(session, name="pets", upload="uploads/one", metadata={})
+        dataset = datasets.create(session, name="pets", upload=key, metadata={})
         ingest = jobs.submit(
             session,
             kind="ingest",
@@ -69,7 +71,7 @@ def test_an_archive_becomes_a_version_and_what_waits_goes_on(ingesting: Bench) -
     ]
     assert len(storage.list("shards")) == 1
     # The worker forgets the archive after the commit that made it superfluous.
-    wait_for(lambda: not storage.exists("uploads/one"))
+    wait_for(lambda: not storage.list("uploads"))
     waiting = ingesting.reaches(waiting_id, "failed")  # It ran: no worker knows its kind.
     assert waiting.error is not None
     assert "unheard-of" in waiting.error["message"]
@@ -82,4 +84,4 @@ def test_a_refused_archive_fails_what_waits_for_it(ingesting: Bench) -> None:
     assert job.error is not None
     assert job.error["code"] == "too_few_classes"
     assert ingesting.reaches(waiting_id, "failed").error == job.error
-    assert ingesting.resources.storage.exists("uploads/one")  # A retry needs it.
+    assert ingesting.resources.storage.list("uploads")  # A retry needs it.

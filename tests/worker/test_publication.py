@@ -160,10 +160,10 @@ def test_a_worker_killed_after_it_published_a_dataset_leaves_its_archive_to_the_
         dies(bench, "worker")
         succeeds(bench, job_id, 1)
         (version,) = versions_of(bench, dataset_id)
-        assert storage.exists("uploads/one")
+        assert storage.list("uploads")
         bench.worker(module="worker")
         assert bench.reaches(waiting_id, "failed").dataset_version == 1  # It ran; nobody knows it.
         succeeds(bench, job_id, 1)
         tidied(bench)
-        assert not storage.exists("uploads/one")
+        assert not storage.list("uploads")
         assert [one.digest for one in versions_of(bench, dataset_id)] == [version.digest]
