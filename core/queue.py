@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 
@@ -23,12 +22,12 @@ def make_celery(broker_url: str) -> Celery:
     celery = Celery("topwork", broker=broker_url or "memory://", set_as_current=False)
     # A message that is taken is gone. Celery breaks down on a task without an id; were the message
     # given back at the new connection, every worker would break down on it again, for ever.
-    queue = Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, no_ack=True)
+    queue = {"exchange": QUEUE, "binding_key": QUEUE, "no_ack": True}
     celery.conf.update(
         accept_content=["json"],
         task_serializer="json",
         task_default_queue=QUEUE,
-        task_queues=[queue],
+        task_queues={QUEUE: queue},
         task_ignore_result=True,
         task_publish_retry=False,
         worker_prefetch_multiplier=1,
