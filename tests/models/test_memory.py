@@ -155,7 +155,11 @@ def starve(run_dir: Path, room: int) -> int:
 
 @ON_LINUX
 def test_a_process_that_is_refused_memory_goes_on_with_smaller_parts(tmp_path: Path) -> None:
-    """256 images take about 650 MiB on their way through NiN, 64 a quarter of that."""
+    """256 images take about 650 MiB on their way through NiN, 64 a quarter of that.
+
+    The room is such that tensors of tens of megabytes do not fit: were oneDNN refused a page for
+    its code, it would fail ever after, whatever is free by then (see the next test).
+    """
     dataset = striped(tmp_path / "data", train=128, val=2)
     run_dir = request(
         tmp_path / "run",
@@ -164,14 +168,14 @@ def test_a_process_that_is_refused_memory_goes_on_with_smaller_parts(tmp_path: P
         precision="fp32",
         hyperparameters={"epochs": 1, "batch_size": 256},
     )
-    assert starve(run_dir, 400) == DONE, (run_dir / "log.txt").read_text()
+    assert starve(run_dir, 520) == DONE, (run_dir / "log.txt").read_text()
     assert "batch_halved" in {note["code"] for note in events(run_dir, "note")}
     assert re.search(r"in \d+ parts", read(run_dir, "card.json")["plan"]["batch_size"]["reason"])
 
 
 @ON_LINUX
 def test_no_room_for_the_code_of_a_convolution_has_the_name_of_its_cause(tmp_path: Path) -> None:
-    """Freed tensors do not help oneDNN, which asks the kernel itself."""
+    """Freed tensors do not help oneDNN: its assembler remembers the refusal in its thread."""
     dataset = striped(tmp_path / "data", train=16, val=2)
     run_dir = request(
         tmp_path / "run",
