@@ -92,9 +92,12 @@ def check_name(session: Session, name: str) -> None:
             raise NameTaken(f"the model name {name!r} belongs to somebody else", param="name")
 
 
-def get(session: Session, name: str) -> Model:
-    """Return a model by name, or raise ModelNotFound with the nearest names."""
-    model = session.get(Model, name)
+def get(session: Session, name: str, *, lock: bool = False) -> Model:
+    """Return a model by name, or raise ModelNotFound with the nearest names.
+
+    `lock` holds its row until the commit.
+    """
+    model = session.get(Model, name, with_for_update=lock, populate_existing=lock)
     if model is None:
         near = difflib.get_close_matches(name, session.scalars(select(Model.name)), n=3)
         hint = f"Did you mean {' or '.join(near)}?" if near else "GET /models lists them."

@@ -22,7 +22,7 @@ from app.deps import (
 )
 from app.http import revisions
 from app.http.bodies import RoomyRoute, StrictRequest, media_type, unsupported
-from app.http.caching import TaggedRoute
+from app.http.caching import IfMatch, TaggedRoute, expect, tag_of
 from app.http.documentation import json_or_files
 from app.http.forms import FORM
 from app.http.idempotency import Created, Once
@@ -109,9 +109,12 @@ def get_dataset(dataset: ThisDataset, session: Read) -> DatasetOut:
 
 
 @router.patch("/{dataset_id}")
-def update_dataset(dataset_id: Text, patch: DatasetPatch, session: Write) -> DatasetOut:
+def update_dataset(
+    dataset_id: Text, patch: DatasetPatch, session: Write, if_match: IfMatch = None
+) -> DatasetOut:
     """Rename a dataset or replace its metadata."""
     dataset = datasets.get(session, dataset_id, lock=True)
+    expect(if_match, tag_of(dataset_out(session, dataset)))
     dataset.name = patch.name or dataset.name
     if patch.metadata is not None:
         dataset.user_metadata = patch.metadata

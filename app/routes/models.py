@@ -2,23 +2,19 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
+from fastapi import APIRouter, BackgroundTasks, Path, Response
 
 from app import shelf
 from app.deps import Config, Read, Store, Text, ThisModel, Write
-from app.http.caching import TaggedRoute
+from app.http.caching import IfMatch, TaggedRoute, expect, tag_of
 from app.schemas.lists import NameListing, Page
 from app.schemas.models import ALIAS, AliasOut, AliasRequest, ModelOut, ModelPatch, model_out
 from app.shelf import Source
 from core import registry
-from core.errors import ModelNotFound, PreconditionFailed
+from core.errors import ModelNotFound
 
 router = APIRouter(prefix="/models", tags=["Models"], route_class=TaggedRoute)
 Alias = Annotated[str, Path(pattern=ALIAS)]
-IfMatch = Annotated[
-    str | None,
-    Header(description="ETag under which the alias was read; `*` for whichever it is."),
-]
 
 
 @router.get("")
@@ -40,9 +36,12 @@ def get_model(name: Text, session: Read) -> ModelOut:
 
 
 @router.patch("/{name}")
-def update_model(name: Text, patch: ModelPatch, session: Write) -> ModelOut:
+def update_model(
+    name: Text, patch: ModelPatch, session: Write, if_match: IfMatch = None
+) -> ModelOut:
     """Describe a model or replace its metadata."""
-    model = registry.get(session, name)
+    model = registry.get(session, name, lock=True)
+    expect(if_match, tag_of(model_out(session, model)))
     if "description" in patch.model_fields_set:
         model.description = patch.description
     if patch.metadata is not None:
@@ -69,8 +68,8 @@ def set_alias(
     if_match: IfMatch = None,
 ) -> AliasOut:  # fmt: skip
     """Point an alias to a version, whether or not it existed."""
-    registry.get(session, name)
-    _check_match(registry.aliases(session, name).get(alias), if_match)
+    registry.get(session, name, lock=True)
+    expect(if_match, _tag(session, name, alias))
     registry.set_alias(session, name=name, alias=alias, number=wanted.version)
     return _alias_out(session, name, alias, response)
 
@@ -78,8 +77,8 @@ def set_alias(
 @router.delete("/{name}/aliases/{alias}", status_code=204)
 def delete_alias(name: Text, alias: Alias, session: Write, if_match: IfMatch = None) -> None:
     """Remove an alias; the version stays."""
-    registry.get(session, name)
-    _check_match(registry.aliases(session, name).get(alias), if_match)
+    registry.get(session, name, lock=True)
+    expect(if_match, _tag(session, name, alias))
     registry.delete_alias(session, name=name, alias=alias)
 
 
@@ -91,10 +90,6 @@ def _alias_out(session: Read, name: str, alias: str, response: Response) -> Alia
     return AliasOut(model=name, alias=alias, version=number)
 
 
-def _check_match(number: int | None, if_match: str | None) -> None:
-    if if_match is None:
-        return
-    tags = [tag.strip() for tag in if_match.split(",")]
-    if number is None or ("*" not in tags and f'"{number}"' not in tags):
-        points = "does not exist" if number is None else f"points to version {number}"
-        raise PreconditionFailed(f"the alias {points}", param="If-Match")
+def _tag(session: Read, name: str, alias: str) -> str | None:
+    number = registry.aliases(session, name).get(alias)
+    return None if number is None else f'"{number}"'

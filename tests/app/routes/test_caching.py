@@ -1,3 +1,4 @@
+import pytest
 from starlette.testclient import TestClient
 
 from app.http.caching import matches
@@ -38,6 +39,23 @@ def test_a_change_is_sent(client: TestClient, dataset: Dataset) -> None:
     answer = client.get(path, headers={"If-None-Match": tag})
     assert (answer.status_code, answer.json()["name"]) == (200, "other")
     assert answer.headers["ETag"] != tag
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_a_change_of_what_was_read_earlier_is_refused(
+    client: TestClient, dataset: Dataset, resources: Resources, kind: str
+) -> None:
+    publish_model(resources)
+    path = f"/datasets/{dataset.id}" if kind == "dataset" else "/models/pets"
+    read = {"If-Match": client.get(path).headers["ETag"]}
+    first = client.patch(path, json={"metadata": {"by": "one"}}, headers=read)
+    second = client.patch(path, json={"metadata": {"by": "two"}}, headers=read)
+    assert (first.status_code, second.status_code) == (200, 412)
+    assert second.json()["code"] == "precondition_failed"
+    assert client.get(path).json()["metadata"] == {"by": "one"}
+    changed = {"If-Match": f'"x", {first.headers["ETag"]}'}
+    assert client.patch(path, json={"metadata": {}}, headers=changed).status_code == 200
+    assert client.patch(path, json={"metadata": {}}, headers={"If-Match": "*"}).status_code == 200
 
 
 def test_an_error_carries_no_tag(client: TestClient) -> None:
