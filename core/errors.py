@@ -9,8 +9,7 @@ TopworkError
 +-- TooLarge 413, UnsupportedMedia 415, UploadLocked 423, ChecksumMismatch 460 (of tus)
 +-- Unprocessable 422 ...... InvalidField, ArchitectureUnknown, DatasetInvalid, TooFewClasses, ...
 +-- TooManyRequests 429 .... TooManyRequests, TooManyFailures, QueueFull, TooManyUploads
-+-- Unavailable 503 ........ PredictorUnavailable, PredictorBusy
-+-- DiskFull 507
++-- Unavailable 503 ........ PredictorUnavailable, PredictorBusy; DiskFull 507
 
 The same `{code, message, param, hint}` is the body of a problem+json answer, of `job.error` and
 of `RUN_DIR/error.json` (RFC 9457 for the HTTP form).
@@ -71,6 +70,7 @@ class ArchiveTooLarge(TopworkError):
     """The archive is larger than this service accepts."""
 
     status, code = 413, "archive_too_large"
+    hint = "Send fewer or smaller images, or raise a limit: docs/settings.md lists them."
 
 
 class Unauthorized(TopworkError):

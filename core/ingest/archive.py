@@ -149,7 +149,8 @@ def plan(members: Iterable[Member], limits: Limits) -> Plan:
             result.expanded_bytes += member.size
             if result.expanded_bytes > limits.max_expanded_bytes:
                 raise ArchiveTooLarge(
-                    f"The archive unpacks to more than {limits.max_expanded_bytes} bytes."
+                    f"The archive unpacks to more than {limits.max_expanded_bytes} bytes.",
+                    hint="Send it in parts, or raise TOPWORK_MAX_EXPANDED_BYTES.",
                 )
     return result
 

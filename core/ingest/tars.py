@@ -199,7 +199,10 @@ class _Forward:
         self.position += len(data)
         if self._most is not None:
             if self.position > max(BOMB_FROM, MAX_RATIO * self._file.tell()):
-                raise ArchiveTooLarge(f"The archive expands to over {MAX_RATIO} times its size.")
+                raise ArchiveTooLarge(
+                    f"The archive expands to over {MAX_RATIO} times its size.",
+                    hint="No photographs do: it is taken for a bomb. Pack them into a zip.",
+                )
             if self.position > self._most:
                 raise ArchiveTooLarge(f"The archive expands to more than {self._most} bytes.")
         return data

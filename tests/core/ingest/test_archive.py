@@ -147,5 +147,6 @@ def test_every_reason_is_documented() -> None:
 
 
 def test_too_many_bytes_end_the_plan() -> None:
-    with pytest.raises(ArchiveTooLarge):
+    with pytest.raises(ArchiveTooLarge) as caught:
         plan([image("a/1.jpg", 60), image("a/2.jpg", 60)], Limits(max_expanded_bytes=100))
+    assert "TOPWORK_MAX_EXPANDED_BYTES" in (caught.value.hint or "")
