@@ -112,7 +112,11 @@ class Execution:
         Splitting a small step costs more than it saves, and with other processes on the same
         cores threads that wait for each other make it many times slower.
         """
-        torch.set_num_threads(self.threads if gigaops > SMALL_STEP else 1)
+        torch.set_num_threads(self.threads_for(gigaops))
+
+    def threads_for(self, gigaops: float) -> int:
+        """Return the threads for steps of so many multiply-adds (10**9)."""
+        return self.threads if gigaops > SMALL_STEP else 1
 
     def facts(self) -> dict[str, Any]:
         """Return what exact repetition depends on, for the checkpoint and the card."""

@@ -101,6 +101,14 @@ def decide(how: Execution, problem: Problem, run: RunDir, cache: Path | None) ->
         run: Its checkpoint folder keeps the choice for later attempts.
         cache: Folder that keeps it for later runs on this machine, made when needed.
     """
+    chosen = _decided(how, problem, run, cache)
+    step = 3 * problem.plan.batch_size * problem.facts.gigaops
+    if problem.forward or chosen.threads_for(step) == chosen.threads:
+        return chosen
+    return replace(chosen, reason=f"{chosen.reason}; a step is too small for more than one thread")
+
+
+def _decided(how: Execution, problem: Problem, run: RunDir, cache: Path | None) -> Execution:
     if problem.plan.precision is not None:
         return execution.as_asked(how, problem.begin.model)
     if problem.seconds < problem.worth:

@@ -95,6 +95,16 @@ def test_measuring_leaves_no_trace_but_the_choice(
         assert apart is (strategy == "full")  # Only their gradients are slow.
 
 
+@pytest.mark.parametrize(("images", "told"), [(1, True), (4, False)])
+def test_steps_too_small_for_several_threads_are_told(
+    staged: Staged, run: RunDir, images: int, *, told: bool
+) -> None:
+    numbers = {"image_size": 64, "batch_size": images, "epochs": 2}
+    work = problem(staged, precision="fp32", hyperparameters=numbers)
+    how = probe.decide(replace(START, threads=2), work, run, None)
+    assert ("too small for more than one thread" in how.reason) is told
+
+
 def refuse(*_: object) -> None:
     raise AssertionError
 
