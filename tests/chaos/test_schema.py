@@ -71,18 +71,24 @@ def check(service: Service, folder: Path, key: str | None, *options: str) -> tup
     return int(found[1]), done.stdout
 
 
+def key_with(admin: httpx2.Client, scope: str) -> str:
+    made = admin.post("/keys", json={"name": scope, "scopes": [scope]})
+    assert made.status_code == 201, made.text
+    return str(made.json()["key"])
+
+
 def test_no_caller_meets_a_server_error_or_an_undocumented_answer(
     guarded: Service, tmp_path: Path, tell: Tell
 ) -> None:
     admin = httpx2.Client(base_url=guarded.url, headers={"Authorization": f"Bearer {ADMIN}"})
     with admin:
-        made = admin.post("/keys", json={"name": "reader", "scopes": ["read"]})
-        assert made.status_code == 201, made.text
-        reader = made.json()["key"]
+        keys = {scope: key_with(admin, scope) for scope in ("read", "train", "predict")}
     cases = 0
     for caller, key, phases, examples in (
         ("admin", ADMIN, "coverage,fuzzing,stateful", times(60)),
-        ("reader", reader, "coverage,fuzzing", times(30)),
+        ("a key that reads", keys["read"], "coverage,fuzzing", times(30)),
+        ("a key that trains", keys["train"], "coverage", 1),
+        ("a key that predicts", keys["predict"], "coverage", 1),
         ("nobody", None, "coverage", 1),
     ):
         count, _ = check(guarded, tmp_path, key, f"--phases={phases}", f"--max-examples={examples}")
