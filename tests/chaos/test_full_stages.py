@@ -100,13 +100,13 @@ def ends(bench: Bench) -> int:
 
 
 def said(bench: Bench, job_id: str) -> str:
-    """Return every reason for which a job was queued again, or waits.
+    """Return every reason for which a job was queued again, waits, or could not be kept.
 
-    On a database without room there may have been none left to write it: then the lease ran out.
+    A database without room takes no reason: then the lease runs out, and the log tells why.
     """
     reasons = [str(event.data.get("reason", "")) for event in bench.events(job_id)]
-    lost = "disk full, lease lost" if "job.lost" in bench.log(0).read_text() else ""
-    return " ".join([*reasons, lost])
+    lines = bench.log(0).read_text().splitlines()
+    return " ".join(reasons + [line for line in lines if "lease.unrenewed" in line])
 
 
 def succeeds(bench: Bench, job_id: str) -> None:
