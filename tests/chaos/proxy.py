@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 from typing import Self
+
+from sqlalchemy.engine import make_url
 
 LATENCY, DRIP = 2.0, 1.0  # Seconds before each piece; seconds for each byte.
 
@@ -78,3 +81,12 @@ class Proxy:
                 await sink.drain()
                 if self.mode == "drip":
                     await asyncio.sleep(DRIP)
+
+
+@contextlib.contextmanager
+def before_postgres(url: str) -> Iterator[tuple[Proxy, str]]:
+    """Stand before the server whose socket a URL names; yield also the URL that leads here."""
+    parsed = make_url(url)
+    with Proxy(f"{parsed.query['host']}/.s.PGSQL.{parsed.port or 5432}") as proxy:
+        here = parsed.set(host="127.0.0.1", port=proxy.port, query={"sslmode": "disable"})
+        yield proxy, here.render_as_string(hide_password=False)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.engine import make_url
 
 from core.migrate import upgrade
 from tests.chaos.broker import PASSWORD, Broker
 from tests.chaos.conftest import Tell
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import Proxy, before_postgres
 from tests.worker.conftest import Bench
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
@@ -82,12 +81,11 @@ def test_a_bad_network_to_the_database_costs_at_most_an_attempt(
     record: Callable[[str, float, float], None],
 ) -> None:
     upgrade(postgres)
-    parsed = make_url(postgres)
-    socket = f"{parsed.query['host']}/.s.PGSQL.{parsed.port or 5432}"
     short = {"lease_seconds": LEASE, "heartbeat_seconds": 0.5, "sweep_seconds": 1.0}
-    with Proxy(socket) as proxy, make_bench(database_url=postgres, **short) as bench:
-        through = parsed.set(host="127.0.0.1", port=proxy.port, query={"sslmode": "disable"})
-        url = through.render_as_string(hide_password=False)
+    with (
+        before_postgres(postgres) as (proxy, url),
+        make_bench(database_url=postgres, **short) as bench,
+    ):
         bench.environment["TOPWORK_DATABASE_URL"] = url
         bench.worker()
         job_id = bench.submit({2: "wait"})
