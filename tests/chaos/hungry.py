@@ -1,4 +1,4 @@
-"""A child that asks for more memory than it may have: `{"how": "python" or "numpy"}`.
+"""A child that fills more memory than it may have: `{"how": "python" or "numpy"}`.
 
 RLIMIT_AS stands for a machine without memory: the allocation fails where the child can say so.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 from core.rundir import RunDir, supervise
 
-LIMIT = 3 * 1024**3
+LIMIT = 1024**3
 
 
 def eat(run: RunDir) -> None:
@@ -19,7 +19,7 @@ def eat(run: RunDir) -> None:
     piece = LIMIT // 8
     kept: list[object] = []
     while True:
-        kept.append(np.empty(piece, np.uint8) if b"numpy" in run.request() else bytearray(piece))
+        kept.append(np.ones(piece, np.uint8) if b"numpy" in run.request() else b"x" * piece)
 
 
 if __name__ == "__main__":

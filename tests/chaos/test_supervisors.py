@@ -13,19 +13,13 @@ import pytest
 
 from tests.app.processes import alive, descendants
 from tests.chaos.conftest import Tell, times
-from tests.chaos.trainings import LEASE, SWEEP, order, training
+from tests.chaos.trainings import LEASE, SWEEP, digest, order, training
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 KILLS, EPOCHS = 10, 1000
 DEAD_SECONDS, DRAIN_SECONDS = 1.0, 25.0
-
-
-def digest(bench: Bench, job_id: str, timeout: float = 240) -> str:
-    job = bench.reaches(job_id, "succeeded", "failed", timeout=timeout)
-    assert job.state == "succeeded", job.error
-    return bench.published(job_id)[0].digest
 
 
 def trains(bench: Bench, job_id: str, attempt: int, step: int) -> bool:

@@ -50,3 +50,10 @@ def order(
             dataset_id=dataset.id,
             dataset_version=1,
         ).id
+
+
+def digest(bench: Bench, job_id: str, timeout: float = 240) -> str:
+    """Wait until a job has succeeded; return the hash of what it published."""
+    job = bench.reaches(job_id, "succeeded", "failed", timeout=timeout)
+    assert job.state == "succeeded", job.error
+    return bench.published(job_id)[0].digest

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -76,15 +76,21 @@ class Bench:
         return self.resources.settings.data_dir / f"worker{number}.log"
 
     def worker(
-        self, slots: int = 1, module: str = "tests.worker.fake_worker", *, ready: bool = True
+        self,
+        slots: int = 1,
+        module: str = "tests.worker.fake_worker",
+        *,
+        ready: bool = True,
+        within: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a worker process; it is killed after the test if it still runs.
 
-        With `ready` a worker that starts its children warm is waited for.
+        With `ready` a worker that starts its children warm is waited for. A command `within` which
+        it is to run ends by becoming the worker.
         """
         with self.log(len(self.workers)).open("ab") as output:
             worker = subprocess.Popen(
-                [sys.executable, "-m", module, "--slots", str(slots)],
+                [*within, sys.executable, "-m", module, "--slots", str(slots)],
                 cwd=ROOT,
                 env=os.environ | self.environment,
                 stdout=output,
