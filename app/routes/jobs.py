@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi import APIRouter, BackgroundTasks, Header, Query
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from app.deps import Read, ServiceHere, Store, Text, ThisJob, Who, Write
 from app.following import stream
 from app.http.bodies import StrictRoute
+from app.http.idempotency import Created, Once
 from app.schemas.jobs import EventOut, JobOut, Kind, State, job_out
 from app.schemas.lists import Listing, Page, Paging
 from core import events, jobs
@@ -67,12 +68,15 @@ def resume_job(job_id: Text, session: Write) -> JobOut:
     return job_out(session, jobs.resume(session, job_id))
 
 
-@router.post("/{job_id}/retry", status_code=202)
-def retry_job(job_id: Text, session: Write, response: Response) -> JobOut:
+@router.post("/{job_id}/retry", status_code=202, response_model=JobOut)
+def retry_job(job_id: Text, once: Once, session: Write) -> JSONResponse:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
-    job = jobs.retry(session, job_id)
-    response.headers.update({"Location": f"/jobs/{job.id}", "Retry-After": "1"})
-    return job_out(session, job)
+
+    def queue() -> Created:
+        job = jobs.retry(session, job_id)
+        return Created(job_out(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+
+    return once(session, "", queue)
 
 
 @router.get(

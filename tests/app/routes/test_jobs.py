@@ -174,6 +174,16 @@ def test_retry(client: TestClient, work: Work) -> None:
     assert answer.headers["Location"] == f"/jobs/{job_id}"
 
 
+def test_a_retry_is_repeatable(client: TestClient, work: Work) -> None:
+    job_id, once = work.submit(), {"Idempotency-Key": "a"}
+    client.post(f"/jobs/{job_id}/cancel")
+    first, again = (client.post(f"/jobs/{job_id}/retry", headers=once) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert (again.json(), again.headers["Idempotent-Replayed"]) == (first.json(), "true")
+    states = [e["data"].get("state") for e in client.get(f"/jobs/{job_id}/events").json()["data"]]
+    assert states.count("queued") == 2  # When it was submitted, and once again.
+
+
 def test_delete_takes_ended_jobs_only(client: TestClient, work: Work) -> None:
     job_id = work.submit()
     assert client.delete(f"/jobs/{job_id}").status_code == 409
