@@ -34,7 +34,7 @@ def test_eight_megabytes_of_shared_memory_are_enough(
             worker = bench.worker(module="worker", within=within)
             read = finished(bench, *ingest(bench, content, name))
             seen.append((read, digest(bench, order(bench, dataset, name, EPOCHS))))
-            disk = os.statvfs(f"/proc/{worker.pid}/root/dev/shm")
+            disk = os.statvfs(Path(f"/proc/{worker.pid}/root") / "dev/shm")
             assert (disk.f_blocks * disk.f_frsize == 8 * MEBIBYTE) == (within is SMALL)
             worker.terminate()
             assert worker.wait(60) == 0
