@@ -24,7 +24,7 @@ from core.errors import (
 )
 from core.owners import owner_of
 from core.settings import Settings
-from core.tables import Dataset, Job
+from core.tables import Dataset, Job, ModelVersion
 from models import catalogue
 from models.config import TrainConfig
 from models.networks import weights
@@ -165,7 +165,7 @@ def place(session: Session, settings: Settings, order: Order) -> Job:
             session, name=name, stored=stored, split=split, priority=request.priority
         )
         return _submit(session, order.request, dataset, version=None, plan=None)
-    dataset, version = _named(session, request)
+    dataset, version = _named(session, request, lock=True)
     plan = None
     if dataset.state == "ready":
         found = datasets.version(session, f"{dataset.id}@{version}" if version else dataset.id)
@@ -195,12 +195,15 @@ def parent_size(session: Session, request: FinetuneRequest) -> int | None:
     Raises:
         ModelNotFound: There is no such model.
     """
+    parent = _parent(session, request)
+    return int(parent.card["preprocess"]["crop"]) if parent else None
+
+
+def _parent(session: Session, request: FinetuneRequest) -> ModelVersion | None:
     weights = request.train_config().get("weights") or ""
     if not weights.startswith(FROM_MODEL):
         return None
-    card = registry.resolve(session, weights.removeprefix(FROM_MODEL)).card
-    side: int = card["preprocess"]["crop"]
-    return side
+    return registry.resolve(session, weights.removeprefix(FROM_MODEL))
 
 
 def named_summary(session: Session, request: FinetuneRequest) -> tuple[str, dict[str, Any]]:
@@ -210,7 +213,9 @@ def named_summary(session: Session, request: FinetuneRequest) -> tuple[str, dict
     return request.name or model_name(dataset.name), version.summary
 
 
-def _named(session: Session, request: FinetuneRequest) -> tuple[Dataset, int | None]:
+def _named(
+    session: Session, request: FinetuneRequest, *, lock: bool = False
+) -> tuple[Dataset, int | None]:
     if request.dataset is None:
         hint = "Name a dataset, or send multipart/form-data with `file` and `config`."
         raise InvalidField("no dataset is named", param="dataset", hint=hint)
@@ -219,7 +224,7 @@ def _named(session: Session, request: FinetuneRequest) -> tuple[Dataset, int | N
         hint = "Make a version with another split: POST /datasets/{id}/versions."
         raise InvalidField(message, param="split", hint=hint)
     identity, _, number = request.dataset.partition("@")
-    dataset = datasets.get(session, identity)
+    dataset = datasets.get(session, identity, lock=lock)
     if dataset.state == "failed":
         why = (dataset.error or {}).get("message", "its ingestion failed")
         raise DatasetInvalid(f"the dataset cannot be used: {why}", param="dataset")
@@ -236,10 +241,15 @@ def _submit(
 ) -> Job:
     name = request.name or model_name(dataset.name)
     registry.check_name(session, name)
+    config = {"name": name, **request.train_config()}
+    parent = _parent(session, request)
+    if parent is not None:
+        # A name may mean another version, or another owner's model, when the job begins.
+        config["weights"] = f"{FROM_MODEL}{parent.name}@{parent.number}"
     return jobs.submit(
         session,
         kind="finetune",
-        config={"name": name, **request.train_config()},
+        config=config,
         dataset_id=dataset.id,
         dataset_version=version,
         priority=request.priority,

@@ -21,6 +21,7 @@ import anyio.to_thread
 
 from app.http.bodies import StrictRequest, media_type, unsupported
 from app.http.forms import FILE, FORM, receive
+from core.db import is_unsure
 from core.errors import ArchiveTooLarge, DiskFull, MalformedRequest, RequestTooLarge
 from core.ids import new_id
 from core.ingest.archive import ARCHIVE_SUFFIXES
@@ -61,15 +62,19 @@ class Stored:
 
 @asynccontextmanager
 async def stored(storage: Storage, upload: Upload) -> AsyncIterator[Stored]:
-    """Put an upload into object storage for as long as it takes to commit its row, or for good."""
+    """Put an upload into object storage for as long as it takes to commit its row, or for good.
+
+    Where nobody knows whether the row was committed the object stays: if no row refers to it,
+    garbage collection removes it a day later.
+    """
     handle = Stored(f"uploads/{new_id('up')}", upload.path.stat().st_size)
     put = False
     try:
         await anyio.to_thread.run_sync(storage.put_file, handle.key, upload.path)
         put = True
         yield handle
-    except BaseException:
-        handle.kept = False
+    except BaseException as error:
+        handle.kept = handle.kept and is_unsure(error)
         raise
     finally:
         if put and not handle.kept:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Engine, Float, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError  # noqa: A004 - the pool's own.
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError  # noqa: A004 - the pool's own.
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -52,6 +52,12 @@ def is_full(error: Exception) -> bool:
     """Tell whether SQLite, Postgres or a storage says by this error that its disk is full."""
     said = str(error)
     return "disk is full" in said or "No space left" in said
+
+
+def is_unsure(error: BaseException) -> bool:
+    """Tell whether a commit may have taken effect although this was raised instead of an answer."""
+    cut = isinstance(error, DBAPIError) and error.connection_invalidated
+    return cut or isinstance(error, AWAY) or not isinstance(error, Exception)
 
 
 class Database:

@@ -179,7 +179,7 @@ def delete_alias(session: Session, *, name: str, alias: str) -> None:
 
 def delete(session: Session, name: str) -> list[str]:
     """Remove a model with all versions and aliases; returns their storage prefixes."""
-    model = get(session, name)
+    model = get(session, name, lock=True)  # A worker may be about to publish a version of it.
     prefixes = [row.prefix for row in versions(session, name)]
     session.execute(sql_delete(Alias).where(Alias.name == name))
     session.execute(sql_delete(ModelVersion).where(ModelVersion.name == name))

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 from app.schemas.datasets import RevisionRequest
 from app.service import Service
 from core import datasets
+from core.db import is_unsure
+from core.errors import TopworkError
 from core.ids import new_id
 from core.ingest import manifest
 from core.ingest.split import Ratios
@@ -24,21 +26,52 @@ class Revision:
     dataset_id: str
     prefix: str
     summary: dict[str, Any]
-    fingerprint: str
     shards: frozenset[str]
     kept: bool = False
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What was asked for, as it can be made or why it cannot."""
+
+    fingerprint: str
+    outcome: Revision | TopworkError
 
 
 @contextmanager
 def drafted(
     service: Service, caller: Caller, dataset_id: str, wanted: RevisionRequest
-) -> Iterator[Revision]:
+) -> Iterator[Draft]:
     """Store the manifest of a version that differs from its base as asked.
 
-    Raises:
-        DatasetNotFound, DatasetNotReady: There is no such version to start from.
-        InvalidField, DatasetInvalid, TooFewClasses: Nothing trainable would be left.
+    What stands in the way is yielded, not raised: the first request with the same key may have made
+    the very version from which a repeated one cannot leave the same images out once more, and whose
+    answer it is to get. It can be DatasetNotFound, DatasetNotReady (there is no such version to
+    start from), InvalidField, DatasetInvalid or TooFewClasses (nothing trainable would be left).
     """
+    fingerprint = wanted.model_dump_json()
+    try:
+        draft, files = _revise(service, caller, dataset_id, wanted)
+    except TopworkError as error:
+        yield Draft(fingerprint, error)
+        return
+    storage = service.resources.storage
+    try:
+        for name, content in files.items():
+            storage.put_bytes(f"{draft.prefix}/{name}", content)
+        yield Draft(fingerprint, draft)
+    except BaseException as error:
+        draft.kept = draft.kept and is_unsure(error)  # Or else garbage collection has its day.
+        raise
+    finally:
+        if not draft.kept:
+            storage.delete_prefix(draft.prefix)
+
+
+def _revise(
+    service: Service, caller: Caller, dataset_id: str, wanted: RevisionRequest
+) -> tuple[Revision, dict[str, bytes]]:
+    """Return the revision and its files."""
     reference = f"{dataset_id}@{wanted.base}" if wanted.base else dataset_id
     with service.resources.database.read(caller) as session:
         base = datasets.version(session, reference)
@@ -53,26 +86,20 @@ def drafted(
 
     findings = manifest.examine(lines, FINDINGS)
     summary = manifest.summarise(lines, findings)
-    prefix = f"datasets/{dataset_id}/{new_id('rev')}"
-    fingerprint = wanted.model_dump_json()
     shards = frozenset(line["shard"] for line in lines)
-    draft = Revision(dataset_id, prefix, summary, fingerprint, shards)
-    storage = service.resources.storage
-    try:
-        storage.put_bytes(f"{prefix}/manifest.jsonl", manifest.encode(lines))
-        storage.put_bytes(f"{prefix}/report.jsonl", manifest.report(findings))
-        storage.put_bytes(f"{prefix}/dataset.json", manifest.json_line(summary).encode())
-        yield draft
-    except BaseException:
-        draft.kept = False
-        raise
-    finally:
-        if not draft.kept:
-            storage.delete_prefix(prefix)
+    files = {
+        "manifest.jsonl": manifest.encode(lines),
+        "report.jsonl": manifest.report(findings),
+        "dataset.json": manifest.json_line(summary).encode(),
+    }
+    return Revision(dataset_id, f"datasets/{dataset_id}/{new_id('rev')}", summary, shards), files
 
 
-def publish(session: Session, draft: Revision) -> DatasetVersion:
-    """Make a draft the newest version, in the caller's transaction."""
+def publish(session: Session, outcome: Revision | TopworkError) -> DatasetVersion:
+    """Make a revision the newest version, in the caller's transaction, or say why it cannot be."""
+    if isinstance(outcome, TopworkError):
+        raise outcome
+    draft = outcome
     dataset = datasets.get(session, draft.dataset_id, lock=True)
     number = datasets.versions(session, dataset.id)[0].number + 1
     draft.kept = True

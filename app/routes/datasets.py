@@ -26,7 +26,7 @@ from app.http.caching import IfMatch, TaggedRoute, expect, tag_of
 from app.http.documentation import json_or_files
 from app.http.forms import FORM
 from app.http.idempotency import Created, Once
-from app.http.revisions import Revision
+from app.http.revisions import Draft
 from app.manifests import json_lines
 from app.orders import DatasetOrder
 from app.resumable import resumed
@@ -140,7 +140,7 @@ def list_dataset_versions(dataset: ThisDataset, session: Read) -> Page[VersionOu
 
 def _drafted(
     dataset_id: Text, wanted: RevisionRequest, service: ServiceHere, who: Who
-) -> Iterator[Revision]:
+) -> Iterator[Draft]:
     with revisions.drafted(service, who, dataset_id, wanted) as draft:
         yield draft
 
@@ -148,13 +148,13 @@ def _drafted(
 @roomy.post("/{dataset_id}/versions", status_code=201, response_model=VersionOut)
 def create_dataset_version(
     once: Once,
-    draft: Annotated[Revision, Depends(_drafted, scope="function")],
+    draft: Annotated[Draft, Depends(_drafted, scope="function")],
     session: Write,
 ) -> JSONResponse:
     """Make a version with some images left out, relabelled or split anew; no image is copied."""
 
     def create() -> Created:
-        version = version_out(revisions.publish(session, draft))
+        version = version_out(revisions.publish(session, draft.outcome))
         return Created(version.model_dump(mode="json"), version.links["self"], status=201)
 
     return once(session, draft.fingerprint, create)

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, BackgroundTasks, Header, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
-from app.deps import Read, ServiceHere, Store, Text, ThisJob, Who, Write
+from app.deps import Config, Read, ServiceHere, Store, Text, ThisJob, Who, Write
 from app.following import stream
 from app.http.bodies import StrictRoute
 from app.http.idempotency import Created, Once
 from app.schemas.jobs import EventOut, JobOut, Kind, State, job_out
 from app.schemas.lists import Listing, Page, Paging
-from core import events, jobs
+from core import events, jobs, usage
 from core.errors import MalformedRequest
 
 router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictRoute)
@@ -63,16 +63,20 @@ def pause_job(job_id: Text, session: Write) -> JobOut:
 
 
 @router.post("/{job_id}/resume")
-def resume_job(job_id: Text, session: Write) -> JobOut:
+def resume_job(job_id: Text, session: Write, settings: Config) -> JobOut:
     """Queue a paused job again; it goes on where it stopped. Harmless where it is not paused."""
+    job = jobs.get(session, job_id, lock=True)
+    if job.state == "paused":
+        usage.check_queue(session, settings, job.owner)
     return job_out(session, jobs.resume(session, job_id))
 
 
 @router.post("/{job_id}/retry", status_code=202, response_model=JobOut)
-def retry_job(job_id: Text, once: Once, session: Write) -> JSONResponse:
+def retry_job(job_id: Text, once: Once, session: Write, settings: Config) -> JSONResponse:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
 
     def queue() -> Created:
+        usage.check_queue(session, settings, jobs.get(session, job_id).owner)
         job = jobs.retry(session, job_id)
         return Created(job_out(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
 

@@ -120,6 +120,7 @@ def test_going_on_from_a_model_keeps_its_image_size(
     job = client.post("/finetune", json=body).json()
     assert dry["plan"]["image_size"] == job["plan"]["image_size"]
     assert dry["plan"]["image_size"]["value"] == 32
+    assert job["config"]["weights"] == "model:parent@1"  # Whatever the name may mean later.
     upload = {"architecture": "resnet18", "weights": "model:parent"}
     file = {"file": ("x.zip", zipped(two_classes()))}
     archive = client.post("/finetune?dry_run=true", files=file, data=config(**upload)).json()

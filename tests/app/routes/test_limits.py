@@ -106,3 +106,28 @@ def test_one_owner_does_not_fill_the_queue(settings: Settings, resources: Resour
         assert (told["queued_jobs"], told["max_queued_jobs"]) == (3, 3)
         assert [post("ben")[0] for _ in range(3)] == [202, 202, 429]
         assert post("root") == (429, "queue_full")
+
+
+def test_no_way_around_the_limit_of_jobs_that_wait(settings: Settings) -> None:
+    small = settings.model_copy(update={"max_queued_jobs_per_owner": 1})
+    with local_client(create_app(small)) as client:
+
+        def submit() -> str:
+            answer = client.post("/datasets", files={"file": ("x.zip", zipped())})
+            assert answer.status_code == 202, answer.text
+            return f"/jobs/{answer.json()['id']}"
+
+        def refused(way: str) -> bool:
+            answer = client.post(way)
+            return (answer.status_code, answer.json().get("code")) == (429, "queue_full")
+
+        paused = submit()
+        assert client.post(f"{paused}/pause").json()["state"] == "paused"
+        cancelled = submit()
+        assert client.post(f"{cancelled}/cancel").json()["state"] == "cancelled"
+        waiting = submit()
+        assert refused(f"{paused}/resume")
+        assert refused(f"{cancelled}/retry")
+        assert client.post(f"{waiting}/resume").status_code == 200  # It waits already.
+        client.post(f"{waiting}/cancel")
+        assert client.post(f"{paused}/resume").json()["state"] == "queued"
