@@ -20,6 +20,7 @@ from core.settings import Settings
 
 FOLDER = "uploads"
 MARK = ".unproved"
+LIVELY_SECONDS = 300.0
 NEW_SECONDS = 600.0  # A file may be there before the commit of its row.
 
 
@@ -128,5 +129,14 @@ def remove_strays(settings: Settings, known: Collection[str]) -> int:
 
 
 def outstanding(settings: Settings, lengths: dict[str, int]) -> int:
-    """Return how many bytes of open uploads have yet to arrive."""
-    return sum(length - size(settings, upload_id) for upload_id, length in lengths.items())
+    """Return how many bytes of the uploads that have lately begun or grown have yet to arrive.
+
+    One that stands still reserves nothing: who announces much and sends little would otherwise
+    keep everybody else out for a day.
+    """
+    since, coming = time.time() - LIVELY_SECONDS, 0
+    for upload_id, length in lengths.items():
+        with suppress(FileNotFoundError):
+            there = path_of(settings, upload_id).stat()
+            coming += length - there.st_size if there.st_mtime > since else 0
+    return coming

@@ -259,6 +259,18 @@ def test_what_is_announced_needs_room_beside_what_is_open(
     assert asked == [1000, 650]
 
 
+def test_an_upload_that_stands_still_reserves_no_room(
+    client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("app.resumable.check_space", lambda _folder, coming: asked.append(coming))
+    still = pieces.path_of(settings, create(client, 1000).rpartition("/")[2])
+    lately = still.stat().st_mtime - pieces.LIVELY_SECONDS
+    os.utime(still, (lately, lately))
+    create(client, 50)
+    assert asked == [1000, 50]
+
+
 def test_expired_and_stray_uploads_are_removed(resources: Resources) -> None:
     settings = resources.settings
 
