@@ -43,6 +43,10 @@ ZIPPED: dict[str, tuple[list[Entry], dict[str, str]]] = {
         [Entry(b"d/" * 100 + b"x.png", picture(900))],
         {"d/" * 100 + "x.png": "path_too_deep"},
     ),
+    "16 deeper": (
+        [Entry(b"d/" * 500 + b"x.png", picture(900))],
+        {"d/" * 500 + "x.png": "path_too_long"},  # 1005 bytes are that before they are too deep.
+    ),
     "17 zeros": (
         [Entry(b"cat/x.png", bytes(40 * MEBIBYTE)), Entry(b"cat/y.png", bytes(100 * MEBIBYTE))],
         {"cat/x.png": "ratio_too_high", "cat/y.png": "entry_too_large"},
@@ -91,6 +95,10 @@ TARRED: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], dict[str, str]]] = {
     ),
     "9 pipe": ({"cat/x.png": special(tarfile.FIFOTYPE)}, {"cat/x.png": "special_file"}),
     "10 device": ({"cat/x.png": special(tarfile.CHRTYPE)}, {"cat/x.png": "special_file"}),
+    "16 deep": (
+        {"d/" * 500 + "x.png": picture(900), "d/" * 100 + "x.png": picture(901)},
+        {"d/" * 500 + "x.png": "path_too_long", "d/" * 100 + "x.png": "path_too_deep"},
+    ),
     "17 zeros": ({"cat/x.png": bytes(51 * MEBIBYTE)}, {"cat/x.png": "entry_too_large"}),
     "26 dense": ({"cat/x.png": bytes(20 * MEBIBYTE)}, {"cat/x.png": "ratio_too_high"}),
 }
@@ -139,6 +147,8 @@ def _scans() -> bytes:
 
 _TEXT_BOMB = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80 * MEBIBYTE), 9))
 _PSD = b"8BPS\0\x01" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(64)
+# A sequence header: 64 x 48 pixels, 25 frames a second.
+_MPEG = b"\0\0\1\xb3\x04\x00\x30\x13\xff\xff\xe0\x18" + bytes(64) + b"\0\0\1\xb7"
 _GREY = np.linspace(0, 65535, 64 * 48).reshape(48, 64)
 
 # The name of the file, its bytes, and whether it is an image to us; what is not is reported.
@@ -169,5 +179,6 @@ IMAGES: dict[str, tuple[bytes, bool]] = {
     "50-exif.jpg": (encode(photo(63, 48), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), True),
     "51-words.png": (plain_png(4, 4, extra=_TEXT_BOMB), False),
     "52-psd.png": (_PSD, False),
+    "52-mpeg.png": (_MPEG, False),
     "52-scans.jpg": (_scans(), False),
 }

@@ -1,19 +1,22 @@
 """T10, T24 and T25: children that eat, hang, segfault; everybody else's jobs go on."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
 import httpx2
 import pytest
 
-from core import jobs
+from core import failpoints, jobs
 from tests.chaos.api_process import api
 from tests.chaos.conftest import Tell, times
+from tests.chaos.trainings import digest, order, reasons, training
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 
@@ -22,6 +25,7 @@ GOOD, HUNGRY = 20, 4
 CALM = 100  # Requests to compare with.
 OOM_SECONDS, POLL_SECONDS = 10.0, 0.1
 WORKER = "tests.chaos.mixed_worker"
+EPOCHS = 30
 
 
 def succeeded(bench: Bench, ids: list[str]) -> int:
@@ -127,7 +131,33 @@ def test_a_hung_child_is_found_and_its_job_goes_on(
         bench.go()
         job = bench.reaches(job_id, "succeeded", "failed")
         assert (job.state, job.attempt) == ("succeeded", 2)
-        reasons = [event.data.get("reason") or "" for event in bench.events(job_id)]
-        assert any("the process reported nothing for" in reason for reason in reasons)
+        (reason,) = reasons(bench, job_id)
+        assert reason.startswith("the process reported nothing for")
     tell(f"T24 a child silent for {limit:g} s was replaced after {seconds:.1f} s")
     record("T24 hang", seconds, limit + 2.0)
+
+
+def test_a_hung_training_is_replaced_and_ends_in_the_same_weights(
+    make_bench: Callable[..., Any], tmp_path: Path, tell: Tell, record: Callable[..., None]
+) -> None:
+    limit, once = 3.0, tmp_path / "hung"
+    once.touch()  # So that the calm one does not hang.
+    with training(make_bench, tmp_path, hung_seconds=limit) as (plain, dataset):
+        hang = {failpoints.VARIABLE: f"train.step=hang@20?{once}"}
+        bench = dataclasses.replace(plain, environment=plain.environment | hang)
+        bench.worker(module="worker")
+        wanted = digest(bench, order(bench, dataset, "calm", EPOCHS))
+        once.unlink()
+        job_id = order(bench, dataset, "hung", EPOCHS)
+        wait_for(once.exists, 60)
+        hung_at = time.monotonic()
+        wait_for(lambda: bench.job(job_id).attempt == 2)
+        seconds = time.monotonic() - hung_at
+        assert digest(bench, job_id) == wanted
+        assert bench.job(job_id).attempt == 2
+        (reason,) = reasons(bench, job_id)
+        assert reason.startswith("the process reported nothing for")
+    tell(
+        f"T24 a training that hangs was replaced after {seconds:.1f} s, the same weights: {reason}"
+    )
+    record("T24 hung training", seconds, limit + 2.0)

@@ -17,6 +17,7 @@ from PIL import Image
 from core import datasets, jobs
 from tests.app.processes import command_line, descendants
 from tests.chaos.conftest import Tell, times
+from tests.chaos.trainings import reasons
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 
@@ -66,20 +67,31 @@ def kill_one(worker: int, chance: random.Random) -> bool:
 def test_killed_decoders_cost_no_image(
     make_bench: Callable[..., Any], chance: random.Random, tell: Tell
 ) -> None:
+    """The first is killed before it is ready, which costs the job an attempt; others at work."""
     content = archive()
     with make_bench() as bench:
         worker = bench.worker(module="worker")
         wanted = finished(bench, *ingest(bench, content, "calm"))
         order = ingest(bench, content, "disturbed")
+        wait_for(lambda: kill_one(worker.pid, chance))
+        wait_for(lambda: bench.job(order[1]).attempt == 2)
         kills = 0
-        for _ in range(times(KILLS)):  # One that dies while it starts costs the job an attempt.
-            wait_for(lambda: kill_one(worker.pid, chance) or bench.job(order[1]).finished_at, 60)
+        for _ in range(times(KILLS)):
+            wait_for(lambda: kill_at_work(bench, worker.pid, order[1], chance), 60)
             kills += bench.job(order[1]).finished_at is None
             time.sleep(chance.uniform(0.1, 0.5))
         assert finished(bench, *order) == wanted
-        attempts = bench.job(order[1]).attempt
+        said = reasons(bench, order[1])
+        assert bench.job(order[1]).attempt == len(said) + 1 <= kills + 2
+        assert all("a decoder process does not start" in reason for reason in said), said
     tell(
-        f"T24 {kills} decoders killed while {IMAGES} images were read: the same dataset,"
-        f" attempt {attempts}"
+        f"T24 1 decoder killed before it was ready and {kills} while {IMAGES} images were read:"
+        f" the same dataset, attempt {len(said) + 1}: {said[0]}"
     )
     assert kills > 0
+
+
+def kill_at_work(bench: Bench, worker: int, job_id: str, chance: random.Random) -> bool:
+    """Kill a decoder if images have been read; true is also the end of the job."""
+    job = bench.job(job_id)
+    return job.finished_at is not None or (job.progress > 0 and kill_one(worker, chance))

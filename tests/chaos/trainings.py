@@ -16,9 +16,11 @@ LEASE, SWEEP = 3.0, 1.0
 
 
 @contextmanager
-def training(make_bench: Callable[..., Any], folder: Path) -> Iterator[tuple[Bench, Dataset]]:
+def training(
+    make_bench: Callable[..., Any], folder: Path, **changes: Any
+) -> Iterator[tuple[Bench, Dataset]]:
     """A bench for real trainers, and twelve images for them; no death counts against a job."""
-    short = {"lease_seconds": LEASE, "heartbeat_seconds": 0.5, "sweep_seconds": SWEEP}
+    short = {"lease_seconds": LEASE, "heartbeat_seconds": 0.5, "sweep_seconds": SWEEP} | changes
     with make_bench(warm_start=True, max_attempts=100, cancel_grace_seconds=8.0, **short) as bench:
         dataset = publish_dataset(bench.resources, folder / "pets")
         with bench.resources.database.read() as session:
@@ -57,3 +59,8 @@ def digest(bench: Bench, job_id: str, timeout: float = 240) -> str:
     job = bench.reaches(job_id, "succeeded", "failed", timeout=timeout)
     assert job.state == "succeeded", job.error
     return bench.published(job_id)[0].digest
+
+
+def reasons(bench: Bench, job_id: str) -> list[str]:
+    """Return why each attempt of a job but its last ended."""
+    return [event.data["reason"] for event in bench.events(job_id) if event.data.get("reason")]

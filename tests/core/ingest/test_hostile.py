@@ -1,8 +1,10 @@
 """Hostile archives: the bad member is named, the good ones are kept, nothing gets out."""
 
+import dataclasses
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,9 +102,32 @@ runpy.run_module("core.ingest", run_name="__main__")
 """
 
 
-def test_nothing_is_written_outside_the_run_dir(tmp_path: Path) -> None:
-    entries = [entry for added, _ in ZIPPED.values() for entry in added if entry.offset is None]
-    prepare(tmp_path / "run", raw_zip([*honest(GOOD), *entries]), None, None)
+def every_zip() -> bytes:
+    """One zip of every hostile entry; each bears a number, so that none is another's duplicate."""
+    entries = [
+        dataclasses.replace(entry, name=entry.name.replace(b"x.", b"x%d." % number, 1))
+        for number, (added, _) in enumerate(ZIPPED.values())
+        for entry in added
+        if entry.offset is None
+    ]
+    return raw_zip([*honest(GOOD), *entries])
+
+
+def every_tar() -> bytes:
+    """The same for a tar."""
+    added = {
+        name.replace("x.", f"x{number}.", 1): data
+        for number, (members, _) in enumerate(TARRED.values())
+        for name, data in members.items()
+    }
+    return gzipped(tar_of({**GOOD, **added}))
+
+
+@pytest.mark.parametrize("archive", [every_zip, every_tar])
+def test_nothing_is_written_outside_the_run_dir(
+    tmp_path: Path, archive: Callable[[], bytes]
+) -> None:
+    prepare(tmp_path / "run", archive(), None, None)
     done = subprocess.run(
         [sys.executable, "-c", AUDITED, str(tmp_path / "run")],
         capture_output=True,
