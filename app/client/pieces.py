@@ -4,13 +4,15 @@ import base64
 import hashlib
 import os
 import time
-from typing import BinaryIO
+import uuid
+from typing import Any, BinaryIO
 
 from app.client.errors import Unreachable
 from app.client.folder import FolderChanged
-from app.client.http import Http
+from app.client.http import Http, Json
 from core.errors import (
     ChecksumMismatch,
+    RequestInFlight,
     RequestTimeout,
     Unavailable,
     UploadLocked,
@@ -60,6 +62,25 @@ def send_in_pieces(http: Http, file: BinaryIO, name: str) -> str:
             time.sleep(PAUSE)
             offset = _ask(http, path, offset)
     return path.rpartition("/")[2]
+
+
+def use_up(http: Http, path: str, **options: Any) -> Json:
+    """Return the answer to the POST that uses an upload, after as long a patience as a piece has.
+
+    Nobody else knows the upload's id, so giving up early would throw all of it away. Every try
+    carries the same key.
+
+    Raises:
+        TopworkError: The service refused, or gave no answer for two minutes.
+    """
+    headers, began = {"Idempotency-Key": str(uuid.uuid4())}, time.monotonic()
+    while True:
+        try:
+            return http.json("POST", path, headers=headers, **options)
+        except (*PASSING, RequestInFlight):
+            if time.monotonic() - began > GIVEN_UP_AFTER:
+                raise
+            time.sleep(PAUSE)
 
 
 def _send_piece(http: Http, path: str, file: BinaryIO, offset: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Self
 
 from app.client.folder import FolderTar, FolderUnusable
 from app.client.http import Http, Json
-from app.client.pieces import is_large, send_in_pieces
+from app.client.pieces import is_large, send_in_pieces, use_up
 from app.client.records import ApiKey, Dataset, Event, Job, Model, Prediction
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -110,7 +110,7 @@ class Topwork:
         with _opened(Path(data), on_bytes) as (name, file):
             if is_large(file):
                 body = {"upload": send_in_pieces(self.http, file, name), **config}
-                return self.http.json("POST", "/finetune", params=query, json=body)
+                return use_up(self.http, "/finetune", params=query, json=body)
             form: Json = {"data": {"config": json.dumps(config)}, "files": {"file": (name, file)}}
             return self.http.json("POST", "/finetune", params=query, **form)
 
@@ -187,11 +187,13 @@ class Datasets:
         """Upload a folder or archive; the job that reads it names the dataset."""
         fields = {"name": name} if name else {}
         with _opened(Path(data), on_bytes) as (file_name, file):
-            form: Json = {"data": fields, "files": {"file": (file_name, file)}}
             if is_large(file):
-                form = {"json": {"upload": send_in_pieces(self._http, file, file_name), **fields}}
-            job = Job.model_validate(self._http.json("POST", "/datasets", **form))
-        return job.bind(self._topwork)
+                body = {"upload": send_in_pieces(self._http, file, file_name), **fields}
+                answer = use_up(self._http, "/datasets", json=body)
+            else:
+                form: Json = {"data": fields, "files": {"file": (file_name, file)}}
+                answer = self._http.json("POST", "/datasets", **form)
+        return Job.model_validate(answer).bind(self._topwork)
 
     def list(self) -> Iterator[Dataset]:
         """Yield datasets, the newest first."""

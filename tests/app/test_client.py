@@ -326,3 +326,19 @@ def test_a_large_folder_goes_in_pieces_and_resumes(
     assert all(one.headers["upload-checksum"].startswith("sha256 ") for one in sent)
     assert sent[0].body + sent[1].body[:100] + sent[2].body + sent[3].body == whole[:9100]
     assert b'"upload":"up_1"' in server.asked[-1].body.replace(b" ", b"")
+
+
+def test_a_complete_upload_is_not_given_up_when_the_service_goes_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.client.pieces.LARGE", 1000)
+    archive = tmp_path / "pets.zip"
+    archive.write_bytes(bytes(2000))
+    created = Answer(201, b"{}", {"Location": "/uploads/up_1"})
+    script = (created, Answer(204, b"", {"Upload-Offset": "2000"}), *[Answer(cut=True)] * 7)
+    with scripted(*script, answer(JOB, 202)) as server, Topwork(server.url) as topwork:
+        assert topwork.datasets.create(archive).id == "job_1"
+    last = [one for one in server.asked if one.path == "/datasets"]
+    assert len(last) == 8
+    assert len({one.headers["idempotency-key"] for one in last}) == 1
+    assert len({one.body for one in last}) == 1

@@ -1,5 +1,9 @@
-"""T7: the api dies at random points of an upload; what was acknowledged is never sent again."""
+"""T7: the api dies all along an upload; what was acknowledged is never sent again.
 
+Its first and its last request each lose an answer that was committed, by a failpoint.
+"""
+
+import os
 import random
 import signal
 import subprocess
@@ -12,21 +16,24 @@ import numpy as np
 import pytest
 
 from app.client import Topwork
+from app.client import http as client_http
 from app.client import pieces as client_pieces
-from core import datasets, jobs
+from app.client import topwork as client_topwork
+from core import datasets, failpoints, jobs
 from tests.app.apiprocess import Api, start
 from tests.app.test_upload_kills import arrived, revived
 from tests.chaos.conftest import Tell, times
 from tests.core.ingested import prepare
 from tests.e2e.conftest import zip_of
-from tests.invariants import broken
+from tests.invariants import broken_after_tidying
 from tests.models.staging import png
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 KILLS = 20
-PIECE = 64 * 1024
-IMAGES, SIDE = 160, 128  # About 120 pieces of noise.
+PIECE = 32 * 1024
+IMAGES, SIDE = 160, 128  # About 240 pieces of noise.
+PATIENCE = 8  # Tries of the first request: the client gives up early where nothing is sent yet.
 
 
 def archive(folder: Path, chance: random.Random) -> Path:
@@ -37,30 +44,47 @@ def archive(folder: Path, chance: random.Random) -> Path:
     return path
 
 
+def along(size: int, kills: int, chance: random.Random) -> list[int]:
+    """Return one random point of each of as many equal parts of an upload."""
+    return [chance.randrange(size * n // kills, size * (n + 1) // kills) for n in range(kills)]
+
+
 class Killer:
     """Kills the api some milliseconds after the upload has come to each of some points.
 
     It waits until the api is back before it takes up the next point, so that each is one death.
+
+    Args:
+        api: What dies.
+        deaths: The exit codes so far, those of failpoints among them.
+        points: Bytes of the upload.
+        chance: Says how much later than the point.
     """
 
     def __init__(
         self, api: Api, deaths: list[int], points: list[int], chance: random.Random
     ) -> None:
-        self.api, self.deaths, self.points, self.chance = api, deaths, sorted(points), chance
-        self.ordered = 0
+        self.api, self.deaths, self.points, self.chance = api, deaths, points, chance
+        self.struck, self.armed = 0, False
 
     def progress(self, position: int, _total: int) -> None:
-        if self.points and position >= self.points[0] and len(self.deaths) == self.ordered:
+        back = len(self.deaths) == self.struck + 1  # The first request's death comes before.
+        if self.points and position >= self.points[0] and back and not self.armed:
             self.points.pop(0)
-            self.ordered += 1
+            self.armed = True
             # While the piece is on its way, or after it.
             signal.setitimer(signal.ITIMER_REAL, self.chance.uniform(1e-6, 0.02))
 
     def strike(self, *_: object) -> None:
         if self.api.process.poll() is None:
             self.api.process.kill()
+            self.struck, self.armed = self.struck + 1, False
         else:  # The next one is just being started.
             signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    def rests(self) -> bool:
+        """Tell whether every death that was ordered has been seen, the two of failpoints too."""
+        return not self.armed and len(self.deaths) == self.struck + 2
 
 
 @contextmanager
@@ -115,31 +139,52 @@ def test_t7_the_api_is_killed_twenty_times_in_one_upload(
     for name, value in {"LARGE": PIECE, "PIECE": PIECE, "PAUSE": 0.1}.items():
         monkeypatch.setattr(client_pieces, name, value)
     path = archive(tmp_path, chance)
-    pieces = -(-path.stat().st_size // PIECE)
-    # What comes after the last point leaves time for the deaths that had to wait for others.
-    points = chance.sample(range(PIECE, (pieces // 2) * PIECE), times(KILLS))
+    size = path.stat().st_size
+    pieces = -(-size // PIECE)
     answered: list[int] = []
-    send = client_pieces._send_piece
+    send, tries = client_pieces._send_piece, client_http.RETRIES
+    once = tmp_path / "answer.lost"
+    monkeypatch.setattr(client_http, "RETRIES", PATIENCE)
 
     def noted(*given: object) -> int:
+        if not answered:  # The upload is announced: what the client does from here on is its own.
+            assert once.exists()
+            monkeypatch.setattr(client_http, "RETRIES", tries)
         answered.append(send(*given))  # type: ignore[arg-type] # As given.
         return answered[-1]
 
+    def used_up(http: client_http.Http, path: str, **options: object) -> client_http.Json:
+        once.unlink()  # The next answer to a commit is this request's.
+        return client_pieces.use_up(http, path, **options)
+
     monkeypatch.setattr(client_pieces, "_send_piece", noted)
-    quiet = {"TOPWORK_BROKER_URL": valkey, "TOPWORK_WARM_START": "False"}
-    for api in start(tmp_path, migrated, **quiet):
+    monkeypatch.setattr(client_topwork, "use_up", used_up)
+    environment = {
+        "TOPWORK_BROKER_URL": valkey,
+        "TOPWORK_WARM_START": "False",
+        "TOPWORK_SWEEP_SECONDS": "1",
+        failpoints.VARIABLE: f"api.before_answer=kill?{once}",
+    }
+    for api in start(tmp_path, migrated, **environment):
         with revived(api) as deaths, Topwork(api.url) as topwork:
-            killer = Killer(api, deaths, points, chance)
+            killer = Killer(api, deaths, along(size, times(KILLS), chance), chance)
             before = signal.signal(signal.SIGALRM, killer.strike)
             job = topwork.datasets.create(path, on_bytes=killer.progress)
+            # The last one may strike behind the last answer, as any death may.
+            wait_for(killer.rests)
             signal.signal(signal.SIGALRM, before)
+        assert once.exists(), "the last request has kept its answer"
+        for left in (api.data / "uploads").iterdir():
+            os.utime(left, (0, 0))  # The api died before it removed this, and a sweep will.
         assert arrived(api, path)
-        assert deaths == [-signal.SIGKILL] * times(KILLS)
+        assert killer.struck == times(KILLS)
+        assert deaths == [-signal.SIGKILL] * (times(KILLS) + 2)
         assert answered == sorted(set(answered)), "an acknowledged byte was lost or sent again"
         manifest, split = ingested(api, job.id)
         assert manifest == ingested_here(tmp_path / "here", path, split)
-        assert not broken(api.resources)
+        assert not list((api.data / "tmp").glob("*"))
+        assert not broken_after_tidying(api.resources)
     tell(
-        f"T7 {len(deaths)} kills, {len(answered)} answers for {pieces} pieces, the sealed manifest"
-        " equal to a local one"
+        f"T7 {len(deaths)} kills from the first request to the last, {len(answered)} answers for"
+        f" {pieces} pieces, the sealed manifest equal to a local one"
     )
