@@ -37,6 +37,7 @@ from core.settings import Settings
 from models import catalogue
 
 JSON = "application/json"
+SMALL = 64 * 1024
 LONGEST_NAME = 200
 LONGEST_FIELD = 1000
 
@@ -102,7 +103,7 @@ async def read(
     held.copies = 3 if kind == JSON else 2
     request.arrive = held.arrive
     if kind == FORM:
-        await receive(request, images, limit=settings.max_predict_bytes)
+        await receive(request, images, limit=settings.max_predict_bytes, small=SMALL)
         given = _fields(images.fields)
     elif kind == JSON:
         # Base64 takes four bytes for three.

@@ -34,6 +34,7 @@ class Service:
 
     resources: Resources
     looks: Looks
+    models: Looks  # Of their own, so that a poll waits for no crowd of predictions.
     predictor: httpx2.AsyncClient
     watch: Watch
     manifests: Manifests
@@ -57,6 +58,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             async with watch.running():
                 yield Service(
                     resources,
+                    Looks(resources.database),
                     Looks(resources.database),
                     predictor,
                     watch,
