@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from models.data.sources import Indices
 STEP_WAIT = timedelta(minutes=10)  # Longest wait inside a step, a save of rank 0 included.
 TURN_WAIT = timedelta(days=1)  # While rank 0 decodes or downloads, the others wait.
 LEAVE_SECONDS = 10.0
+KILLED = -signal.SIGKILL  # By the kernel for memory, most often.
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 PR_SET_PDEATHSIG = 1
 
@@ -92,7 +93,7 @@ class Group:
         error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        """End the other ranks; where one alone ran out of memory, all did."""
+        """End the other ranks; where one alone ran out of memory, or was killed, all did or are."""
         self._leaving.set()
         if error is None and self.size > 1:
             dist.destroy_process_group()
@@ -101,6 +102,8 @@ class Group:
             self._store.unlink(missing_ok=True)
         if isinstance(error, RuntimeError) and FAILED in codes:
             raise OutOfMemory from error
+        if isinstance(error, RuntimeError) and KILLED in codes:
+            die_of(KILLED)  # The error is only that the line to it broke.
 
     def lead(self, question: Callable[[], bool]) -> bool:
         """Return rank 0's answer on every rank; only rank 0 is asked."""
@@ -180,19 +183,28 @@ class Group:
         threading.Thread(target=self._watch, args=(other, rank), daemon=True).start()
 
     def _watch(self, other: subprocess.Popen[bytes], rank: int) -> None:
-        """Crash with a rank that crashed: waiting for it could take until a timeout."""
+        """End with a rank that crashed: waiting for it could take until a timeout."""
         code = other.wait()
         if not self._leaving.is_set() and (code < 0 or code == CRASHED):
             with contextlib.suppress(OSError):  # A full disk must not keep this process waiting.
                 sys.stderr.write(f"rank {rank} ended with exit code {code}\n")
                 sys.stderr.flush()
-            os._exit(CRASHED)
+            die_of(code)
 
     def _end(self, other: subprocess.Popen[bytes], *, wait: bool) -> int:
+        """Return how a rank ended by itself; CRASHED where it had to be killed here."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             return other.wait(LEAVE_SECONDS if wait else 0.5)
         other.kill()
-        return other.wait()
+        other.wait()
+        return CRASHED
+
+
+def die_of(code: int) -> NoReturn:
+    """Die as a rank died: the worker knows the kernel's kill for memory by its signal alone."""
+    if code == KILLED:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(CRASHED)
 
 
 def check_machine(devices: int) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +114,51 @@ def test_more_devices_than_cores_is_a_failure_with_a_name(
     assert error["hint"] == "Ask for at most 2, or leave it out."
 
 
+RANK_0 = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from core.rundir import RunDir
+from models.training.distributed import Group
+
+def ends(number, watched):
+    group = Group(RunDir(Path(sys.argv[1])), 2)
+    rank = subprocess.Popen(["sleep", "1000"])
+    group._others.append(rank)
+    if number:
+        rank.send_signal(number)
+        os.waitid(os.P_PID, rank.pid, os.WEXITED | os.WNOWAIT)
+    if watched:
+        group._watch(rank, 1)
+    group.__exit__(RuntimeError, RuntimeError("Connection closed by peer"), None)
+    os._exit(0)
+
+for number in (signal.SIGKILL, signal.SIGSEGV, 0):
+    for watched in (True, False) if number else (False,):
+        rank_0 = os.fork()
+        if not rank_0:
+            ends(number, watched)
+        print(os.waitstatus_to_exitcode(os.waitpid(rank_0, 0)[1]))
+"""
+
+
+def test_rank_0_dies_as_another_rank_was_killed(tmp_path: Path) -> None:
+    """SIGKILL is what the kernel ends a process with for memory; the worker must recognise it.
+
+    It may be seen by the thread that watches, or later, when the line to that rank has broken. A
+    rank that goes on is killed by rank 0: that says nothing about why rank 0 failed.
+    """
+    told = subprocess.check_output([sys.executable, "-c", RANK_0, str(tmp_path)], text=True)
+    killed = -signal.SIGKILL
+    assert [int(code) for code in told.split()] == [killed, killed, CRASHED, 0, 0]
+
+
 @pytest.mark.chaos
 @pytest.mark.nightly
 def test_a_killed_rank_costs_nothing_but_time(tmp_path: Path, dataset: Path) -> None:
     long = {"hyperparameters": {**NUMBERS, "epochs": 60}, "devices": 2}
     straight, broken = (lenet(tmp_path / name, dataset, **long) for name in ("a", "b"))
     assert start(straight, **CORES).wait(120) == DONE
-    for number, wanted in ((signal.SIGKILL, CRASHED), (signal.SIGTERM, STOPPED)):
+    for number, wanted in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, STOPPED)):
         seen = len(events(broken, "epoch"))
         leader = start(broken, **CORES)
         wait_for(lambda seen=seen: len(events(broken, "epoch")) > seen + 3, timeout=120)
