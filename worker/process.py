@@ -123,10 +123,12 @@ class Process:
             self._lifeline.send(f"{good_until!r}\n".encode())
 
     def stop(self, grace: float) -> None:
-        """Ask once to save a checkpoint and leave; `wait` kills after `grace` seconds."""
-        if not self._stopping and not self._gone:
+        """Ask once to save a checkpoint and leave; `wait` kills after the shortest grace asked."""
+        if self._gone:
+            return
+        self._kill_at = min(self._kill_at, time.monotonic() + grace)
+        if not self._stopping:
             self._stopping = True
-            self._kill_at = time.monotonic() + grace
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 

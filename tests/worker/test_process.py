@@ -97,6 +97,16 @@ def test_a_child_that_ignores_the_request_is_killed_after_its_grace(
         assert 0.3 <= time.monotonic() - asked < 3
 
 
+def test_a_cancel_shortens_the_grace_that_a_pause_gave(start: Start, gate: Path) -> None:
+    with start(prepare(gate, {"2": "ignore_and_wait"})) as process:
+        wait_for((gate / "waiting").exists)
+        process.stop(grace=600)
+        assert process.wait(0.1) is None
+        process.stop(grace=0.3)
+        process.stop(grace=600)
+        assert end_of(process).ending is Ending.STOPPED
+
+
 def test_what_a_child_leaves_behind_ends_with_it(start: Start, gate: Path) -> None:
     with start(prepare(gate, {"2": "litter"})) as process:
         assert end_of(process).ending is Ending.DONE
