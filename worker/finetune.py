@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core import datasets, leases, registry
+from core.durable import sync
 from core.failpoints import hit
 from core.resources import Resources
 from core.tables import DatasetVersion, Job
@@ -70,12 +71,15 @@ def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -
             check()
             name = f"shards/{shard}.tar"
             fetch(resources.storage, name, draft / name, shard)
+        for path in [*draft.rglob("*"), draft]:
+            sync(path)  # The name vouches for the content, after a power cut as well.
         try:
             draft.rename(folder)
         except OSError:
             if not folder.is_dir():
                 raise
             # Another job was as quick; its copy is the same.
+        sync(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,23 @@ def test_a_copy_is_made_once_and_never_half(resources: Resources, version: Datas
     resources.storage.delete_prefix("shards")
     assert finetune.stage_dataset(resources, version, lambda: None) == copy
     assert list(copies.iterdir()) == [copy]
+
+
+def test_a_copy_is_on_disk_before_its_name_vouches_for_it(
+    resources: Resources, version: DatasetVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = resources.settings.data_dir / "cache" / "datasets" / version.digest
+    before, after = set(), set()
+    fsync = os.fsync
+
+    def recorded(handle: int) -> None:
+        fsync(handle)
+        (after if copy.exists() else before).add(os.fstat(handle).st_ino)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    finetune.stage_dataset(resources, version, lambda: None)
+    assert {path.stat().st_ino for path in (copy, *copy.rglob("*"))} <= before
+    assert copy.parent.stat().st_ino in after
 
 
 def damage(resources: Resources, key: str) -> None:
