@@ -1,23 +1,27 @@
 """T22: five hundred clients that stand still in every way, and twenty that must not notice."""
 
+import itertools
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.app.api import png, zipped
-from tests.app.apiprocess import start
+from tests.app.apiprocess import Api, start
 from tests.chaos.conftest import Tell
 from tests.invariants import broken
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.nightly]
 STALLED = int(os.environ.get("CHAOS_STALLED", "500"))
 HEALTHY = 20
+FORMS = 8  # Of 20 that stand still.
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))
 LONGEST = 35.0
 P99 = 0.5
@@ -28,20 +32,53 @@ FORM = (
     '--b\r\nContent-Disposition: form-data; name="file"; filename="x.zip"\r\n\r\nPK'
 )
 BEARER = {"Authorization": f"Bearer {ADMIN}"}
+TUS = {"Tus-Resumable": "1.0.0"}
+LENGTH = 100_000
+CAME = b"PK is all that comes"
+PIECE = (
+    HEAD.format(method="PATCH /uploads/{upload}") + f"Authorization: Bearer {ADMIN}\r\n"
+    f"Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Length: {LENGTH}\r\n"
+    f"Content-Type: application/offset+octet-stream\r\n\r\n{CAME.decode()}"
+)
 
 
-def ways(predict_key: str) -> list[tuple[str, str]]:
-    """What each kind of client says before it stands still, and what after an answer."""
+@dataclass(frozen=True)
+class Way:
+    """What a client says before it stands still, after an answer, and how many of 20 do so."""
+
+    said: str
+    then: str = ""
+    share: int = 1
+
+
+def ways(predict_key: str) -> list[Way]:
+    """Return every way to stand still; three quarters are uploads that were let in."""
     post, look = HEAD.format(method="POST {}"), HEAD.format(method="GET /healthz")
     bearer = "Authorization: Bearer {}\r\n"
     return [
-        (post.format("/datasets") + "Content-Length: 10000000000\r\n\r\n", "a"),
-        (look + "\r\n", "\r\n"),
-        (look + "\r\n", "GET"),
-        (post.format("/datasets") + bearer.format(ADMIN) + FORM, ""),
-        (post.format("/predict") + bearer.format(predict_key) + FORM, ""),
-        (post.format("/datasets") + "Content-Le", ""),
+        Way(post.format("/datasets") + "Content-Length: 10000000000\r\n\r\n", "a"),
+        Way(look + "\r\n", "\r\n"),
+        Way(look + "\r\n", "GET"),
+        Way(post.format("/datasets") + bearer.format(ADMIN) + FORM, share=FORMS),
+        Way(PIECE, share=7),
+        Way(post.format("/predict") + bearer.format(predict_key) + FORM),
+        Way(post.format("/datasets") + "Content-Le"),
     ]
+
+
+def crowd(ways: list[Way], url: str) -> list[tuple[Way, str]]:
+    """Return STALLED clients: each way by its share, and the upload that it alone appends to."""
+    dealt = itertools.cycle([way for way in ways for _ in range(way.share)])
+    return [
+        (way, announced(url) if way.said == PIECE else "")
+        for way in itertools.islice(dealt, STALLED)
+    ]
+
+
+def announced(url: str) -> str:
+    """Return the id of a new resumable upload."""
+    headers = {**BEARER, **TUS, "Upload-Length": str(LENGTH)}
+    return str(httpx2.post(f"{url}/uploads", headers=headers).json()["id"])
 
 
 def stall(port: int, said: str) -> socket.socket:
@@ -80,6 +117,30 @@ def healthy(
                 time.sleep(0.2)
 
 
+def under_way(api: Api) -> int:
+    """Return how many forms are being received."""
+    return len(list((api.data / "tmp").glob("*")))
+
+
+def reached(api: Api, forms: int) -> int:
+    """Wait until so many forms are being received at once; return how many there are."""
+    return wait_for(lambda: (now := under_way(api)) >= forms and now, LONGEST)
+
+
+def nothing_under_way(api: Api) -> None:
+    """Check that nothing stays of the forms whose senders were cut off."""
+    wait_for(lambda: not under_way(api))
+
+
+def look_at_pieces(api: Api, uploads: list[str]) -> None:
+    """Check that nobody holds the uploads any more, and that what came of each counts."""
+    with httpx2.Client(base_url=api.url, headers=BEARER | TUS, timeout=60) as client:
+        for upload in uploads:
+            answer = client.get(f"/uploads/{upload}")
+            assert (answer.status_code, answer.json()["offset"]) == (200, len(CAME)), answer.text
+    assert sorted(path.name for path in (api.data / "uploads").iterdir()) == sorted(uploads)
+
+
 def test_t22_stalled_clients_hold_nobody_up(
     tmp_path: Path, migrated: Path, tell: Tell, record: Callable[[str, float, float], None]
 ) -> None:
@@ -87,25 +148,29 @@ def test_t22_stalled_clients_hold_nobody_up(
         "TOPWORK_ADMIN_KEY": ADMIN,
         "TOPWORK_MAX_QUEUED_JOBS": "1000000",
         "TOPWORK_MAX_QUEUED_JOBS_PER_OWNER": "1000000",
+        "TOPWORK_MAX_OPEN_UPLOADS": str(STALLED),
     }
     first: list[float] = []
     later: list[float] = []
     failed: list[object] = []
     for api in start(tmp_path, migrated, **many):
         made = httpx2.post(f"{api.url}/keys", json={"scopes": ["predict"]}, headers=BEARER)
-        kinds = ways(made.json()["key"])
+        clients = crowd(ways(made.json()["key"]), api.url)
+        uploads = [upload for _, upload in clients if upload]
+        forms = sum(way.share == FORMS for way, _ in clients)
         opened = time.monotonic()
-        stalled = [stall(api.port, kinds[number % len(kinds)][0]) for number in range(STALLED)]
-        for number, connection in enumerate(stalled):
-            if after := kinds[number % len(kinds)][1]:
+        stalled = [stall(api.port, way.said.replace("{upload}", upload)) for way, upload in clients]
+        for (way, _), connection in zip(clients, stalled, strict=True):
+            if way.then:
                 assert connection.recv(65536).startswith(b"HTTP/1.1 ")
-                connection.sendall(after.encode())
+                connection.sendall(way.then.encode())
         last = time.monotonic()
         given = (api.url, last + SECONDS, first, later, failed)
         threads = [threading.Thread(target=healthy, args=given) for _ in range(HEALTHY)]
         for thread in threads:
             thread.start()
-        for connection in stalled:
+        receiving = reached(api, forms)
+        for (way, _), connection in zip(clients, stalled, strict=True):
             connection.settimeout(max(0.1, last + LONGEST - time.monotonic()))
             try:
                 while connection.recv(65536):
@@ -113,16 +178,19 @@ def test_t22_stalled_clients_hold_nobody_up(
             except ConnectionResetError:
                 pass  # Cut off, as it should be.
             except TimeoutError:
-                failed.append(f"still open: {kinds[stalled.index(connection) % len(kinds)]}")
+                failed.append(f"still open: {way}")
             connection.close()
         closed = time.monotonic() - opened
         for thread in threads:
             thread.join()
+        nothing_under_way(api)
+        look_at_pieces(api, uploads)
         assert not broken(api.resources)
     taken = sorted(first + later)
     p99 = taken[int(len(taken) * 0.99)]
     tell(
-        f"T22 {STALLED} stalled, all closed after {closed:.1f} s; {len(taken)} healthy"
+        f"T22 {STALLED} stalled, {forms} of them forms of which {receiving} came at once and"
+        f" {len(uploads)} pieces, all closed after {closed:.1f} s; {len(taken)} healthy"
         f" requests, p50 {taken[len(taken) // 2] * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms,"
         f" {len(failed)} failures; the slowest first one {max(first) * 1000:.0f} ms, later ones p99"
         f" {sorted(later)[int(len(later) * 0.99)] * 1000:.0f} ms"
