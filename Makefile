@@ -26,7 +26,7 @@ test-gpu: $(READY)  ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu --timeout 1800 $(ARGS)
 
 chaos: $(READY)  ## kill, starve and confuse every process at seeded points; nothing may be lost
-	$(BIN)/pytest -m chaos --timeout 1800 $(ARGS)
+	$(BIN)/pytest -m "chaos or plan" --timeout 1800 $(ARGS)
 
 lint: $(READY)  ## check style, formatting, types and who imports whom
 	$(BIN)/ruff check

@@ -9,7 +9,7 @@ history or best epoch of any may differ by a bit.
 import json
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from tests.chaos.killing import (
 from tests.models.staging import events
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
-EPOCHS = 4
+EPOCHS, MOST_SECONDS = 4, 300.0
 LONG = {"epochs": EPOCHS, "batch_size": 20, "schedule": "onecycle", "image_size": 32}
 SHORT = {"epochs": 3, "batch_size": 20, "image_size": 32}
 PRETRAINED = {"architecture": "mobilenet_v3_small", "weights": "imagenet"}
@@ -195,10 +195,19 @@ def case(
 
 
 @pytest.mark.parametrize("when", ["at_points", "at_steps", "at_times"])
-def test_kills_change_nothing(case: Case, when: str, chance: random.Random, tell: Tell) -> None:
+def test_kills_change_nothing(
+    case: Case,
+    when: str,
+    chance: random.Random,
+    tell: Tell,
+    record: Callable[[str, float, float], None],
+) -> None:
     case.rng = chance
+    began = time.monotonic()
     count = case.spend(getattr(case, when)())
-    tell(f"T1 {case.config['architecture']} {when}: {count} kills, not a bit changed")
+    seconds, name = time.monotonic() - began, f"T1 {case.config['architecture']} {when}"
+    tell(f"{name}: {count} kills, not a bit changed, {seconds:.0f} s")
+    record(name, seconds, MOST_SECONDS)
 
 
 def test_what_was_measured_before_a_kill_holds_after_it(

@@ -23,6 +23,8 @@ from core.tables import Job, ModelVersion
 from tests import content
 from tests.invariants import broken, broken_after_tidying
 
+pytestmark = pytest.mark.plan
+
 
 @pytest.fixture
 def target(tmp_path: Path) -> Settings:

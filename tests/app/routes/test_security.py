@@ -13,6 +13,7 @@ from core.errors import KeyRequired
 from core.settings import Settings
 from tests.app.api import local_client
 
+pytestmark = pytest.mark.plan
 KEY = "a-long-and-random-key"
 FAR = {"client": ("203.0.113.9", 4000), "base_url": "http://topwork.example"}
 
