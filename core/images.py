@@ -8,6 +8,7 @@ reader warns about, and sometimes fails on, files whose pixels are perfectly goo
 
 import re
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,10 +31,6 @@ from PIL import (
 
 from core import pixels
 from core.errors import ImageTooLarge, ImageUndecodable, TopworkError
-
-# Every size is checked in `_check_size`; Pillow's own guard warns from 89 megapixels on, which
-# would only add noise to a clean refusal.
-Image.MAX_IMAGE_PIXELS = None
 
 # A JPEG is decoded at a half, a quarter or an eighth of its size as long as its short side keeps
 # this multiple of the wanted one: 4 to 6 times faster on phone photographs for a mean pixel
@@ -73,6 +70,11 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
+# Every size is checked in `_check_size`, but some plugins make pictures while they open a file: the
+# GIF one fills what a frame will leave behind. Pillow's own guard, which `_open` may raise, goes
+# before them; it warns above its limit and fails above twice of it, and to us both is one refusal.
+Image.MAX_IMAGE_PIXELS = DEFAULT_LIMITS.max_pixels
+warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,11 @@ def _named_errors() -> Iterator[None]:
         yield
     except TopworkError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLarge(
+            f"The image has more than {Image.MAX_IMAGE_PIXELS} pixels.",
+            hint="Send a smaller version of the image.",
+        ) from error
     except MemoryError as error:
         raise ImageTooLarge("The image does not fit into memory.") from error
     except Exception as error:
@@ -220,6 +227,8 @@ def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, in
     scans = _scans(content) if plugin is _Jpeg else 1
     if scans > MAX_JPEG_SCANS:
         raise ImageUndecodable(f"The JPEG file has more than {MAX_JPEG_SCANS} scans.")
+    # It holds for the process, in which other threads may be decoding under a higher limit.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, limits.max_pixels)
     image = plugin(BytesIO(content))
     _check_size(*image.size, limits)
     if scans * image.width * image.height > MAX_SCANS_OF_LARGEST * limits.max_pixels:

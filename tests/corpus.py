@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.archives import Entry, folder, picture, raw_zip, special, tar_of, zip_of
 from tests.core.ingested import GOOD
-from tests.pictures import chunk, encode, photo, plain_png, png_header, tiff
+from tests.pictures import chunk, encode, gif_of_nothing, photo, plain_png, png_header, tiff
 
 MEBIBYTE = 1024 * 1024
 
@@ -181,4 +181,5 @@ IMAGES: dict[str, tuple[bytes, bool]] = {
     "52-psd.png": (_PSD, False),
     "52-mpeg.png": (_MPEG, False),
     "52-scans.jpg": (_scans(), False),
+    "52-fill.gif": (gif_of_nothing(65_535), False),
 }

@@ -45,6 +45,13 @@ def plain_png(width: int, height: int, extra: bytes = b"") -> bytes:
     return png_header(width, height) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
+def gif_of_nothing(side: int) -> bytes:
+    """A GIF of one frame without a pixel, whose place is to be filled when it has been shown."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", side, side, 0, 0, 0)
+    shown = b"!\xf9\x04" + bytes([2 << 2, 0, 0, 0]) + b"\0"
+    return screen + shown + b"," + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\2\0;"
+
+
 def pixels_of(data: bytes, **options: Any) -> np.ndarray:
     image = decode(data, **options)
     assert image.mode == "RGB"

@@ -15,7 +15,16 @@ from PIL import Image, PngImagePlugin
 
 from core.errors import ImageTooLarge, ImageUndecodable, TopworkError
 from core.images import ImageLimits, decode, probe
-from tests.pictures import chunk, encode, photo, pixels_of, plain_png, png_header, tiff
+from tests.pictures import (
+    chunk,
+    encode,
+    gif_of_nothing,
+    photo,
+    pixels_of,
+    plain_png,
+    png_header,
+    tiff,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -103,6 +112,40 @@ def test_a_gif_frame_beyond_its_screen_counts_as_its_size() -> None:
     data[at + 5 : at + 9] = struct.pack("<HH", 12_000, 10_000)
     with pytest.raises(ImageTooLarge):
         decode(bytes(data))
+
+
+def memory_of(*pictures: bytes) -> tuple[list[str], int]:
+    """Return what a process of its own says of each picture, and the most MiB that it held."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from core.errors import TopworkError
+        from core.images import probe
+        for picture in map(bytes.fromhex, sys.stdin.read().split()):
+            try:
+                probe(picture)
+            except TopworkError as error:
+                print(error.code)
+        print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+        """
+    told = " ".join(picture.hex() for picture in pictures)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=told, capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    *said, most = done.stdout.split()
+    return said, int(most) // 1024
+
+
+def test_a_gif_is_not_filled_before_its_size_is_checked() -> None:
+    said, most = memory_of(*(gif_of_nothing(side) for side in (8000, 20_000, 40_000)))
+    assert said == ["image_too_large"] * 3
+    assert most < 100
+    with pytest.raises(ImageTooLarge, match="more than") as refused:
+        decode(gif_of_nothing(65_535))
+    assert refused.value.hint
+    with pytest.raises(ImageTooLarge, match="5800 x 5800"):
+        decode(gif_of_nothing(5800), ImageLimits(max_pixels=30_000_000))
 
 
 def test_zero_by_zero_is_refused() -> None:
