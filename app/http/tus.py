@@ -34,11 +34,26 @@ ALGORITHMS = ("sha1", "sha256")  # The protocol demands the first.
 EXTENSIONS = ("creation", "checksum", "expiration", "termination")
 HERE = {"Tus-Resumable": VERSION}
 PIECE = "application/offset+octet-stream"
+CHANGING = {"POST", "PATCH", "DELETE"}
+SPOKEN = {
+    "name": "Tus-Resumable",
+    "in": "header",
+    "required": True,
+    "schema": {"type": "string", "const": VERSION},
+    "description": "The version of tus that the client speaks.",
+}
 LONGEST_METADATA = 4096
 
 
 class TusRoute(StrictRoute):
     """A route whose every answer names the protocol, and whose changing requests must."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Describe the header that changing requests must carry."""
+        if CHANGING & set(options["methods"]):
+            described = {"parameters": [SPOKEN]}
+            options["openapi_extra"] = (options.get("openapi_extra") or {}) | described
+        super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler."""
@@ -46,7 +61,7 @@ class TusRoute(StrictRoute):
 
         async def spoken(request: Request) -> Response:
             try:
-                if request.method in ("POST", "PATCH", "DELETE"):
+                if request.method in CHANGING:
                     _check_version(request)
                 response = await handle(request)
             except TopworkError as error:

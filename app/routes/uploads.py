@@ -21,17 +21,27 @@ from core.errors import MalformedRequest
 
 router = APIRouter(prefix="/uploads", tags=["Uploads"], route_class=TusRoute)
 Length = Annotated[
-    int | None, Header(alias="Upload-Length", ge=0, le=2**62, description="Bytes in all.")
+    int | None,
+    Header(
+        alias="Upload-Length", ge=0, le=2**62, description="Bytes in all.", examples=[1_048_576]
+    ),
 ]
 Metadata = Annotated[
     str,
     Header(
         alias="Upload-Metadata",
         description="`filename` and its value in Base64, which names the dataset.",
+        examples=["filename cGV0cy56aXA="],
     ),
 ]
 Offset = Annotated[
-    str, Header(alias="Upload-Offset", description="How many bytes have arrived before this piece.")
+    int,
+    Header(
+        alias="Upload-Offset",
+        ge=0,
+        description="How many bytes have arrived before this piece.",
+        examples=[0],
+    ),
 ]
 Hash = Annotated[
     str | None,

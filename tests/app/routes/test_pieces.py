@@ -71,6 +71,22 @@ def test_options_tell_what_is_spoken(client: TestClient, settings: Settings) -> 
     assert "sha256" in answer.headers["Tus-Checksum-Algorithm"]
 
 
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [("/uploads", "post"), ("/uploads/{upload_id}", "patch"), ("/uploads/{upload_id}", "delete")],
+)
+def test_the_document_tells_what_a_changing_request_must_carry(
+    client: TestClient, path: str, method: str
+) -> None:
+    operation = client.get("/openapi.json").json()["paths"][path][method]
+    must = {one["name"]: one["schema"] for one in operation["parameters"] if one["required"]}
+    must.pop("upload_id", None)
+    if method == "patch":
+        assert list(operation["requestBody"]["content"]) == [PIECE["Content-Type"]]
+        assert {"type": "integer", "minimum": 0}.items() <= must.pop("Upload-Offset").items()
+    assert must == {"Tus-Resumable": {"type": "string", "const": "1.0.0"}}
+
+
 @pytest.mark.parametrize("way", ["/datasets", "/finetune"])
 def test_an_archive_in_pieces_becomes_a_dataset(
     client: TestClient, resources: Resources, way: str
