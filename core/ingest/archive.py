@@ -8,13 +8,14 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from core.errors import ArchiveTooLarge
 
 MEBIBYTE = 1024 * 1024  # Not from core.settings: pydantic would be half of a child's start-up.
 MAX_PATH_BYTES = 512
 MAX_SEGMENT_BYTES = 255
+MAX_NAME = 1023  # The rest of a longer name is not kept; it is refused as too long.
 MAX_FOLDERS = 6
 MAX_RATIO = 100  # Expanded to packed bytes; photographs stay below 2, blank bitmaps below 100.
 RATIO_FROM = MEBIBYTE  # Smaller members may be as dense as they like.
@@ -131,7 +132,7 @@ def plan(members: Iterable[Member], limits: Limits) -> Plan:
         ArchiveTooLarge: There are more members, or more bytes to unpack, than the limits allow.
     """
     result = Plan()
-    seen: dict[str, tuple[str, str]] = {}
+    seen: dict[str, _Seen] = {}
     for index, member in enumerate(members):
         if index >= limits.max_archive_entries:
             raise ArchiveTooLarge(
@@ -166,6 +167,8 @@ def clean(name: str) -> tuple[str, str | None]:
         "path_absolute": path.startswith("/"),
         "path_drive": re.match(r"[A-Za-z]:", path) is not None,
         "path_traversal": ".." in segments,
+        # It was cut, so it may say something else than it did: `./` may be repeated at will.
+        "path_too_long": len(name) >= MAX_NAME,
     }
     for code, failed in tests.items():
         if failed:
@@ -216,16 +219,24 @@ def _refused(member: Member, path: str, limits: Limits) -> str | None:
     return next((code for code, failed in tests.items() if failed), None)
 
 
-def _clash(member: Member, path: str, seen: dict[str, tuple[str, str]]) -> str | None:
+class _Seen(NamedTuple):
+    """What is kept of a file's name; the name itself may be many times as long as its path."""
+
+    path: str
+    composed: bool
+    name_hash: int
+
+
+def _clash(member: Member, path: str, seen: dict[str, _Seen]) -> str | None:
     """Tell whether an earlier file's name could be taken for this one's."""
     if member.kind != "file":
         return None
     key = unicodedata.normalize("NFC", path.casefold())
-    if key not in seen:
-        seen[key] = (path, member.name)
+    this = _Seen(path, unicodedata.is_normalized("NFC", member.name), hash(member.name))
+    first = seen.setdefault(key, this)
+    if first is this:
         return None
-    first_path, first_name = seen[key]
-    if path != first_path:
+    if path != first.path:
         return "name_case_clash"
-    composed = all(unicodedata.is_normalized("NFC", name) for name in (first_name, member.name))
-    return "name_duplicate" if composed or member.name == first_name else "name_unicode_clash"
+    same = (first.composed and this.composed) or this.name_hash == first.name_hash
+    return "name_duplicate" if same else "name_unicode_clash"

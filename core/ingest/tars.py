@@ -14,10 +14,12 @@ from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO, NamedTuple, cast
 
 from core.errors import ArchiveTooLarge, ArchiveUnreadable
-from core.ingest.archive import IMAGE_SUFFIXES, MAX_RATIO, MEBIBYTE, Content, Kind, Member
+from core.ingest.archive import IMAGE_SUFFIXES, MAX_NAME, MAX_RATIO, MEBIBYTE, Content, Kind, Member
 
 CHUNK = 64 * 1024
 MAX_EXTENSION = MEBIBYTE  # Of a header about the next member; macOS keeps attributes there.
+MAX_EXTENSIONS = 8  # Headers about one member; tools write three at most.
+MAX_RECORDS = 1000  # Of one such header; each costs a microsecond, and may be five bytes long.
 HEAD_BYTES = 512
 BLOCK = tarfile.BLOCKSIZE
 # A stream that expands so far beyond its file is a bomb whatever its members claim.
@@ -29,6 +31,7 @@ EXTENSIONS = {
     tarfile.SOLARIS_XHDTYPE,
     tarfile.XGLTYPE,
 }
+SPARSE = "GNU.sparse."
 PAX_RECORD = re.compile(rb"([0-9]{1,9}) ([^=]+)=")
 DAMAGE = (EOFError, OSError, ValueError, zlib.error, tarfile.TarError)
 CUT_OFF = "The archive ends early or is damaged; what came before was read."
@@ -126,9 +129,13 @@ class Tar:
 def _next_header(stream: "_Forward") -> _Header | None:
     """Return the next member's header, extended ones applied; None at the archive's end."""
     extended: dict[str, str] = {}
+    extensions = 0
     while any(block := stream.read_all(BLOCK)):
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         if info.type in EXTENSIONS:
+            extensions += 1
+            if extensions > MAX_EXTENSIONS:
+                raise tarfile.ReadError("a member has too many headers")
             extended |= _extension(stream, info)
             continue
         if info.type == tarfile.GNUTYPE_SPARSE:
@@ -139,8 +146,8 @@ def _next_header(stream: "_Forward") -> _Header | None:
         size = int(extended.get("size", info.size)) if has_content else 0
         if size < 0:
             raise tarfile.ReadError("a negative size")
-        sparse = any(key.startswith("GNU.sparse.") for key in extended)
-        return _Header(extended.get("path", info.name), size, _kind(info, sparse=sparse))
+        kind = _kind(info, sparse=SPARSE in extended)
+        return _Header(extended.get("path", info.name), size, kind)
     return None
 
 
@@ -154,28 +161,40 @@ def _kind(info: tarfile.TarInfo, *, sparse: bool) -> Kind:
 
 
 def _extension(stream: "_Forward", info: tarfile.TarInfo) -> dict[str, str]:
-    """Read a header that is about the next member, as records of the pax format."""
+    """Read a header that is about the next member, as those records of the pax format in use."""
     if info.size > MAX_EXTENSION:
         raise tarfile.ReadError("a header is unreasonably large")
     data = stream.read_all(info.size + -info.size % BLOCK)[: info.size]
     if info.type == tarfile.GNUTYPE_LONGNAME:
-        return {"path": data.split(b"\0")[0].decode("utf-8", "surrogateescape")}
+        return {"path": _text(data.split(b"\0")[0])}
     # Link targets and defaults for all members (`git archive` leaves a comment there) are not used.
     return _pax(data) if info.type in {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE} else {}
 
 
 def _pax(data: bytes) -> dict[str, str]:
-    """Return the records of an extended header (POSIX pax: `length key=value` and a newline)."""
+    """Return the path, the size and any mark of a sparse file that an extended header holds.
+
+    Other keys may be as many and as long as the header has room for, so they are not kept (POSIX
+    pax: `length key=value` and a newline).
+    """
     records: dict[str, str] = {}
-    at = 0
+    at = count = 0
     while at < len(data) and (match := PAX_RECORD.match(data, at)):
+        count += 1
         length = int(match[1])
-        if at + length > len(data) or length <= match.end() - at:
+        if at + length > len(data) or length <= match.end() - at or count > MAX_RECORDS:
             raise tarfile.ReadError("an extended header is damaged")
-        value = data[match.end() : at + length - 1]
-        records[match[2].decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+        if match[2] in {b"path", b"size"}:
+            records[match[2].decode()] = _text(data[match.end() : at + length - 1])
+        elif match[2].startswith(SPARSE.encode()):
+            records[SPARSE] = ""
         at += length
     return records
+
+
+def _text(raw: bytes) -> str:
+    # A character takes up to four bytes, so what is cut off first is never within the result.
+    return raw[: 4 * MAX_NAME].decode("utf-8", "surrogateescape")[:MAX_NAME]
 
 
 class _Forward:

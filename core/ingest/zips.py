@@ -12,7 +12,7 @@ from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from core.errors import ArchiveUnreadable
-from core.ingest.archive import IMAGE_SUFFIXES, Content, Kind, Member
+from core.ingest.archive import IMAGE_SUFFIXES, MAX_NAME, Content, Kind, Member
 
 LOCAL = struct.Struct("<4s5H3I2H")  # Signature .. extra length, 4.3.7
 ENTRY = struct.Struct("<4s6H3I5H2I")  # Signature .. local header offset, 4.3.12
@@ -21,7 +21,6 @@ END64_LOCATOR = struct.Struct("<4sIQI")  # 4.3.15
 END64 = struct.Struct("<4sQ2H2I4Q")  # 4.3.14
 DAMAGED = "The zip's table of contents is damaged."
 WINDOW = 1024 * 1024  # Of the directory; the longest entry is under a fifth of it.
-MAX_NAME = 1023  # The rest of a longer name is not kept; it is refused as too long.
 MAX_COMMENT = 0xFFFF
 UNKNOWN = 0xFFFFFFFF  # The value stands in the ZIP64 extra field.
 

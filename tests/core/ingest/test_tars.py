@@ -2,16 +2,17 @@
 
 import bz2
 import tarfile
+import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from core.errors import ArchiveTooLarge, ArchiveUnreadable
-from core.ingest.archive import Limits, Member
+from core.ingest.archive import Limits, Member, plan
 from core.ingest.containers import open_container, sniff
-from core.ingest.tars import BLOCK, Tar
+from core.ingest.tars import BLOCK, MAX_EXTENSIONS, MAX_RECORDS, Tar
 from tests.archives import folder, gzipped, picture, special, tar_of, zip_of
 
 MEBIBYTE = 1024 * 1024
@@ -156,6 +157,50 @@ def test_extended_headers_are_bounded(opened: Open) -> None:
 
     assert len(with_comment(300_000).members) == 3
     archive = with_comment(2 * MEBIBYTE)
+    assert [member.name for member in archive.members] == ["cat/1.png"]
+    assert archive.tar.damage is not None
+
+
+def extension(records: Mapping[str, str]) -> bytes:
+    """Return a pax header about the next member."""
+    info = tarfile.TarInfo("x")
+    info.pax_headers = dict(records)
+    return info.tobuf(tarfile.PAX_FORMAT)[:-BLOCK]
+
+
+def test_hostile_headers_fill_no_memory(opened: Open) -> None:
+    def records(start: int) -> bytes:
+        return extension({f"k{start + at}": "v" * 10_000 for at in range(100)})
+
+    most = b"".join(records(100 * at) for at in range(MAX_EXTENSIONS))
+    names = b"".join(
+        extension({"path": "./" * 400_000 + f"cat/{at}.png"}) + tar_of({"x": b"x"})[: 2 * BLOCK]
+        for at in range(20)
+    )
+    first = tar_of({"cat/1.png": b"x"})[: 2 * BLOCK]
+    data = most + first + names + tar_of({"cat/2.png": b"x"})
+    tracemalloc.start()
+    try:
+        planned = plan(opened(data).tar.members(), Limits())
+        peak = tracemalloc.get_traced_memory()[1] - len(data)
+    finally:
+        tracemalloc.stop()
+    assert sorted(planned.files.values()) == ["cat/1.png", "cat/2.png"]
+    assert [refusal.code for refusal in planned.refusals] == ["path_too_long"] * 20
+    assert peak < 6 * MEBIBYTE
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"".join(extension({"comment": "x"}) for _ in range(MAX_EXTENSIONS + 1)),
+        extension({f"k{at}": "" for at in range(MAX_RECORDS + 1)}),
+    ],
+    ids=["many headers", "many records"],
+)
+def test_more_headers_than_any_tool_writes_are_damage(opened: Open, headers: bytes) -> None:
+    first = tar_of({"cat/1.png": b"x"})[: 2 * BLOCK]
+    archive = opened(first + headers + tar_of({"cat/2.png": b"x"}))
     assert [member.name for member in archive.members] == ["cat/1.png"]
     assert archive.tar.damage is not None
 
