@@ -1,7 +1,22 @@
 """What every test may ask of a service after whatever it did to it."""
 
-from core import garbage, invariants, leftovers
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from app import pieces, resumable
+from app.uploads import remove_abandoned
+from core import garbage, invariants, leftovers, uploads
 from core.resources import Resources
+from tests.app.processes import command_line, given
+from tests.waiting import wait_for
+
+LONG_AGO = (0.0, 0.0)
+OF_TORCH = "torchinductor_"  # One empty folder for each user, made with torch's import.
 
 
 def broken(resources: Resources, grace: float = invariants.DAY) -> list[str]:
@@ -11,6 +26,58 @@ def broken(resources: Resources, grace: float = invariants.DAY) -> list[str]:
 
 def broken_after_tidying(resources: Resources) -> list[str]:
     """The same for a service at rest: after one collection nothing at all may be left over."""
+    tidy(resources)
+    return broken(resources, grace=0.0) + strays(resources)
+
+
+def tidy(resources: Resources) -> None:
+    """Do what each api and worker does now and then, as if the dead had died a week ago."""
+    data = resources.settings.data_dir
+    for place in ("tmp/*", f"{pieces.FOLDER}/*", "cache/datasets/.*"):
+        for path in data.glob(place):
+            os.utime(path, LONG_AGO)
+    remove_abandoned(resources.settings)
+    resumable.tidy(resources)
     leftovers.tidy(resources)
     garbage.collect(resources, 0.0)
-    return broken(resources, grace=0.0)
+
+
+def strays(resources: Resources) -> list[str]:
+    """Return what lies in the data folder of a service at rest and belongs to nothing there."""
+    data, root = resources.settings.data_dir, resources.storage.root
+    with resources.database.read() as session:
+        known = uploads.lengths(session).keys()
+    arrived = {path.name for path in (data / pieces.FOLDER).glob("*")}
+    for name in known:  # Both are there while bytes are unproved.
+        arrived -= {f"{name}{pieces.MARK}", f".{name}{pieces.MARK}.part"}
+    found = [path for place in ("tmp/*", ".*", "cache/*/.*") for path in data.glob(place)]
+    if root is not None:
+        places = {*garbage.RULES, *(draft.name for draft in resources.storage.drafts(float("inf")))}
+        found += [path for path in root.iterdir() if path.name not in places]
+    return [
+        *(f"{path}: a process has left this" for path in found),
+        *(f"upload {name}: no row knows this file" for name in sorted(arrived - known)),
+        *(f"upload {name}: its file is gone" for name in sorted(known - arrived)),
+    ]
+
+
+@contextmanager
+def own_tmp() -> Iterator[Path]:
+    """A short TMPDIR for the processes of one service.
+
+    By it they are known: in the end none may run, and none may have left anything in it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tw-"))
+    try:
+        yield folder
+        with suppress(AssertionError):
+            wait_for(lambda: not given("TMPDIR", folder), 10)
+        running = [command_line(pid) for pid in given("TMPDIR", folder)]
+        assert not running, f"still running: {running}"
+        left = [str(path) for path in folder.rglob("*") if not path.name.startswith(OF_TORCH)]
+        assert not left, f"left in the TMPDIR: {left}"
+    finally:
+        for pid in given("TMPDIR", folder):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder)

@@ -26,6 +26,16 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if command_line(pid)]
 
 
+def given(name: str, value: object) -> list[int]:
+    """Return all processes that were started with a variable of their environment set so."""
+    found, wanted = [], f"{name}={value}".encode()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if wanted in (path / "environ").read_bytes().split(b"\0"):
+                found.append(int(path.name))
+    return found
+
+
 def mentioning(text: str) -> list[str]:
     """Return the command lines of all processes that contain a text."""
     lines = (command_line(int(path.name)) for path in Path("/proc").glob("[0-9]*"))

@@ -14,7 +14,7 @@ import pytest
 from core.migrate import upgrade
 from core.resources import Resources, open_resources
 from core.settings import Settings
-from tests.invariants import broken
+from tests.invariants import broken_after_tidying
 from tests.worker.conftest import bench, gate, make_bench  # noqa: F401 - fixtures.
 
 SEED = int(os.environ.get("CHAOS_SEED", "20261122"))
@@ -78,7 +78,7 @@ def opened(environment: dict[str, str]) -> Iterator[Resources]:
     names = {key.removeprefix("TOPWORK_").lower(): value for key, value in environment.items()}
     with open_resources(Settings(**names)) as resources:
         yield resources
-        assert not broken(resources)
+        assert broken_after_tidying(resources) == []
 
 
 @pytest.fixture

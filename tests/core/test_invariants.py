@@ -1,17 +1,23 @@
 """Each kind of damage is told, a healthy service is not accused, running or at rest."""
 
+import fcntl
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, update
 
-from core import jobs
+from app import pieces
+from core import jobs, uploads
 from core.resources import Resources
 from core.tables import Job, JobEvent, ModelVersion
 from tests import content
-from tests.invariants import broken, broken_after_tidying
+from tests.invariants import broken, broken_after_tidying, own_tmp
 
 
 @pytest.fixture
@@ -89,3 +95,51 @@ def test_what_was_left_by_the_dead_is_told_once_it_is_old(service: Resources) ->
     assert len(broken(service, grace=0.0)) == 2
     assert broken_after_tidying(service) == []
     assert not draft.exists()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[Path]:
+    """An upload's folder whose api lives on."""
+    folder.mkdir(parents=True)
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    yield folder
+    os.close(handle)
+
+
+def test_an_upload_under_way_is_told_and_one_of_the_dead_is_tidied(service: Resources) -> None:
+    place = service.settings.data_dir / "tmp" / "upload-x"
+    with held(place):
+        assert broken_after_tidying(service) == [f"{place}: a process has left this"]
+    assert broken_after_tidying(service) == []
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("place", ["tmp/demo.zip", ".topwork.db.part", "objects/x/1"])
+def test_a_file_that_nobody_knows_is_told(service: Resources, place: str) -> None:
+    path = service.settings.data_dir / place
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    assert len(broken_after_tidying(service)) == 1
+
+
+def test_an_upload_is_told_that_has_lost_its_file(service: Resources) -> None:
+    with service.database.write() as session:
+        row = uploads.create(session, length=1, filename=None, metadata="", hours=1.0, most=1)
+    assert broken_after_tidying(service) == [f"upload {row.id}: its file is gone"]
+    pieces.begin(pieces.path_of(service.settings, row.id))
+    pieces.begin(pieces.path_of(service.settings, "up_nobody"))  # Goes, as no row knows it.
+    assert broken_after_tidying(service) == []
+
+
+def test_a_process_that_is_left_running_is_told_and_ended() -> None:
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.raises(AssertionError, match=r"still running: .*sleep"), own_tmp() as folder:
+        left = subprocess.Popen(sleeper, env={"TMPDIR": str(folder)})
+    assert left.wait(5) < 0
+    assert not folder.exists()
+
+
+def test_a_temporary_file_that_is_left_is_told() -> None:
+    with pytest.raises(AssertionError, match=r"left .*forgotten"), own_tmp() as folder:
+        (folder / "forgotten").touch()

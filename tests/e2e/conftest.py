@@ -21,8 +21,7 @@ from PIL import Image
 
 from core.resources import open_resources
 from core.settings import Settings
-from tests.app.processes import alive, descendants
-from tests.invariants import broken
+from tests.invariants import broken_after_tidying, own_tmp
 from tests.waiting import wait_for
 
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -82,16 +81,17 @@ def running(
 ) -> Iterator[Service]:
     """Start `topwork up`, wait until it is ready, and stop it as Ctrl-C does.
 
-    No process may be left, and every invariant must hold but of what a test has spoiled: of what
-    its names begin with.
+    No process, no temporary file and, one tidying later, no object, folder or upload may be left
+    over; every invariant must hold but of what a test has spoiled: of what its names begin with.
     """
     port = free_port()
     command = [sys.executable, "-m", "app.cli", "up", "--port", str(port)]
     log = data_dir.parent / f"{data_dir.name}.log"
-    with log.open("w") as output:
+    with own_tmp() as temporary, log.open("w") as output:
+        usual = {"TOPWORK_OFFLINE": "1", "NO_COLOR": "1", "TMPDIR": str(temporary)}
         process = subprocess.Popen(
             [*command, "--data-dir", str(data_dir)],
-            env={**os.environ, "TOPWORK_OFFLINE": "1", "NO_COLOR": "1", **environment},
+            env={**os.environ, **usual, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
@@ -112,18 +112,17 @@ def running(
             yield service
         finally:
             service.http.close()
-            below = descendants(process.pid)
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0, log.read_text()[-4000:]
-    wait_for(lambda: not alive(below), 5)
     urls = {
         name: environment.get(f"TOPWORK_{name.upper()}") for name in ("database_url", "storage_url")
     }
     with open_resources(
         Settings(data_dir=data_dir, **{k: v for k, v in urls.items() if v})
     ) as left:
-        assert not [found for found in broken(left) if not found.startswith(spoiled)]
+        found = broken_after_tidying(left)
+    assert [one for one in found if not one.startswith(spoiled)] == []
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from core.resources import Resources, open_resources
 from core.settings import Settings
 from core.tables import Job, JobEvent, ModelVersion
 from core.turnstile import PATIENCE_SECONDS, turn
-from tests.invariants import broken
+from tests.invariants import broken_after_tidying, own_tmp
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,7 +180,9 @@ class Bench:
 def open_bench(data: Path, gate: Path, broker: str, **changes: Any) -> Iterator[Bench]:
     """Open a bench with quick sweeps on a migrated folder; check its invariants at the end.
 
-    It gets a number of the broker's own, so that no doorbell of another test rings here.
+    By then no process of its workers runs, and one tidying later nothing is left of them but what
+    rows refer to. It gets a number of the broker's own, so that no doorbell of another test rings
+    here.
     """
     names = {
         "data_dir": data,
@@ -192,13 +194,13 @@ def open_bench(data: Path, gate: Path, broker: str, **changes: Any) -> Iterator[
         "warm_start": False,
     } | changes
     environment = {f"TOPWORK_{name.upper()}": str(value) for name, value in names.items()}
-    with open_resources(Settings(**names)) as resources:
-        bench = Bench(resources, gate, environment)
+    with own_tmp() as temporary, open_resources(Settings(**names)) as resources:
+        bench = Bench(resources, gate, environment | {"TMPDIR": str(temporary)})
         try:
             yield bench
         finally:
             bench.stop()
-        assert not broken(resources)
+        assert broken_after_tidying(resources) == []
 
 
 @pytest.fixture
