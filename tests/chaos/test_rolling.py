@@ -1,4 +1,4 @@
-"""T11: SIGTERM to the api while images are being classified; two apis restarted one by one."""
+"""T11: SIGTERM to the api while it classifies, to all of `topwork up`, to two apis in turn."""
 
 import os
 import signal
@@ -6,8 +6,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -24,6 +26,8 @@ pytestmark = pytest.mark.chaos
 CLIENTS, STOPS = 4, 2
 EXIT_SECONDS = 25.0
 SLOW_SECONDS, GRACE_OF_UP = 5.0, 2.0
+IN_HAND_SECONDS = 1.0  # A request may take so long after a stop of `topwork up` has begun.
+LONG, EPOCHS = 400, 60
 SETTLED = 0.1  # A request sent this long before the signal is in the api's hands.
 
 
@@ -69,10 +73,11 @@ def test_images_in_the_apis_hands_are_answered_before_it_leaves(
             count = len(seen)
             wait_for(lambda count=count: [w for _, w in seen[count:]].count("200") > 20, 60)
             pid = api_of(service)
-            os.kill(pid, signal.SIGTERM)
-            at = time.monotonic()
-            wait_for(lambda pid=pid: not alive([pid]), 60)
-            left = time.monotonic()
+            with in_hand(service):
+                os.kill(pid, signal.SIGTERM)
+                at = time.monotonic()
+                wait_for(lambda pid=pid: not alive([pid]), 60)
+                left = time.monotonic()
             slowest = max(slowest, left - at)
             wait_for(lambda left=left: any(b > left and how == "200" for b, how in seen), 60)
             gaps.append((at, time.monotonic()))
@@ -83,15 +88,69 @@ def test_images_in_the_apis_hands_are_answered_before_it_leaves(
         assert not {how for how in ends if how.isdigit()} - {"200"}
         broken = [one for one in seen if one[1] not in ("200", "ConnectError")]
         assert not [one for one in broken if not any(a - SETTLED < one[0] < b for a, b in gaps)]
+        long = service.finetune(blocks, name="long", **lenet(LONG))
+        stopped = stop_in_mid_job(service, long)
     answered = sum(how == "200" for _, how in seen)
     tell(
         f"T11 {len(gaps)} api restarts under load: {answered} predicts answered 200, 0 otherwise,"
-        f" {len(seen) - answered} not connected, exit after {slowest:.1f} s"
+        f" {len(seen) - answered} not connected, exit after {slowest:.1f} s; all of `topwork up`"
+        f" {stopped:.1f} s after SIGTERM, with a training and a predict under way"
     )
     record("T11 api exit", slowest, EXIT_SECONDS)
+    record("T11 exit of all", stopped, EXIT_SECONDS)
 
 
-def slow_form(halves: list[float]) -> Iterator[bytes]:
+def lenet(epochs: int) -> dict[str, Any]:
+    fixed = {"early_stopping": None, "hyperparameters": {"epochs": epochs}}
+    return {"architecture": "lenet", "weights": "none", **fixed}
+
+
+@contextmanager
+def in_hand(service: Service) -> Iterator[None]:
+    """Have half of a prediction's body sent on entering; it must be answered with 200."""
+    halves: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        answer: Future[str] = pool.submit(slowly, service.url, halves, IN_HAND_SECONDS)
+        wait_for(lambda: halves or answer.done())
+        yield
+        assert answer.result(60) == "200"
+
+
+def stop_in_mid_job(service: Service, job: str) -> float:
+    """Stop as `docker stop` does, with a job and a prediction under way; return the seconds."""
+    wait_for(lambda: service.job(job)["progress"] > 0, 120)
+    below = descendants(service.process.pid)
+    with in_hand(service):
+        service.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert service.process.wait(EXIT_SECONDS) == 0
+        seconds = time.monotonic() - began
+    wait_for(lambda: not alive(below), 5)
+    return seconds
+
+
+@pytest.mark.nightly
+def test_a_stop_of_all_in_mid_job_costs_no_step(
+    tmp_path: Path,
+    blocks: bytes,  # noqa: F811 - the fixture.
+    tell: Tell,
+) -> None:
+    seconds, digests = [], []
+    with running(tmp_path / "data") as service:
+        calm = service.finetune(blocks, name="blocks", **lenet(EPOCHS))
+        assert service.ended(calm)["state"] == "succeeded"
+        digests.append(service.http.get("/models/blocks/versions/1").json()["digest"])
+        job = service.finetune(blocks, name="stopped", **lenet(EPOCHS))
+        seconds.append(stop_in_mid_job(service, job))
+    with running(tmp_path / "data") as service:
+        done = service.ended(job)
+        assert (done["state"], done["attempt"]) == ("succeeded", 2), done
+        digests.append(service.http.get("/models/stopped/versions/1").json()["digest"])
+    assert digests[0] == digests[1]
+    tell(f"T11 `topwork up` stopped in mid-job after {seconds[0]:.1f} s: the same weights")
+
+
+def slow_form(halves: list[float], seconds: float) -> Iterator[bytes]:
     """A form with a picture that takes long to arrive; note when half of it was sent."""
     said = "--x\r\nContent-Disposition: form-data; name="
     yield f'{said}"model"\r\n\r\nblocks\r\n{said}"file"; filename="x.png"\r\n\r\n'.encode()
@@ -99,20 +158,25 @@ def slow_form(halves: list[float]) -> Iterator[bytes]:
     half = len(picture) // 2
     yield picture[:half]
     halves.append(time.monotonic())
-    time.sleep(SLOW_SECONDS)
+    time.sleep(seconds)
     yield picture[half:] + b"\r\n--x--\r\n"
+
+
+def slowly(url: str, halves: list[float], seconds: float) -> str:
+    """Predict over a new connection; return how it ended."""
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    try:
+        with httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
+            answer = client.post("/predict", content=slow_form(halves, seconds), headers=form)
+    except httpx2.TransportError as error:
+        return repr(error)
+    return f"{answer.status_code} {'' if answer.is_success else answer.text}".strip()
 
 
 def ask_slowly(url: str, halves: list[float], seen: list[str], done: threading.Event) -> None:
     """Predict over and over, each time over a new connection and for longer than `topwork up`."""
-    form = {"Content-Type": "multipart/form-data; boundary=x"}
     while not done.is_set():
-        try:
-            with httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
-                answer = client.post("/predict", content=slow_form(halves), headers=form)
-            seen.append(f"{answer.status_code} {'' if answer.is_success else answer.text}".strip())
-        except httpx2.TransportError as error:
-            seen.append(repr(error))
+        seen.append(slowly(url, halves, SLOW_SECONDS))
 
 
 def test_two_apis_behind_a_proxy_are_restarted_without_a_failed_request(
