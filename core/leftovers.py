@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from core.cachedir import trim
 from core.resources import Resources
-from core.tables import TERMINAL, DatasetVersion, Job
+from core.tables import DatasetVersion, Job
 
 KEEP_SECONDS = 7 * 86400.0  # So long can an ended job be retried from its checkpoint.
 
@@ -38,7 +38,8 @@ def _is_over(session: Session, attempts: Path) -> bool:
     job = session.get(Job, attempts.name)
     if job is None or job.state == "succeeded":
         return True
-    return job.state in TERMINAL and _age(attempts) > KEEP_SECONDS
+    # Not the folder's age: the last attempt may have begun more than a week before its end.
+    return job.finished_at is not None and time.time() - job.finished_at > KEEP_SECONDS
 
 
 def _unused(session: Session, copy: Path) -> bool:

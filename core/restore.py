@@ -28,6 +28,7 @@ def restore(source: Path, settings: Settings) -> dict[str, Any]:
     """Fill the empty service of these settings from a backup; return the backup's facts.
 
     Jobs that ran when it was made are queued again, and start over: checkpoints are not part of it.
+    Those that were being cancelled are cancelled.
 
     Raises:
         StateConflict: The service is not empty, or the backup is of a later version.
@@ -86,10 +87,11 @@ def _check_empty(session: Session, storage: Storage) -> None:
 
 def _begin_again(session: Session) -> None:
     """Queue what was running; nothing has a checkpoint here."""
-    for job in session.scalars(select(Job).where(Job.state.not_in(TERMINAL))):
+    for job in session.scalars(select(Job).where(Job.state.not_in(TERMINAL))).all():
         job.last_step = job.step_at_claim = 0
         job.progress = 0.0
-        job.cancel_requested_at = None
-        if job.state == "running":
+        if job.cancel_requested_at is not None:
+            transitions.finish(session, job, "cancelled")
+        elif job.state == "running":
             job.pause_requested_at = None
             transitions.move(session, job, "queued", reason="it was restored from a backup")

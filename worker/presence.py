@@ -23,8 +23,12 @@ class Presence:
         """Show this worker; the file appears locked, so that nobody finds it before its lock."""
         draft = self._path.with_name(f".{self._path.name}")
         self._lock = os.open(draft, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        draft.rename(self._path)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            draft.rename(self._path)
+        except OSError:
+            os.close(self._lock)
+            raise
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -32,13 +32,15 @@ class Reconciler(threading.Thread):
     def run(self) -> None:
         """Sweep until the worker drains, then wait for the jobs taken here."""
         alive = alive_file(self._settings)
-        alive.parent.mkdir(parents=True, exist_ok=True)
         draining = self._runner.draining
         Upkeep(self._runner.resources, draining).start()
-        with Presence(self._settings.data_dir / "workers", self._runner.owner) as presence:
+        presence = None
+        with contextlib.ExitStack() as while_here:
             while not draining.is_set():
                 try:
+                    presence = presence or while_here.enter_context(self._presence())
                     self._sweep(presence)
+                    alive.parent.mkdir(parents=True, exist_ok=True)
                     alive.write_text(self._runner.owner)
                     self._help()
                 except Exception:
@@ -48,6 +50,9 @@ class Reconciler(threading.Thread):
             for helper in self._helpers:
                 helper.join()
             self._leave()
+
+    def _presence(self) -> Presence:
+        return Presence(self._settings.data_dir / "workers", self._runner.owner)
 
     def _sweep(self, presence: Presence) -> None:
         database = self._runner.resources.database

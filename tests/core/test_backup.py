@@ -33,12 +33,14 @@ def target(tmp_path: Path) -> Settings:
 
 
 def fill(resources: Resources) -> None:
-    """Publish two datasets and a model; leave jobs queued, paused and running."""
+    """Publish two datasets and a model; leave jobs queued, paused, running and cancelling."""
     dataset = content.a_dataset(resources, b"one", b"two")
     content.a_dataset(resources, b"two", b"three")
     content.a_model(resources, dataset)
     content.training(resources, dataset, "running")
+    cancelling, _ = content.training(resources, dataset, "cancelling")
     with resources.database.write() as session:
+        jobs.cancel(session, cancelling.id)
         jobs.submit(session, kind="finetune", config={"name": "queued"})
         paused = jobs.submit(session, kind="finetune", config={"name": "paused"})
         jobs.pause(session, paused.id)
@@ -63,8 +65,9 @@ def test_a_restored_service_has_everything(
     with open_resources(target) as restored:
         assert content.stored(restored) == objects
         after = rows(restored)
-        (running,) = (id_ for id_, row in before.items() if row[1] == "running")
-        assert after == before | {running: ("finetune", "queued", 1)}
+        running, cancelling = sorted(id_ for id_, row in before.items() if row[1] == "running")
+        ended = {running: ("finetune", "queued", 1), cancelling: ("finetune", "cancelled", 1)}
+        assert after == before | ended
         assert broken(restored) == broken_after_tidying(restored) == []
         with restored.database.write() as session:
             again = leases.claim(session, "box:2:bb", 60.0)

@@ -22,29 +22,33 @@ def folder(path: Path, *, old: bool = False) -> Path:
     return path
 
 
-def job_in(resources: Resources, state: str, dataset_id: str | None = None) -> Job:
+def job_in(
+    resources: Resources, state: str, dataset_id: str | None = None, *, ended: float | None = None
+) -> Job:
     with resources.database.write() as session:
         job = jobs.submit(session, kind="finetune", config={}, dataset_id=dataset_id)
-        job.state = state
+        job.state, job.finished_at = state, ended
         return job
 
 
 @pytest.mark.parametrize(
-    ("state", "old", "kept"),
+    ("state", "ended", "old", "kept"),
     [
-        ("running", True, True),
-        ("queued", True, True),
-        ("failed", False, True),
-        ("cancelled", False, True),
-        ("failed", True, False),
-        ("succeeded", False, False),
-        (None, False, False),
+        ("running", None, True, True),
+        ("queued", None, True, True),
+        ("failed", time.time(), False, True),
+        ("failed", time.time(), True, True),  # Its last attempt took more than a week.
+        ("cancelled", time.time(), True, True),
+        ("failed", OLD, True, False),
+        ("cancelled", OLD, False, False),
+        ("succeeded", time.time(), False, False),
+        (None, None, False, False),
     ],
 )
 def test_attempts_stay_while_they_can_go_on(
-    resources: Resources, state: str | None, *, old: bool, kept: bool
+    resources: Resources, state: str | None, ended: float | None, *, old: bool, kept: bool
 ) -> None:
-    name = job_in(resources, state).id if state else "job_deleted"
+    name = job_in(resources, state, ended=ended).id if state else "job_deleted"
     path = folder(resources.settings.data_dir / "runs" / name, old=old)
     leftovers.tidy(resources)
     assert path.exists() is kept

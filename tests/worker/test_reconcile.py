@@ -3,13 +3,33 @@
 import dataclasses
 
 import pytest
+from structlog.testing import capture_logs
 
 from core import leases, workers
 from core.resources import Resources
 from core.settings import Settings
 from tests.waiting import wait_for
-from worker.reconcile import Reconciler
+from worker.reconcile import Reconciler, is_alive
 from worker.runner import Runner
+
+
+def test_a_worker_that_cannot_show_itself_at_first_sweeps_later(
+    resources: Resources, settings: Settings
+) -> None:
+    quick = settings.model_copy(update={"sweep_seconds": 0.05, "warm_start": False})
+    in_the_way = quick.data_dir / "workers"
+    in_the_way.touch()
+    runner = Runner(dataclasses.replace(resources, settings=quick), 1, {})
+    reconciler = Reconciler(runner)
+    with capture_logs() as logs:
+        reconciler.start()
+        wait_for(lambda: [entry for entry in logs if entry["event"] == "sweep.failed"])
+        in_the_way.unlink()
+        wait_for(lambda: is_alive(quick))
+        assert (in_the_way / runner.owner).is_file()
+        runner.draining.set()
+        reconciler.join()
+    assert list(in_the_way.iterdir()) == []
 
 
 def test_an_unexpected_error_ends_one_sweep_only(
