@@ -30,10 +30,18 @@ class _Jobs(Collector):
         tried = GaugeMetricFamily(
             "topwork_job_attempts", "Attempts at these jobs.", labels=["kind", "state"]
         )
-        states = select(Job.kind, Job.state, func.count(), func.sum(Job.attempt))
-        for kind, state, number, attempts in self._rows(states.group_by(Job.kind, Job.state)):
+        stalled = GaugeMetricFamily(
+            "topwork_job_stalls",
+            "Attempts at these jobs that ended without progress since their last.",
+            labels=["kind", "state"],
+        )
+        states = select(
+            Job.kind, Job.state, func.count(), func.sum(Job.attempt), func.sum(Job.stalls)
+        ).group_by(Job.kind, Job.state)
+        for kind, state, number, attempts, stalls in self._rows(states):
             jobs.add_metric([kind, state], number)
             tried.add_metric([kind, state], attempts)
+            stalled.add_metric([kind, state], stalls)
         failed = GaugeMetricFamily(
             "topwork_jobs_failed", "Failed jobs by error code.", labels=["kind", "code"]
         )
@@ -47,7 +55,7 @@ class _Jobs(Collector):
         made = select(db_now() - func.min(Job.created_at)).where(Job.state == "queued")
         ((seconds,),) = self._rows(made)
         oldest.add_metric([], seconds or 0.0)
-        return [jobs, tried, failed, oldest]
+        return [jobs, tried, stalled, failed, oldest]
 
     def _rows(self, wanted: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         return self._session.execute(wanted).all()

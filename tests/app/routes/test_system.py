@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.readiness import Readiness
-from core import workers
+from core import leases, workers
 from core.resources import Resources
 from core.settings import Settings
 from tests.app.api import Work, local_client
@@ -95,6 +95,8 @@ def test_readiness_is_looked_at_once_for_many(client: TestClient) -> None:
 
 def test_metrics_are_prometheus_text(client: TestClient, work: Work) -> None:
     work.submit()
+    for _ in range(2):
+        work.do(leases.crashed, work.claim(), {"message": "it fell over"}, 9)
     client.get("/jobs")
     client.get("/jobs/job_x")
     client.get("/no/such/place")
@@ -102,6 +104,7 @@ def test_metrics_are_prometheus_text(client: TestClient, work: Work) -> None:
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     text = answer.text
     assert 'topwork_jobs{kind="finetune",state="queued"} 1.0' in text
+    assert 'topwork_job_stalls{kind="finetune",state="queued"} 2.0' in text
     assert 'topwork_http_requests_total{method="GET",route="/jobs",status="200"} 1.0' in text
     assert 'route="/jobs/{job_id}",status="404"' in text
     assert "no/such" not in text
