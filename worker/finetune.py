@@ -6,12 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from core import datasets, leases, registry
+from core import datasets, events, leases, registry
 from core.durable import sync
 from core.failpoints import hit
 from core.resources import Resources
 from core.tables import DatasetVersion, Job
 from models import catalogue
+from models.catalogue import Architecture
 from worker.work import Check, Work, download, fetch, upload
 
 FROM_MODEL = "model:"
@@ -26,6 +27,8 @@ SMALL = 32 << 20  # Reports, logs and what else is small.
 def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[str, Any]:
     """Bring dataset and starting weights to this machine."""
     settings = resources.settings
+    if job.step_at_claim and not (folder / "checkpoint").is_dir():
+        _say_started_over(resources, job)
     config = dict(job.config)
     name = config.pop("name")
     with resources.database.read() as session:
@@ -43,6 +46,21 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
         "cache_bytes": settings.cache_bytes,
         "init_from": _stage_model(resources, config.get("weights", ""), folder / "init", check),
     }
+
+
+def _say_started_over(resources: Resources, job: Job) -> None:
+    """Tell in the job's history that its checkpoint lies on another host; a claim minds none."""
+    with resources.database.write() as session:
+        leases.held(session, job.id, job.fence)
+        claims = [
+            e.data["worker"] for e in events.of_kind(session, job.id, "state") if "worker" in e.data
+        ]
+        here, *before = (owner.rsplit(":", 2)[0] for owner in reversed(claims))
+        elsewhere = next((host for host in before if host != here), None)
+        if elsewhere is not None:
+            words = f"This attempt starts over on {here}: the checkpoint is on {elsewhere}."
+            note = {"kind": "note", "code": "started_over", "message": words}
+            leases.record(session, job.id, job.fence, [note])
 
 
 def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -> Path:
@@ -134,10 +152,20 @@ def needs(_resources: Resources, job: Job) -> int:
     if name not in catalogue.names():
         return 0
     facts = catalogue.get(name)
-    whole = FLOAT * facts.parameters * (AUXILIARY if facts.auxiliary else BUFFERS)
+    whole = _weights(facts)
     head = FLOAT * CLASSES * (facts.feature_shape[0] + 1)
     trained = head if job.config.get("strategy") == "head" else whole
     return int(TRAINED * trained + whole) + SMALL
 
 
-FINETUNE = Work("models.train", stage, publish, warm=True, needs=needs)
+def stores(_resources: Resources, job: Job) -> int:
+    """Return the bytes of the artefact."""
+    name = job.config.get("architecture")
+    return int(_weights(catalogue.get(name))) + SMALL if name in catalogue.names() else 0
+
+
+def _weights(facts: Architecture) -> float:
+    return FLOAT * facts.parameters * (AUXILIARY if facts.auxiliary else BUFFERS)
+
+
+FINETUNE = Work("models.train", stage, publish, warm=True, needs=needs, stores=stores)

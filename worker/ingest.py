@@ -11,7 +11,7 @@ from core.errors import DatasetNotFound
 from core.failpoints import hit
 from core.resources import Resources
 from core.tables import Dataset, Job
-from worker.work import Check, Work, upload
+from worker.work import Check, Work, is_linked, upload
 
 FIRST = 1
 LIMITS = ("max_archive_entries", "max_entry_bytes", "max_expanded_bytes", "max_image_pixels")
@@ -81,12 +81,17 @@ def _commit(
 
 def needs(resources: Resources, job: Job) -> int:
     """Return the bytes of the archive, once where it must be fetched, and of the shards."""
+    copies = 1 if is_linked(resources) else 2
+    return copies * stores(resources, job)
+
+
+def stores(resources: Resources, job: Job) -> int:
+    """Return the bytes of the shards: those of the archive, as images are kept as they are."""
     with resources.database.read() as session:
         dataset = session.get(Dataset, job.dataset_id)
     if dataset is None or dataset.upload is None:
         return 0
-    copies = 1 if resources.storage.root is not None else 2
-    return copies * resources.storage.size(dataset.upload)
+    return resources.storage.size(dataset.upload)
 
 
-INGEST = Work("core.ingest", stage, publish, needs=needs)
+INGEST = Work("core.ingest", stage, publish, needs=needs, stores=stores)

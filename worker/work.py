@@ -27,6 +27,7 @@ class Work:
         publish: Store `result/` and commit it together with the job's success.
         warm: Whether the module's imports are worth a nursery that has done them before.
         needs: Bytes that a job will write below the data folder, roughly.
+        stores: Bytes of what it publishes, roughly.
     """
 
     module: str
@@ -34,6 +35,13 @@ class Work:
     publish: Callable[[Resources, Job, Path, Check], None]
     warm: bool = False
     needs: Callable[[Resources, Job], int] = lambda _resources, _job: 0
+    stores: Callable[[Resources, Job], int] = lambda _resources, _job: 0
+
+
+def is_linked(resources: Resources) -> bool:
+    """Tell whether storage is on the data folder's disk, so that a file in both takes room once."""
+    root, data = resources.storage.root, resources.settings.data_dir
+    return root is not None and root.stat().st_dev == data.stat().st_dev
 
 
 def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core import datasets, jobs, leases, registry
+from core import datasets, events, jobs, leases, registry
 from core.errors import IntegrityError, ModelNotFound
 from core.resources import Resources
 from core.tables import DatasetVersion, Job
@@ -37,7 +37,9 @@ def version(resources: Resources) -> DatasetVersion:
         )
 
 
-def claimed(resources: Resources, version: DatasetVersion, weights: str = "none") -> Job:
+def claimed(
+    resources: Resources, version: DatasetVersion, weights: str = "none", owner: str = "me:1:a"
+) -> Job:
     config = {"name": "pets", "architecture": "lenet", "weights": weights}
     with resources.database.write() as session:
         jobs.submit(
@@ -48,14 +50,16 @@ def claimed(resources: Resources, version: DatasetVersion, weights: str = "none"
             dataset_version=version.number,
         )
     with resources.database.write() as session:
-        job = leases.claim(session, "me", 30)
+        job = leases.claim(session, owner, 30)
     assert job is not None
     return job
 
 
-def stage(resources: Resources, job: Job) -> dict[str, object]:
-    folder = resources.settings.data_dir / "runs" / job.id / "1"
+def stage(resources: Resources, job: Job, *, checkpoint: bool = False) -> dict[str, object]:
+    folder = resources.settings.data_dir / "runs" / job.id / str(job.fence)
     folder.mkdir(parents=True)
+    if checkpoint:
+        (folder / "checkpoint").mkdir()
     return finetune.stage(resources, job, folder, lambda: None)
 
 
@@ -83,6 +87,35 @@ def test_the_request_names_everything_the_trainer_needs(
     stored = resources.storage.local_path(f"shards/{min(SHARDS)}.tar")
     assert stored is not None
     assert (copy / "shards" / stored.name).stat().st_ino == stored.stat().st_ino
+
+
+@pytest.mark.parametrize(
+    ("second", "checkpoint", "said"),
+    [
+        (
+            "b.example:2:bb",
+            False,
+            ["This attempt starts over on b.example: the checkpoint is on a."],
+        ),
+        ("b.example:2:bb", True, []),  # The hosts share their data folder.
+        ("a:2:bb", False, []),  # Killed before its first checkpoint.
+    ],
+)
+def test_a_job_that_another_host_takes_up_says_that_it_starts_over(
+    resources: Resources, version: DatasetVersion, second: str, *, checkpoint: bool, said: list[str]
+) -> None:
+    job = claimed(resources, version, owner="a:1:aa")
+    stage(resources, job)  # A first attempt has nothing to start over from.
+    with resources.database.write() as session:
+        leases.record(session, job.id, 1, [{"kind": "progress", "progress": 0.5, "step": 7}])
+        leases.release(session, job.id, 1, "its worker was stopped")
+    with resources.database.write() as session:
+        again = leases.claim(session, second, 30)
+    assert again is not None
+    stage(resources, again, checkpoint=checkpoint)
+    with resources.database.read() as session:
+        notes = [event.data for event in events.of_kind(session, job.id, "note")]
+    assert [note["message"] for note in notes] == said
 
 
 def test_a_copy_is_made_once_and_never_half(resources: Resources, version: DatasetVersion) -> None:
