@@ -36,19 +36,20 @@ def job_in(
     [
         ("running", None, True, True),
         ("queued", None, True, True),
-        ("failed", time.time(), False, True),
-        ("failed", time.time(), True, True),  # Its last attempt took more than a week.
-        ("cancelled", time.time(), True, True),
-        ("failed", OLD, True, False),
-        ("cancelled", OLD, False, False),
-        ("succeeded", time.time(), False, False),
+        ("failed", "now", False, True),
+        ("failed", "now", True, True),  # Its last attempt took more than a week.
+        ("cancelled", "now", True, True),
+        ("failed", "long ago", True, False),
+        ("cancelled", "long ago", False, False),
+        ("succeeded", "now", False, False),
         (None, None, False, False),
     ],
 )
 def test_attempts_stay_while_they_can_go_on(
-    resources: Resources, state: str | None, ended: float | None, *, old: bool, kept: bool
+    resources: Resources, state: str | None, ended: str | None, *, old: bool, kept: bool
 ) -> None:
-    name = job_in(resources, state, ended=ended).id if state else "job_deleted"
+    at = {"now": time.time(), "long ago": OLD}.get(ended or "")
+    name = job_in(resources, state, ended=at).id if state else "job_deleted"
     path = folder(resources.settings.data_dir / "runs" / name, old=old)
     leftovers.tidy(resources)
     assert path.exists() is kept
