@@ -49,6 +49,10 @@ def test_no_lease_is_lost_or_ends_early_by_a_workers_clock(
         skewed(bench, tmp_path / "behind", "-3600").worker(slots=2)
         wait_for(lambda: all(bench.job(job_id).last_step for job_id in ids), 60)
         assert len({bench.job(job_id).worker for job_id in ids}) == 2
+        for worker, clock, off in zip(
+            bench.workers, ("ahead", "behind"), ("3600", "-3600"), strict=True
+        ):
+            assert (tmp_path / f"{clock}.{worker.pid}").read_text() == off
         (tmp_path / "ahead").write_text("-7200")
         for job_id in ids:
             assert bench.reaches(job_id, "succeeded", "failed", timeout=60).attempt == 1
@@ -57,9 +61,10 @@ def test_no_lease_is_lost_or_ends_early_by_a_workers_clock(
         owner = int(str(bench.job(held).worker).split(":")[1])
         frozen = next(worker for worker in bench.workers if worker.pid == owner)
         frozen.send_signal(signal.SIGSTOP)
-        frozen_at = time.monotonic()
+        frozen_at, until = time.monotonic(), bench.job(held).lease_until
         wait_for(lambda: bench.job(held).attempt == 2, 60)
         seconds = time.monotonic() - frozen_at
+        handed_back = [event.at for event in bench.events(held) if event.data.get("reason")]
         bench.go()
         bench.reaches(held, "succeeded", "failed")
         frozen.send_signal(signal.SIGCONT)
@@ -67,5 +72,8 @@ def test_no_lease_is_lost_or_ends_early_by_a_workers_clock(
         f"T13 clocks 1 h ahead, 1 h behind and stepping 3 h back: 4/4 jobs in one attempt,"
         f" a frozen worker's job taken over after {seconds:.1f} s"
     )
+    assert until is not None
+    assert len(handed_back) == 1
+    assert handed_back[0] >= until, "the lease was ended early"
     assert seconds >= LEASE / 2
     record("T13 taken over", seconds, LEASE + 2 * SWEEP)

@@ -124,14 +124,19 @@ def test_writers_go_on_meanwhile_and_the_cut_is_clean(
     writer.start()
     try:
         for number in range(3):
-            before = len(written)
+            before, count = rows(resources), len(written)
             save(resources, tmp_path / str(number))
-            assert len(written) > before
+            assert len(written) > count
     finally:
         stop.set()
         writer.join()
     restore(tmp_path / "2", target)
+    ended = {id_: row for id_, row in before.items() if row[1] not in ("running", "queued")}
+    assert len(ended) > 5  # Those of `fill`; the writer's come on top.
     with open_resources(target) as restored:
+        after = rows(restored)
+        assert set(before) <= set(after)
+        assert ended.items() <= after.items()
         assert broken_after_tidying(restored) == []
 
 

@@ -1,4 +1,7 @@
-"""Python imports this by itself: its clock is off by the seconds in the file CHAOS_CLOCK."""
+"""Python imports this by itself: its clock is off by the seconds in the file CHAOS_CLOCK.
+
+Beside that file each process leaves one, named for its id, with what its clock was off by at first.
+"""
 
 import os
 import time
@@ -14,3 +17,4 @@ def lie() -> float:
 
 time.time = lie
 time.time_ns = lambda: int(lie() * 1e9)
+CLOCK.with_suffix(f".{os.getpid()}").write_text(f"{time.time() - truth():.0f}")
