@@ -1,26 +1,137 @@
 """A dry run: what would happen to this request, worked out without storing anything."""
 
-from collections import Counter, defaultdict
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from app import orders
 from app.orders import Order
 from app.schemas.orders import FinetuneRequest, PlanOut
 from app.uploads import Upload
-from core.errors import DatasetInvalid, TooFewClasses
-from core.ingest.archive import Limits, plan
-from core.ingest.layout import Reading, read_layout
-from core.ingest.split import Ratios, assign
+from core.errors import (
+    ArchiveTooLarge,
+    ArchiveUnreadable,
+    DatasetInvalid,
+    LayoutAmbiguous,
+    TooFewClasses,
+    TooManyRequests,
+    UploadNotFound,
+)
+from core.ingest.archive import Limits
 from core.owners import Caller
 from core.resources import Resources
 from core.settings import Settings
 
+SECONDS = 30.0  # After which a preview is none; a zip's list takes one, a tar's by its length.
+TURN_SECONDS = 10.0
+RETRY_AFTER_SECONDS = 10
+COMMAND = (sys.executable, "-m", "core.ingest.preview")
+# One thread for numpy: its pool would reserve most of the address space.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+SAID = {
+    error.code: error
+    for error in (
+        ArchiveTooLarge,
+        ArchiveUnreadable,
+        DatasetInvalid,
+        LayoutAmbiguous,
+        TooFewClasses,
+    )
+}
+REAL = "Send the request without `dry_run`: the job reads it in its own time."
 
-def preview(resources: Resources, caller: Caller, order: Order) -> PlanOut:
+
+class Previews:
+    """Looks into archives one at a time, each in a process of its own with bounded memory.
+
+    Args:
+        settings: Limits of archives.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._turn = asyncio.Lock()
+
+    async def summary(self, upload: Upload, request: FinetuneRequest) -> dict[str, Any]:
+        """Return what ingestion would say about an upload, as far as its names tell.
+
+        Raises:
+            ArchiveUnreadable, LayoutAmbiguous, TooFewClasses: What the ingestion would say.
+            ArchiveTooLarge: The same, or it cannot be told in advance.
+            TooManyRequests: Others are looked into.
+        """
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            message = "other dry runs are under way, and archives are looked into one by one"
+            raise TooManyRequests(message, retry_after=RETRY_AFTER_SECONDS) from None
+        try:
+            return await self._ask(upload, request)
+        finally:
+            self._turn.release()
+
+    async def _ask(self, upload: Upload, request: FinetuneRequest) -> dict[str, Any]:
+        settings, split = self._settings, request.split
+        limits = Limits(
+            settings.max_archive_entries, settings.max_entry_bytes, settings.max_expanded_bytes
+        )
+        question = {
+            "archive": str(upload.path),
+            "limits": asdict(limits),
+            "ratios": {"val": split.val, "test": split.test, "seed": request.seed},
+            "seconds": SECONDS,
+        }
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            json.dumps(question),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            env=os.environ | ONE_THREAD,
+        )
+        try:
+            said, _ = await process.communicate()
+        finally:
+            with suppress(ProcessLookupError):  # The client has left, or it is over.
+                process.kill()
+        return _answer(upload, said, process.returncode)
+
+
+def _answer(upload: Upload, said: bytes, code: int | None) -> dict[str, Any]:
+    if code == -signal.SIGALRM:
+        message = f"The archive takes over {SECONDS:.0f} s to list, so its plan is not told before."
+        raise ArchiveTooLarge(message, hint=REAL)
+    if code == -signal.SIGKILL:
+        raise ArchiveTooLarge("The archive's list takes more memory than there is.", hint=REAL)
+    if code and not upload.path.exists():  # It was used or deleted meanwhile.
+        raise UploadNotFound(param="upload")
+    if code:
+        message = f"a preview ended with {code}; its own words are in the log"
+        raise RuntimeError(message)
+    answer = json.loads(said)
+    if "error" in answer:
+        error = answer["error"]
+        raise SAID[error["code"]](error["message"], param=error["param"], hint=error["hint"])
+    return dict(answer["summary"])
+
+
+def preview(
+    resources: Resources, caller: Caller, order: Order, summary: dict[str, Any] | None
+) -> PlanOut:
     """Return the plan of a caller's order.
 
+    Args:
+        resources: The database.
+        caller: Whose order it is.
+        order: What was asked for.
+        summary: Of the upload, where the order names or brings one.
+
     Raises:
-        ArchiveUnreadable, LayoutAmbiguous, TooFewClasses: What the ingestion would say.
         DatasetNotReady: The plan needs the dataset's counts.
         ModelNotFound: There is no such model to start from.
     """
@@ -31,7 +142,7 @@ def preview(resources: Resources, caller: Caller, order: Order) -> PlanOut:
             name, summary = orders.named_summary(session, request)
     if order.upload is not None:
         name = request.name or orders.model_name(orders.dataset_name(order.upload))
-        summary = _summary_of(order.upload, request, resources.settings)
+    assert summary is not None  # noqa: S101 - an upload has been looked into, a dataset has one.
     resolved = orders.resolve_plan(request, summary, size)
     return PlanOut(
         name=name,
@@ -43,54 +154,3 @@ def preview(resources: Resources, caller: Caller, order: Order) -> PlanOut:
         skipped=summary.get("skipped", {}),
         rejected=summary.get("rejected", {}),
     )
-
-
-def _summary_of(upload: Upload, request: FinetuneRequest, settings: Settings) -> dict[str, Any]:
-    """Read an archive's list of members as `dataset.json` would, before any image is opened."""
-    from core.ingest.containers import open_container  # noqa: PLC0415 - keeps Pillow out of the start.
-
-    limits = Limits(
-        settings.max_archive_entries, settings.max_entry_bytes, settings.max_expanded_bytes
-    )
-    with upload.path.open("rb") as file:
-        container = open_container(file, limits)
-        planned = plan(container.members(), limits)
-    reading = read_layout(planned.files.values(), planned.folders)
-    refused = Counter(
-        (refusal.status, refusal.code) for refusal in [*planned.refusals, *reading.refusals]
-    )
-    classes = sorted({place.class_name for place in reading.places.values()})
-    if not classes:
-        raise DatasetInvalid
-    if len(classes) == 1:
-        raise TooFewClasses(f"All images belong to one class, {classes[0]!r}.")
-    split = request.split
-    return {
-        "classes": classes,
-        "counts": _counts(reading, Ratios(split.val, split.test, request.seed)),
-        "skipped": {code: n for (status, code), n in refused.items() if status == "skipped"},
-        "rejected": {code: n for (status, code), n in refused.items() if status == "rejected"},
-    }
-
-
-def _counts(reading: Reading, ratios: Ratios) -> dict[str, dict[str, int]]:
-    """Return split -> class -> images; paths stand for the content that is not known yet."""
-    given = reading.splits
-    missing = Ratios(
-        val=0.0 if "val" in given else ratios.val,
-        test=0.0 if "test" in given else ratios.test,
-        seed=ratios.seed,
-    )
-    trainable = defaultdict(list)
-    for path, place in reading.places.items():
-        if place.split in {None, "train"}:
-            trainable[place.class_name].append(path)
-    drawn = assign(trainable, missing)
-    pairs = Counter(
-        (drawn.get(path, place.split or "train"), place.class_name)
-        for path, place in reading.places.items()
-    )
-    counts: dict[str, dict[str, int]] = defaultdict(dict)
-    for (split, name), images in sorted(pairs.items()):
-        counts[split][name] = images
-    return dict(counts)

@@ -18,6 +18,7 @@ from app.http.naming import HEADER
 from app.looks import Looks
 from app.manifests import Manifests
 from app.pictures import Thumbnails
+from app.preview import Previews
 from app.readiness import Readiness
 from app.uploads import remove_abandoned
 from core import leases
@@ -42,6 +43,7 @@ class Service:
     counters: Counters
     admission: Admission
     readiness: Readiness
+    previews: Previews
 
 
 @asynccontextmanager
@@ -67,6 +69,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
                     Counters(),
                     _admission(settings),
                     Readiness(resources, predictor),
+                    Previews(settings),
                 )
                 await watch.stop()
 

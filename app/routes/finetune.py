@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from app import orders, preview
 from app.deps import Config, ServiceHere, Who, Write
 from app.http.bodies import StrictRequest, StrictRoute, media_type, unsupported
+from app.http.disconnect import unless_gone
 from app.http.documentation import json_or_form
 from app.http.forms import FORM
 from app.http.idempotency import Created, Once
@@ -40,7 +41,7 @@ async def _ordered(
         wanted = orders.read_request(await request.json())
         orders.check_weights(wanted, settings)
         order = Order(wanted, hashlib.sha256(await request.body()).hexdigest())
-        async with _with_upload(service, who, order, dry_run=dry_run) as complete:
+        async with _with_upload(request, service, who, order, dry_run=dry_run) as complete:
             yield complete
         return
     if media_type(request) != FORM:
@@ -49,7 +50,7 @@ async def _ordered(
         wanted = orders.read_form(upload.fields)
         orders.check_weights(wanted, settings)
         if dry_run:
-            yield await _previewed(service, who, Order(wanted, upload=upload))
+            yield await _previewed(request, service, who, Order(wanted, upload=upload))
             return
         async with stored(service.resources.storage, upload) as handle:
             yield Order(wanted, upload.fingerprint, upload, handle)
@@ -57,7 +58,7 @@ async def _ordered(
 
 @asynccontextmanager
 async def _with_upload(
-    service: Service, who: Caller, order: Order, *, dry_run: bool
+    request: Request, service: Service, who: Caller, order: Order, *, dry_run: bool
 ) -> AsyncIterator[Order]:
     """Yield a JSON order together with the upload that it names, if it names one."""
     named = order.request.upload
@@ -67,7 +68,7 @@ async def _with_upload(
             if upload is None:
                 raise UploadNotFound(param="upload")
             order = replace(order, upload=upload)
-        yield await _previewed(service, who, order)
+        yield await _previewed(request, service, who, order)
     elif named is None:
         yield order
     else:
@@ -75,8 +76,12 @@ async def _with_upload(
             yield replace(order, upload=upload, stored=handle)
 
 
-async def _previewed(service: Service, who: Caller, order: Order) -> Order:
-    plan = await anyio.to_thread.run_sync(preview.preview, service.resources, who, order)
+async def _previewed(request: Request, service: Service, who: Caller, order: Order) -> Order:
+    summary = None
+    if order.upload is not None:
+        looking = service.previews.summary(order.upload, order.request)
+        summary = await unless_gone(request, looking)
+    plan = await anyio.to_thread.run_sync(preview.preview, service.resources, who, order, summary)
     return replace(order, preview=plan)
 
 
