@@ -40,6 +40,7 @@ JSON = "application/json"
 SMALL = 64 * 1024
 LONGEST_NAME = 200
 LONGEST_FIELD = 1000
+MOST_FIELDS = 50
 
 
 @dataclass
@@ -56,10 +57,14 @@ class Images:
 
     def add(self, name: str | None, data: bytes) -> None:
         """Take one image."""
-        if len(self.data) >= self.most:
-            raise RequestTooLarge(f"send at most {self.most} images in one request")
+        self.expect(len(self.data) + 1)
         self.names.append(printable(name or "")[:LONGEST_NAME])
         self.data.append(data)
+
+    def expect(self, count: int) -> None:
+        """Raise RequestTooLarge where so many images are too many."""
+        if count > self.most:
+            raise RequestTooLarge(f"send at most {self.most} images in one request")
 
     def begin(self, name: str, filename: str | None) -> None:
         """Start a part of a form."""
@@ -82,6 +87,8 @@ class Images:
                 self.add(self._name, bytes(self._piece))
         elif self._name in self.fields:
             raise MalformedRequest("the form has this field twice", param=self._name)
+        elif len(self.fields) >= MOST_FIELDS:
+            raise MalformedRequest(f"the form has more than {MOST_FIELDS} fields")
         else:
             self.fields[self._name] = self._piece.decode("utf-8", "replace")
         self._piece = bytearray()  # Not held beside its copy until the answer is sent.
@@ -130,6 +137,9 @@ def _fields(raw: dict[str, Any]) -> PredictFields:
 
 def _read_json(raw: bytes, images: Images) -> PredictFields:
     body = decode(raw)
+    named = body.get("images") if isinstance(body, dict) else None
+    if isinstance(named, list):  # Before each of too many is explained.
+        images.expect(len(named))
     try:
         wanted = PredictRequest.model_validate(body)
     except ValidationError as error:

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from app.http.problems import explain, render
+from app.http.problems import MOST_ERRORS, explain, render
 from core.db import is_full
 from core.errors import (
     DiskFull,
@@ -103,10 +103,10 @@ async def _invalid_here(request: Request, error: Invalid) -> Response:
 
 def _explained(request: Request, found: Any, model: Any) -> Response:
     known = isinstance(model, type) and issubclass(model, BaseModel)
-    errors = explain(found, model if known else None)
+    errors = explain(found[:MOST_ERRORS], model if known else None)
     first = errors[0]
     named = f"{first['param']}: {first['message']}" if first["param"] else first["message"]
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     problem = InvalidField(named + more, param=first["param"], hint=first["hint"])
     return render(request, problem, errors=errors)
 

@@ -1,18 +1,19 @@
 """Datasets, their versions and their images as clients see them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, FailFast, Field
 from sqlalchemy.orm import Session
 
 from app.schemas.jobs import ErrorOut
 from app.schemas.orders import SplitRequest
-from app.schemas.values import Answer, Body, DatasetName, Metadata, Moment
+from app.schemas.values import Answer, Body, DatasetName, Metadata, Moment, fewer
 from core import datasets
 from core.ingest.manifest import Line
 from core.tables import Dataset, DatasetVersion
 
 SHA256 = r"^[0-9a-f]{64}$"
+MOST_NAMED = 200_000
 
 
 class VersionOut(Answer):
@@ -88,14 +89,24 @@ class DatasetPatch(Body):
     metadata: Metadata | None = None
 
 
+def _first_wrong(value: Any) -> Any:
+    """Leave of an object with members that are no text the first such, which alone is explained."""
+    if not isinstance(value, dict):
+        return value
+    wrong = ({name: one} for name, one in value.items() if not isinstance(one, str))
+    return next(wrong, value)
+
+
 class RevisionRequest(Body):
     """A new version: the images of another one with some left out, relabelled or split anew."""
 
     base: int | None = Field(None, ge=1, le=2**31 - 1)
     """Version to start from; the newest where absent."""
-    exclude: list[str] = Field([], max_length=200_000)
+    exclude: Annotated[list[str], FailFast()] = Field([], max_length=MOST_NAMED)
     """SHA-256 of images to leave out."""
-    relabel: dict[str, str] = Field({}, max_length=200_000)
+    relabel: Annotated[dict[str, str], BeforeValidator(_first_wrong), fewer(MOST_NAMED)] = Field(
+        {}, max_length=MOST_NAMED
+    )
     """SHA-256 of an image to the class it belongs to."""
     split: SplitRequest | None = None
     """Split anew; without it every image stays in its split."""

@@ -61,7 +61,7 @@ class ImageIn(Body):
 class PredictRequest(PredictFields):
     """Images as base64."""
 
-    images: list[ImageIn] = Field(min_length=1)
+    images: list[ImageIn] = Field(min_length=1, max_length=100)
 
 
 class Ranked(Answer):

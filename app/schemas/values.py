@@ -3,7 +3,10 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+MOST_UNKNOWN = 50  # Fields of one object that are each told to be unknown.
 
 
 def _moment(value: Any) -> Any:
@@ -31,9 +34,24 @@ ModelName = Annotated[
     ),
 ]
 DatasetName = Annotated[str, Field(min_length=1, max_length=100, examples=["pets"])]
+
+
+def fewer(most: int) -> BeforeValidator:
+    """Refuse an object with too many members before each of them is held against its type."""
+
+    def counted(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > most:
+            facts = {"field_type": "Dictionary", "max_length": most, "actual_length": len(value)}
+            raise PydanticKnownError("too_long", facts)
+        return value
+
+    return BeforeValidator(counted)
+
+
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], str | int | float | bool | None],
     Field(max_length=32, examples=[{"ticket": "42"}], description="Up to 32 values of your own."),
+    fewer(32),
 ]
 
 
@@ -41,6 +59,15 @@ class Body(BaseModel):
     """A request body: an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, value: Any) -> Any:
+        # Each unknown field is an error of its own, which takes a hundred times the field's bytes.
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + MOST_UNKNOWN:
+            code = "too_many_fields"
+            raise PydanticCustomError(code, "there are far more fields here than are known")
+        return value
 
 
 class Answer(BaseModel):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -188,7 +189,7 @@ class TestRevision:
     ) -> None:
         threads = []
 
-        def noted(raw: bytes) -> Any:
+        def noted(raw: bytes, _most: int) -> Any:
             threads.append(threading.current_thread().name)
             return json.loads(raw)
 
@@ -254,6 +255,39 @@ class TestRevision:
         many = {"exclude": [f"{number:064x}" for number in range(3000)]}
         problem = client.post(f"/datasets/{dataset.id}/versions", json=many).json()
         assert problem["code"] == "invalid_field"  # Unknown images, but no 413.
+
+    @pytest.mark.parametrize(
+        ("wanted", "status", "param"),
+        [
+            ({f"a{number}": 0 for number in range(100_000)}, 413, None),
+            ({f"a{number}": 0 for number in range(90_000)}, 422, None),
+            ({"exclude": [0] * 90_000}, 422, "exclude.0"),
+            ({"relabel": {f"a{number}": 0 for number in range(90_000)}}, 422, "relabel.a0"),
+            ({"relabel": {f"{n}": "x" for n in range(200_001)}}, 422, "relabel"),
+        ],
+    )
+    def test_a_wrong_body_is_not_explained_a_hundred_thousand_times(
+        self,
+        client: TestClient,
+        dataset: Dataset,
+        monkeypatch: pytest.MonkeyPatch,
+        wanted: dict[str, Any],
+        status: int,
+        param: str | None,
+    ) -> None:
+        if status == 413:
+            monkeypatch.setattr(bodies.RoomyRoute, "most_values", 99_999)
+        told: list[int] = []
+        kept = RequestValidationError.__init__
+
+        def counted(error: RequestValidationError, errors: Any, **more: Any) -> None:
+            told.append(len(errors))
+            kept(error, errors, **more)
+
+        monkeypatch.setattr(RequestValidationError, "__init__", counted)
+        answer = client.post(f"/datasets/{dataset.id}/versions", json=wanted)
+        assert (answer.status_code, answer.json()["param"]) == (status, param)
+        assert told == ([1] if status == 422 else [])
 
     def test_the_same_key_makes_one_version(self, client: TestClient, dataset: Dataset) -> None:
         client.headers["Idempotency-Key"] = "k"

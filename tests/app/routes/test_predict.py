@@ -2,6 +2,7 @@ import base64
 import json
 import socket
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -245,6 +246,42 @@ def test_a_wrong_request_is_named(
     if param:
         assert problem["param"].startswith(param), problem
     json.dumps(problem)
+
+
+@pytest.mark.usefixtures("stub")
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        ({"content": b'{"images":[' + b"[]," * 60_000 + b"0]}"}, 413),
+        ({"content": b'{"images":[' + b"0," * 90_000 + b"0]}"}, 413),
+        ({"json": {"images": [], **{f"a{number}": 0 for number in range(20_000)}}}, 422),
+        ({"json": {"images": [{f"a{number}": 0 for number in range(20_000)}] * 4}}, 422),
+        ({"files": {f"a{number}": (None, b"") for number in range(2000)}}, 400),
+    ],
+)
+def test_a_wrong_body_costs_no_multiple_of_itself(
+    client: TestClient, options: dict[str, Any], status: int
+) -> None:
+    if "content" in options:
+        options["headers"] = {"Content-Type": "application/json"}
+    client.post("/predict", json={"images": 1})  # What is made once is there.
+    sent = client.build_request("POST", "/predict", **options)
+    size = len(sent.read())
+    tracemalloc.start()
+    try:
+        answer = client.send(sent)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answer.status_code == status, answer.text
+    assert most < 25 * size
+
+
+def test_no_more_errors_are_explained_than_are_told(client: TestClient) -> None:
+    wrong = [{f"a{number}": 0 for number in range(40)} for _ in range(4)]
+    problem = client.post("/predict", json={"images": wrong}).json()
+    assert len(problem["errors"]) == 50
+    assert "(and 163 more)" in problem["detail"]
 
 
 def test_no_more_requests_are_held_than_the_queue_takes(settings: Settings, stub: Stub) -> None:
