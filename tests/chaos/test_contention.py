@@ -10,6 +10,7 @@ from core import jobs
 from core.resources import Resources
 from tests.chaos.conftest import Tell, times
 from tests.chaos.crowd import answers, crowd, start
+from tests.invariants import broken_after_tidying
 
 pytestmark = pytest.mark.chaos
 WRITERS, READERS, WRITES = 8, 4, 300
@@ -43,5 +44,6 @@ def test_no_write_is_lost_or_locked_out(
         f" max {1000 * max(writes):.0f} ms, read p99 {1000 * p99(reads):.0f} ms"
     )
     assert counter == WRITERS * count
+    assert broken_after_tidying(resources) == []
     assert before == 0  # The long read saw one moment from beginning to end.
     record("T14 p99", p99(writes), MOST_SECONDS)

@@ -7,6 +7,7 @@ spare beside its images.
 """
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -22,38 +23,32 @@ import pytest
 from PIL import Image
 
 from core import datasets
+from core.errors import DiskFull
 from core.failpoints import VARIABLE
 from core.tables import DatasetVersion
 from models.training import checkpoint
+from tests.chaos.conftest import Tell
 from tests.chaos.killing import new_run, outcome, pictures, trainers
 from tests.chaos.small_disk import SmallDisk, go_on, halted, integrity, mounted
 from tests.invariants import broken, broken_after_tidying
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 from tests.worker.test_ingest import archive, order
+from worker import ends
 from worker.process import Ending, Exit
 from worker.work import download
 
 pytestmark = [pytest.mark.chaos, pytest.mark.nightly, pytest.mark.timeout(900)]
 FAKE = "tests.worker.fake_worker"
-OTHER = pytest.param(64, marks=pytest.mark.nightly)
+DATABASE_FULL = "database or disk is full"  # As SQLite says it.
 # The undisturbed model before it takes two files and one commit.
-OF_MODEL = [
-    "storage.between_files@3",
-    pytest.param("storage.between_files@4", marks=pytest.mark.nightly),
-    "publish.before_commit@2",
-]
+OF_MODEL = ["storage.between_files@3", "storage.between_files@4", "publish.before_commit@2"]
 # The undisturbed data set before it takes eight images, four objects and one commit.
 OF_DATASET = [
     "ingest.after_image@20",
-    *(
-        pytest.param(point, marks=pytest.mark.nightly)
-        for point in (
-            "storage.between_files@5",
-            "storage.between_files@8",
-            "publish.before_commit@2",
-        )
-    ),
+    "storage.between_files@5",
+    "storage.between_files@8",
+    "publish.before_commit@2",
 ]
 LENET: dict[str, Any] = {
     "architecture": "lenet",
@@ -84,29 +79,31 @@ def cramped(
 def meets_a_full_disk(bench: Bench, disk: SmallDisk, still: Callable[[], None]) -> None:
     """Fill the disk while a process has stopped, and see it end; what was there is readable."""
     pids = halted(bench.workers[0].pid)
-    before = ends(bench)
+    before = ended(bench)
     with disk.full():
         go_on(pids)
-        wait_for(lambda: disk.top_up() or ends(bench) > before, 60)
+        wait_for(lambda: disk.top_up() or ended(bench) > before, 60)
         assert integrity(bench.resources.settings.data_dir / "topwork.db") == "ok"
         assert broken(bench.resources) == []
         still()
 
 
-def ends(bench: Bench) -> int:
+def ended(bench: Bench) -> int:
     """Return how many attempts have ended, given up for want of a renewed lease included."""
     log = bench.log(0).read_text()
     return log.count("job.ended") + log.count("job.lost")
 
 
-def said(bench: Bench, job_id: str) -> str:
-    """Return every reason for which a job was queued again, waits, or could not be kept.
+def told(bench: Bench, job_id: str) -> set[str]:
+    """Return our own words for a full disk with which a job was queued again or not kept.
 
     A database without room takes no reason: then the lease runs out, and the log tells why.
     """
-    reasons = [str(event.data.get("reason", "")) for event in bench.events(job_id)]
+    reasons = {str(event.data.get("reason")) for event in bench.events(job_id)}
     lines = bench.log(0).read_text().splitlines()
-    return " ".join(reasons + [line for line in lines if "lease.unrenewed" in line])
+    unkept = [line for line in lines if "lease.unrenewed" in line and job_id in line]
+    full = {DATABASE_FULL for line in unkept if DATABASE_FULL in line}
+    return full | reasons & {DiskFull().message, ends.FULL}
 
 
 def succeeds(bench: Bench, job_id: str) -> None:
@@ -114,13 +111,18 @@ def succeeds(bench: Bench, job_id: str) -> None:
     assert job.state == "succeeded", job.error
 
 
-@pytest.mark.parametrize("mebibytes", [24, OTHER])
+@pytest.mark.parametrize("mebibytes", [24, 64])
 @pytest.mark.parametrize("point", OF_MODEL)
 def test_a_model_is_published_once_there_is_room(
-    mebibytes: int, point: str, make_bench: Callable[..., Any], migrated: Path, tmp_path: Path
+    mebibytes: int,
+    point: str,
+    make_bench: Callable[..., Any],
+    migrated: Path,
+    tmp_path: Path,
+    tell: Tell,
 ) -> None:
     with (
-        mounted(tmp_path / "disk", mebibytes) as disk,
+        mounted(tmp_path / "small", mebibytes) as disk,
         cramped(disk, make_bench, migrated, point) as bench,
     ):
         bench.worker(module=FAKE)
@@ -138,7 +140,9 @@ def test_a_model_is_published_once_there_is_room(
         succeeds(bench, job_id)
         (version,) = bench.published(job_id)
         assert (version.number, version.digest) == (1, calm.digest)
-        assert "disk" in said(bench, job_id)
+        reasons = told(bench, job_id)
+        assert reasons
+        tell(f"T9 {point}: {sorted(reasons)}, then published with the same hash")
 
 
 def grains() -> bytes:
@@ -160,10 +164,10 @@ def version_of(bench: Bench, dataset_id: str) -> list[DatasetVersion]:
 
 @pytest.mark.parametrize("point", OF_DATASET)
 def test_a_dataset_is_read_and_published_once_there_is_room(
-    point: str, make_bench: Callable[..., Any], migrated: Path, tmp_path: Path
+    point: str, make_bench: Callable[..., Any], migrated: Path, tmp_path: Path, tell: Tell
 ) -> None:
     with (
-        mounted(tmp_path / "disk", 128) as disk,
+        mounted(tmp_path / "small", 128) as disk,
         cramped(disk, make_bench, migrated, point) as bench,
     ):
         storage = bench.resources.storage
@@ -181,29 +185,25 @@ def test_a_dataset_is_read_and_published_once_there_is_room(
         meets_a_full_disk(bench, disk, still)
         succeeds(bench, job_id)
         (version,) = version_of(bench, dataset_id)
-        assert "disk" in said(bench, job_id)
+        reasons = told(bench, job_id)
+        assert reasons
+        tell(f"T9 {point}: {sorted(reasons)}, then published with the same hash")
         again_id, again, _ = order(bench, grains())
         succeeds(bench, again)
         assert version_of(bench, again_id)[0].digest == version.digest
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        pytest.param("cache.after_part", marks=pytest.mark.nightly),
-        "checkpoint.between_files@4",
-    ],
-)
-def test_a_training_keeps_its_last_checkpoint(point: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("point", ["cache.after_part", "checkpoint.between_files@4"])
+def test_a_training_keeps_its_last_checkpoint(point: str, tmp_path: Path, tell: Tell) -> None:
     data = pictures(tmp_path / "data", each=8, side=32, classes=3)
     straight = new_run(tmp_path / "straight", data, LENET)
-    with mounted(tmp_path / "disk", 64) as disk, trainers() as ready:
+    with mounted(tmp_path / "small", 64) as disk, trainers() as ready:
         ready.finish(straight)
         run = new_run(disk.path / "run", data, LENET)
-        ended: list[Exit] = []
+        exits: list[Exit] = []
         name, _, visit = point.partition("@")
         halt = f"{name}=stop@{visit or 1}?{tmp_path / 'halted'}"
-        attempt = threading.Thread(target=lambda: ended.append(ready.attempt(run, failpoints=halt)))
+        attempt = threading.Thread(target=lambda: exits.append(ready.attempt(run, failpoints=halt)))
         attempt.start()
         pids = halted(os.getpid())
         with disk.full():
@@ -212,16 +212,21 @@ def test_a_training_keeps_its_last_checkpoint(point: str, tmp_path: Path) -> Non
             saved = sorted((run / "checkpoint").rglob("step-*.safetensors"))
             for path in saved:
                 assert checkpoint.read(path)
-        assert ended[0].ending in (Ending.REFUSED, Ending.DISK_FULL), ended
+        (first,) = exits
+        if first.ending is Ending.REFUSED:
+            assert json.loads((run / "error.json").read_text())["code"] == DiskFull.code
+        else:  # There was no room even for the reason.
+            assert first.ending is Ending.DISK_FULL
         assert saved or point.startswith("cache.")
         ready.finish(run)
         assert outcome(run) == outcome(straight)
+        tell(f"T9 {point}: {first}, {len(saved)} checkpoints readable, then the same hash")
 
 
 def test_a_training_waits_for_a_disk_on_which_it_fits(
     make_bench: Callable[..., Any], migrated: Path, tmp_path: Path
 ) -> None:
-    with mounted(tmp_path / "disk", 24) as disk:
+    with mounted(tmp_path / "small", 24) as disk:
         data = disk.path / "data"
         data.mkdir()
         shutil.copy(migrated, data / "topwork.db")

@@ -22,6 +22,7 @@ from core.storage import Storage, StorageUnavailable
 from core.tables import Job
 from models.training import checkpoint
 from tests import content
+from tests.chaos.conftest import Tell
 from tests.invariants import broken_after_tidying
 from worker import ends, finetune, ingest
 
@@ -117,7 +118,7 @@ def hand_back(resources: Resources, job: Job) -> Job:
         return again or session.get_one(Job, job.id)
 
 
-def test_a_claim(anywhere: Resources, faults: Faults) -> None:
+def test_a_claim(anywhere: Resources, faults: Faults, tell: Tell) -> None:
     claimed = content.claimed(anywhere, kind="finetune", config={"name": "pets"})
 
     def work() -> None:
@@ -133,12 +134,14 @@ def test_a_claim(anywhere: Resources, faults: Faults) -> None:
         assert broken_after_tidying(anywhere) == []
 
     settle()
-    assert until_it_passes(faults, work, settle) > 3
+    calls = until_it_passes(faults, work, settle)
+    tell(f"T15 a claim: each of {calls - 1} calls failed, before and after its effect")
+    assert calls > 3
     assert faults.lost_commits == {False, True}
 
 
 @pytest.mark.parametrize("kind", ["ingest", "finetune"])
-def test_a_publication(anywhere: Resources, faults: Faults, kind: str) -> None:
+def test_a_publication(anywhere: Resources, faults: Faults, kind: str, tell: Tell) -> None:
     dataset = content.a_dataset(anywhere, b"one")
     number = itertools.count()
 
@@ -161,14 +164,16 @@ def test_a_publication(anywhere: Resources, faults: Faults, kind: str) -> None:
             current, folder = begin()
         assert broken_after_tidying(anywhere) == []
 
-    assert until_it_passes(faults, work, settle) > 4
+    calls = until_it_passes(faults, work, settle)
+    tell(f"T15 a publication ({kind}): each of {calls - 1} calls failed, before and after")
+    assert calls > 4
     assert faults.lost_commits == {False, True}
     with anywhere.database.read() as session:
         assert session.get_one(Job, current.id).state == "succeeded"
     assert broken_after_tidying(anywhere) == []
 
 
-def test_a_collection(anywhere: Resources, faults: Faults) -> None:
+def test_a_collection(anywhere: Resources, faults: Faults, tell: Tell) -> None:
     content.a_model(anywhere, content.a_dataset(anywhere, b"one"))
     before = content.stored(anywhere)
 
@@ -180,13 +185,14 @@ def test_a_collection(anywhere: Resources, faults: Faults) -> None:
         anywhere.storage.put_bytes("uploads/up_gone", b"")
 
     settle()
-    until_it_passes(faults, work, settle)
+    calls = until_it_passes(faults, work, settle)
+    tell(f"T15 a collection: each of {calls - 1} calls failed, before and after its effect")
     assert content.stored(anywhere) == before
     assert broken_after_tidying(anywhere) == []
 
 
 def test_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random, tell: Tell
 ) -> None:
     """Whatever call of a save fails, the newest checkpoint that can be read is old or new."""
     faults = Faults()
@@ -218,6 +224,7 @@ def test_a_checkpoint(
             assert state["step"] in ((step,) if passed else (step, last)), number
             last = state["step"]
             if done:
+                tell(f"T15 a checkpoint: each of {number - 1} calls failed, before and after")
                 assert number > 3
                 return
     pytest.fail("it does not pass")
