@@ -55,9 +55,13 @@ def is_full(error: Exception) -> bool:
 
 
 def is_unsure(error: BaseException) -> bool:
-    """Tell whether a commit may have taken effect although this was raised instead of an answer."""
+    """Tell whether a commit may have taken effect although this was raised instead of an answer.
+
+    A database that says that its disk is full has answered: nothing was committed.
+    """
     cut = isinstance(error, DBAPIError) and error.connection_invalidated
-    return cut or isinstance(error, AWAY) or not isinstance(error, Exception)
+    away = isinstance(error, AWAY) and not is_full(error)
+    return cut or away or not isinstance(error, Exception)
 
 
 class Database:

@@ -68,19 +68,30 @@ def test_a_new_version_outlives_the_lost_answer(
     assert not broken(resources)
 
 
-def test_what_was_not_committed_is_collected_later(
-    client: TestClient, resources: Resources, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("words", "status", "kept"),
+    [("the database is away", 503, True), ("database or disk is full", 507, False)],
+)
+def test_what_was_not_committed_is_removed_at_once_if_that_is_sure_or_else_later(
+    client: TestClient,
+    resources: Resources,
+    app: FastAPI,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    words: str,
+    status: int,
+    kept: bool,
 ) -> None:
     assert client.get("/jobs").status_code == 200
     engine = app.state.service.resources.database.engine
 
-    def away(_connection: Any) -> None:
-        message = "the database is away"
-        raise sqlite3.OperationalError(message)
+    def refused(_connection: Any) -> None:
+        raise sqlite3.OperationalError(words)
 
-    monkeypatch.setattr(engine.dialect, "do_commit", away)
-    assert client.post("/datasets", files={"file": ("pets.zip", zipped())}).status_code == 503
-    assert resources.storage.list("uploads")
+    monkeypatch.setattr(engine.dialect, "do_commit", refused)
+    answer = client.post("/datasets", files={"file": ("pets.zip", zipped())})
+    assert answer.status_code == status
+    assert bool(resources.storage.list("uploads")) is kept
     monkeypatch.undo()
     collect(resources, grace=0.0)
     assert not resources.storage.list("uploads")
