@@ -13,6 +13,7 @@ from core.storage import Storage
 from core.tables import DatasetVersion
 
 KEPT_BYTES = 256 * 1024 * 1024
+PIECE = 512 * 1024  # Of an image on its way to a client, who may take it slowly.
 GROWTH = 4  # A parsed manifest takes some four times the bytes of its file.
 
 
@@ -89,6 +90,17 @@ def image_bytes(storage: Storage, line: Line) -> bytes:
     if len(data) != line["length"]:
         raise IntegrityError("the stored image is shorter than its manifest says")
     return data
+
+
+def image_pieces(storage: Storage, line: Line, piece: int = PIECE) -> Iterator[bytes]:
+    """Yield an image's own bytes out of its shard, at most `piece` at a time."""
+    end = line["offset"] + line["length"]
+    for start in range(line["offset"], end, piece):
+        wanted = min(piece, end - start)
+        data = storage.get_range(f"shards/{line['shard']}.tar", start, wanted)
+        if len(data) != wanted:
+            raise IntegrityError("the stored image is shorter than its manifest says")
+        yield data
 
 
 def json_lines(storage: Storage, key: str) -> Iterator[dict[str, Any]]:

@@ -42,11 +42,11 @@ class Thumbnails:
         return thumbnail(image_bytes(self._storage, line), size, self._max_pixels)
 
 
-def content_type(data: bytes) -> str:
-    """Return the media type of an image by its content."""
-    from core.images import probe  # noqa: PLC0415 - keeps Pillow out of the api's start.
+def content_type(start: bytes) -> str:
+    """Return the media type of an image by its first bytes."""
+    from core.images import format_of  # noqa: PLC0415 - keeps Pillow out of the api's start.
 
-    return f"image/{probe(data).format.lower()}"
+    return f"image/{format_of(start).lower()}"
 
 
 def thumbnail(data: bytes, size: int, max_pixels: int) -> bytes:

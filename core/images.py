@@ -144,7 +144,13 @@ def inspect(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
 
 def recognised(content: bytes) -> bool:
     """Tell whether the first bytes are those of a format that is read."""
-    return any(_matches(content, magic) for magic, _ in _PLUGINS)
+    return _plugin(content) is not None
+
+
+def format_of(content: bytes) -> str:
+    """Return the format by the first bytes, as `ImageInfo` names it; "" where there is none."""
+    plugin = _plugin(content)
+    return (plugin.format or "") if plugin else ""
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
@@ -218,10 +224,14 @@ def _named_errors() -> Iterator[None]:
         raise ImageUndecodable(f"The image is broken: {detail[:200]}.") from error
 
 
+def _plugin(content: bytes) -> type[ImageFile.ImageFile] | None:
+    return next((cls for magic, cls in _PLUGINS if _matches(content, magic)), None)
+
+
 def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, int | None]:
     """Return the unloaded image and its EXIF orientation (1..8, None when it cannot be read)."""
     content = data.read() if hasattr(data, "read") else bytes(data)
-    plugin = next((cls for magic, cls in _PLUGINS if _matches(content, magic)), None)
+    plugin = _plugin(content)
     if plugin is None:
         raise ImageUndecodable(_refusal(content))
     scans = _scans(content) if plugin is _Jpeg else 1

@@ -1,13 +1,15 @@
 """`/datasets/{id}/versions/{n}/images`: look at the images themselves."""
 
+from itertools import chain
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from app.deps import Number, ServiceHere, Store, Text, ThisVersion, Who
 from app.http.caching import TaggedRoute
 from app.http.disconnect import unless_gone
-from app.manifests import image_bytes
+from app.manifests import image_pieces
 from app.pictures import content_type
 from app.schemas.datasets import SHA256, ImageOut, image_out
 from app.schemas.lists import Page, Paging
@@ -51,10 +53,17 @@ def get_image_content(
     sha256: Sha256, version: ThisVersion, service: ServiceHere, storage: Store
 ) -> Response:
     """Return an image's own bytes, as a download."""
-    data = image_bytes(storage, service.manifests.of(version).line(sha256))
-    kind = content_type(data)
-    name = f'attachment; filename="{sha256}.{kind.rpartition("/")[2]}"'
-    return Response(data, media_type=kind, headers={"Content-Disposition": name, **FOREVER})
+    line = service.manifests.of(version).line(sha256)
+    pieces = image_pieces(storage, line)
+    first = next(pieces, b"")  # What is missing is known before the answer begins.
+    kind = content_type(first)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{sha256}.{kind.rpartition("/")[2]}"',
+        "Content-Length": str(line["length"]),
+        "ETag": f'"{sha256}"',
+        **FOREVER,
+    }
+    return StreamingResponse(chain((first,), pieces), media_type=kind, headers=headers)
 
 
 @router.get("/{sha256}/thumbnail", response_class=Response)

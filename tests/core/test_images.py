@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from core.errors import ImageTooLarge, ImageUndecodable, TopworkError
-from core.images import ImageLimits, decode, probe
+from core.images import ImageLimits, decode, format_of, probe
 from tests.pictures import (
     chunk,
     encode,
@@ -36,6 +36,7 @@ def test_each_format_is_read_with_its_pixels(kind: str) -> None:
     data = encode(original, kind, **options)
     info = probe(data)
     assert (info.format, info.width, info.height, info.frames) == (kind, 64, 48, 1)
+    assert format_of(data[:100]) == kind
     difference = np.abs(pixels_of(data) - np.asarray(original).astype(int)).mean()
     assert difference < (12 if kind == "GIF" else 4)
 

@@ -10,11 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from PIL import Image
 from starlette.testclient import TestClient
 
+from app import manifests
 from app.deps import READERS
 from app.http import bodies
 from app.pictures import AT_ONCE
 from core import images
 from core.resources import Resources
+from core.storage import Storage
 from core.tables import Dataset
 from tests.app.api import Work, zipped
 from tests.waiting import wait_for
@@ -127,6 +129,29 @@ class TestImages:
         assert answer.headers["content-type"] == "image/png"
         assert answer.headers["content-disposition"].startswith("attachment")
         assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["content-length"] == str(len(answer.content))
+        tag = answer.headers["etag"]
+        assert tag == f'"{image["sha256"]}"'
+        again = client.get(image["links"]["content"], headers={"If-None-Match": tag})
+        assert (again.status_code, again.content) == (304, b"")
+
+    def test_content_is_held_in_pieces_only(
+        self, client: TestClient, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        image = client.get(at(dataset, "/images")).json()["data"][3]
+        monkeypatch.setattr(manifests.image_pieces, "__defaults__", (30,))
+        lengths = []
+        real = Storage.get_range
+
+        def noted(storage: Storage, key: str, offset: int, length: int) -> bytes:
+            lengths.append(length)
+            return real(storage, key, offset, length)
+
+        monkeypatch.setattr(Storage, "get_range", noted)
+        answer = client.get(image["links"]["content"])
+        assert hashlib.sha256(answer.content).hexdigest() == image["sha256"]
+        assert sum(lengths) == image["bytes"] > 30
+        assert max(lengths) == 30
 
     def test_a_thumbnail_is_a_new_jpeg(self, client: TestClient, dataset: Dataset) -> None:
         image = client.get(at(dataset, "/images")).json()["data"][3]
