@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from app.schemas.datasets import RevisionRequest
 from app.service import Service
-from core import datasets
+from app.uploads import check_space
+from core import datasets, usage
 from core.db import is_unsure
 from core.errors import TopworkError
 from core.ids import new_id
@@ -47,7 +48,8 @@ def drafted(
     What stands in the way is yielded, not raised: the first request with the same key may have made
     the very version from which a repeated one cannot leave the same images out once more, and whose
     answer it is to get. It can be DatasetNotFound, DatasetNotReady (there is no such version to
-    start from), InvalidField, DatasetInvalid or TooFewClasses (nothing trainable would be left).
+    start from), InvalidField, DatasetInvalid or TooFewClasses (nothing trainable would be left),
+    QuotaExceeded or DiskFull (there is no room for another manifest).
     """
     fingerprint = wanted.model_dump_json()
     try:
@@ -92,7 +94,16 @@ def _revise(
         "report.jsonl": manifest.report(findings),
         "dataset.json": manifest.json_line(summary).encode(),
     }
+    _check_room(service, caller, sum(len(content) for content in files.values()))
     return Revision(dataset_id, f"datasets/{dataset_id}/{new_id('rev')}", summary, shards), files
+
+
+def _check_room(service: Service, caller: Caller, coming: int) -> None:
+    """Hold what is to be stored against the quota and the disk, as an upload is."""
+    settings = service.resources.settings
+    with service.resources.database.read(caller) as session:
+        usage.check_bytes(session, settings, caller.owner, coming)
+    check_space(settings.data_dir, coming)
 
 
 def publish(session: Session, outcome: Revision | TopworkError) -> DatasetVersion:

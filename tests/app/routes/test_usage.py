@@ -58,3 +58,24 @@ def test_stored_bytes_are_counted_and_limited(
             assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
         assert limited.get("/usage").json()["max_bytes"] == most
     assert len(resources.storage.list("uploads")) == 1
+
+
+def test_a_new_version_of_a_dataset_needs_room(
+    settings: Settings, resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = publish_dataset(resources, tmp_path / "a")
+    address, wanted = f"/datasets/{dataset.id}/versions", {"split": {"val": 0.5}}
+    stored = resources.storage.list("datasets")
+    with resources.database.read() as session:
+        most = usage.of(session, dataset.owner).stored + 100
+    with local_client(
+        create_app(settings.model_copy(update={"max_bytes_per_owner": most}))
+    ) as limited:
+        answer = limited.post(address, json=wanted)
+    assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
+    monkeypatch.setattr("app.uploads.FREE_AT_LEAST", 2**62)
+    monkeypatch.setattr("app.uploads.FREE_SHARE", 1.0)
+    with local_client(create_app(settings)) as full:
+        answer = full.post(address, json=wanted)
+    assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
+    assert resources.storage.list("datasets") == stored
