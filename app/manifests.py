@@ -4,6 +4,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +64,20 @@ class Manifests:
         self._storage = storage
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Manifest] = OrderedDict()
+        self._turns: dict[str, tuple[threading.Lock, int]] = {}  # And how many want it.
 
     def of(self, version: DatasetVersion) -> Manifest:
         """Return a version's manifest."""
+        with self._loading(version.digest):
+            return self._at_hand(version.digest) or self._load(version)
+
+    def _at_hand(self, digest: str) -> Manifest | None:
         with self._lock:
-            if version.digest in self._kept:
-                self._kept.move_to_end(version.digest)
-                return self._kept[version.digest]
+            if digest in self._kept:
+                self._kept.move_to_end(digest)
+            return self._kept.get(digest)
+
+    def _load(self, version: DatasetVersion) -> Manifest:
         data = self._storage.get_bytes(f"{version.prefix}/manifest.jsonl")
         lines = decode(data)
         position = {line["sha256"]: index for index, line in enumerate(lines)}
@@ -79,6 +87,22 @@ class Manifests:
             while len(self._kept) > 1 and self._size() > KEPT_BYTES:
                 self._kept.popitem(last=False)
         return found
+
+    @contextmanager
+    def _loading(self, digest: str) -> Iterator[None]:
+        """Let one thread at a time load a manifest, so that the others find it at hand."""
+        with self._lock:
+            turn, waiting = self._turns.get(digest, (threading.Lock(), 0))
+            self._turns[digest] = (turn, waiting + 1)
+        try:
+            with turn:
+                yield
+        finally:
+            with self._lock:
+                waiting = self._turns[digest][1] - 1
+                self._turns[digest] = (turn, waiting)
+                if not waiting:
+                    del self._turns[digest]
 
     def _size(self) -> int:
         return sum(one.size for one in self._kept.values())

@@ -51,6 +51,7 @@ Accept = Annotated[str, Header(include_in_schema=False)]
 Line = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last line seen.")]
 Many = Annotated[int, Query(ge=1, le=1000, description="Most lines of one page.")]
 NDJSON = "application/x-ndjson"
+DRAFTS = 2  # Each holds a whole manifest, its revision and the bytes of it.
 
 
 async def _sent(request: Request, service: ServiceHere, who: Who) -> AsyncIterator[DatasetOrder]:
@@ -148,7 +149,7 @@ def _drafted(
 @roomy.post("/{dataset_id}/versions", status_code=201, response_model=VersionOut)
 def create_dataset_version(
     once: Once,
-    draft: Annotated[Draft, Depends(_drafted, scope="function")],
+    draft: Annotated[Draft, Depends(_drafted, scope="function", max_concurrency=DRAFTS)],
     session: Write,
 ) -> JSONResponse:
     """Make a version with some images left out, relabelled or split anew; no image is copied."""
