@@ -105,7 +105,7 @@ def read_layout(files: Iterable[str], folders: Iterable[str] = ()) -> Reading:
         _check_nesting(part)
         for name, folder in part.folders.items():
             _place(reading, split, name, folder)
-    _check_classes({name for _, name in reading.declared})
+    check_classes({name for _, name in reading.declared})
     return reading
 
 
@@ -194,7 +194,13 @@ def class_name_problem(name: str) -> str | None:
     return None
 
 
-def _check_classes(names: Collection[str]) -> None:
+def check_classes(names: Collection[str]) -> None:
+    """Refuse more classes than `MAX_CLASSES`, and names that could be taken for one another.
+
+    Raises:
+        DatasetInvalid: There are too many.
+        LayoutAmbiguous: Two names differ only in case or in spaces around them.
+    """
     if len(names) > MAX_CLASSES:
         raise DatasetInvalid(f"There are {len(names)} class folders; the limit is {MAX_CLASSES}.")
     seen: dict[str, str] = {}

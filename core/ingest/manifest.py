@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
-from core.errors import DatasetInvalid, InvalidField, TooFewClasses
+from core.errors import DatasetInvalid, InvalidField, LayoutAmbiguous, TooFewClasses
 from core.ingest.archive import Refusal
-from core.ingest.layout import SPLITS, class_name_problem
+from core.ingest.layout import MAX_CLASSES, SPLITS, check_classes, class_name_problem
 from core.ingest.split import Ratios, assign
 
 EXAMPLES = 5
@@ -219,12 +219,26 @@ def revise(
         places = assign(by_class(new), split)
         new = [{**line, "split": places[line["sha256"]]} for line in new]
     check(new)
+    if relabel:
+        _check_names({line["class"] for line in new})
     trained = {line["class"] for line in new if line["split"] == "train"}
     orphans = sorted({line["class"] for line in new} - trained)
     if orphans:
         message = f"the class {orphans[0]!r} would have no training image"
         raise InvalidField(message, param="relabel" if relabel else "exclude")
     return new
+
+
+def _check_names(names: Collection[str]) -> None:
+    """Hold the classes of a relabelled version to the rules for class folders."""
+    try:
+        check_classes(names)
+    except LayoutAmbiguous:
+        message = "two classes would differ in nothing but upper and lower case or spaces"
+        raise InvalidField(message, param="relabel") from None
+    except DatasetInvalid:
+        message = f"there would be {len(names)} classes; the limit is {MAX_CLASSES}"
+        raise InvalidField(message, param="relabel") from None
 
 
 def by_class(lines: Iterable[Line]) -> dict[str, list[str]]:

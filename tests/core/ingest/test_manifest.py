@@ -7,6 +7,7 @@ import pytest
 
 from core.errors import DatasetInvalid, InvalidField, TooFewClasses
 from core.ingest.archive import Refusal
+from core.ingest.layout import MAX_CLASSES
 from core.ingest.manifest import (
     Line,
     check,
@@ -109,6 +110,8 @@ def test_a_new_split_is_drawn_over_all_images() -> None:
         ({"relabel": {sha(99): "cat"}}, "relabel"),
         ({"relabel": {sha(1): "a\tb"}}, "relabel"),
         ({"relabel": {sha(20): "owl"}}, "relabel"),  # A class of val only.
+        ({"relabel": {sha(1): "Cat"}}, "relabel"),
+        ({"relabel": {sha(1): "cat "}}, "relabel"),
     ],
 )
 def test_impossible_revisions_are_refused(change: dict[str, object], field: str) -> None:
@@ -122,3 +125,12 @@ def test_a_version_needs_two_classes() -> None:
         revise(LINES, relabel={sha(number): "cat" for number in range(10, 14)})
     with pytest.raises(DatasetInvalid):
         check([])
+
+
+def test_a_relabelled_version_has_no_more_classes_than_an_upload() -> None:
+    lines = [line(number, "cat") for number in range(MAX_CLASSES + 2)]
+    names = {sha(number): f"c{number}" for number in range(MAX_CLASSES)}
+    with pytest.raises(InvalidField, match="5001 classes"):
+        revise(lines, relabel=names)
+    names.popitem()
+    assert len({one["class"] for one in revise(lines, relabel=names)}) == MAX_CLASSES
