@@ -330,4 +330,6 @@ class _Member:
     def _header(self, size: int) -> bytes:
         info = tarfile.TarInfo(self._name)
         info.size = size
+        if "\0" in self._name:  # The short field would end there, under another file's name.
+            info.pax_headers = {"path": self._name}
         return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

@@ -3,6 +3,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from starlette.testclient import TestClient
 
 from app import uploads
 from app.main import create_app
+from core.ingest.containers import sniff
+from core.ingest.tars import Tar
 from core.resources import Resources
 from core.settings import Settings
 from core.storage import Storage
@@ -179,6 +182,21 @@ def part(headers: bytes, data: bytes) -> bytes:
 
 FILE = b'Content-Disposition: form-data; name="file"; filename="x.zip"'
 END = b"--" + EDGE + b"--\r\n"
+
+
+def test_a_nul_in_a_name_of_a_form_is_kept_for_ingestion_to_refuse(
+    client: TestClient, resources: Resources, tmp_path: Path
+) -> None:
+    named = b'Content-Disposition: form-data; name="file"; filename="cat/x\0.png"'
+    headers = {"Content-Type": f"multipart/form-data; boundary={EDGE.decode()}"}
+    body = part(named, png()) + part(named.replace(b"\0", b"y"), png()) + END
+    answer = client.post("/datasets", content=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    (key,) = resources.storage.list("uploads")
+    (tmp_path / "kept").write_bytes(resources.storage.get_bytes(key))
+    with (tmp_path / "kept").open("rb") as file:
+        members = list(Tar(file, sniff, most=None).members())
+    assert [member.name for member in members] == ["cat/x\0.png", "cat/xy.png"]
 
 
 @pytest.mark.parametrize(
