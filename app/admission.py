@@ -1,10 +1,10 @@
-"""How many predictions one api process takes on at once, and how much memory they get."""
+"""How many requests of a kind one api process takes on at once, and how much memory they get."""
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from core.errors import PredictorBusy, TooManyRequests
+from core.errors import PredictorBusy, TooManyRequests, Unavailable
 
 LEAST = 64 * 1024
 """Bytes that a body counts at least: the server's buffers of a connection."""
@@ -12,7 +12,7 @@ RETRY_AFTER_SECONDS = 2
 
 
 class Admission:
-    """Bounds predictions and the bytes that they hold; used on the event loop only.
+    """Bounds requests, say predictions, and the bytes they hold; used on the event loop only.
 
     A request takes a place once its body is there, so a client that stands still holds no place but
     only the bytes that it has sent. The predictor bounds its queue too, behind all this.
@@ -20,11 +20,13 @@ class Admission:
     Args:
         limit: Requests whose bodies have arrived.
         memory: Bytes of all bodies, as they arrive and later; half of them for one owner.
+        full: What is raised where all requests together hold too many.
     """
 
-    def __init__(self, limit: int, memory: int) -> None:
+    def __init__(self, limit: int, memory: int, full: type[Unavailable] = PredictorBusy) -> None:
         self.limit = limit
         self.memory = memory
+        self._full = full
         self.held = 0
         self.bytes: Counter[str] = Counter()
 
@@ -58,13 +60,13 @@ class Admission:
 
         Raises:
             TooManyRequests: The owner's requests hold too many already.
-            PredictorBusy: All requests together do.
+            Unavailable: All requests together do; PredictorBusy for predictions.
         """
         if size > 0 and self.bytes[owner] + size > self.memory // 2:
-            message = "your predictions under way hold too many bytes"
+            message = "your requests under way hold too many bytes"
             raise TooManyRequests(message, retry_after=RETRY_AFTER_SECONDS)
         if size > 0 and self.bytes.total() + size > self.memory:
-            raise PredictorBusy("the predictions under way hold too many bytes")
+            raise self._full("the requests under way hold too many bytes")
         self.bytes[owner] += size
         if not self.bytes[owner]:
             del self.bytes[owner]

@@ -22,10 +22,12 @@ from app.preview import Previews
 from app.readiness import Readiness
 from app.uploads import remove_abandoned
 from core import leases
+from core.errors import Unavailable
 from core.resources import Resources, open_resources
-from core.settings import Settings
+from core.settings import MEBIBYTE, Settings
 
 log = structlog.get_logger()
+ROOMY_REQUESTS, ROOMY_BYTES = 100, 256 * MEBIBYTE  # Bodies of 16 MiB that count four times.
 PREDICT_TIMEOUT = httpx2.Timeout(60.0, connect=2.0)
 
 
@@ -44,6 +46,7 @@ class Service:
     admission: Admission
     readiness: Readiness
     previews: Previews
+    roomy: Admission
 
 
 @asynccontextmanager
@@ -70,6 +73,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
                     _admission(settings),
                     Readiness(resources, predictor),
                     Previews(settings),
+                    Admission(ROOMY_REQUESTS, ROOMY_BYTES, Unavailable),
                 )
                 await watch.stop()
 

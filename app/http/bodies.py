@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import anyio.to_thread
@@ -10,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 
+from app.admission import Admission
 from app.http.problems import nearest
 from core.errors import (
     InvalidField,
@@ -21,6 +23,7 @@ from core.errors import (
 
 DEEPEST = 20
 MOST_VALUES = 100_000
+COPIES = 4  # Of a byte of roomy JSON: pieces, the whole, its text and what it is decoded to.
 AT_ONCE = 64 * 1024  # Bytes of JSON that are decoded faster than a thread could take over.
 
 
@@ -89,9 +92,14 @@ class StrictRoute(APIRoute):
                     raise InvalidField(message, param=name, hint=nearest(name, known))
             strict = StrictRequest(request.scope, request.receive)
             strict.factor, strict.most_values = self.factor, self.most_values
-            return await handle(strict)
+            with self.counted(strict):
+                return await handle(strict)
 
         return strictly
+
+    def counted(self, _request: StrictRequest) -> AbstractContextManager[object]:
+        """Count what a request holds in memory until it is answered; small bodies are not."""
+        return nullcontext()
 
 
 class RoomyRoute(StrictRoute):
@@ -99,6 +107,15 @@ class RoomyRoute(StrictRoute):
 
     factor = 256
     most_values = 600_000
+
+    @contextmanager
+    def counted(self, request: StrictRequest) -> Iterator[None]:
+        """Count the body as it comes: 429 or 503 where its owner's, or all, are too many."""
+        admission: Admission = request.app.state.service.roomy
+        with admission.body(request.state.caller.owner) as held:
+            held.copies = COPIES
+            request.arrive = held.arrive
+            yield
 
 
 def check_length(

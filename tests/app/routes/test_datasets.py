@@ -314,6 +314,29 @@ class TestRevision:
         assert (answer.status_code, answer.json()["param"]) == (status, param)
         assert told == ([1] if status == 422 else [])
 
+    def test_large_bodies_under_way_are_counted(
+        self, client: TestClient, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert isinstance(client.app, FastAPI)
+        admission = client.app.state.service.roomy
+        path, many = (
+            f"/datasets/{dataset.id}/versions",
+            [f"{number:064x}" for number in range(5000)],
+        )
+        monkeypatch.setattr(admission, "memory", 1_000_000)
+        answer = client.post(path, json={"exclude": many})
+        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
+        assert int(answer.headers["Retry-After"]) >= 1
+        with admission.body("somebody") as held:
+            held.hold(450_000)
+            admission.bytes["others"] = 500_000
+            answer = client.post(path, json={"exclude": many[:10]})
+            del admission.bytes["others"]
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert not admission.bytes
+        assert client.post(path, json={"split": {"val": 0.5}}).status_code == 201
+        assert not admission.bytes
+
     def test_the_same_key_makes_one_version(self, client: TestClient, dataset: Dataset) -> None:
         client.headers["Idempotency-Key"] = "k"
         path = f"/datasets/{dataset.id}/versions"
