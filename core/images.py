@@ -31,6 +31,7 @@ from PIL import (
 
 from core import pixels
 from core.errors import ImageTooLarge, ImageUndecodable, TopworkError
+from core.headers import check_parts
 
 # A JPEG is decoded at a half, a quarter or an eighth of its size as long as its short side keeps
 # this multiple of the wanted one: 4 to 6 times faster on phone photographs for a mean pixel
@@ -234,6 +235,7 @@ def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, in
     plugin = _plugin(content)
     if plugin is None:
         raise ImageUndecodable(_refusal(content))
+    check_parts(content)
     scans = _scans(content) if plugin is _Jpeg else 1
     if scans > MAX_JPEG_SCANS:
         raise ImageUndecodable(f"The JPEG file has more than {MAX_JPEG_SCANS} scans.")
