@@ -1,4 +1,4 @@
-"""Short looks at the database: at the job that a client polls, at the model of a prediction."""
+"""Short looks at the database for those who ask again and again, such as clients that poll."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,8 +11,8 @@ from core.db import Database
 from core.owners import Caller
 
 Found = TypeVar("Found")
-AT_ONCE = 2
-"""Enough where each takes a millisecond of a processor; more only keep the event loop waiting."""
+AT_ONCE = 4
+"""Enough where each takes a millisecond of a processor."""
 
 
 class Looks:

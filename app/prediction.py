@@ -37,7 +37,6 @@ from core.settings import Settings
 from models import catalogue
 
 JSON = "application/json"
-SMALL = 64 * 1024
 LONGEST_NAME = 200
 LONGEST_FIELD = 1000
 MOST_FIELDS = 50
@@ -110,7 +109,7 @@ async def read(
     held.copies = 3 if kind == JSON else 2
     request.arrive = held.arrive
     if kind == FORM:
-        await receive(request, images, limit=settings.max_predict_bytes, small=SMALL)
+        await receive(request, images, limit=settings.max_predict_bytes)
         given = _fields(images.fields)
     elif kind == JSON:
         # Base64 takes four bytes for three.

@@ -37,7 +37,6 @@ class Service:
 
     resources: Resources
     looks: Looks
-    models: Looks  # Of their own, so that a poll waits for no crowd of predictions.
     predictor: httpx2.AsyncClient
     watch: Watch
     manifests: Manifests
@@ -63,7 +62,6 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             async with watch.running():
                 yield Service(
                     resources,
-                    Looks(resources.database),
                     Looks(resources.database),
                     predictor,
                     watch,

@@ -138,10 +138,11 @@ def resolve(session: Session, reference: str) -> ModelVersion:
         if alias is None:
             raise ModelNotFound(f"{name!r} has no alias {pointer!r}", param="model")
         return version(session, name, alias.number)
-    all_versions = versions(session, name)
-    if not all_versions:
+    newest = select(ModelVersion).where(ModelVersion.name == name)
+    found = session.scalars(newest.order_by(ModelVersion.number.desc()).limit(1)).first()
+    if found is None:
         raise ModelNotFound(f"{name!r} has no version left", param="model")
-    return all_versions[0]
+    return found
 
 
 def page(

@@ -38,7 +38,6 @@ async def receive(
     sink: Sink,
     *,
     limit: int,
-    small: int = 0,
     too_large: type[TopworkError] = RequestTooLarge,
 ) -> None:
     """Feed a multipart body into a sink.
@@ -47,8 +46,6 @@ async def receive(
         request: Its Content-Type must be multipart/form-data.
         sink: What it raises ends the reading.
         limit: Most bytes of the whole body.
-        small: Up to so many bytes are parsed on the event loop, where the sink never blocks: a turn
-            of a thread costs more than they do.
         too_large: What is raised above it.
 
     Raises:
@@ -66,10 +63,7 @@ async def receive(
         if len(waiting) >= BATCH:
             await anyio.to_thread.run_sync(parser.feed, bytes(waiting))
             waiting.clear()
-    if size <= small:
-        parser.finish(bytes(waiting))
-    else:
-        await anyio.to_thread.run_sync(parser.finish, bytes(waiting))
+    await anyio.to_thread.run_sync(parser.finish, bytes(waiting))
 
 
 class _Parser:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
+import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request
 
 from app import prediction
@@ -13,6 +14,8 @@ from app.http.documentation import images_body
 from app.prediction import Images
 from app.schemas.predictions import MODEL, TOP_K, PredictFields, PredictionOut
 from core.ids import new_id
+from core.owners import Caller
+from core.resources import Resources
 
 router = APIRouter(tags=["Predict"], route_class=StrictRoute)
 ModelQuery = Annotated[str | None, Query(min_length=1, max_length=200, description=MODEL)]
@@ -37,6 +40,13 @@ async def _wanted(
             yield wanted
 
 
+def _resolve(
+    resources: Resources, who: Caller, reference: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    with resources.database.read(who) as session:
+        return prediction.resolve(session, reference)
+
+
 @router.post("/predict", openapi_extra=images_body())
 async def predict(
     request: Request,
@@ -52,7 +62,7 @@ async def predict(
     started = time.monotonic()
     images, asked = wanted
     reference = asked.model or service.resources.settings.default_model
-    model, told = await service.models.at(who, lambda rows: prediction.resolve(rows, reference))
+    model, told = await anyio.to_thread.run_sync(_resolve, service.resources, who, reference)
     answer = await prediction.forward(request, service.predictor, model, images, asked.top_k)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
