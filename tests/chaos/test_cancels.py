@@ -73,6 +73,7 @@ def test_a_cancelled_job_stops_soon_and_never_half(
     assert seconds[-1] <= MOST
 
 
+@pytest.mark.nightly
 def test_a_cancelled_training_frees_its_device(
     make_bench: Callable[..., Any], tmp_path: Path, chance: random.Random, tell: Tell
 ) -> None:

@@ -92,7 +92,10 @@ WAYS: dict[str, Callable[[Service, bytes], httpx2.Response]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+EACH_WAY = ["form", pytest.param("pieces", marks=pytest.mark.nightly)]
+
+
+@pytest.mark.parametrize("way", EACH_WAY)
 def test_good_files_of_a_hostile_archive_are_kept(
     service: Service, way: str, tell: Tell, record: Record
 ) -> None:
@@ -123,7 +126,7 @@ def test_good_files_of_a_hostile_archive_are_kept(
     goal(record, f"T18 archives by {way}", max(seconds))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", EACH_WAY)
 def test_a_hopeless_archive_is_refused_by_its_code(
     service: Service, way: str, tell: Tell, record: Record
 ) -> None:

@@ -15,7 +15,7 @@ from tests.chaos.trainings import order, training
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.nightly, pytest.mark.timeout(600)]
 TWO = {"batch": 4, "devices": 2}
 EPOCHS = 150
 

@@ -179,6 +179,7 @@ def ask_slowly(url: str, halves: list[float], seen: list[str], done: threading.E
         seen.append(slowly(url, halves, SLOW_SECONDS))
 
 
+@pytest.mark.nightly
 def test_two_apis_behind_a_proxy_are_restarted_without_a_failed_request(
     tmp_path: Path,
     blocks: bytes,  # noqa: F811 - the fixture.

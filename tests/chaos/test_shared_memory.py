@@ -11,7 +11,7 @@ from tests.chaos.conftest import Tell
 from tests.chaos.test_decoders import archive, finished, ingest
 from tests.chaos.trainings import digest, order, training
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.nightly, pytest.mark.timeout(300)]
 MEBIBYTE = 1024 * 1024
 EPOCHS = 20
 SMALL = (

@@ -72,6 +72,7 @@ def test_killed_supervisors_leave_no_process_and_cost_no_bit(
     record("T2 resumed", max(resumes), LEASE + 2 * SWEEP)
 
 
+@pytest.mark.nightly
 def test_a_drained_worker_hands_its_job_over_without_losing_a_bit(
     make_bench: Callable[..., Any], tmp_path: Path, tell: Tell, record: Callable[..., None]
 ) -> None:
