@@ -12,20 +12,21 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import db, leases
-from core.errors import DiskFull, OutOfMemory
-from core.machine import cores
-from core.resources import Resources
-from core.tables import Job
-from worker import attempt, ends, space
-from worker.claim import Claim
-from worker.ends import AWAY, Crashed, Drained, Refused
-from worker.finetune import FINETUNE
-from worker.ingest import INGEST
-from worker.process import Ending, Exit, Process
-from worker.relay import Relay
-from worker.warm import WarmStart
-from worker.work import Work
+from core.domain import leases
+from core.store import db
+from core.store.resources import Resources
+from core.store.tables import Job
+from core.system.machine import cores
+from topwork.errors import DiskFull, OutOfMemory
+from worker import attempt, disk_check, outcomes
+from worker.event_relay import Relay
+from worker.kinds.finetune import FINETUNE
+from worker.kinds.ingest import INGEST
+from worker.kinds.kind import Work
+from worker.lease_keeper import Claim
+from worker.outcomes import AWAY, Crashed, Drained, Refused
+from worker.process.job_process import Ending, Exit, Process
+from worker.process.prefork import WarmStart
 
 WORKS: Mapping[str, Work] = {"ingest": INGEST, "finetune": FINETUNE}
 TICK = 0.25  # Seconds between looks at a child's events.
@@ -82,7 +83,7 @@ class Runner:
                 best = leases.best(session)
             if best is None:
                 return None
-            missing = space.lacking(self.resources, best, self.works.get(best.kind))
+            missing = disk_check.lacking(self.resources, best, self.works.get(best.kind))
             with database.write() as session:
                 if missing is None:
                     return leases.claim(session, self.owner, settings.lease_seconds)
@@ -167,7 +168,7 @@ class Runner:
         while not claim.lost:
             try:
                 with self.resources.database.write() as session:
-                    ends.write(session, job, error, settings, cancelled=claim.cancelled)
+                    outcomes.write(session, job, error, settings, cancelled=claim.cancelled)
             except leases.LostLease:
                 break
             except db.AWAY as away:

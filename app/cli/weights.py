@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from app.cli.terminal import FAILED, Terminal, facts, local, table
-from core.settings import Settings
-from models import catalogue
-from models.networks import weights
+from app.terminal.output import FAILED, Terminal, facts, local, table
+from core.system.settings import Settings
+from models.planning import catalogue
+from models.weights import local_weights
 
 group = typer.Typer(help="Add, list and verify pretrained weights.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def add(
     weights_dir: Folder = None,
 ) -> None:
     """Check a file of weights against its network and keep it."""
-    entry = weights.add(architecture, file, _folder(weights_dir))
+    entry = local_weights.add(architecture, file, _folder(weights_dir))
     terminal.show(entry.to_dict(), lambda: facts(entry.to_dict()))
 
 
@@ -44,7 +44,7 @@ def list_weights(
     every: Annotated[bool, typer.Option("--all", help="Also those that are not here.")] = False,
 ) -> None:
     """List the weights on this machine, with --all every network that has published ones."""
-    here = {entry.architecture: entry for entry in weights.entries(_folder(weights_dir))}
+    here = {entry.architecture: entry for entry in local_weights.entries(_folder(weights_dir))}
     published = (name for name in catalogue.names() if catalogue.get(name).weights)
     names = sorted({*here, *published}) if every else sorted(here)
     rows = [here[n].to_dict() if n in here else {"architecture": n} for n in names]
@@ -70,7 +70,7 @@ def verify(
     weights_dir: Folder = None,
 ) -> None:
     """Read the files again and compare them with their recorded hashes."""
-    checks = weights.verify(_folder(weights_dir), architecture)
+    checks = local_weights.verify(_folder(weights_dir), architecture)
     terminal.show(
         [{**check.entry.to_dict(), "state": check.state} for check in checks],
         lambda: table(

@@ -12,7 +12,7 @@ from pathlib import Path
 import redis
 
 from app.supervisor.supervise import Service
-from core.errors import TopworkError
+from topwork.errors import TopworkError
 
 BROKEN_LOG = "appendonlydir"
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision import models as torchvision_models
 
-from core.errors import WeightsMismatch
-from models import catalogue
 from models.networks.alexnet_lrn import AlexNetLRN
 from models.networks.head import IMAGENET_CLASSES
 from models.networks.inception_resnet_v1 import InceptionResNetV1
 from models.networks.lenet import LeNet
 from models.networks.nin import NiN
+from models.planning import catalogue
+from topwork.errors import WeightsMismatch
 
 State = Mapping[str, Tensor]
 

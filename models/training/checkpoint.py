@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.durable import settle
-from core.errors import IntegrityError
-from core.failpoints import hit
+from core.system.atomic_files import settle
+from core.system.failpoints import hit
+from topwork.errors import IntegrityError
 
 KEEP = 2
 Tensors = dict[str, Tensor]

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.errors import IntegrityError
-from core.failpoints import hit
-from core.rundir import RunDir
-from models.execution import Execution
-from models.plan import Plan
+from core.system.failpoints import hit
+from core.system.run_dir import RunDir
+from models.compute.execution import Execution
+from models.planning.plan import Plan
 from models.training import checkpoint
 from models.training.checkpoint import Tensors
+from topwork.errors import IntegrityError
 
 Key = dict[str, Any]
 

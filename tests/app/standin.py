@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from app.supervisor.console import Console
-from app.supervisor.local import Plan, children, up
 from app.supervisor.supervise import Service, Supervisor
-from core.errors import TopworkError
-from core.settings import Settings
+from app.supervisor.up import Plan, children, up
+from core.system.settings import Settings
+from topwork.errors import TopworkError
 
 API = """
 import http.server, sys, time

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx2
 
-from core import failpoints
-from core.settings import Settings
+from core.system import failpoints
+from core.system.settings import Settings
 from tests.e2e.conftest import free_port
 from tests.waiting import wait_for
 
@@ -27,7 +27,7 @@ def api(
     names = settings.model_fields_set & {"data_dir", "database_url", "broker_url", "run_dir"}
     given = {f"TOPWORK_{name.upper()}": str(getattr(settings, name)) for name in names}
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.main", "--port", str(port)],
+        [sys.executable, "-m", "app.api.main", "--port", str(port)],
         cwd=ROOT,
         env=os.environ | given | {failpoints.VARIABLE: order, "TOPWORK_OFFLINE": "1"},
     )

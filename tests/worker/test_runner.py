@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from worker import attempt
-from worker.ends import Crashed
-from worker.process import Ending, Exit
+from worker.outcomes import Crashed
+from worker.process.job_process import Ending, Exit
 from worker.runner import raise_for
 
 

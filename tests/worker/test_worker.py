@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core.queue import QUEUE, WORK
+from core.store.broker import QUEUE, WORK
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench, living
 

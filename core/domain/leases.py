@@ -1,0 +1,251 @@
+"""What workers do with jobs: claim, renew, record, end; every write is guarded by the fence.
+
+A claim raises the job's fence. A worker that lost its lease (frozen, partitioned, too slow)
+carries an old fence, so none of its later writes match. All times are the database's.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, Select, or_, select, update
+from sqlalchemy.orm import Session
+
+from core.domain import events, job_states
+from core.store.db import Database, db_now
+from core.store.tables import Dataset, Job
+from core.system.settings import Settings
+from topwork.errors import Poison, WorkerLost
+
+
+class LostLease(Exception):
+    """Another worker may run this job now; stop and write nothing."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a renewal tells the worker."""
+
+    cancel_requested: bool
+    pause_requested: bool
+
+
+def best(session: Session) -> Job | None:
+    """Return the queued job that a claim would take now."""
+    return session.scalars(_queue()).first()
+
+
+def _queue() -> Select[Job]:
+    due = or_(Job.not_before.is_(None), Job.not_before <= db_now())
+    return select(Job).where(Job.state == "queued", due).order_by(Job.priority, Job.id).limit(1)
+
+
+def postpone(session: Session, job_id: str, lacks: str, reason: str, seconds: float) -> None:
+    """Leave a queued job where it is for a while because a worker lacks something for it."""
+    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
+    if job is None or job.state != "queued":
+        return
+    if job.lacks != lacks:
+        events.append(session, job, "waiting", {"for": lacks, "reason": reason})
+    _lack(session, job, lacks, reason, seconds)
+
+
+def _lack(session: Session, job: Job, lacks: str, reason: str, seconds: float) -> None:
+    job.lacks, job.reason, job.not_before = lacks, reason, job_states.now(session) + seconds
+
+
+def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
+    """Take the best queued job, or None; one statement, so two workers never take the same."""
+    first = _queue().with_only_columns(Job.id).with_for_update(skip_locked=True)
+    taken = (
+        update(Job)
+        .where(Job.id == first.scalar_subquery(), Job.state == "queued")
+        .values(
+            state="running",
+            phase="preparing",
+            worker=owner,
+            fence=Job.fence + 1,
+            attempt=Job.attempt + 1,
+            lease_until=db_now() + lease_seconds,
+            step_at_claim=Job.last_step,
+            reason=None,
+            lacks=None,
+            not_before=None,
+        )
+        .returning(Job)
+        .execution_options(synchronize_session=False)
+    )
+    job = session.scalars(taken).one_or_none()
+    if job is not None:
+        job.started_at = job.started_at or job_states.now(session)
+        data = {"state": "running", "attempt": job.attempt, "worker": owner}
+        events.append(session, job, "state", data)
+    return job
+
+
+def renew(session: Session, job_id: str, fence: int, lease_seconds: float) -> Lease:
+    """Lengthen a lease and learn whether the job was asked to stop.
+
+    Raises:
+        LostLease: The job is no longer this worker's.
+    """
+    renewed = (
+        update(Job)
+        .where(Job.id == job_id, Job.fence == fence, Job.state == "running")
+        .values(lease_until=db_now() + lease_seconds)
+        .returning(Job.cancel_requested_at, Job.pause_requested_at)
+    )
+    return _lease(session.execute(renewed).one_or_none(), job_id)
+
+
+def look(session: Session, job_id: str, fence: int) -> Lease:
+    """Learn without taking the write lock whether the job was asked to stop.
+
+    Raises:
+        LostLease: The job is no longer this worker's.
+    """
+    asked = select(Job.cancel_requested_at, Job.pause_requested_at).where(
+        Job.id == job_id, Job.fence == fence, Job.state == "running"
+    )
+    return _lease(session.execute(asked).one_or_none(), job_id)
+
+
+def _lease(row: Row[float | None, float | None] | None, job_id: str) -> Lease:
+    if row is None:
+        raise LostLease(job_id)
+    return Lease(cancel_requested=row[0] is not None, pause_requested=row[1] is not None)
+
+
+def held(session: Session, job_id: str, fence: int) -> Job:
+    """Return the job with its row held for writing, if this fence still owns it.
+
+    Raises:
+        LostLease: The job is no longer this worker's.
+    """
+    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
+    if job is None or job.fence != fence or job.state != "running":
+        raise LostLease(job_id)
+    return job
+
+
+def record(session: Session, job_id: str, fence: int, reports: list[dict[str, Any]]) -> None:
+    """Take over what the job's process reported: progress onto the row, the rest as events."""
+    job = held(session, job_id, fence)
+    for report in reports:
+        data = {key: value for key, value in report.items() if key != "kind"}
+        kind = str(report.get("kind", "note"))
+        if kind == "progress":
+            job.progress = min(1.0, max(0.0, float(data.get("progress", job.progress))))
+            job.last_step = max(job.last_step, int(data.get("step", 0)))
+            job.eta = data.get("eta")
+            continue
+        if kind == "phase":
+            job.phase = str(data["phase"])
+        if kind == "plan":
+            job.plan = data["plan"]
+        events.append(session, job, kind, data)
+
+
+def succeed(session: Session, job_id: str, fence: int, result: dict[str, Any]) -> Job:
+    """End a job well; what it publishes belongs into the same transaction."""
+    job = held(session, job_id, fence)
+    job_states.finish(session, job, "succeeded", result=result)
+    return job
+
+
+def fail(session: Session, job_id: str, fence: int, error: dict[str, Any]) -> None:
+    """End a job that cannot succeed, with `{code, message, param, hint}`."""
+    job_states.finish(session, held(session, job_id, fence), "failed", error=error)
+
+
+def cancelled(session: Session, job_id: str, fence: int) -> None:
+    """End a job whose process was stopped because the user asked."""
+    job_states.finish(session, held(session, job_id, fence), "cancelled")
+
+
+def release(session: Session, job_id: str, fence: int, reason: str) -> None:
+    """Hand a job back on purpose (a draining worker, a pause); never counts against it."""
+    _hand_back(session, held(session, job_id, fence), reason)
+
+
+def _hand_back(session: Session, job: Job, reason: str) -> None:
+    if job.cancel_requested_at is not None:
+        job_states.finish(session, job, "cancelled")
+    elif job.pause_requested_at is not None:
+        job_states.move(session, job, "paused")
+    else:
+        job_states.move(session, job, "queued", reason=reason)
+
+
+def crashed(
+    session: Session, job_id: str, fence: int, error: dict[str, Any], max_attempts: int
+) -> None:
+    """Queue a job whose process died, unless it keeps dying without progress."""
+    _requeue(session, held(session, job_id, fence), error, max_attempts)
+
+
+def _requeue(session: Session, job: Job, error: dict[str, Any], max_attempts: int) -> None:
+    job.stalls = 0 if job.last_step > job.step_at_claim else job.stalls + 1
+    if job.cancel_requested_at is None and job.stalls >= max_attempts:
+        poison = Poison(
+            f"the job failed {job.stalls} times without progress; last: {error['message']}",
+            hint=error.get("hint"),
+        )
+        job_states.finish(session, job, "failed", error=poison.to_dict())
+    else:
+        _hand_back(session, job, error["message"])
+
+
+def starved(
+    session: Session,
+    job_id: str,
+    fence: int,
+    error: dict[str, Any],
+    max_attempts: int,
+    seconds: float,
+) -> None:
+    """Queue a job that filled the disk, for later; fail it if it does so again and again."""
+    job = held(session, job_id, fence)
+    job.stalls = 0 if job.last_step > job.step_at_claim else job.stalls + 1
+    if job.cancel_requested_at is None and job.stalls >= max_attempts:
+        job_states.finish(session, job, "failed", error=error)
+        return
+    _hand_back(session, job, error["message"])
+    if job.state == "queued":
+        _lack(session, job, "disk", error["message"], seconds)
+
+
+def abandon(session: Session, owner: str) -> None:
+    """End the leases of a worker that is known to be dead, so that the next sweep requeues."""
+    held_by_it = update(Job).where(Job.worker == owner, Job.state == "running")
+    session.execute(held_by_it.values(lease_until=0.0))
+
+
+def sweep(database: Database, settings: Settings) -> int:
+    """Requeue jobs whose worker vanished and release those that wait for a settled dataset.
+
+    Returns the number of jobs moved. Safe to run anywhere, any number of times at once. It rings
+    only for jobs that it moves: workers look into the queue with each sweep of their own, so a
+    lost doorbell needs no second one, and a broker without workers is not filled with them.
+    """
+    expired = (Job.state == "running") & (Job.lease_until < db_now())
+    orphaned = (
+        (Job.state == "waiting")
+        & (Job.dataset_id == Dataset.id)
+        & (Dataset.state.in_(("ready", "failed")))
+    )
+    with database.read() as session:
+        due = list(session.scalars(select(Job.id).where(expired)))
+        due += session.scalars(select(Job.id).where(orphaned))
+    if not due:
+        return 0
+    with database.write() as session:
+        still = Job.id.in_(due)
+        lost = session.scalars(select(Job).where(expired, still).with_for_update()).all()
+        for job in lost:
+            error = WorkerLost(f"worker {job.worker} disappeared").to_dict()
+            _requeue(session, job, error, settings.max_attempts)
+        ready = select(Job).where(orphaned, still).with_for_update(of=Job)
+        for job in session.scalars(ready):
+            dataset = session.get_one(Dataset, job.dataset_id)
+            job_states.release_waiting(session, job, dataset)
+    return len(due)

@@ -1,0 +1,225 @@
+"""Get pretrained weights into the folder: from the publisher, or from a file at hand.
+
+`python -m models.weights.pretrained ARCHITECTURE FILE FOLDER` is the child process of
+`models.weights.local_weights.add`.
+"""
+
+import errno
+import json
+import pickle
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torchvision import models as torchvision_models
+
+from core.system.atomic_files import sha256
+from models.networks import zoo
+from models.planning import catalogue
+from models.weights import local_weights
+from models.weights.download import Progress, download
+from models.weights.local_weights import Entry, Record
+from topwork.errors import (
+    DiskFull,
+    IntegrityError,
+    TopworkError,
+    WeightsMismatch,
+    WeightsUnavailable,
+)
+
+# Published DenseNet files still have names with a dot where the layers' names have none today.
+_OLD_DENSE_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
+_STALE_SECONDS = 24 * 3600.0
+
+
+def ensure(
+    architecture: str,
+    weights_dir: Path,
+    *,
+    offline: bool = False,
+    timeout: float = 5.0,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Return the safetensors file of an architecture, downloaded and converted if need be.
+
+    `mirror` is the address of a folder that holds the publisher's files under their own names.
+
+    Raises:
+        WeightsUnavailable: There is no file here, and none could be fetched.
+        IntegrityError: The file here, or the downloaded one, is not the recorded one.
+    """
+    entry = local_weights.find(weights_dir, architecture)
+    if entry is not None:
+        if not local_weights.trusted(entry):
+            raise IntegrityError(
+                f"{entry.path} has changed since it was added.",
+                hint="Remove it, or add the weights again.",
+            )
+        return entry.path
+    published = catalogue.get(architecture).weights
+    if published is None:
+        raise WeightsUnavailable(
+            f"Nobody has published ImageNet weights for {architecture}.",
+            param="weights",
+            hint="Train from scratch with weights `none`, or choose another architecture.",
+        )
+    if offline:
+        raise _unavailable(architecture, weights_dir, published, "downloads are switched off")
+    url = f"{mirror.rstrip('/')}/{published.file}" if mirror else published.url
+    with _workplace(weights_dir) as place:
+        try:
+            download(
+                url,
+                place / published.file,
+                hash_prefix=published.hash_prefix,
+                timeout=timeout,
+                progress=progress,
+            )
+        except WeightsUnavailable as error:
+            raise _unavailable(architecture, weights_dir, published, error.message) from error
+        record = Record(url, published.preset, license=published.license)
+        return _convert(architecture, place / published.file, weights_dir, record).path
+
+
+def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
+    """Check a .pth, .pt or .safetensors file against the network and keep it.
+
+    Raises:
+        WeightsMismatch: The file is not readable, not of this network, or has non-finite numbers.
+    """
+    if not file.is_file():
+        raise WeightsMismatch(f"There is no file {file}.")
+    return _convert(architecture, file, weights_dir, _origin(architecture, file))
+
+
+def _unavailable(
+    architecture: str, weights_dir: Path, published: catalogue.Weights, reason: str
+) -> WeightsUnavailable:
+    return WeightsUnavailable(
+        f"The weights of {architecture} are not in {weights_dir}, and {reason}.".replace("..", "."),
+        param="weights",
+        hint=f"Fetch {published.url} on a machine with internet, then run "
+        f"`topwork weights add {architecture} {published.file}` here.",
+    )
+
+
+def _origin(architecture: str, file: Path) -> Record:
+    """Tell from its hash whether a local file is one of the published ones."""
+    if architecture in zoo.OWN:
+        return Record(file.name)
+    digest = sha256(file)
+    for entry in torchvision_models.get_model_weights(architecture):
+        prefix = entry.url.rpartition("-")[2].removesuffix(".pth")
+        if digest.startswith(prefix):
+            return Record(entry.url, entry.name, license=entry.meta.get("license"))
+    return Record(file.name)
+
+
+@contextmanager
+def _workplace(weights_dir: Path) -> Iterator[Path]:
+    """Give a folder beside the weights for files in the making; tell a full disk by its name."""
+    weights_dir.mkdir(parents=True, exist_ok=True)
+    for left in weights_dir.glob(".part-*"):
+        # A killed process could not clean up after itself.
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=weights_dir) as place:
+            yield Path(place)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull from error
+        raise
+    except SafetensorError as error:
+        if "No space left" in str(error):
+            raise DiskFull from error
+        raise
+
+
+def _convert(architecture: str, file: Path, weights_dir: Path, record: Record) -> Entry:
+    state = canonical(architecture, read(file))
+    with _workplace(weights_dir) as place:
+        made = place / f"{architecture}.safetensors"
+        save_file(state, made, {"format": "pt", "architecture": architecture})
+        return local_weights.publish(made, weights_dir, architecture, record)
+
+
+def read(file: Path) -> Mapping[str, Tensor]:
+    """Return the tensors of a .safetensors file or of a pickled state, without running its code."""
+    try:
+        if file.suffix == ".safetensors":
+            local_weights.header(file)
+            return load_file(file)
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = f"{error}".partition("\n")[0] or type(error).__name__
+        raise WeightsMismatch(
+            f"{file.name} is not a readable file of plain tensors: {reason}"
+        ) from error
+    # Training scripts keep the optimiser beside the network under one of these names.
+    for name in ("state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
+            loaded = loaded[name]
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise WeightsMismatch(f"{file.name} is not a mapping of names to tensors.")
+    return loaded
+
+
+def canonical(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under today's names, as finite float32; raises WeightsMismatch.
+
+    Layers rename and complete older states by themselves; DenseNet's names are older than that.
+    """
+    model = zoo.shell(architecture)
+    expected = model.state_dict()
+    values = OrderedDict((_OLD_DENSE_NAME.sub(r"\1\2", name), state[name]) for name in state)
+    versions = getattr(state, "_metadata", None) or expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001  # torch has no public name for it.
+    values._metadata = versions  # type: ignore[attr-defined]  # noqa: SLF001  # As above.
+    for name in expected.keys() & values.keys():
+        if values[name].is_floating_point() != expected[name].is_floating_point():
+            raise WeightsMismatch(
+                f"'{name}' holds {values[name].dtype} instead of {expected[name].dtype}."
+            )
+    try:
+        found = model.load_state_dict(values, strict=False, assign=True)
+    except RuntimeError:
+        # Shapes differ.
+        zoo.compare(expected, values)
+        raise
+    zoo.refuse([], found.missing_keys, found.unexpected_keys)
+    return {name: _checked(name, tensor) for name, tensor in model.state_dict().items()}
+
+
+def _checked(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor.contiguous()
+    if not bool(torch.isfinite(tensor).all()):
+        raise WeightsMismatch(f"'{name}' contains numbers that are not finite.")
+    return tensor.float().contiguous()
+
+
+def main() -> int:
+    """Add one file and print its entry, or the error, as JSON; return 2 on an error."""
+    architecture, file, weights_dir = sys.argv[1:]
+    try:
+        answer = add(architecture, Path(file), Path(weights_dir)).to_dict()
+    except TopworkError as error:
+        print(json.dumps({"error": error.to_dict()}))  # noqa: T201  # The parent reads it.
+        return 2
+    print(json.dumps(answer))  # noqa: T201  # As above.
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.imaging.decode import decode
+from models.data.dataset import Staged, batches
+from tests.models.staging import png, stage
+from topwork.errors import DatasetInvalid, TooFewClasses
+
+
+def flat(value: int) -> bytes:
+    return png(np.full((4, 4, 3), value, np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = [("train", "b", flat(1)), ("train", "a", flat(2)), ("val", "c", flat(3))]
+    return stage(tmp_path / "data", images)
+
+
+def test_classes_are_numbered_by_name_in_every_split(folder: Path) -> None:
+    staged = Staged(folder)
+    assert staged.classes == ["a", "b", "c"]
+    assert staged.labels("train").tolist() == [1, 0]
+    assert staged.labels("val").tolist() == [2]
+    assert staged.labels("test").tolist() == []
+    assert staged.counts() == {"train": {"a": 1, "b": 1}, "val": {"c": 1}}
+
+
+def test_the_frozen_list_decides_and_not_the_alphabet(tmp_path: Path) -> None:
+    images = [("train", "a", flat(1)), ("train", "b", flat(2))]
+    staged = Staged(stage(tmp_path / "data", images, classes=["z", "b", "a"]))
+    assert staged.labels("train").tolist() == [2, 1]
+
+
+def test_bytes_are_the_uploaded_ones(folder: Path) -> None:
+    staged = Staged(folder)
+    found = [staged.read(sample) for sample in staged.splits["train"]]
+    assert found == [flat(1), flat(2)]
+
+
+def value(data: bytes) -> torch.Tensor:
+    return torch.tensor(int(np.array(decode(data))[0, 0, 0]))
+
+
+def test_batches_come_in_order_whatever_the_threads(tmp_path: Path) -> None:
+    images = [("train", "ab"[n % 2], flat(n)) for n in range(50)]
+    staged = Staged(stage(tmp_path / "data", images))
+    parts = list(staged.stream(staged.splits["train"], value, batch=8, threads=4))
+    assert [len(part) for part in parts] == [8] * 6 + [2]
+    assert torch.cat(parts).tolist() == list(range(50))
+    staged.close()
+
+
+def test_an_undecodable_image_is_named(tmp_path: Path) -> None:
+    staged = Staged(stage(tmp_path / "data", [("train", "a", flat(1)), ("train", "b", flat(2))]))
+    sample = staged.splits["train"][1]
+    shard = next((staged.folder / "shards").iterdir())
+    with shard.open("r+b") as file:
+        file.seek(sample.offset)
+        file.write(b"not an image")
+    with pytest.raises(DatasetInvalid, match=sample.path):
+        list(staged.stream(staged.splits["train"], value, batch=2, threads=2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: row | {"class": "unknown"},
+        lambda row: row | {"split": "holdout"},
+        lambda row: row | {"split": "val"},
+    ],
+)
+def test_a_folder_that_contradicts_itself_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, object]], dict[str, object]]
+) -> None:
+    folder = stage(tmp_path / "data", [("train", "a", flat(1))], classes=["a", "b"])
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text(json.dumps(change(json.loads(manifest.read_text()))) + "\n")
+    with pytest.raises(DatasetInvalid):
+        Staged(folder)
+
+
+def test_one_class_is_too_few(tmp_path: Path) -> None:
+    with pytest.raises(TooFewClasses):
+        Staged(stage(tmp_path / "data", [("train", "a", flat(1))]))
+
+
+@pytest.mark.parametrize("images", [2, 3, 5, 32, 33, 65, 1000])
+@pytest.mark.parametrize("size", [2, 3, 32])
+def test_batches_are_even_and_never_of_one(images: int, size: int) -> None:
+    parts = batches(np.arange(images), size)
+    lengths = [len(part) for part in parts]
+    assert np.concatenate(parts).tolist() == list(range(images))
+    assert max(lengths) - min(lengths) <= 1
+    assert min(lengths) > 1
+    assert max(lengths) <= max(size, 3)
+
+
+def test_one_image_a_batch_is_possible_where_asked_for() -> None:
+    assert [len(part) for part in batches(np.arange(3), 1)] == [1, 1, 1]
