@@ -1,6 +1,5 @@
 """Write the pages that repeat the code: `python docs/reference.py` (part of `make format`)."""
 
-import ast
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 import app
 import core
+import topwork
 import worker
 from app.api.main import create_app
 from app.cli import program
@@ -67,26 +67,42 @@ interrupted. This page is written from the commands by `make format`; a test com
 
 ADDRESSES = "## Addresses\n"
 TREE = "## The tree\n"
-FOLDERS = {
-    "app/": "The service: what its routes do",
-    "app/cli/": "The topwork command",
-    "topwork/client/": "A typed client of the HTTP API",
-    "app/http/": "What surrounds every request: keys, limits, bodies, errors",
-    "app/predictor/": "The process that runs networks for POST /predict",
-    "app/api/routes/": "One router for each noun of the API",
+ROOMS = {
+    "topwork/": "The public contract, with pydantic and httpx2 alone: from topwork import Topwork",
+    "topwork/types/": "Shapes of requests and answers, names of kinds and states",
+    "topwork/client/": "The client of the HTTP API",
+    "app/": "The service: every process that answers HTTP, and the topwork command",
+    "app/api/": "The API process: python -m app.api.main",
+    "app/api/routes/": "One router for each noun",
     "app/api/schemas/": "What requests and answers look like",
+    "app/api/uploads/": "Archives on their way in: as one body, or in pieces",
+    "app/asgi/": "HTTP itself: connections, bodies, limits, problems; knows no domain",
+    "app/predictor/": "The process that runs networks for POST /predict: python -m app.predictor",
     "app/supervisor/": "topwork up: every process as a child of one",
+    "app/terminal/": "What the command and the demo print",
+    "app/demo/": "topwork demo: the main job, once, on real images",
+    "app/cli/": "The topwork command",
     "core/": "What every process agrees on; no torch, no web framework",
+    "core/system/": "The machine and the process: settings, files, log, RUN_DIR",
+    "core/imaging/": "The one decoder of ingestion, trainer and predictor",
     "core/ingest/": "An archive of strangers to verified shards: python -m core.ingest",
-    "core/store/migrations/": "The database's schema, step by step",
-    "models/": "Plan, train, predict; usable without any service",
-    "models/data/": "Images to batches: decoding, caches, augmentation",
+    "core/store/": "Rows, objects and messages: SQLite or Postgres, folder or S3, Valkey",
+    "core/domain/": "What the rows mean: jobs, leases, datasets, models, keys, usage",
+    "core/ops/": "Backup, restoration, garbage, integrity",
+    "models/": "Plan, train, predict; usable without any service: python -m models.train",
+    "models/planning/": "Every auto to a value with its reason; no torch",
+    "models/weights/": "Pretrained weights: downloaded, checked, kept in a folder",
+    "models/networks/": "Architectures, their heads and their blocks",
+    "models/compute/": "Device, arithmetic, memory and threads of a run",
+    "models/data/": "Images to batches: caches, augmentation, features",
+    "models/inference/": "From the bytes of an image to a named answer; the artefact",
+    "models/training/": "The loop, its stages, exact resume",
     "models/evaluation/": "Measures, calibration, intervals",
-    "models/networks/": "Architectures and their pretrained weights",
-    "models/training/": "The loop, its strategies, exact resume",
-    "worker/": "Celery threads that run jobs as processes of their own",
+    "worker/": "Celery threads that run jobs as processes of their own: python -m worker",
+    "worker/kinds/": "One file for each kind of job: its inputs, module and publication",
+    "worker/process/": "The process group of one job: started, guarded, ended",
     "web/": "The web page, still empty",
-    "tests/": "The same tree again, plus tests/e2e on the whole service",
+    "tests/": "The same tree again, plus tests/e2e and tests/chaos on the whole service",
     "bench/": "Every claim of speed as a script",
     "docs/": "Design, operations, API guide, reference",
 }
@@ -105,7 +121,7 @@ def settings_page() -> str:
 
 def errors_page() -> str:
     """Return docs/errors.md."""
-    for package in (app, core, worker):
+    for package in (app, core, topwork, worker):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not any(part in module.name for part in NOT_IMPORTED):
                 importlib.import_module(module.name)
@@ -138,7 +154,7 @@ def readme() -> str:
     text = (ROOT / "README.md").read_text()
     before, _, after = text.partition(TREE)
     _, _, rest = after.partition("\n```\n")
-    lines = "".join(f"{line}\n" for folder in FOLDERS for line in _folder(folder))
+    lines = "".join(f"{_room(folder, about)}\n" for folder, about in ROOMS.items())
     return f"{before}{TREE}\n```text\n{lines}```\n{rest}"
 
 
@@ -151,21 +167,10 @@ PAGES = {
 }
 
 
-def _folder(folder: str) -> Iterator[str]:
-    """Yield the tree's lines for a folder and, where it is a package, its modules."""
-    depth = folder.count("/") - 1
-    yield _line(depth, f"{folder.split('/')[-2]}/", FOLDERS[folder])
-    if depth or not (ROOT / folder / "__init__.py").exists():
-        return
-    for path in sorted((ROOT / folder).glob("*.py")):
-        about = ast.get_docstring(ast.parse(path.read_text()))
-        if about:
-            yield _line(1, path.name, about.splitlines()[0])
-
-
-def _line(depth: int, name: str, about: str) -> str:
-    about, _, _ = about.replace("`", "").rstrip(".").partition(";")
-    return f"{'  ' * depth + name:<26}{about}"
+def _room(folder: str, about: str) -> str:
+    """Return the tree's line for a folder."""
+    *above, name, _ = folder.split("/")
+    return f"{'  ' * len(above) + name + '/':<20}{about}"
 
 
 def _summary(operation: dict[str, Any]) -> str:

@@ -29,7 +29,8 @@ from models.planning import catalogue
 from models.planning.catalogue import Architecture
 from models.planning.defaults import VIEWS
 from models.planning.plan import Plan, resolve
-from models.training import precision_benchmark, preflight, stages
+from models.training import precision_benchmark, preflight
+from models.training import stages as training_stages
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.initial_model import Start, parent_size, start
@@ -77,7 +78,7 @@ def train(run: RunDir) -> None:
     folder = run.begin_result()
     labels = [Label(name) for name in staged.classes]
     classifier = Classifier(Eager(model), begin.preprocess, labels)
-    told = stages.told(work, begin, plan)
+    told = training_stages.told(work, begin, plan)
     answers = answer(run, staged, classifier, threads=how.threads, meter=meter, told=told)
     run.events.phase("calibrating")
     calibration = calibrate(answers.get("val"), staged.labels("val"))

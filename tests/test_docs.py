@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 SOURCES = [
     path
-    for package in ("app", "core", "models", "worker")
+    for package in ("app", "core", "models", "topwork", "worker")
     for path in (ROOT / package).rglob("*.py")
 ]
 CODE = re.compile(r"""^    (?:status, code = \d+, |code = )"(\w+)"$""", re.MULTILINE)

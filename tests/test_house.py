@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("app", "core", "models", "worker")
+PACKAGES = ("app", "core", "models", "topwork", "worker")
 FOLDERS = (*PACKAGES, "bench", "docs", "tests")
 SOURCES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 NAMELESS = {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}
@@ -39,7 +39,7 @@ def test_most_files_fit_on_a_screen_or_two() -> None:
         for path in (ROOT / package).rglob("*.py")
         if (length := path.read_text().count("\n"))
     )
-    assert lengths[len(lengths) // 2] <= 130
+    assert lengths[len(lengths) // 2] <= 110
 
 
 def thin(path: Path, decorators: set[str]) -> Iterator[tuple[str, int]]:
@@ -57,7 +57,7 @@ def thin(path: Path, decorators: set[str]) -> Iterator[tuple[str, int]]:
 
 def test_routes_and_tasks_are_thin() -> None:
     verbs = {"get", "post", "put", "patch", "delete", "head", "options"}
-    routes = [f for path in (ROOT / "app/routes").glob("*.py") for f in thin(path, verbs)]
+    routes = [f for path in (ROOT / "app/api/routes").glob("*.py") for f in thin(path, verbs)]
     tasks = list(thin(ROOT / "worker/tasks.py", {"task"}))
     assert len(routes) > 20
     assert tasks

@@ -2,9 +2,9 @@
 
 One middleware in front of every route and mount, deny by default; the public paths and the scope
 that each noun asks for are the two short lists below. What the bearer may see is decided by the
-database session (`core.store.row_access`), for which the middleware leaves the caller in the request's
-state. Decisions use `scope["path"]`, which is what the router matches, never the client-made
-`request.url` (CVE-2026-48710).
+database session (`core.store.row_access`), for which the middleware leaves the caller in the
+request's state. Decisions use `scope["path"]`, which is what the router matches, never the
+client-made `request.url` (CVE-2026-48710).
 """
 
 from contextlib import suppress

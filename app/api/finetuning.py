@@ -201,9 +201,9 @@ def parent_size(session: Session, request: FinetuneRequest) -> int | None:
 
 def _parent(session: Session, request: FinetuneRequest) -> ModelVersion | None:
     weights = request.train_config().get("weights") or ""
-    if not local_weights.startswith(FROM_MODEL):
+    if not weights.startswith(FROM_MODEL):
         return None
-    return registry.resolve(session, local_weights.removeprefix(FROM_MODEL))
+    return registry.resolve(session, weights.removeprefix(FROM_MODEL))
 
 
 def named_summary(session: Session, request: FinetuneRequest) -> tuple[str, dict[str, Any]]:

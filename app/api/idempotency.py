@@ -17,12 +17,12 @@ from sqlalchemy.exc import IntegrityError as DuplicateRow
 from sqlalchemy.orm import Session
 
 from app.api.deps import Who
+from app.asgi.request_log import REPLAYED
 from core.store.db import db_now
 from core.store.row_access import owner_of
 from core.store.tables import IdempotencyKey
 from topwork.errors import IdempotencyConflict, RequestInFlight
 
-REPLAYED = "Idempotent-Replayed"
 KEPT_SECONDS = 24 * 3600.0
 Key = Annotated[
     str | None,

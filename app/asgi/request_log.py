@@ -8,7 +8,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.idempotency import REPLAYED
 from app.asgi.exception_handlers import internal
 from app.asgi.metrics import Counters
 from app.asgi.problem import render
@@ -17,6 +16,7 @@ from topwork.errors import MalformedRequest, RequestTimeout, TopworkError, Unava
 
 log = structlog.get_logger()
 SLOWEST_BYTES_PER_SECOND = 1024
+REPLAYED = "Idempotent-Replayed"  # Marks an answer that was given before.
 CSP = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.system.cache_dir import trim
+from core.system.disk import free_bytes
 from core.system.failpoints import hit
-from models.training.checkpoint import free_bytes
 from topwork.errors import DiskFull
 
 CHECK_BYTES = 8

@@ -14,6 +14,7 @@ from models.compute.memory import within
 from models.data.dataset import ACCEPTED, Sample, Staged
 from models.evaluation import intervals, metrics
 from models.evaluation.calibrate import Calibration
+from models.inference.calibration import probabilities
 from models.inference.classifier import Classifier
 from topwork.errors import IntegrityError
 
@@ -97,7 +98,7 @@ def evaluate(
     with (folder / "predictions.jsonl").open("w", encoding="utf-8") as rows:
         for split, logits in answers.items():
             samples, labels = staged.splits[split], staged.labels(split)
-            served = metrics.probabilities(logits, degrees)
+            served = probabilities(logits, degrees)
             scores = metrics.full(logits, labels, staged.classes, temperature=degrees)
             scores["calibration"]["reason"] = calibration.reason
             guesses = served.argmax(1)

@@ -11,14 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from models.inference.calibration import probabilities
+
 CALIBRATION_BINS = 15
 TOP_K = 5
 LARGEST_MATRIX = 200
-
-
-def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the softmax of logits / temperature over the last axis in float64, on the CPU."""
-    return torch.softmax(logits.detach().cpu().double() / temperature, dim=-1)
 
 
 def per_class(predicted: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:

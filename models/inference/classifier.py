@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits
-from models.evaluation.metrics import probabilities
 from models.inference import artefact
+from models.inference.calibration import probabilities
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.networks.head import logits_of

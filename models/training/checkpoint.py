@@ -7,7 +7,6 @@ does not match its hash, the older one is used.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +101,3 @@ def _digest(tensors: Tensors, state: str) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the disk space an unprivileged process may still use."""
-    stat = os.statvfs(folder)
-    return stat.f_bavail * stat.f_frsize

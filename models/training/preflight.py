@@ -5,9 +5,10 @@ from pathlib import Path
 from torch import nn
 
 from core.system.cache_dir import trim
+from core.system.disk import free_bytes
 from core.system.run_dir import RunDir
 from models.planning.plan import Plan
-from models.training.checkpoint import KEEP, free_bytes
+from models.training.checkpoint import KEEP
 from topwork.errors import DiskFull
 
 MARGIN = 32 << 20  # Reports, logs and what else is small.

@@ -1,7 +1,7 @@
 """What a user may ask of a training run; torch-free, shared by the API, the CLI and the trainer.
 
-Every value that has a sensible default is `auto`; `models.planning.plan` turns each into a value with
-its reason before anything runs.
+Every value that has a sensible default is `auto`; the plan turns each into a value with its
+reason before anything runs.
 """
 
 from pathlib import Path

@@ -80,7 +80,7 @@ def unfit() -> str:
 
 
 def become_guard(lifeline: int, output: int) -> None:
-    """Take the place that `worker.process.guard` has when it is started from a shell, and say who it is."""
+    """Take the place of a `worker.process.guard` that was started cold, and say who it is."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     os.dup2(lifeline, guard.LIFELINE)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
-NAME = b"worker.process.guard"  # What `ps` calls it, forked or started; at most 15 bytes.
+NAME = b"worker.guard"  # What `ps` calls it, forked or started; at most 15 bytes.
 LIFELINE = 0
 NICENESS = 10  # Serving goes first: a busy trainer at nice 19 cost a predictor nothing, at 0 2x.
 OOM_SCORE = "500"  # The kernel should pick the work, not the api or the worker.

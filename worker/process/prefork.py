@@ -22,7 +22,9 @@ log = structlog.get_logger()
 
 
 class WarmStart:
-    """Keeps one `python -m worker.process.forkserver`; a context manager whose end kills it, not its children.
+    """Keeps one `python -m worker.process.forkserver`, which dies with the context.
+
+    Its children live on.
 
     While there is none, or none that answers, `fork` says so and the caller starts cold.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.supervisor import up
+from app.supervisor import up as supervisor
 from app.supervisor.up import NetworkShare, Plan, PortInUse, children, claim_port
 from app.supervisor.valkey import broker
 from core.system.settings import Settings
@@ -49,19 +49,19 @@ def test_sqlite_on_a_network_share_is_refused_before_anything_is_made(
 ) -> None:
     share = tmp_path / "share"
     monkeypatch.setattr(
-        up, "filesystem", lambda path: kind if path.is_relative_to(share) else "ext4"
+        supervisor, "filesystem", lambda path: kind if path.is_relative_to(share) else "ext4"
     )
     with pytest.raises(NetworkShare, match=kind) as refused:
-        up.up(Plan(port=0), Settings(data_dir=share / "data"))
+        supervisor.up(Plan(port=0), Settings(data_dir=share / "data"))
     assert "Postgres" in str(refused.value.hint)
     assert not share.exists()
     here = Settings(data_dir=tmp_path / "data")
-    up.check_database_place(here)
+    supervisor.check_database_place(here)
     elsewhere = here.model_copy(update={"database_url": f"sqlite:///{share}/topwork.db"})
     with pytest.raises(NetworkShare):
-        up.check_database_place(elsewhere)
+        supervisor.check_database_place(elsewhere)
     on_postgres = "postgresql+psycopg://db/topwork"
-    up.check_database_place(Settings(data_dir=share / "data", database_url=on_postgres))
+    supervisor.check_database_place(Settings(data_dir=share / "data", database_url=on_postgres))
 
 
 def test_sigint_with_an_open_stream_stops_everything_in_order(up: Up) -> None:

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from models.data.dataset import Staged
 from models.evaluation.calibrate import COLDEST, HOTTEST, LEAST_IMAGES, calibrate
-from models.evaluation.metrics import probabilities
+from models.inference.calibration import probabilities
 from models.inference.classifier import Classifier
 from tests.models.staging import events, train_doubtful
 

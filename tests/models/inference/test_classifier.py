@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.evaluation.metrics import probabilities
 from models.inference import artefact
+from models.inference.calibration import probabilities
 from models.inference.classifier import Classifier, Eager, Label, forward
 from models.inference.preprocess import Preprocess
 from models.networks import zoo

@@ -24,7 +24,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_looking_through_the_folder_loads_no_torch(folder: Path) -> None:
     code = (
-        "import sys, pathlib, models.weights.local_weights as w; w.verify(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib, models.weights.local_weights as w;"
+        "w.verify(pathlib.Path(sys.argv[1]));"
         "print('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     done = subprocess.run(

@@ -169,11 +169,11 @@ class TestImages:
     ) -> None:
         gate, codes = threading.Event(), []
         address = client.get(at(dataset, "/images")).json()["data"][3]["links"]["thumbnail"]
-        decode = decode.decode
+        at_once = decode.decode
 
         def slow(*given: Any, **options: Any) -> Any:
             gate.wait(60)
-            return decode(*given, **options)
+            return at_once(*given, **options)
 
         monkeypatch.setattr(decode, "decode", slow)
         asking = [
