@@ -113,7 +113,7 @@ def test_downloaded_weights_are_added_and_used(
     Network(monkeypatch, b"published")
     added: list[tuple[str, bytes, Path]] = []
     monkeypatch.setattr(
-        main_job.weights,
+        main_job.local_weights,
         "add",
         lambda name, file, folder: added.append((name, file.read_bytes(), folder)),
     )
@@ -181,7 +181,7 @@ def test_the_whole_demo_on_a_folder_of_ones_own(tmp_path: Path) -> None:
         (sys.executable, "-m", "app.cli", "demo", "--json", "--architecture", "lenet",
          "--data", tmp_path / "images", "--data-dir", tmp_path / "data"),
         capture_output=True, text=True, check=False, env=environment,
-        cwd=Path(__file__).resolve().parents[2], timeout=240,
+        cwd=Path(__file__).resolve().parents[3], timeout=240,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     result = json.loads(ran.stdout)

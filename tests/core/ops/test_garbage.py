@@ -18,7 +18,7 @@ from tests.invariants import broken, broken_after_tidying
 from tests.waiting import wait_for
 from worker.kinds import finetune, ingest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GARBAGE = (
     "models/job_gone/1/weights.safetensors",
     "datasets/ds_gone/1/1/manifest.jsonl",

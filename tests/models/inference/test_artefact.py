@@ -19,7 +19,7 @@ from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from topwork.errors import ArchitectureUnknown, IntegrityError, WeightsMismatch
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PRESET = Preprocess.for_architecture("lenet").to_dict()
 CLASSES = ["ant", "bee", "bumble bée"]
 

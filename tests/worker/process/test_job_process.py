@@ -216,7 +216,7 @@ def test_exit_codes_are_read_with_what_is_known(
 
 STOPPED_TOO_LATE = """
 import os, signal
-from worker import child
+from worker.process import guard
 plain = os.waitpid
 def waitpid(pid, options):
     answer = plain(pid, options)
@@ -224,12 +224,12 @@ def waitpid(pid, options):
         os.kill(os.getpid(), signal.SIGTERM)
     return answer
 os.waitpid = waitpid
-lifeline = child.Lifeline(child.LIFELINE)
+lifeline = guard.Lifeline(guard.LIFELINE)
 lifeline.read()
 work = os.fork()
 if not work:
     os._exit(0)
-child.watch(work, lifeline)
+guard.watch(work, lifeline)
 """
 
 
