@@ -17,14 +17,14 @@ from core.store import db
 from core.store.resources import Resources
 from core.store.tables import Job
 from core.system.machine import cores
-from topwork.errors import DiskFull, OutOfMemory
+from topwork.errors import DiskFull, OutOfMemory, TopworkError, from_dict
 from worker import attempt, disk_check, outcomes
 from worker.event_relay import Relay
 from worker.kinds.finetune import FINETUNE
 from worker.kinds.ingest import INGEST
 from worker.kinds.kind import Work
 from worker.lease_keeper import Claim
-from worker.outcomes import AWAY, Crashed, Drained, Refused
+from worker.outcomes import AWAY, Crashed, Drained
 from worker.process.job_process import Ending, Exit, Process
 from worker.process.prefork import WarmStart
 
@@ -117,7 +117,7 @@ class Runner:
 
         work = self.works.get(job.kind)
         if work is None:
-            raise Refused({"code": "internal", "message": f"no worker runs {job.kind} jobs"})
+            raise TopworkError(f"no worker runs {job.kind} jobs")
         request = work.stage(self.resources, job, folder, check)
         (folder / "request.json").write_text(json.dumps(request, indent=1))
         check()
@@ -186,7 +186,7 @@ def raise_for(ended: Exit, folder: Path) -> None:
     if ended.ending is Ending.DONE:
         return
     if ended.ending is Ending.REFUSED:
-        raise Refused(json.loads((folder / "error.json").read_text()))
+        raise from_dict(json.loads((folder / "error.json").read_text()))
     if ended.ending is Ending.STOPPED:
         raise Drained
     if ended.ending is Ending.OUT_OF_MEMORY:

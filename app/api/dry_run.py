@@ -17,15 +17,7 @@ from core.ingest.archive import Limits
 from core.store.resources import Resources
 from core.store.row_access import Caller
 from core.system.settings import Settings
-from topwork.errors import (
-    ArchiveTooLarge,
-    ArchiveUnreadable,
-    DatasetInvalid,
-    LayoutAmbiguous,
-    TooFewClasses,
-    TooManyRequests,
-    UploadNotFound,
-)
+from topwork.errors import ArchiveTooLarge, TooManyRequests, UploadNotFound, from_dict
 
 SECONDS = 30.0  # After which a preview is none; a zip's list takes one, a tar's by its length.
 TURN_SECONDS = 10.0
@@ -33,16 +25,6 @@ RETRY_AFTER_SECONDS = 10
 COMMAND = (sys.executable, "-m", "core.ingest.dry_run")
 # One thread for numpy: its pool would reserve most of the address space.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-SAID = {
-    error.code: error
-    for error in (
-        ArchiveTooLarge,
-        ArchiveUnreadable,
-        DatasetInvalid,
-        LayoutAmbiguous,
-        TooFewClasses,
-    )
-}
 REAL = "Send the request without `dry_run`: the job reads it in its own time."
 
 
@@ -115,8 +97,7 @@ def _answer(upload: Upload, said: bytes, code: int | None) -> dict[str, Any]:
         raise RuntimeError(message)
     answer = json.loads(said)
     if "error" in answer:
-        error = answer["error"]
-        raise SAID[error["code"]](error["message"], param=error["param"], hint=error["hint"])
+        raise from_dict(answer["error"])
     return dict(answer["summary"])
 
 

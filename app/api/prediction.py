@@ -33,7 +33,9 @@ from topwork.errors import (
     PredictorBusy,
     PredictorUnavailable,
     RequestTooLarge,
+    ServiceError,
     TopworkError,
+    from_dict,
 )
 
 JSON = "application/json"
@@ -230,20 +232,11 @@ async def _given(images: Images) -> AsyncIterator[bytes]:
 
 
 def _from_predictor(status: int, body: Any) -> TopworkError:
-    """Return the error that the predictor named, under its own class."""
-    body = body if isinstance(body, dict) else {}
-    known = _by_code(TopworkError, str(body.get("code")))
-    if known is None:
-        known = PredictorBusy if status in (429, 503) else PredictorUnavailable
-    message = body.get("detail") or body.get("message")
-    return known(message, param=body.get("param"), hint=body.get("hint"))
-
-
-def _by_code(tree: type[TopworkError], code: str) -> type[TopworkError] | None:
-    if tree.__dict__.get("code") == code:
-        return tree
-    found = (_by_code(branch, code) for branch in tree.__subclasses__())
-    return next((error for error in found if error), None)
+    """Return the error that the predictor named, or what one of unknown name means here."""
+    named = from_dict(body) if isinstance(body, dict) and "code" in body else ServiceError()
+    if not isinstance(named, ServiceError):
+        return named
+    return PredictorBusy() if status in (429, 503) else PredictorUnavailable()
 
 
 def check_some(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -255,9 +248,6 @@ def check_some(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if any(item.get("status") == "ok" for item in results):
         return results
     errors = [{"param": item.get("filename"), **item["error"]} for item in results]
-    first = errors[0]
-    known = _by_code(TopworkError, first["code"]) or ImageUndecodable
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    refusal = known(first["message"] + more, param="file", hint=first.get("hint"))
-    refusal.errors = errors
-    raise refusal
+    first = {**errors[0], "message": errors[0]["message"] + more, "param": "file"}
+    raise from_dict({**first, "status": ImageUndecodable.status, "errors": errors})

@@ -64,11 +64,11 @@ class Terminal:
     def fail(self, error: TopworkError) -> int:
         """Print an error and return the exit code for it."""
         if self.as_json:
-            facts = {**error.to_dict(), "request_id": getattr(error, "request_id", None)}
+            facts = {**error.to_dict(), "request_id": error.request_id}
             sys.stderr.write(json.dumps({"error": facts}) + "\n")
         else:
             self.err.print(f"Error: {error.message}", style="bold red", markup=False)
-            for one in getattr(error, "errors", []):
+            for one in error.errors:
                 where = f"{one['param']}: " if one.get("param") else ""
                 self.err.print(f"  {where}{one.get('message')}", markup=False)
             if error.hint:

@@ -7,9 +7,9 @@ with Topwork("http://127.0.0.1:8000") as topwork:
     print(topwork.predict(["rose.jpg"], model="flowers")[0].label)
 """
 
-from topwork.client.errors import JobFailed, ServiceError, Unreachable
 from topwork.client.records import Dataset, Event, Job, Model, Prediction, Result
 from topwork.client.service import Topwork
+from topwork.errors import JobFailed, ServiceError, Unreachable
 
 __all__ = [
     "Dataset",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from topwork.client.errors import JobFailed, describe
+from topwork.errors import JobFailed, from_dict
 
 if TYPE_CHECKING:
     from topwork.client.service import Topwork
@@ -98,15 +98,11 @@ class Job(Record):
         """
         if self.state == "succeeded":
             return self
-        error = self.error or {}
-        failure = JobFailed(
-            error.get("message") or f"The job {self.id} is {self.state}.",
-            param=error.get("param"),
-            hint=error.get("hint"),
-        )
-        if error.get("code"):
-            describe(failure, code=error["code"])
-        raise failure
+        cause = from_dict(self.error) if self.error else None
+        said = cause or JobFailed(f"The job {self.id} is {self.state}.")
+        failure = JobFailed(said.message, param=said.param, hint=said.hint)
+        failure.code = said.code
+        raise failure from cause
 
 
 class Dataset(Record):

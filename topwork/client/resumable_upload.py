@@ -7,14 +7,14 @@ import time
 import uuid
 from typing import Any, BinaryIO
 
-from topwork.client.errors import Unreachable
-from topwork.client.folder_tar import FolderChanged
 from topwork.client.transport import Http, Json
 from topwork.errors import (
     ChecksumMismatch,
+    FolderChanged,
     RequestInFlight,
     RequestTimeout,
     Unavailable,
+    Unreachable,
     UploadLocked,
     UploadOffsetMismatch,
 )

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from topwork.client.folder_tar import FolderTar, FolderUnusable
+from topwork.client.folder_tar import FolderTar
 from topwork.client.records import ApiKey, Dataset, Event, Job, Model, Prediction
 from topwork.client.resumable_upload import is_large, send_in_pieces, use_up
 from topwork.client.transport import Http, Json
+from topwork.errors import FolderUnusable
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 MOST_IMAGES = 16  # Of one request; the service's default limits.

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx2
 
-from topwork.client.errors import ServiceError, Unreachable, from_response
-from topwork.errors import InvalidField, RequestInFlight
+from topwork.client.errors import from_response
+from topwork.errors import InvalidField, RequestInFlight, ServiceError, Unreachable
 
 RETRIES = 2
 RETRIED = frozenset({429, 503})
