@@ -125,7 +125,7 @@ def errors_page() -> str:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not any(part in module.name for part in NOT_IMPORTED):
                 importlib.import_module(module.name)
-    by_code = {error.code: error for error in _below(TopworkError)}
+    by_code = {error.code: error for error in _below(TopworkError) if "code" in vars(error)}
     rows = (
         f"| `{code}` | {error.status} | {_first_line(error)} | {error.hint or ''} |\n"
         for code, error in sorted(by_code.items())

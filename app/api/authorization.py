@@ -25,8 +25,10 @@ from core.domain import audit
 from core.store.db import AWAY, Database
 from core.store.row_access import ADMIN, Caller
 from core.system.settings import Settings
+from topwork import kinds
 from topwork.errors import Forbidden, TooManyRequests, TopworkError, Unavailable
 
+READ, PREDICT, TRAIN, ADMINISTER = kinds.Scope
 PUBLIC = frozenset({"/healthz", "/readyz"})
 # The documentation holds no data; a browser on this machine may read it without the key.
 PUBLIC_ON_THIS_MACHINE = frozenset(
@@ -35,19 +37,19 @@ PUBLIC_ON_THIS_MACHINE = frozenset(
 )
 # First part of the path -> the scopes for looking and for changing. Anything else is for admins.
 SCOPES = {
-    "finetune": ("train", "train"),
-    "predict": ("predict", "predict"),
-    "jobs": ("read", "train"),
-    "datasets": ("read", "train"),
-    "uploads": ("train", "train"),
-    "models": ("read", "train"),
-    "architectures": ("read", "admin"),
-    "metrics": ("read", "admin"),
-    "queue": ("read", "admin"),
-    "workers": ("read", "admin"),
-    "usage": ("read", "admin"),
-    "keys": ("admin", "admin"),
-    "audit": ("admin", "admin"),
+    "finetune": (TRAIN, TRAIN),
+    "predict": (PREDICT, PREDICT),
+    "jobs": (READ, TRAIN),
+    "datasets": (READ, TRAIN),
+    "uploads": (TRAIN, TRAIN),
+    "models": (READ, TRAIN),
+    "architectures": (READ, ADMINISTER),
+    "metrics": (READ, ADMINISTER),
+    "queue": (READ, ADMINISTER),
+    "workers": (READ, ADMINISTER),
+    "usage": (READ, ADMINISTER),
+    "keys": (ADMINISTER, ADMINISTER),
+    "audit": (ADMINISTER, ADMINISTER),
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 NOTED_DENIALS_PER_MINUTE = 60
@@ -104,7 +106,7 @@ class Guard:
         caller = await self._caller(scope, headers, foreign)
         wanted = scope_of(scope["method"], path)
         if path not in PUBLIC_ON_THIS_MACHINE and not caller.may(wanted):
-            raise Forbidden(f"this needs a key with the scope {wanted!r}")
+            raise Forbidden(f"this needs a key with the scope {str(wanted)!r}")
         scope.setdefault("state", {})["caller"] = caller
 
     async def _note_denial(self, scope: Scope, status: int) -> None:
@@ -142,9 +144,11 @@ def _request_id(scope: Scope) -> str:
     return str(scope.get("state", {}).get("request_id", ""))
 
 
-def scope_of(method: str, path: str) -> str:
+def scope_of(method: str, path: str) -> kinds.Scope:
     """Return the scope that a request needs."""
-    looking, changing = SCOPES.get(path.removeprefix("/").partition("/")[0], ("admin", "admin"))
+    looking, changing = SCOPES.get(
+        path.removeprefix("/").partition("/")[0], (ADMINISTER, ADMINISTER)
+    )
     return looking if method in SAFE_METHODS else changing
 
 

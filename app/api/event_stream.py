@@ -21,8 +21,9 @@ from starlette.types import Receive, Scope, Send
 from app.api.schemas.jobs import EventOut
 from core.domain import events, jobs
 from core.store.db import Database
-from core.store.tables import TERMINAL, Job
+from core.store.tables import Job
 from topwork.errors import JobNotFound, TooManyRequests
+from topwork.kinds import TERMINAL, EventKind
 
 log = structlog.get_logger()
 LOOK_SECONDS = 0.25
@@ -174,7 +175,7 @@ async def follow(watch: Watch, job_id: str, seq: int) -> AsyncIterator[bytes]:
                 return
             if now["data"] != told:
                 told = now["data"]
-                yield format_sse_event(data_str=json.dumps(now), event="progress")
+                yield format_sse_event(data_str=json.dumps(now), event=EventKind.PROGRESS)
             changed = await watch.change(job_id, known)
             if changed is None:
                 yield format_sse_event(comment="still here")
@@ -193,5 +194,5 @@ def _after(
             return [], {}, True
         found = [EventOut.model_validate(row) for row in events.after(session, job_id, seq, BATCH)]
         progress = {"progress": job.progress, "eta": job.eta, "phase": job.phase}
-        now = {"seq": job.last_seq, "kind": "progress", "at": None, "data": progress}
+        now = {"seq": job.last_seq, "kind": EventKind.PROGRESS, "at": None, "data": progress}
         return found, now, job.state in TERMINAL

@@ -28,6 +28,7 @@ from topwork.errors import (
     UploadNotFound,
     WeightsUnavailable,
 )
+from topwork.kinds import DatasetState, JobKind, Priority
 from topwork.types.training import TrainConfig
 
 FROM_MODEL = "model:"
@@ -167,7 +168,7 @@ def place(session: Session, settings: Settings, order: Order) -> Job:
         return _submit(session, order.request, dataset, version=None, plan=None)
     dataset, version = _named(session, request, lock=True)
     plan = None
-    if dataset.state == "ready":
+    if dataset.state == DatasetState.READY:
         found = datasets.version(session, f"{dataset.id}@{version}" if version else dataset.id)
         version = found.number
         plan = resolve_plan(request, found.summary, size).to_json()
@@ -225,7 +226,7 @@ def _named(
         raise InvalidField(message, param="split", hint=hint)
     identity, _, number = request.dataset.partition("@")
     dataset = datasets.get(session, identity, lock=lock)
-    if dataset.state == "failed":
+    if dataset.state == DatasetState.FAILED:
         why = (dataset.error or {}).get("message", "its ingestion failed")
         raise DatasetInvalid(f"the dataset cannot be used: {why}", param="dataset")
     return dataset, int(number) if number else None
@@ -248,14 +249,14 @@ def _submit(
         config["weights"] = f"{FROM_MODEL}{parent.name}@{parent.number}"
     return jobs.submit(
         session,
-        kind="finetune",
+        kind=JobKind.FINETUNE,
         config=config,
         dataset_id=dataset.id,
         dataset_version=version,
         priority=request.priority,
         metadata=request.metadata,
         plan=plan,
-        waits=dataset.state != "ready",
+        waits=dataset.state != DatasetState.READY,
     )
 
 
@@ -281,14 +282,14 @@ def add_dataset(
     name: str,
     stored: Stored,
     split: dict[str, Any],
-    priority: str = "normal",
+    priority: str = Priority.NORMAL,
     metadata: dict[str, Any] | None = None,
 ) -> Dataset:
     """Add a dataset and the job that fills it from a stored upload."""
     dataset = datasets.create(session, name=name, upload=stored.key, metadata=metadata or {})
     ingest = jobs.submit(
         session,
-        kind="ingest",
+        kind=JobKind.INGEST,
         config={"split": split, "bytes": stored.size},
         dataset_id=dataset.id,
         priority=priority,

@@ -9,6 +9,7 @@ from core.domain import workers as present
 from core.store.db import db_now
 from core.store.tables import Job
 from core.system.settings import Settings
+from topwork.kinds import JobState
 
 
 def queue(session: Session) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def queue(session: Session) -> dict[str, Any]:
     states = select(Job.state, func.count()).group_by(Job.state)
     waiting = (
         select(Job.kind, func.count(), db_now() - func.min(Job.created_at))
-        .where(Job.state == "queued")
+        .where(Job.state == JobState.QUEUED)
         .group_by(Job.kind)
     )
     rows = session.execute(waiting).all()
@@ -31,7 +32,7 @@ def queue(session: Session) -> dict[str, Any]:
 
 def workers(session: Session, settings: Settings) -> list[dict[str, Any]]:
     """Return each worker that has been seen lately or holds a job, with its jobs."""
-    held = select(Job).where(Job.state == "running").order_by(Job.worker, Job.id)
+    held = select(Job).where(Job.state == JobState.RUNNING).order_by(Job.worker, Job.id)
     running: dict[str, list[dict[str, Any]]] = {}
     for job in session.scalars(held):
         entry = {"id": job.id, "kind": job.kind, "phase": job.phase, "progress": job.progress}

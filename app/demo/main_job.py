@@ -31,6 +31,7 @@ from models.weights import local_weights
 from models.weights.download import download
 from topwork.client import Job, Topwork
 from topwork.errors import TopworkError, WeightsUnavailable
+from topwork.kinds import JobState, Split
 
 PRETRAINED, SCRATCH = "mobilenet_v2", "lenet"
 SCRATCH_EPOCHS = 20
@@ -208,7 +209,7 @@ def tail(log: Path) -> str:
 def follow(terminal: Terminal, topwork: Topwork, job: Job) -> Job:
     """Wait for the job and return it; raises JobFailed when it did not succeed."""
     done = watch_job(terminal, job)
-    if done.state != "succeeded":
+    if done.state != JobState.SUCCEEDED:
         terminal.say(topwork.jobs.logs(job.id)[-2000:])
     return done.check()
 
@@ -218,7 +219,7 @@ def compare(topwork: Topwork, source: Path, number: int) -> Served:
     own = {
         one["sha256"]: one
         for one in topwork.models.predictions("demo", number)
-        if one["split"] == "val"
+        if one["split"] == Split.VAL
     }
     wanted = dict(own)
     images = (
@@ -252,7 +253,7 @@ def report(
     goal: float | None,
 ) -> int:
     """Print what came out and return 0, or raise when it is not good enough."""
-    accuracy = float(evaluation["splits"]["val"]["accuracy"])
+    accuracy = float(evaluation["splits"][Split.VAL]["accuracy"])
     agreement = served.agreeing / max(1, served.images)
     outcome = {
         **config,

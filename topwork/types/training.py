@@ -4,7 +4,6 @@ Every value that has a sensible default is `auto`; the plan turns each into a va
 reason before anything runs.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -225,28 +224,3 @@ class TrainConfig(_Part):
     deterministic: bool = Field(
         default=True, description="Use only operations that repeat bit for bit."
     )
-
-
-class DatasetRef(BaseModel):
-    """Where the staged dataset came from, for the model card."""
-
-    id: str | None = None
-    version: int | None = None
-
-
-class TrainRequest(BaseModel):
-    """`request.json` of a trainer run: the config and where its inputs lie on this machine."""
-
-    job: str = "job_local"
-    name: str = "model"
-    config: TrainConfig
-    dataset: Path
-    dataset_ref: DatasetRef = DatasetRef()
-    weights_dir: Path
-    offline: bool = False
-    download_timeout: float = Field(5.0, gt=0)
-    init_from: Path | None = None
-    cache_dir: Path | None = None
-    """What later runs on this machine can use again lies here; None keeps nothing."""
-    cache_bytes: int = Field(8 << 30, ge=0)
-    """Most bytes of decoded images and features kept in `cache_dir`; 0 keeps none."""

@@ -13,6 +13,7 @@ from app.api.schemas.lists import Listing, Page, Paging
 from app.asgi.request_body import StrictRoute
 from core.domain import events, jobs, usage
 from topwork.errors import MalformedRequest
+from topwork.kinds import EventKind, JobState
 
 router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictRoute)
 Seq = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last event seen.")]
@@ -66,7 +67,7 @@ def pause_job(job_id: Text, session: Write) -> JobOut:
 def resume_job(job_id: Text, session: Write, settings: Config) -> JobOut:
     """Queue a paused job again; it goes on where it stopped. Harmless where it is not paused."""
     job = jobs.get(session, job_id, lock=True)
-    if job.state == "paused":
+    if job.state == JobState.PAUSED:
         usage.check_queue(session, settings, job.owner)
     return job_out(session, jobs.resume(session, job_id))
 
@@ -124,7 +125,7 @@ def _number(last_seen: str | None, after: int) -> int:
 @router.get("/{job_id}/metrics")
 def get_job_metrics(job: ThisJob, session: Read) -> dict[str, Any]:
     """Return the course of training: one row for each epoch so far."""
-    epochs = [event.data for event in events.of_kind(session, job.id, "epoch")]
+    epochs = [event.data for event in events.of_kind(session, job.id, EventKind.EPOCH)]
     return {"object": "metrics", "job": job.id, "epochs": epochs}
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 import time
@@ -15,6 +16,7 @@ from core.store.resources import Resources
 from core.system.settings import Settings
 from tests.app.apiclient import Work, local_client
 from tests.waiting import wait_for
+from topwork.kinds import STORED, JobKind
 
 
 def test_health(client: TestClient) -> None:
@@ -105,6 +107,8 @@ def test_metrics_are_prometheus_text(client: TestClient, work: Work) -> None:
     text = answer.text
     assert 'topwork_jobs{kind="finetune",state="queued"} 1.0' in text
     assert 'topwork_job_stalls{kind="finetune",state="queued"} 2.0' in text
+    for kind, state in itertools.product(JobKind, STORED):  # None of them is a row, too.
+        assert f'topwork_jobs{{kind="{kind}",state="{state}"}} ' in text
     assert 'topwork_http_requests_total{method="GET",route="/jobs",status="200"} 1.0' in text
     assert 'route="/jobs/{job_id}",status="404"' in text
     assert "no/such" not in text
