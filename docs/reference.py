@@ -69,12 +69,13 @@ ADDRESSES = "## Addresses\n"
 TREE = "## The tree\n"
 ROOMS = {
     "topwork/": "The public contract, with pydantic and httpx2 alone: from topwork import Topwork",
-    "topwork/types/": "Shapes of requests and answers, names of kinds and states",
+    "topwork/errors/": "Everything that can go wrong, as one tree",
+    "topwork/types/": "Shapes of requests and answers, one module for each noun",
     "topwork/client/": "The client of the HTTP API",
     "app/": "The service: every process that answers HTTP, and the topwork command",
     "app/api/": "The API process: python -m app.api.main",
     "app/api/routes/": "One router for each noun",
-    "app/api/schemas/": "What requests and answers look like",
+    "app/api/views/": "From rows to the shapes of topwork.types",
     "app/api/uploads/": "Archives on their way in: as one body, or in pieces",
     "app/asgi/": "HTTP itself: connections, bodies, limits, problems; knows no domain",
     "app/predictor/": "The process that runs networks for POST /predict: python -m app.predictor",

@@ -11,12 +11,12 @@ from typing import Any
 
 from app.api import finetuning
 from app.api.finetuning import Order
-from app.api.schemas.orders import FinetuneRequest, PlanOut
 from app.api.uploads.multipart_archive import Upload
 from core.ingest.archive import Limits
 from core.store.resources import Resources
 from core.store.row_access import Caller
 from core.system.settings import Settings
+from topwork import types
 from topwork.errors import ArchiveTooLarge, TooManyRequests, UploadNotFound, from_dict
 
 SECONDS = 30.0  # After which a preview is none; a zip's list takes one, a tar's by its length.
@@ -39,7 +39,7 @@ class Previews:
         self._settings = settings
         self._turn = asyncio.Lock()
 
-    async def summary(self, upload: Upload, request: FinetuneRequest) -> dict[str, Any]:
+    async def summary(self, upload: Upload, request: types.FinetuneRequest) -> dict[str, Any]:
         """Return what ingestion would say about an upload, as far as its names tell.
 
         Raises:
@@ -58,7 +58,7 @@ class Previews:
         finally:
             self._turn.release()
 
-    async def _ask(self, upload: Upload, request: FinetuneRequest) -> dict[str, Any]:
+    async def _ask(self, upload: Upload, request: types.FinetuneRequest) -> dict[str, Any]:
         settings, split = self._settings, request.split
         limits = Limits(
             settings.max_archive_entries, settings.max_entry_bytes, settings.max_expanded_bytes
@@ -103,7 +103,7 @@ def _answer(upload: Upload, said: bytes, code: int | None) -> dict[str, Any]:
 
 def preview(
     resources: Resources, caller: Caller, order: Order, summary: dict[str, Any] | None
-) -> PlanOut:
+) -> types.Plan:
     """Return the plan of a caller's order.
 
     Args:
@@ -125,7 +125,7 @@ def preview(
         name = request.name or finetuning.model_name(finetuning.dataset_name(order.upload))
     assert summary is not None  # noqa: S101 - an upload has been looked into, a dataset has one.
     resolved = finetuning.resolve_plan(request, summary, size)
-    return PlanOut(
+    return types.Plan(
         name=name,
         classes=summary["classes"],
         counts=summary["counts"],

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from app import predictor_protocol
-from app.api.schemas.predictions import PredictFields, PredictRequest
 from app.asgi.disconnect import unless_gone
 from app.asgi.exception_handlers import Invalid
 from app.asgi.memory_budget import LEAST, Body
@@ -25,6 +24,7 @@ from core.domain import registry
 from core.ingest.archive import printable
 from core.system.settings import Settings
 from models.planning import catalogue
+from topwork import types
 from topwork.errors import (
     ImageUndecodable,
     InvalidField,
@@ -37,6 +37,7 @@ from topwork.errors import (
     TopworkError,
     from_dict,
 )
+from topwork.kinds import ResultStatus
 
 JSON = "application/json"
 LONGEST_NAME = 200
@@ -97,7 +98,7 @@ class Images:
 
 async def read(
     request: StrictRequest, settings: Settings, query: dict[str, Any], held: Body
-) -> tuple[Images, PredictFields]:
+) -> tuple[Images, types.PredictFields]:
     """Read the images and the two settings from any of the three kinds of body.
 
     Raises:
@@ -119,39 +120,41 @@ async def read(
         given = await anyio.to_thread.run_sync(_read_json, raw, images)
     elif kind.startswith("image/") or kind == "application/octet-stream":
         images.add(None, await request.taken(settings.max_predict_bytes))
-        given = PredictFields()
+        given = types.PredictFields()
     else:
         raise unsupported(request, FORM, "image/*", "application/json")
     if not images.data:
         hint = "Send at least one part named `file`."
         raise MalformedRequest("the request carries no image", param="file", hint=hint)
     held.hold(max(LEAST, sum(len(data) for data in images.data)))
-    return images, PredictFields.model_validate(query | given.model_dump(exclude_unset=True))
+    return images, types.PredictFields.model_validate(query | given.model_dump(exclude_unset=True))
 
 
-def _fields(raw: dict[str, Any]) -> PredictFields:
+def _fields(raw: dict[str, Any]) -> types.PredictFields:
     try:
-        return PredictFields.model_validate(raw)
+        return types.PredictFields.model_validate(raw)
     except ValidationError as error:
-        raise Invalid(list(error.errors()), PredictFields) from None
+        raise Invalid(list(error.errors()), types.PredictFields) from None
 
 
-def _read_json(raw: bytes, images: Images) -> PredictFields:
+def _read_json(raw: bytes, images: Images) -> types.PredictFields:
     body = decode(raw)
     named = body.get("images") if isinstance(body, dict) else None
     if isinstance(named, list):  # Before each of too many is explained.
         images.expect(len(named))
     try:
-        wanted = PredictRequest.model_validate(body)
+        wanted = types.PredictRequest.model_validate(body)
     except ValidationError as error:
-        raise Invalid(list(error.errors()), PredictRequest) from None
+        raise Invalid(list(error.errors()), types.PredictRequest) from None
     for index, image in enumerate(wanted.images):
         try:
             images.add(image.filename, base64.b64decode(image.data, validate=True))
         except (binascii.Error, ValueError):
             param = f"images.{index}.data"
             raise InvalidField("this is not base64", param=param) from None
-    return PredictFields.model_validate(wanted.model_dump(exclude={"images"}, exclude_unset=True))
+    return types.PredictFields.model_validate(
+        wanted.model_dump(exclude={"images"}, exclude_unset=True)
+    )
 
 
 def resolve(session: Session, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -245,7 +248,7 @@ def check_some(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         TopworkError: The first item's error, with one entry for each item.
     """
-    if any(item.get("status") == "ok" for item in results):
+    if any(item.get("status") == ResultStatus.OK for item in results):
         return results
     errors = [{"param": item.get("filename"), **item["error"]} for item in results]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""

@@ -12,9 +12,9 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from app.api.schemas.orders import FinetuneRequest
 from app.terminal.output import replace_parameters
 from topwork.errors import InvalidField, TopworkError
+from topwork.types.finetune import FinetuneRequest
 
 SHORT = {
     "architecture": ("-m",),

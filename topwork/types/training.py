@@ -96,7 +96,7 @@ class EarlyStopping(_Part):
     )
 
 
-class Split(_Part):
+class SplitShares(_Part):
     """Shares of the images set aside when the upload has no `val` or `test` folder."""
 
     val: float = Field(
@@ -156,7 +156,9 @@ class TrainConfig(_Part):
         " first a head and then one block of layers more at a time, `auto` first a head and then"
         " every layer if it pays.",
     )
-    hyperparameters: Hyperparameters = Hyperparameters()
+    hyperparameters: Hyperparameters = Field(
+        default_factory=Hyperparameters, description="Numbers of the optimisation."
+    )
     selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"] = Field(
         "auto", description="Validation metric that chooses the epoch to keep."
     )
@@ -204,8 +206,10 @@ class TrainConfig(_Part):
     early_stopping: EarlyStopping | None = Field(
         EarlyStopping(), description="Null trains all epochs."
     )
-    split: Split = Split()
-    limits: Limits = Limits()
+    split: SplitShares = Field(
+        default_factory=SplitShares, description="How an upload without splits is divided."
+    )
+    limits: Limits = Field(default_factory=Limits, description="Bounds of the run.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Arithmetic of the training steps; weights are always fp32. `auto` measures"

@@ -1,34 +1,16 @@
-"""Cursor lists: `?limit=20&after=<id>&order=desc`."""
+"""The query parameters of lists, `?limit=20&after=<id>&order=desc`, and the pages that answer."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request, Response
 
-from app.api.schemas.values import Answer
+from topwork.types.pages import Page
 
-Item = TypeVar("Item")
-Order = Literal["asc", "desc"]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of one page.")]
 After = Annotated[str | None, Query(max_length=600, description="Cursor: `last_id` of a page.")]
+Order = Literal["asc", "desc"]
 Direction = Annotated[Order, Query(description="Order of the items.")]
-
-
-class Page(Answer, Generic[Item]):
-    """One page of a list; the header `Link` names the next one."""
-
-    object: Literal["list"] = "list"
-    data: list[Item]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool = False
-
-    @classmethod
-    def of(cls, items: Sequence[Any], *, has_more: bool, key: str = "id") -> Self:
-        """Return a page of objects whose attribute `key` is the cursor."""
-        ids = [str(getattr(item, key)) for item in items]
-        first, last = (ids[0], ids[-1]) if ids else (None, None)
-        return cls(data=list(items), first_id=first, last_id=last, has_more=has_more)
 
 
 class Pager:
@@ -47,7 +29,7 @@ class Pager:
 
 
 class Cursor(Pager):
-    """The query parameters of a list, and the page that answers them."""
+    """The query parameters of a list, the newest first, and the page that answers them."""
 
     def __init__(
         self,
@@ -76,5 +58,5 @@ class NameCursor(Cursor):
 
 
 Paging = Annotated[Pager, Depends(Pager)]
-NameListing = Annotated[NameCursor, Depends(NameCursor)]
 Listing = Annotated[Cursor, Depends(Cursor)]
+NameListing = Annotated[NameCursor, Depends(NameCursor)]
