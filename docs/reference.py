@@ -72,6 +72,8 @@ ROOMS = {
     "topwork/errors/": "Everything that can go wrong, as one tree",
     "topwork/types/": "Shapes of requests and answers, one module for each noun",
     "topwork/client/": "The client of the HTTP API",
+    "topwork/client/asynchronous/": "Its source",
+    "topwork/client/synchronous/": "The same without waiting, written from it",
     "app/": "The service: every process that answers HTTP, and the topwork command",
     "app/api/": "The API process: python -m app.api.main",
     "app/api/routes/": "One router for each noun",

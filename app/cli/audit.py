@@ -19,7 +19,7 @@ def export(
 ) -> None:
     """Print the log as JSON lines, the oldest entry first."""
     for entry in terminal.topwork.audit.entries(after=after):
-        typer.echo(json.dumps(entry))
+        typer.echo(json.dumps(entry.to_dict()))
 
 
 @group.command()
@@ -32,8 +32,8 @@ def verify(
     """Check that no entry was changed, taken out or put in; print what to remember."""
     known = {"seq": seq, "digest": digest}
     newest = terminal.topwork.audit.head()
-    entries = list(terminal.topwork.audit.entries())
-    for promised in (known, newest):
+    entries = [entry.to_dict() for entry in terminal.topwork.audit.entries()]
+    for promised in (known, newest.to_dict()):
         audit.verify(entries, promised)
-    result = {"entries": len(entries), "seq": newest["seq"], "digest": newest["digest"]}
+    result = {"entries": len(entries), "seq": newest.seq, "digest": newest.digest}
     terminal.show(result, lambda: facts(result))

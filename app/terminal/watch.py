@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from app.terminal.output import Terminal, table
-from topwork.client import Event, Job
+from topwork.client import Job
 from topwork.kinds import EventKind, JobState
+from topwork.types.jobs import Event
 
 REFRESH_SECONDS = 1.0
 COLUMNS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_macro_f1", "lr", "seconds")

@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -34,6 +34,7 @@ class Tree(Answer):
     maybe: Leaf | None = None
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_word_in_an_answer_is_its_member_or_itself(word: str) -> None:
     state = Leaf.model_validate({"state": word}).state
@@ -61,6 +62,7 @@ def test_the_schema_of_an_open_word_names_the_known_ones() -> None:
     assert schema["$defs"]["JobState"]["enum"] == list(JobState)
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_fields_of_tomorrow_are_kept_wherever_they_are(first: Any, second: Any) -> None:
     leaf = {"state": "queued", "for": "y", "tomorrow": first}

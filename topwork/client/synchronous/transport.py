@@ -1,31 +1,33 @@
-"""HTTP to the service: keys, retries that cannot repeat an effect, paging, events."""
+# Written by .ci/client.py, a part of `make format`, from ../asynchronous/transport.py.
+"""HTTP to the service: retries that cannot repeat an effect, paging, events."""
 
-import contextlib
-import json
-import random
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 
-from topwork.client.errors import from_response
-from topwork.errors import InvalidField, RequestInFlight, ServiceError, Unreachable
+from topwork.client.exchange import (
+    NOTHING_FOLLOWS,
+    RETRIES,
+    Json,
+    Shape,
+    error_of,
+    headers_of,
+    is_worth_another_try,
+    options,
+    pause,
+    read,
+)
+from topwork.errors import Unreachable
+from topwork.types.pages import Page
 
-RETRIES = 2
-RETRIED = frozenset({429, 503})
-LONGEST_PAUSE = 60.0
 EVENTS_LOST_AFTER = 60.0  # Seconds without a connection before a stream is given up.
 EVENTS_LONGEST_PAUSE = 5.0
-MOST_DOUBLINGS = 6
-NOTHING_FOLLOWS = 204
-
-Json = dict[str, Any]
 
 
 class Http:
-    """JSON in, JSON out; every failure is a `TopworkError`.
+    """Shapes out; every failure is a `TopworkError`.
 
     Args:
         url: Root of the service.
@@ -37,22 +39,14 @@ class Http:
     """
 
     def __init__(self, url: str, key: str = "", timeout: float = 60.0) -> None:
-        if not key.isascii():
-            raise InvalidField("The key holds a character that no HTTP header can carry.")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.url = url.rstrip("/")
-        try:
-            self._client = httpx2.Client(
-                base_url=self.url, headers=headers, timeout=httpx2.Timeout(timeout, connect=5.0)
-            )
-        except httpx2.InvalidURL as error:
-            raise InvalidField(f"{url} is not the address of a service: {error}") from None
+        self._client = httpx2.Client(**options(url, key, timeout))
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def send(self, method: str, path: str, **options: Any) -> httpx2.Response:
+    def send(self, method: str, path: str, **fields: Any) -> httpx2.Response:
         """Return a successful answer; retry twice where that is safe and may help.
 
         A POST carries an Idempotency-Key, so the service answers a repeated one from its record.
@@ -61,66 +55,62 @@ class Http:
             TopworkError: The service refused, under the class of its code.
             Unreachable: No answer after the last try.
         """
-        headers = dict(options.pop("headers", {}))
-        if method == "POST":
-            headers.setdefault("Idempotency-Key", str(uuid.uuid4()))
+        headers = headers_of(method, fields.pop("headers", {}))
         for tries_left in range(RETRIES, -1, -1):
             try:
-                response = self._client.request(method, path, headers=headers, **options)
+                response = self._client.request(method, path, headers=headers, **fields)
             except httpx2.TransportError as lost:
                 if not tries_left:
                     raise self._unreachable(lost) from lost
-                time.sleep(_pause(RETRIES - tries_left))
+                time.sleep(pause(RETRIES - tries_left))
                 continue
             if response.is_success:
                 return response
-            error = from_response(response)
-            again = response.status_code in RETRIED or isinstance(error, RequestInFlight)
-            if not again or not tries_left:
+            error = error_of(response)
+            if not tries_left or not is_worth_another_try(response, error):
                 raise error
-            time.sleep(_pause(RETRIES - tries_left, response.headers.get("retry-after")))
+            wish = response.headers.get("retry-after")
+            time.sleep(pause(RETRIES - tries_left, wish))
         raise Unreachable
 
-    def json(self, method: str, path: str, **options: Any) -> Json:
-        """Return the JSON object of an answer; empty for an empty one.
+    def ask(self, shape: type[Shape], method: str, path: str, **fields: Any) -> Shape:
+        """Return the answer as its shape.
 
         Raises:
             ServiceError: Something else than Topwork answers at this address.
         """
-        content = self.send(method, path, **options).content
-        try:
-            body = json.loads(content or b"{}")
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            raise ServiceError(f"What answers at {self.url} is not Topwork.")
-        return body
+        response = self.send(method, path, **fields)
+        return read(shape, response.content, self.url)
 
-    def pages(self, path: str, **query: object) -> Iterator[Json]:
+    def pages(self, shape: type[Shape], path: str, **query: object) -> Iterator[Shape]:
         """Yield the items of every page of a list."""
         params = {name: value for name, value in query.items() if value is not None}
         while True:
-            page = self.json("GET", path, params=params)
-            yield from page["data"]
-            if not page.get("has_more"):
+            page = self.ask(Page[Json], "GET", path, params=params)
+            for item in page.data:
+                yield read(shape, item, self.url)
+            if not page.has_more or page.last_id is None:
                 return
-            params["after"] = page["last_id"]
+            params["after"] = page.last_id
 
-    def lines(self, path: str, **options: Any) -> Iterator[Json]:
+    def lines(self, shape: type[Shape], path: str, **fields: Any) -> Iterator[Shape]:
         """Yield the objects of an NDJSON answer as they arrive."""
         try:
-            with self._client.stream("GET", path, **options) as response:
+            with self._client.stream("GET", path, **fields) as response:
                 _check(response)
-                yield from (json.loads(line) for line in response.iter_lines() if line)
+                for line in response.iter_lines():
+                    if line:
+                        yield read(shape, line, self.url)
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
 
     def events(
-        self, path: str, *, after: int = 0, ended: Callable[[], bool]
-    ) -> Iterator[httpx2.ServerSentEvent]:
-        """Yield server-sent events over as many connections as it takes.
+        self, shape: type[Shape], path: str, *, after: int, ended: Callable[[], bool]
+    ) -> Iterator[Shape]:
+        """Yield the data of server-sent events over as many connections as it takes.
 
         Args:
+            shape: Of the data.
             path: The event stream.
             after: Number of the last event already seen.
             ended: Asked when a connection ends; True means that no event will follow.
@@ -140,7 +130,7 @@ class Http:
                     for event in httpx2.EventSource(response):
                         seen, pauses = event.id or seen, 0
                         if event.data:
-                            yield event
+                            yield read(shape, event.data, self.url)
                 if ended():
                     return
             except httpx2.SSEError as error:  # Whoever answers, it is not this service.
@@ -149,7 +139,7 @@ class Http:
                 lost_since = lost_since or time.monotonic()
                 if time.monotonic() - lost_since > EVENTS_LOST_AFTER:
                     raise self._unreachable(error) from error
-            time.sleep(min(EVENTS_LONGEST_PAUSE, _pause(pauses)))
+            time.sleep(min(EVENTS_LONGEST_PAUSE, pause(pauses)))
             pauses += 1
 
     def _unreachable(self, error: Exception) -> Unreachable:
@@ -159,11 +149,4 @@ class Http:
 def _check(response: httpx2.Response) -> None:
     if not response.is_success:
         response.read()
-        raise from_response(response)
-
-
-def _pause(failures: int, retry_after: str | None = None) -> float:
-    """Return seconds to wait: the service's own wish, else 0.5, 1, 2 ... with some jitter."""
-    with contextlib.suppress(TypeError, ValueError):
-        return min(LONGEST_PAUSE, float(retry_after or ""))
-    return min(LONGEST_PAUSE, 0.5 * 2.0 ** min(failures, MOST_DOUBLINGS)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter.
+        raise error_of(response)
