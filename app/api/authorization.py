@@ -25,10 +25,9 @@ from core.domain import audit
 from core.store.db import AWAY, Database
 from core.store.row_access import ADMIN, Caller
 from core.system.settings import Settings
-from topwork import kinds
 from topwork.errors import Forbidden, TooManyRequests, TopworkError, Unavailable
+from topwork.kinds import Scope as KeyScope
 
-READ, PREDICT, TRAIN, ADMINISTER = kinds.Scope
 PUBLIC = frozenset({"/healthz", "/readyz"})
 # The documentation holds no data; a browser on this machine may read it without the key.
 PUBLIC_ON_THIS_MACHINE = frozenset(
@@ -37,19 +36,19 @@ PUBLIC_ON_THIS_MACHINE = frozenset(
 )
 # First part of the path -> the scopes for looking and for changing. Anything else is for admins.
 SCOPES = {
-    "finetune": (TRAIN, TRAIN),
-    "predict": (PREDICT, PREDICT),
-    "jobs": (READ, TRAIN),
-    "datasets": (READ, TRAIN),
-    "uploads": (TRAIN, TRAIN),
-    "models": (READ, TRAIN),
-    "architectures": (READ, ADMINISTER),
-    "metrics": (READ, ADMINISTER),
-    "queue": (READ, ADMINISTER),
-    "workers": (READ, ADMINISTER),
-    "usage": (READ, ADMINISTER),
-    "keys": (ADMINISTER, ADMINISTER),
-    "audit": (ADMINISTER, ADMINISTER),
+    "finetune": (KeyScope.TRAIN, KeyScope.TRAIN),
+    "predict": (KeyScope.PREDICT, KeyScope.PREDICT),
+    "jobs": (KeyScope.READ, KeyScope.TRAIN),
+    "datasets": (KeyScope.READ, KeyScope.TRAIN),
+    "uploads": (KeyScope.TRAIN, KeyScope.TRAIN),
+    "models": (KeyScope.READ, KeyScope.TRAIN),
+    "architectures": (KeyScope.READ, KeyScope.ADMIN),
+    "metrics": (KeyScope.READ, KeyScope.ADMIN),
+    "queue": (KeyScope.READ, KeyScope.ADMIN),
+    "workers": (KeyScope.READ, KeyScope.ADMIN),
+    "usage": (KeyScope.READ, KeyScope.ADMIN),
+    "keys": (KeyScope.ADMIN, KeyScope.ADMIN),
+    "audit": (KeyScope.ADMIN, KeyScope.ADMIN),
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 NOTED_DENIALS_PER_MINUTE = 60
@@ -144,10 +143,10 @@ def _request_id(scope: Scope) -> str:
     return str(scope.get("state", {}).get("request_id", ""))
 
 
-def scope_of(method: str, path: str) -> kinds.Scope:
+def scope_of(method: str, path: str) -> KeyScope:
     """Return the scope that a request needs."""
     looking, changing = SCOPES.get(
-        path.removeprefix("/").partition("/")[0], (ADMINISTER, ADMINISTER)
+        path.removeprefix("/").partition("/")[0], (KeyScope.ADMIN, KeyScope.ADMIN)
     )
     return looking if method in SAFE_METHODS else changing
 

@@ -29,7 +29,7 @@ class Pager:
 
 
 class Cursor(Pager):
-    """The query parameters of a list, the newest first, and the page that answers them."""
+    """The query parameters of a list, and the page that answers them."""
 
     def __init__(
         self,
@@ -43,20 +43,16 @@ class Cursor(Pager):
         self.limit, self.after, self.order = limit, after, order
 
 
-class NameCursor(Cursor):
-    """The query parameters of a list by name, which begins with A."""
-
-    def __init__(
-        self,
-        request: Request,
-        response: Response,
-        limit: Limit = 20,
-        after: After = None,
-        order: Direction = "asc",
-    ) -> None:
-        super().__init__(request, response, limit, after, order)
+def _by_name(
+    request: Request,
+    response: Response,
+    limit: Limit = 20,
+    after: After = None,
+    order: Direction = "asc",
+) -> Cursor:
+    return Cursor(request, response, limit, after, order)
 
 
 Paging = Annotated[Pager, Depends(Pager)]
 Listing = Annotated[Cursor, Depends(Cursor)]
-NameListing = Annotated[NameCursor, Depends(NameCursor)]
+NameListing = Annotated[Cursor, Depends(_by_name)]

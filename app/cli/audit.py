@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from app.terminal.output import Session, facts, remote
-from core.domain import audit
 
 group = typer.Typer(help="Export and verify the audit log; for admins.", no_args_is_help=True)
 
@@ -30,6 +29,8 @@ def verify(
     digest: Annotated[str, typer.Option(help="The digest that it had.")] = "",
 ) -> None:
     """Check that no entry was changed, taken out or put in; print what to remember."""
+    from core.domain import audit  # noqa: PLC0415 - as in app/cli/service.py.
+
     known = {"seq": seq, "digest": digest}
     newest = terminal.topwork.audit.head()
     entries = [entry.to_dict() for entry in terminal.topwork.audit.entries()]

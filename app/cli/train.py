@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from app.cli.options import with_training_options
 from app.terminal.output import Session, facts, remote, table
 from app.terminal.watch import uploading, watch_job
-from topwork.client import Job
+from topwork.client.synchronous.jobs import Job
 from topwork.types.predictions import Prediction
 
 DATASET_ID = re.compile(r"ds_[0-9a-z]+(@\d+)?")

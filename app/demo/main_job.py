@@ -30,7 +30,7 @@ from models.planning import catalogue
 from models.weights import local_weights
 from models.weights.download import download
 from topwork import Topwork
-from topwork.client import Job
+from topwork.client.synchronous.jobs import Job
 from topwork.errors import TopworkError, WeightsUnavailable
 from topwork.kinds import JobState, Split
 from topwork.types.evaluation import Evaluation

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.terminal.output import Terminal, table
-from topwork.client import Job
+from topwork.client.synchronous.jobs import Job
 from topwork.kinds import EventKind, JobState
 from topwork.types.jobs import Event
 

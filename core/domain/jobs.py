@@ -13,7 +13,7 @@ from core.store.tables import Dataset, Job, JobEvent, ModelVersion
 from topwork.errors import JobNotFound, StateConflict
 from topwork.kinds import DatasetState, EventKind, JobState, Lack, Priority
 
-PRIORITIES = {priority: number for number, priority in enumerate(Priority)}
+PRIORITIES = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
 def submit(

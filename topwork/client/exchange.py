@@ -4,7 +4,7 @@ import contextlib
 import random
 import uuid
 from collections.abc import Mapping
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -22,16 +22,8 @@ Json = dict[str, Any]
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
-class Options(TypedDict):
-    """What both of httpx2's clients take."""
-
-    base_url: str
-    headers: dict[str, str]
-    timeout: httpx2.Timeout
-
-
-def options(url: str, key: str, timeout: float) -> Options:
-    """Return the options of a client for a service.
+def options(url: str, key: str, timeout: float) -> Json:
+    """Return what either of httpx2's clients needs for a service.
 
     Raises:
         InvalidField: No request can be made with this address or key.

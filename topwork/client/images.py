@@ -29,20 +29,8 @@ class Readable(Protocol):
         ...
 
 
-class Picture(Protocol):
-    """An image of Pillow's."""
-
-    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:  # noqa: A002 - Pillow's name.
-        """Write it as a file."""
-        ...
-
-    def getexif(self) -> Any:
-        """Return how it was held, among other things."""
-        ...
-
-
 class Array(Protocol):
-    """An array of numpy's, or one that shows its memory in the same way."""
+    """An array of numpy's, an image of Pillow's, or what else shows its memory in the same way."""
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -50,7 +38,7 @@ class Array(Protocol):
         ...
 
 
-Image: TypeAlias = str | os.PathLike[str] | bytes | memoryview | Readable | Picture | Array
+Image: TypeAlias = str | os.PathLike[str] | bytes | memoryview | Readable | Array
 Images: TypeAlias = Image | Iterable[Image]
 File: TypeAlias = tuple[str, tuple[str, bytes]]  # Field of the form, name, content.
 

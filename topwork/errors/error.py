@@ -10,17 +10,24 @@ class TopworkError(Exception):
     status: int = 500
     code: str = "internal"
     hint: str | None = None
+    retry_after: int | None = None  # Seconds.
     request_id: str | None = None
     # `{param, code, message, hint}` of each thing where several are wrong at once.
     errors: Sequence[Mapping[str, Any]] = ()
 
     def __init__(
-        self, message: str | None = None, *, param: str | None = None, hint: str | None = None
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        hint: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         """Use the class docstring's first line where no message is given."""
         self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
         self.param = param
         self.hint = hint or type(self).hint
+        self.retry_after = retry_after or type(self).retry_after
         super().__init__(self.message)
 
     def __str__(self) -> str:

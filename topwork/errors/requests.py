@@ -103,18 +103,7 @@ class TooManyRequests(TopworkError):
 
     status, code = 429, "too_many_requests"
     hint = "Wait as long as Retry-After says."
-
-    def __init__(
-        self,
-        message: str | None = None,
-        *,
-        param: str | None = None,
-        hint: str | None = None,
-        retry_after: int = 60,
-    ) -> None:
-        """Remember for how many seconds."""
-        super().__init__(message, param=param, hint=hint)
-        self.retry_after = retry_after
+    retry_after = 60
 
 
 class TooManyFailures(TooManyRequests):

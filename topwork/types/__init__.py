@@ -10,6 +10,7 @@ its part of a start.
 """
 
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from topwork.kinds import *
@@ -31,21 +32,13 @@ if TYPE_CHECKING:
     from topwork.types.usage import *
     from topwork.types.values import *
 
-NOUNS = (
-    "architectures", "datasets", "evaluation", "finetune", "jobs", "keys", "models", "pages",
-    "predictions", "problems", "system", "training", "uploads", "usage", "values",
-)  # fmt: skip
-
 
 def __getattr__(name: str) -> Any:
     """Import all nouns when the first shape is asked for by its name alone."""
     if name[:1].isupper():
-        for noun in NOUNS:
-            globals().update(
-                (key, value)
-                for key, value in vars(import_module(f"topwork.types.{noun}")).items()
-                if key[:1].isupper()
-            )
+        for noun in iter_modules(globals()["__path__"], f"{__name__}."):
+            shapes = vars(import_module(noun.name)).items()
+            globals().update((key, shape) for key, shape in shapes if key[:1].isupper())
     if name in globals():
         return globals()[name]
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from topwork import AsyncTopwork, Topwork
-from topwork.client import AsyncJob, Job
+from topwork.client.asynchronous.jobs import AsyncJob
+from topwork.client.synchronous.jobs import Job
 
 ROOT = Path(__file__).resolve().parents[3]
 
