@@ -27,9 +27,10 @@ COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY core core
 COPY models models
+COPY topwork topwork
 COPY worker worker
 RUN --mount=type=cache,target=/cache \
-    pip wheel --no-deps --wheel-dir /wheels .
+    pip wheel --no-deps --wheel-dir /wheels . ./topwork
 
 # Dependencies change seldom and the code changes often: they are layers of their own.
 FROM base AS dependencies
@@ -39,7 +40,8 @@ set -e
 python - > /tmp/wanted.txt <<'PYTHON'
 import pathlib, tomllib
 project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
-print(*project["dependencies"], *project["optional-dependencies"]["postgres"], sep="\n")
+needed = [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
+print(*(line for line in needed if not line.startswith("topwork-client")), sep="\n")
 PYTHON
 pip install --constraint requirements.lock --requirement /tmp/wanted.txt
 rm /tmp/wanted.txt

@@ -34,7 +34,8 @@ lint: $(READY)  ## check style, formatting, types and who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY)  ## format the code, fix what can be fixed, rewrite the generated pages of docs
+format: $(READY)  ## format the code, fix what can be fixed, rewrite what is generated
+	$(BIN)/python .ci/client.py
 	$(BIN)/python docs/reference.py
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -43,14 +44,14 @@ bench: $(READY)  ## measure the speed claims; prints machine, n and spread
 	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lock: $(READY)  ## resolve the newest allowed versions into requirements.lock
-	$(BIN)/pip install --dry-run --ignore-installed --quiet --report - '.[dev]' | $(BIN)/python .ci/lock.py > .venv/new.lock
+	$(BIN)/pip install --dry-run --ignore-installed --quiet --report - ./topwork '.[dev]' | $(BIN)/python .ci/lock.py > .venv/new.lock
 	mv .venv/new.lock requirements.lock
 
 clean:  ## remove the environment and every cache, never your data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml requirements.lock .ci/venv
+$(READY): pyproject.toml topwork/pyproject.toml requirements.lock .ci/venv
 	.ci/venv .venv
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable ./topwork --editable '.[dev]'
 	@touch $@

@@ -9,5 +9,6 @@ HEADER = """\
 
 packages = (entry["metadata"] for entry in json.load(sys.stdin)["install"])
 pins = {package["name"].lower(): package["version"] for package in packages}
-pins.pop("topwork")
+for ours in ("topwork", "topwork-client"):
+    pins.pop(ours)
 print(HEADER, *(f"{name}=={version}" for name, version in sorted(pins.items())), sep="\n")

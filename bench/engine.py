@@ -14,12 +14,12 @@ from models.data.dataset import Staged, batches
 from models.data.sources import Indices
 from models.planning import catalogue
 from models.planning.plan import resolve
+from models.planning.request import TrainRequest
 from models.training import precision_benchmark
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.initial_model import start
 from models.training.loop import Fit, Task
-from topwork.types.training import TrainRequest
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from app.demo.main_job import Stopwatch, service
 from app.demo.samples import digits
 from core.system.machine import cores
 from core.system.settings import Settings
-from topwork.client import Topwork
+from topwork import Topwork
 
 CONFIG = {
     "architecture": "lenet",

@@ -69,12 +69,15 @@ ADDRESSES = "## Addresses\n"
 TREE = "## The tree\n"
 ROOMS = {
     "topwork/": "The public contract, with pydantic and httpx2 alone: from topwork import Topwork",
-    "topwork/types/": "Shapes of requests and answers, names of kinds and states",
+    "topwork/errors/": "Everything that can go wrong, as one tree",
+    "topwork/types/": "Shapes of requests and answers, one module for each noun",
     "topwork/client/": "The client of the HTTP API",
+    "topwork/client/asynchronous/": "Its source",
+    "topwork/client/synchronous/": "The same without waiting, written from it",
     "app/": "The service: every process that answers HTTP, and the topwork command",
     "app/api/": "The API process: python -m app.api.main",
     "app/api/routes/": "One router for each noun",
-    "app/api/schemas/": "What requests and answers look like",
+    "app/api/views/": "From rows to the shapes of topwork.types",
     "app/api/uploads/": "Archives on their way in: as one body, or in pieces",
     "app/asgi/": "HTTP itself: connections, bodies, limits, problems; knows no domain",
     "app/predictor/": "The process that runs networks for POST /predict: python -m app.predictor",
@@ -125,7 +128,7 @@ def errors_page() -> str:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not any(part in module.name for part in NOT_IMPORTED):
                 importlib.import_module(module.name)
-    by_code = {error.code: error for error in _below(TopworkError)}
+    by_code = {error.code: error for error in _below(TopworkError) if "code" in vars(error)}
     rows = (
         f"| `{code}` | {error.status} | {_first_line(error)} | {error.hint or ''} |\n"
         for code, error in sorted(by_code.items())

@@ -29,6 +29,7 @@ from models.planning import catalogue
 from models.planning.catalogue import Architecture
 from models.planning.defaults import VIEWS
 from models.planning.plan import Plan, resolve
+from models.planning.request import TrainRequest
 from models.training import precision_benchmark, preflight
 from models.training import stages as training_stages
 from models.training.deadline import Deadline
@@ -36,7 +37,6 @@ from models.training.distributed import Group
 from models.training.initial_model import Start, parent_size, start
 from models.training.resume import Progress
 from models.training.stages import Work, train_stages
-from topwork.types.training import TrainRequest
 
 
 def train(run: RunDir) -> None:

@@ -114,6 +114,13 @@ def test_images_come_from_targets_of_the_dockerfile_and_run_as_the_same_user() -
         assert f"USER {SERVICES[name]['user']}" in stage
 
 
+@pytest.mark.parametrize("package", ["app", "core", "models", "topwork", "worker"])
+def test_the_images_install_every_package(package: str) -> None:
+    assert (ROOT / package / "__init__.py").is_file()
+    assert f"\nCOPY {package} {package}\n" in DOCKERFILE
+    assert f"\n!{package}\n" in (ROOT / ".dockerignore").read_text()
+
+
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"migrate"}))
 def test_service_has_a_health_check_and_time_to_stop(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}

@@ -18,8 +18,9 @@ from core.system.log import configure
 from core.system.settings import Settings
 from worker import tasks
 from worker.kinds.kind import Work
+from worker.kinds.registry import WORKS
 from worker.reconciler import Reconciler, is_alive
-from worker.runner import WORKS, Runner
+from worker.runner import Runner
 
 PAUSE = 1.0  # Seconds before Celery is started again after it broke down.
 log = structlog.get_logger()

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from core.domain import events, leases
 from core.store.db import AWAY, Database
+from topwork.kinds import EventKind
 
 MOST_BYTES = 1024 * 1024  # Of one read, so that a burst cannot hold the write lock for long.
 PAUSE = 0.25  # Seconds between two tries to reach a database that is away.
@@ -56,11 +57,11 @@ class Relay:
         self._heard_at = time.monotonic()
         self._phase = ""
         with database.read() as session:
-            told = events.of_kind(session, job_id, "epoch")
+            told = events.of_kind(session, job_id, EventKind.EPOCH)
         self._epochs = {event.data.get("epoch") for event in told}
         earlier = Tail(folder / "earlier.jsonl")
         while reports := earlier.read():
-            self._take([report for report in reports if report.get("kind") == "epoch"])
+            self._take([report for report in reports if report.get("kind") == EventKind.EPOCH])
 
     @property
     def silence(self) -> float:
@@ -89,11 +90,12 @@ class Relay:
 
     def _untold(self, session: Session) -> list[dict[str, Any]]:
         leases.held(session, self._job_id, self._fence)
-        told = {event.data.get("epoch") for event in events.of_kind(session, self._job_id, "epoch")}
+        known = events.of_kind(session, self._job_id, EventKind.EPOCH)
+        told = {event.data.get("epoch") for event in known}
         return [
             report
             for report in self._unsent
-            if report.get("kind") != "epoch" or report.get("epoch") not in told
+            if report.get("kind") != EventKind.EPOCH or report.get("epoch") not in told
         ]
 
     def flush(self, check: Callable[[], None]) -> None:
@@ -109,13 +111,13 @@ class Relay:
     def enter(self, phase: str) -> None:
         """Report a phase of the worker's own, unless the child said so last."""
         if phase != self._phase:
-            self._take([{"kind": "phase", "phase": phase}])
+            self._take([{"kind": EventKind.PHASE, "phase": phase}])
             self.pump()
 
     def _take(self, reports: list[dict[str, Any]]) -> None:
         for report in reports:
             self._phase = str(report.get("phase", self._phase))
-            epoch = report.get("epoch") if report.get("kind") == "epoch" else None
+            epoch = report.get("epoch") if report.get("kind") == EventKind.EPOCH else None
             if epoch is None or epoch not in self._epochs:
                 self._unsent.append(report)
             if epoch is not None:

@@ -14,7 +14,6 @@ lease lost                      nothing is written: the job is another worker's
 """
 
 import errno
-from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
@@ -40,10 +39,6 @@ class Crashed(Exception):
     """The child broke off, hung, or broke the contract of RUN_DIR."""
 
 
-class Refused(Exception):
-    """The child says in error.json, this one's argument, why its job cannot succeed."""
-
-
 def write(
     session: Session, job: Job, error: Exception, settings: Settings, *, cancelled: bool
 ) -> None:
@@ -62,8 +57,8 @@ def write(
     elif is_disk_full(error):
         full, most = DiskFull().to_dict(), settings.max_attempts
         leases.starved(session, job.id, job.fence, full, most, settings.sweep_seconds)
-    elif (refusal := refusal_of(error)) is not None:
-        leases.fail(session, job.id, job.fence, refusal)
+    elif isinstance(error, TopworkError):  # Another attempt would meet it again.
+        leases.fail(session, job.id, job.fence, error.to_dict())
     else:
         if not isinstance(error, Crashed):
             log.error("worker.bug", exc_info=error)
@@ -71,20 +66,8 @@ def write(
         leases.crashed(session, job.id, job.fence, problem, settings.max_attempts)
 
 
-def refusal_of(error: Exception) -> dict[str, Any] | None:
-    """Return `{code, message, param, hint}` of an error that another attempt would meet again."""
-    if isinstance(error, Refused):
-        refusal: dict[str, Any] = error.args[0]
-        return refusal
-    if isinstance(error, TopworkError):
-        return error.to_dict()
-    return None
-
-
 def is_disk_full(error: Exception) -> bool:
     """Tell whether an attempt ended because a disk or a quota is full."""
-    if isinstance(error, Refused):
-        return bool(error.args[0].get("code") == DiskFull.code)
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, DiskFull)

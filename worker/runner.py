@@ -17,18 +17,17 @@ from core.store import db
 from core.store.resources import Resources
 from core.store.tables import Job
 from core.system.machine import cores
-from topwork.errors import DiskFull, OutOfMemory
+from topwork.errors import DiskFull, OutOfMemory, TopworkError, from_dict
+from topwork.kinds import Lack, Phase
 from worker import attempt, disk_check, outcomes
 from worker.event_relay import Relay
-from worker.kinds.finetune import FINETUNE
-from worker.kinds.ingest import INGEST
 from worker.kinds.kind import Work
+from worker.kinds.registry import WORKS
 from worker.lease_keeper import Claim
-from worker.outcomes import AWAY, Crashed, Drained, Refused
+from worker.outcomes import AWAY, Crashed, Drained
 from worker.process.job_process import Ending, Exit, Process
 from worker.process.prefork import WarmStart
 
-WORKS: Mapping[str, Work] = {"ingest": INGEST, "finetune": FINETUNE}
 TICK = 0.25  # Seconds between looks at a child's events.
 DRAIN_GRACE = 20.0  # Seconds a child has for its checkpoint when the worker is told to leave.
 PAUSE = 5.0  # Seconds before the next claim after storage or database failed.
@@ -87,7 +86,7 @@ class Runner:
             with database.write() as session:
                 if missing is None:
                     return leases.claim(session, self.owner, settings.lease_seconds)
-                leases.postpone(session, best.id, "disk", missing, settings.sweep_seconds)
+                leases.postpone(session, best.id, Lack.DISK, missing, settings.sweep_seconds)
             log.warning("job.postponed", job_id=best.id, reason=missing)
 
     def run(self, job: Job, claimed_at: float) -> None:
@@ -117,7 +116,7 @@ class Runner:
 
         work = self.works.get(job.kind)
         if work is None:
-            raise Refused({"code": "internal", "message": f"no worker runs {job.kind} jobs"})
+            raise TopworkError(f"no worker runs {job.kind} jobs")
         request = work.stage(self.resources, job, folder, check)
         (folder / "request.json").write_text(json.dumps(request, indent=1))
         check()
@@ -131,7 +130,7 @@ class Runner:
         relay.flush(claim.check_lost)
         claim.check()
         raise_for(ended, folder)
-        relay.enter("publishing")
+        relay.enter(Phase.PUBLISHING)
         work.publish(self.resources, job, folder, claim.check)
 
     def _watch(
@@ -186,7 +185,7 @@ def raise_for(ended: Exit, folder: Path) -> None:
     if ended.ending is Ending.DONE:
         return
     if ended.ending is Ending.REFUSED:
-        raise Refused(json.loads((folder / "error.json").read_text()))
+        raise from_dict(json.loads((folder / "error.json").read_text()))
     if ended.ending is Ending.STOPPED:
         raise Drained
     if ended.ending is Ending.OUT_OF_MEMORY:

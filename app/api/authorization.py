@@ -26,6 +26,7 @@ from core.store.db import AWAY, Database
 from core.store.row_access import ADMIN, Caller
 from core.system.settings import Settings
 from topwork.errors import Forbidden, TooManyRequests, TopworkError, Unavailable
+from topwork.kinds import Scope as KeyScope
 
 PUBLIC = frozenset({"/healthz", "/readyz"})
 # The documentation holds no data; a browser on this machine may read it without the key.
@@ -35,19 +36,19 @@ PUBLIC_ON_THIS_MACHINE = frozenset(
 )
 # First part of the path -> the scopes for looking and for changing. Anything else is for admins.
 SCOPES = {
-    "finetune": ("train", "train"),
-    "predict": ("predict", "predict"),
-    "jobs": ("read", "train"),
-    "datasets": ("read", "train"),
-    "uploads": ("train", "train"),
-    "models": ("read", "train"),
-    "architectures": ("read", "admin"),
-    "metrics": ("read", "admin"),
-    "queue": ("read", "admin"),
-    "workers": ("read", "admin"),
-    "usage": ("read", "admin"),
-    "keys": ("admin", "admin"),
-    "audit": ("admin", "admin"),
+    "finetune": (KeyScope.TRAIN, KeyScope.TRAIN),
+    "predict": (KeyScope.PREDICT, KeyScope.PREDICT),
+    "jobs": (KeyScope.READ, KeyScope.TRAIN),
+    "datasets": (KeyScope.READ, KeyScope.TRAIN),
+    "uploads": (KeyScope.TRAIN, KeyScope.TRAIN),
+    "models": (KeyScope.READ, KeyScope.TRAIN),
+    "architectures": (KeyScope.READ, KeyScope.ADMIN),
+    "metrics": (KeyScope.READ, KeyScope.ADMIN),
+    "queue": (KeyScope.READ, KeyScope.ADMIN),
+    "workers": (KeyScope.READ, KeyScope.ADMIN),
+    "usage": (KeyScope.READ, KeyScope.ADMIN),
+    "keys": (KeyScope.ADMIN, KeyScope.ADMIN),
+    "audit": (KeyScope.ADMIN, KeyScope.ADMIN),
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 NOTED_DENIALS_PER_MINUTE = 60
@@ -104,7 +105,7 @@ class Guard:
         caller = await self._caller(scope, headers, foreign)
         wanted = scope_of(scope["method"], path)
         if path not in PUBLIC_ON_THIS_MACHINE and not caller.may(wanted):
-            raise Forbidden(f"this needs a key with the scope {wanted!r}")
+            raise Forbidden(f"this needs a key with the scope {str(wanted)!r}")
         scope.setdefault("state", {})["caller"] = caller
 
     async def _note_denial(self, scope: Scope, status: int) -> None:
@@ -142,9 +143,11 @@ def _request_id(scope: Scope) -> str:
     return str(scope.get("state", {}).get("request_id", ""))
 
 
-def scope_of(method: str, path: str) -> str:
+def scope_of(method: str, path: str) -> KeyScope:
     """Return the scope that a request needs."""
-    looking, changing = SCOPES.get(path.removeprefix("/").partition("/")[0], ("admin", "admin"))
+    looking, changing = SCOPES.get(
+        path.removeprefix("/").partition("/")[0], (KeyScope.ADMIN, KeyScope.ADMIN)
+    )
     return looking if method in SAFE_METHODS else changing
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.api.schemas.datasets import RevisionRequest
 from app.api.state import Service
 from app.api.uploads.multipart_archive import check_space
 from core.domain import datasets, usage
@@ -17,6 +16,7 @@ from core.store.db import is_unsure
 from core.store.row_access import Caller
 from core.store.tables import DatasetVersion
 from core.system.ids import new_id
+from topwork import types
 from topwork.errors import TopworkError
 
 
@@ -41,7 +41,7 @@ class Draft:
 
 @contextmanager
 def drafted(
-    service: Service, caller: Caller, dataset_id: str, wanted: RevisionRequest
+    service: Service, caller: Caller, dataset_id: str, wanted: types.DatasetVersionRequest
 ) -> Iterator[Draft]:
     """Store the manifest of a version that differs from its base as asked.
 
@@ -71,7 +71,7 @@ def drafted(
 
 
 def _revise(
-    service: Service, caller: Caller, dataset_id: str, wanted: RevisionRequest
+    service: Service, caller: Caller, dataset_id: str, wanted: types.DatasetVersionRequest
 ) -> tuple[Revision, dict[str, bytes]]:
     """Return the revision and its files."""
     reference = f"{dataset_id}@{wanted.base}" if wanted.base else dataset_id

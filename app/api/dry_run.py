@@ -11,21 +11,13 @@ from typing import Any
 
 from app.api import finetuning
 from app.api.finetuning import Order
-from app.api.schemas.orders import FinetuneRequest, PlanOut
 from app.api.uploads.multipart_archive import Upload
 from core.ingest.archive import Limits
 from core.store.resources import Resources
 from core.store.row_access import Caller
 from core.system.settings import Settings
-from topwork.errors import (
-    ArchiveTooLarge,
-    ArchiveUnreadable,
-    DatasetInvalid,
-    LayoutAmbiguous,
-    TooFewClasses,
-    TooManyRequests,
-    UploadNotFound,
-)
+from topwork import types
+from topwork.errors import ArchiveTooLarge, TooManyRequests, UploadNotFound, from_dict
 
 SECONDS = 30.0  # After which a preview is none; a zip's list takes one, a tar's by its length.
 TURN_SECONDS = 10.0
@@ -33,16 +25,6 @@ RETRY_AFTER_SECONDS = 10
 COMMAND = (sys.executable, "-m", "core.ingest.dry_run")
 # One thread for numpy: its pool would reserve most of the address space.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-SAID = {
-    error.code: error
-    for error in (
-        ArchiveTooLarge,
-        ArchiveUnreadable,
-        DatasetInvalid,
-        LayoutAmbiguous,
-        TooFewClasses,
-    )
-}
 REAL = "Send the request without `dry_run`: the job reads it in its own time."
 
 
@@ -57,7 +39,7 @@ class Previews:
         self._settings = settings
         self._turn = asyncio.Lock()
 
-    async def summary(self, upload: Upload, request: FinetuneRequest) -> dict[str, Any]:
+    async def summary(self, upload: Upload, request: types.FinetuneRequest) -> dict[str, Any]:
         """Return what ingestion would say about an upload, as far as its names tell.
 
         Raises:
@@ -76,7 +58,7 @@ class Previews:
         finally:
             self._turn.release()
 
-    async def _ask(self, upload: Upload, request: FinetuneRequest) -> dict[str, Any]:
+    async def _ask(self, upload: Upload, request: types.FinetuneRequest) -> dict[str, Any]:
         settings, split = self._settings, request.split
         limits = Limits(
             settings.max_archive_entries, settings.max_entry_bytes, settings.max_expanded_bytes
@@ -115,14 +97,13 @@ def _answer(upload: Upload, said: bytes, code: int | None) -> dict[str, Any]:
         raise RuntimeError(message)
     answer = json.loads(said)
     if "error" in answer:
-        error = answer["error"]
-        raise SAID[error["code"]](error["message"], param=error["param"], hint=error["hint"])
+        raise from_dict(answer["error"])
     return dict(answer["summary"])
 
 
 def preview(
     resources: Resources, caller: Caller, order: Order, summary: dict[str, Any] | None
-) -> PlanOut:
+) -> types.Plan:
     """Return the plan of a caller's order.
 
     Args:
@@ -144,7 +125,7 @@ def preview(
         name = request.name or finetuning.model_name(finetuning.dataset_name(order.upload))
     assert summary is not None  # noqa: S101 - an upload has been looked into, a dataset has one.
     resolved = finetuning.resolve_plan(request, summary, size)
-    return PlanOut(
+    return types.Plan(
         name=name,
         classes=summary["classes"],
         counts=summary["counts"],

@@ -18,11 +18,13 @@ from fastapi.sse import format_sse_event
 from sqlalchemy import select
 from starlette.types import Receive, Scope, Send
 
-from app.api.schemas.jobs import EventOut
+from app.api.views.rows import shaped
 from core.domain import events, jobs
 from core.store.db import Database
-from core.store.tables import TERMINAL, Job
+from core.store.tables import Job
+from topwork import types
 from topwork.errors import JobNotFound, TooManyRequests
+from topwork.kinds import TERMINAL, EventKind
 
 log = structlog.get_logger()
 LOOK_SECONDS = 0.25
@@ -174,7 +176,7 @@ async def follow(watch: Watch, job_id: str, seq: int) -> AsyncIterator[bytes]:
                 return
             if now["data"] != told:
                 told = now["data"]
-                yield format_sse_event(data_str=json.dumps(now), event="progress")
+                yield format_sse_event(data_str=json.dumps(now), event=EventKind.PROGRESS)
             changed = await watch.change(job_id, known)
             if changed is None:
                 yield format_sse_event(comment="still here")
@@ -183,7 +185,7 @@ async def follow(watch: Watch, job_id: str, seq: int) -> AsyncIterator[bytes]:
 
 def _after(
     database: Database, job_id: str, seq: int
-) -> tuple[list[EventOut], dict[str, Any], bool]:
+) -> tuple[list[types.Event], dict[str, Any], bool]:
     """Return the next events, the progress as a passing event, and whether the job has ended."""
     with database.read() as session:
         try:
@@ -191,7 +193,7 @@ def _after(
             job = jobs.get(session, job_id)
         except JobNotFound:
             return [], {}, True
-        found = [EventOut.model_validate(row) for row in events.after(session, job_id, seq, BATCH)]
+        found = [shaped(types.Event, row) for row in events.after(session, job_id, seq, BATCH)]
         progress = {"progress": job.progress, "eta": job.eta, "phase": job.phase}
-        now = {"seq": job.last_seq, "kind": "progress", "at": None, "data": progress}
+        now = {"seq": job.last_seq, "kind": EventKind.PROGRESS, "at": None, "data": progress}
         return found, now, job.state in TERMINAL

@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.api.schemas.orders import DatasetFields, DatasetRequest, FinetuneRequest, PlanOut
 from app.api.uploads.multipart_archive import Stored, Upload
 from app.asgi.exception_handlers import Invalid
 from app.asgi.problem import nearest
@@ -21,6 +20,7 @@ from core.system.settings import Settings
 from models.planning import catalogue
 from models.planning.plan import Plan, resolve
 from models.weights import local_weights
+from topwork import types
 from topwork.errors import (
     DatasetInvalid,
     InvalidField,
@@ -28,6 +28,7 @@ from topwork.errors import (
     UploadNotFound,
     WeightsUnavailable,
 )
+from topwork.kinds import DatasetState, JobKind, Priority
 from topwork.types.training import TrainConfig
 
 FROM_MODEL = "model:"
@@ -38,24 +39,24 @@ NOTHING_KNOWN: dict[str, Any] = {"classes": [], "counts": {}}
 class Order:
     """A request that was read and checked as far as it can be without its data."""
 
-    request: FinetuneRequest
+    request: types.FinetuneRequest
     fingerprint: str = ""
     upload: Upload | None = None
     stored: Stored | None = None
-    preview: PlanOut | None = None
+    preview: types.Plan | None = None
 
 
 @dataclass(frozen=True)
 class DatasetOrder:
     """An upload that is to become a dataset."""
 
-    fields: DatasetFields
+    fields: types.DatasetForm
     fingerprint: str
     stored: Stored | None
     upload: Upload | None = None
 
 
-def read_request(raw: object) -> FinetuneRequest:
+def read_request(raw: object) -> types.FinetuneRequest:
     """Hold a decoded body against the schema and the catalogue.
 
     Raises:
@@ -65,9 +66,9 @@ def read_request(raw: object) -> FinetuneRequest:
     if not isinstance(raw, dict):
         raise MalformedRequest("the body is not a JSON object")
     try:
-        request = FinetuneRequest.model_validate(raw)
+        request = types.FinetuneRequest.model_validate(raw)
     except ValidationError as error:
-        raise Invalid(list(error.errors()), FinetuneRequest) from None
+        raise Invalid(list(error.errors()), types.FinetuneRequest) from None
     if request.name in catalogue.names():
         message = f"{request.name!r} is the name of an architecture"
         raise InvalidField(message, param="name", hint="Choose another name for the model.")
@@ -77,7 +78,7 @@ def read_request(raw: object) -> FinetuneRequest:
     return request
 
 
-def read_form(fields: dict[str, str]) -> FinetuneRequest:
+def read_form(fields: dict[str, str]) -> types.FinetuneRequest:
     """Read the `config` field of a form with files."""
     for name in fields:
         if name != "config":
@@ -92,29 +93,29 @@ def read_form(fields: dict[str, str]) -> FinetuneRequest:
     return request
 
 
-def read_dataset_fields(fields: dict[str, str]) -> DatasetFields:
+def read_dataset_fields(fields: dict[str, str]) -> types.DatasetForm:
     """Read the fields beside the files of `POST /datasets`; two of them are JSON."""
     raw = {
         name: decode(value) if name in ("metadata", "split") else value
         for name, value in fields.items()
     }
     try:
-        return DatasetFields.model_validate(raw)
+        return types.DatasetForm.model_validate(raw)
     except ValidationError as error:
-        raise Invalid(list(error.errors()), DatasetFields) from None
+        raise Invalid(list(error.errors()), types.DatasetForm) from None
 
 
-def read_dataset_request(raw: object) -> DatasetRequest:
+def read_dataset_request(raw: object) -> types.DatasetRequest:
     """Read the JSON body of `POST /datasets`."""
     if not isinstance(raw, dict):
         raise MalformedRequest("the body is not a JSON object")
     try:
-        return DatasetRequest.model_validate(raw)
+        return types.DatasetRequest.model_validate(raw)
     except ValidationError as error:
-        raise Invalid(list(error.errors()), DatasetRequest) from None
+        raise Invalid(list(error.errors()), types.DatasetRequest) from None
 
 
-def check_weights(request: FinetuneRequest, settings: Settings) -> None:
+def check_weights(request: types.FinetuneRequest, settings: Settings) -> None:
     """Refuse at once what this machine cannot start from.
 
     Raises:
@@ -136,7 +137,7 @@ def check_weights(request: FinetuneRequest, settings: Settings) -> None:
 
 
 def resolve_plan(
-    request: FinetuneRequest, summary: dict[str, Any], parent_size: int | None = None
+    request: types.FinetuneRequest, summary: dict[str, Any], parent_size: int | None = None
 ) -> Plan:
     """Return the plan for a dataset with this summary, or raise InvalidField."""
     config = TrainConfig.model_validate(request.train_config())
@@ -167,7 +168,7 @@ def place(session: Session, settings: Settings, order: Order) -> Job:
         return _submit(session, order.request, dataset, version=None, plan=None)
     dataset, version = _named(session, request, lock=True)
     plan = None
-    if dataset.state == "ready":
+    if dataset.state == DatasetState.READY:
         found = datasets.version(session, f"{dataset.id}@{version}" if version else dataset.id)
         version = found.number
         plan = resolve_plan(request, found.summary, size).to_json()
@@ -189,7 +190,7 @@ def use_upload(
     return stored, upload
 
 
-def parent_size(session: Session, request: FinetuneRequest) -> int | None:
+def parent_size(session: Session, request: types.FinetuneRequest) -> int | None:
     """Return the input side of the model that `weights: model:NAME` names; None for other weights.
 
     Raises:
@@ -199,14 +200,14 @@ def parent_size(session: Session, request: FinetuneRequest) -> int | None:
     return int(parent.card["preprocess"]["crop"]) if parent else None
 
 
-def _parent(session: Session, request: FinetuneRequest) -> ModelVersion | None:
+def _parent(session: Session, request: types.FinetuneRequest) -> ModelVersion | None:
     weights = request.train_config().get("weights") or ""
     if not weights.startswith(FROM_MODEL):
         return None
     return registry.resolve(session, weights.removeprefix(FROM_MODEL))
 
 
-def named_summary(session: Session, request: FinetuneRequest) -> tuple[str, dict[str, Any]]:
+def named_summary(session: Session, request: types.FinetuneRequest) -> tuple[str, dict[str, Any]]:
     """Return the model's name and the dataset's summary for a request that names its dataset."""
     dataset, _ = _named(session, request)
     version = datasets.version(session, str(request.dataset))
@@ -214,7 +215,7 @@ def named_summary(session: Session, request: FinetuneRequest) -> tuple[str, dict
 
 
 def _named(
-    session: Session, request: FinetuneRequest, *, lock: bool = False
+    session: Session, request: types.FinetuneRequest, *, lock: bool = False
 ) -> tuple[Dataset, int | None]:
     if request.dataset is None:
         hint = "Name a dataset, or send multipart/form-data with `file` and `config`."
@@ -225,7 +226,7 @@ def _named(
         raise InvalidField(message, param="split", hint=hint)
     identity, _, number = request.dataset.partition("@")
     dataset = datasets.get(session, identity, lock=lock)
-    if dataset.state == "failed":
+    if dataset.state == DatasetState.FAILED:
         why = (dataset.error or {}).get("message", "its ingestion failed")
         raise DatasetInvalid(f"the dataset cannot be used: {why}", param="dataset")
     return dataset, int(number) if number else None
@@ -233,7 +234,7 @@ def _named(
 
 def _submit(
     session: Session,
-    request: FinetuneRequest,
+    request: types.FinetuneRequest,
     dataset: Dataset,
     *,
     version: int | None,
@@ -248,14 +249,14 @@ def _submit(
         config["weights"] = f"{FROM_MODEL}{parent.name}@{parent.number}"
     return jobs.submit(
         session,
-        kind="finetune",
+        kind=JobKind.FINETUNE,
         config=config,
         dataset_id=dataset.id,
         dataset_version=version,
         priority=request.priority,
         metadata=request.metadata,
         plan=plan,
-        waits=dataset.state != "ready",
+        waits=dataset.state != DatasetState.READY,
     )
 
 
@@ -281,14 +282,14 @@ def add_dataset(
     name: str,
     stored: Stored,
     split: dict[str, Any],
-    priority: str = "normal",
+    priority: str = Priority.NORMAL,
     metadata: dict[str, Any] | None = None,
 ) -> Dataset:
     """Add a dataset and the job that fills it from a stored upload."""
     dataset = datasets.create(session, name=name, upload=stored.key, metadata=metadata or {})
     ingest = jobs.submit(
         session,
-        kind="ingest",
+        kind=JobKind.INGEST,
         config={"split": split, "bytes": stored.size},
         dataset_id=dataset.id,
         priority=priority,

@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib.metadata import version
 from typing import Any
 
 import uvicorn
@@ -28,6 +27,7 @@ from app.asgi.request_log import Envelope
 from core.system.log import configure
 from core.system.secrets import hide
 from core.system.settings import Settings
+from topwork import __version__
 
 GRACE_SECONDS = 20  # Less than an orchestrator waits, so that uploads under way are tidied up.
 KEEP_ALIVE_SECONDS = 30
@@ -45,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="Topwork",
-        version=version("topwork"),
+        version=__version__,
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
         docs_url=None,

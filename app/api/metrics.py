@@ -15,6 +15,7 @@ from core.domain import audit, workers
 from core.store.db import db_now
 from core.store.tables import Chore, Job
 from core.system.settings import Settings
+from topwork.kinds import STORED, JobKind, JobState
 
 LONGEST_WAIT = 2.0  # Seconds for the predictor's part.
 
@@ -38,21 +39,23 @@ class _Jobs(Collector):
         states = select(
             Job.kind, Job.state, func.count(), func.sum(Job.attempt), func.sum(Job.stalls)
         ).group_by(Job.kind, Job.state)
-        for kind, state, number, attempts, stalls in self._rows(states):
-            jobs.add_metric([kind, state], number)
-            tried.add_metric([kind, state], attempts)
-            stalled.add_metric([kind, state], stalls)
+        # What there is none of is told as well, so that a graph has no gaps.
+        counts = {(kind, state): (0, 0, 0) for kind in JobKind for state in STORED}
+        counts |= {(row[0], row[1]): (row[2], row[3], row[4]) for row in self._rows(states)}
+        for labels, numbers in counts.items():
+            for metric, number in zip((jobs, tried, stalled), numbers, strict=True):
+                metric.add_metric(labels, number)
         failed = GaugeMetricFamily(
             "topwork_jobs_failed", "Failed jobs by error code.", labels=["kind", "code"]
         )
         code = Job.error["code"].as_string()
-        codes = select(Job.kind, code, func.count()).where(Job.state == "failed")
+        codes = select(Job.kind, code, func.count()).where(Job.state == JobState.FAILED)
         for kind, name, number in self._rows(codes.group_by(Job.kind, code)):
             failed.add_metric([kind, name or "unknown"], number)
         oldest = GaugeMetricFamily(
             "topwork_queue_oldest_seconds", "Since the job was made that has waited longest."
         )
-        made = select(db_now() - func.min(Job.created_at)).where(Job.state == "queued")
+        made = select(db_now() - func.min(Job.created_at)).where(Job.state == JobState.QUEUED)
         ((seconds,),) = self._rows(made)
         oldest.add_metric([], seconds or 0.0)
         return [jobs, tried, stalled, failed, oldest]

@@ -1,17 +1,16 @@
 """What models there are to predict with: own ones and ImageNet ones, in one list by name."""
 
 from pathlib import Path
-from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from app.api.schemas.models import ModelOut, imagenet_out, model_out
+from app.api.views.models import imagenet_view, model_view
 from core.domain import registry
 from models.planning import catalogue
 from models.weights import local_weights
+from topwork import types
 from topwork.errors import ModelNotFound
-
-Source = Literal["own", "imagenet"]
+from topwork.kinds import ModelSource
 
 
 def page(
@@ -21,20 +20,20 @@ def page(
     limit: int,
     after: str | None,
     order: str,
-    source: Source | None,
-) -> tuple[list[ModelOut], bool]:
+    source: ModelSource | None,
+) -> tuple[list[types.Model], bool]:
     """Return up to `limit` models beyond the cursor and whether there are more.
 
     Of the ImageNet models those are listed whose weights are on this machine.
     """
-    found: list[ModelOut] = []
-    if source in (None, "own"):
+    found: list[types.Model] = []
+    if source in (None, ModelSource.OWN):
         rows, _ = registry.page(session, limit=limit + 1, after=after, order=order)
-        found += [model_out(session, row) for row in rows]
-    if source in (None, "imagenet"):
+        found += [model_view(session, row) for row in rows]
+    if source in (None, ModelSource.IMAGENET):
         names = [entry.architecture for entry in local_weights.entries(weights_dir)]
         beyond = [name for name in names if after is None or _is_beyond(name, after, order)]
-        found += [imagenet_out(catalogue.get(name)) for name in beyond]
+        found += [imagenet_view(catalogue.get(name)) for name in beyond]
     found.sort(key=lambda model: model.name, reverse=order == "desc")
     return found[:limit], len(found) > limit
 
@@ -43,11 +42,11 @@ def _is_beyond(name: str, after: str, order: str) -> bool:
     return name < after if order == "desc" else name > after
 
 
-def get(session: Session, name: str) -> ModelOut:
+def get(session: Session, name: str) -> types.Model:
     """Return a model; raises ModelNotFound with the nearest names."""
     if name not in catalogue.names():
-        return model_out(session, registry.get(session, name))
+        return model_view(session, registry.get(session, name))
     facts = catalogue.get(name)
     if facts.weights is None:
         raise ModelNotFound(f"nobody publishes ImageNet weights for {name}", param="model")
-    return imagenet_out(facts)
+    return imagenet_view(facts)

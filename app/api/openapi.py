@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import fastapi_offline
 from fastapi import FastAPI
@@ -12,13 +12,9 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api.described import add_descriptions
-from app.api.schemas import datasets, jobs, models, orders, predictions, problems, uploads
-from app.api.schemas.jobs import JobOut
-from app.api.schemas.orders import DatasetFields, DatasetRequest, FinetuneRequest
-from app.api.schemas.predictions import PredictionOut, PredictRequest
-from app.api.schemas.problems import Problem
+from app.asgi.multipart import FORM
 from app.asgi.problem import MEDIA_TYPE
+from topwork import types
 
 DESCRIPTION = """
 Topwork turns a folder of labelled images into an image classifier behind HTTP.
@@ -70,15 +66,15 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be served.", "content": {MEDIA_TYPE: PROBLEM}},
     "5XX": {"description": "Temporarily unable (503, 507).", "content": {MEDIA_TYPE: PROBLEM}},
 }
+# Bodies that routes read themselves, and the one of every answer that is not a success.
 BODIES: tuple[type[BaseModel], ...] = (
-    FinetuneRequest,
-    PredictRequest,
-    DatasetFields,
-    DatasetRequest,
-    Problem,
+    types.FinetuneRequest,
+    types.PredictRequest,
+    types.DatasetForm,
+    types.DatasetRequest,
+    types.Problem,
 )
-EXEMPLIFIED: tuple[type[BaseModel], ...] = (FinetuneRequest, JobOut, PredictionOut, Problem)
-SCHEMAS = (datasets, jobs, models, orders, predictions, problems, uploads)
+REFERENCE = "#/components/schemas/{model}"
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -89,32 +85,14 @@ def operation_id(route: APIRoute) -> str:
 
 def json_or_form(model: type[BaseModel]) -> dict[str, Any]:
     """Describe a body that is JSON, or a form of files with the same JSON in `config`."""
-    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    form = {"file": {"type": "array", "items": BINARY}, "config": reference}
-    return _body(
-        {
-            "application/json": {"schema": reference},
-            "multipart/form-data": _form(form, ["file", "config"]),
-        }
-    )
-
-
-def files_form(model: type[BaseModel]) -> dict[str, Any]:
-    """Describe a form of files with small fields beside them."""
-    fields = {
-        name: {"$ref": f"#/components/schemas/{model.__name__}/properties/{name}"}
-        for name in model.model_fields
-    }
-    form = {"file": {"type": "array", "items": BINARY}, **fields}
-    return _body({"multipart/form-data": _form(form, ["file"])})
+    form = _form({"config": _reference(model)}, ["file", "config"])
+    return _body({"application/json": {"schema": _reference(model)}, FORM: form})
 
 
 def json_or_files(request: type[BaseModel], fields: type[BaseModel]) -> dict[str, Any]:
     """Describe a body that is JSON about an upload, or a form of files with small fields."""
-    reference = {"$ref": f"#/components/schemas/{request.__name__}"}
-    body = files_form(fields)
-    body["requestBody"]["content"]["application/json"] = {"schema": reference}
-    return body
+    form = _form(_properties(fields), ["file"])
+    return _body({"application/json": {"schema": _reference(request)}, FORM: form})
 
 
 def raw_body(kind: str) -> dict[str, Any]:
@@ -124,21 +102,25 @@ def raw_body(kind: str) -> dict[str, Any]:
 
 def images_body() -> dict[str, Any]:
     """Describe the three ways to send images."""
-    properties = {"file": {"type": "array", "items": BINARY}}
-    properties |= {
-        name: {"$ref": f"#/components/schemas/PredictRequest/properties/{name}"}
-        for name in ("model", "top_k")
-    }
     return _body(
         {
-            "multipart/form-data": _form(properties, ["file"]),
+            FORM: _form(_properties(types.PredictFields), ["file"]),
             "image/*": {"schema": BINARY},
-            "application/json": {"schema": {"$ref": "#/components/schemas/PredictRequest"}},
+            "application/json": {"schema": _reference(types.PredictRequest)},
         }
     )
 
 
-def _form(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": REFERENCE.format(model=model.__name__)}
+
+
+def _properties(model: type[BaseModel]) -> dict[str, Any]:
+    return dict(model.model_json_schema(ref_template=REFERENCE)["properties"])
+
+
+def _form(fields: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    properties = {"file": {"type": "array", "items": BINARY}, **fields}
     return {"schema": {"type": "object", "properties": properties, "required": required}}
 
 
@@ -173,18 +155,17 @@ def install(app: FastAPI) -> None:
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
     """Add the schemas that FastAPI does not see, the key, and nothing but problems as errors."""
     _, extra = models_json_schema(
-        [(model, "validation") for model in BODIES], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in BODIES], ref_template=REFERENCE
     )
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas.update(extra["$defs"])
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    add_descriptions(schemas, SCHEMAS)
-    for model in EXEMPLIFIED:
-        # FastAPI drops every null from examples.
-        extra_schema = cast("dict[str, Any]", model.model_config["json_schema_extra"])
-        schemas[model.__name__]["examples"] = extra_schema["examples"]
+    for name, schema in schemas.items():
+        more = getattr(getattr(types, name, None), "model_config", {}).get("json_schema_extra", {})
+        schema.update(more)  # FastAPI has dropped every null from examples.
+        schema.setdefault("description", types.Page.__doc__)  # Of all generic ones.
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"key": []}, {}]
     for path in document["paths"].values():

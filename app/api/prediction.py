@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from app import predictor_protocol
-from app.api.schemas.predictions import PredictFields, PredictRequest
 from app.asgi.disconnect import unless_gone
 from app.asgi.exception_handlers import Invalid
 from app.asgi.memory_budget import LEAST, Body
@@ -25,6 +24,7 @@ from core.domain import registry
 from core.ingest.archive import printable
 from core.system.settings import Settings
 from models.planning import catalogue
+from topwork import types
 from topwork.errors import (
     ImageUndecodable,
     InvalidField,
@@ -33,8 +33,11 @@ from topwork.errors import (
     PredictorBusy,
     PredictorUnavailable,
     RequestTooLarge,
+    ServiceError,
     TopworkError,
+    from_dict,
 )
+from topwork.kinds import ResultStatus
 
 JSON = "application/json"
 LONGEST_NAME = 200
@@ -95,7 +98,7 @@ class Images:
 
 async def read(
     request: StrictRequest, settings: Settings, query: dict[str, Any], held: Body
-) -> tuple[Images, PredictFields]:
+) -> tuple[Images, types.PredictFields]:
     """Read the images and the two settings from any of the three kinds of body.
 
     Raises:
@@ -117,39 +120,41 @@ async def read(
         given = await anyio.to_thread.run_sync(_read_json, raw, images)
     elif kind.startswith("image/") or kind == "application/octet-stream":
         images.add(None, await request.taken(settings.max_predict_bytes))
-        given = PredictFields()
+        given = types.PredictFields()
     else:
         raise unsupported(request, FORM, "image/*", "application/json")
     if not images.data:
         hint = "Send at least one part named `file`."
         raise MalformedRequest("the request carries no image", param="file", hint=hint)
     held.hold(max(LEAST, sum(len(data) for data in images.data)))
-    return images, PredictFields.model_validate(query | given.model_dump(exclude_unset=True))
+    return images, types.PredictFields.model_validate(query | given.model_dump(exclude_unset=True))
 
 
-def _fields(raw: dict[str, Any]) -> PredictFields:
+def _fields(raw: dict[str, Any]) -> types.PredictFields:
     try:
-        return PredictFields.model_validate(raw)
+        return types.PredictFields.model_validate(raw)
     except ValidationError as error:
-        raise Invalid(list(error.errors()), PredictFields) from None
+        raise Invalid(list(error.errors()), types.PredictFields) from None
 
 
-def _read_json(raw: bytes, images: Images) -> PredictFields:
+def _read_json(raw: bytes, images: Images) -> types.PredictFields:
     body = decode(raw)
     named = body.get("images") if isinstance(body, dict) else None
     if isinstance(named, list):  # Before each of too many is explained.
         images.expect(len(named))
     try:
-        wanted = PredictRequest.model_validate(body)
+        wanted = types.PredictRequest.model_validate(body)
     except ValidationError as error:
-        raise Invalid(list(error.errors()), PredictRequest) from None
+        raise Invalid(list(error.errors()), types.PredictRequest) from None
     for index, image in enumerate(wanted.images):
         try:
             images.add(image.filename, base64.b64decode(image.data, validate=True))
         except (binascii.Error, ValueError):
             param = f"images.{index}.data"
             raise InvalidField("this is not base64", param=param) from None
-    return PredictFields.model_validate(wanted.model_dump(exclude={"images"}, exclude_unset=True))
+    return types.PredictFields.model_validate(
+        wanted.model_dump(exclude={"images"}, exclude_unset=True)
+    )
 
 
 def resolve(session: Session, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -230,20 +235,11 @@ async def _given(images: Images) -> AsyncIterator[bytes]:
 
 
 def _from_predictor(status: int, body: Any) -> TopworkError:
-    """Return the error that the predictor named, under its own class."""
-    body = body if isinstance(body, dict) else {}
-    known = _by_code(TopworkError, str(body.get("code")))
-    if known is None:
-        known = PredictorBusy if status in (429, 503) else PredictorUnavailable
-    message = body.get("detail") or body.get("message")
-    return known(message, param=body.get("param"), hint=body.get("hint"))
-
-
-def _by_code(tree: type[TopworkError], code: str) -> type[TopworkError] | None:
-    if tree.__dict__.get("code") == code:
-        return tree
-    found = (_by_code(branch, code) for branch in tree.__subclasses__())
-    return next((error for error in found if error), None)
+    """Return the error that the predictor named, or what one of unknown name means here."""
+    named = from_dict(body) if isinstance(body, dict) and "code" in body else ServiceError()
+    if not isinstance(named, ServiceError):
+        return named
+    return PredictorBusy() if status in (429, 503) else PredictorUnavailable()
 
 
 def check_some(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -252,12 +248,9 @@ def check_some(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         TopworkError: The first item's error, with one entry for each item.
     """
-    if any(item.get("status") == "ok" for item in results):
+    if any(item.get("status") == ResultStatus.OK for item in results):
         return results
     errors = [{"param": item.get("filename"), **item["error"]} for item in results]
-    first = errors[0]
-    known = _by_code(TopworkError, first["code"]) or ImageUndecodable
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    refusal = known(first["message"] + more, param="file", hint=first.get("hint"))
-    refusal.errors = errors
-    raise refusal
+    first = {**errors[0], "message": errors[0]["message"] + more, "param": "file"}
+    raise from_dict({**first, "status": ImageUndecodable.status, "errors": errors})

@@ -41,6 +41,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 class Internal(TopworkError):
     """This is a mistake in Topwork."""
 
+    status, code = 500, "internal"
     hint = "Report it with this request_id and the service's log."
 
 

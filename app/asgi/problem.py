@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from topwork.errors import RequestInFlight, TooManyRequests, TopworkError
+from topwork.errors import RequestInFlight, TopworkError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
@@ -28,7 +28,7 @@ def render(
     status = error.status
     request.scope.setdefault("state", {})["problem"] = error.code  # It is counted by.
     extra = dict(headers or {})
-    if isinstance(error, TooManyRequests):
+    if error.retry_after is not None:
         extra.setdefault("Retry-After", str(error.retry_after))
     if status in (429, 503, 507) or isinstance(error, RequestInFlight):
         extra.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))

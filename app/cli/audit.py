@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from app.terminal.output import Session, facts, remote
-from core.domain import audit
 
 group = typer.Typer(help="Export and verify the audit log; for admins.", no_args_is_help=True)
 
@@ -19,7 +18,7 @@ def export(
 ) -> None:
     """Print the log as JSON lines, the oldest entry first."""
     for entry in terminal.topwork.audit.entries(after=after):
-        typer.echo(json.dumps(entry))
+        typer.echo(json.dumps(entry.to_dict()))
 
 
 @group.command()
@@ -30,10 +29,12 @@ def verify(
     digest: Annotated[str, typer.Option(help="The digest that it had.")] = "",
 ) -> None:
     """Check that no entry was changed, taken out or put in; print what to remember."""
+    from core.domain import audit  # noqa: PLC0415 - as in app/cli/service.py.
+
     known = {"seq": seq, "digest": digest}
     newest = terminal.topwork.audit.head()
-    entries = list(terminal.topwork.audit.entries())
-    for promised in (known, newest):
+    entries = [entry.to_dict() for entry in terminal.topwork.audit.entries()]
+    for promised in (known, newest.to_dict()):
         audit.verify(entries, promised)
-    result = {"entries": len(entries), "seq": newest["seq"], "digest": newest["digest"]}
+    result = {"entries": len(entries), "seq": newest.seq, "digest": newest.digest}
     terminal.show(result, lambda: facts(result))

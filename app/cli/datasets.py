@@ -43,7 +43,7 @@ def list_datasets(
         found,
         lambda: table(
             ("dataset", "name", "state", "contents"),
-            ((one.id, one.name, one.state, (one.latest or {}).get("reading")) for one in found),
+            ((one.id, one.name, one.state, one.latest and one.latest.reading) for one in found),
         ),
     )
 
@@ -69,10 +69,7 @@ def report(
         lines,
         lambda: table(
             ("path", "status", "code", "message"),
-            (
-                (one.get("path"), one.get("status"), one.get("code"), one.get("message"))
-                for one in lines
-            ),
+            ((line.path, line.status, line.code, line.message) for line in lines),
         ),
     )
 

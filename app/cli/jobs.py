@@ -7,7 +7,7 @@ import typer
 
 from app.terminal.output import Session, facts, remote, table
 from app.terminal.watch import watch_job
-from topwork.client import Job
+from topwork.client.synchronous.jobs import Job
 
 group = typer.Typer(help="List, follow, pause, cancel and retry jobs.", no_args_is_help=True)
 

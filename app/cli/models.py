@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 
 from app.terminal.output import Session, facts, remote, table
+from topwork.types.evaluation import Evaluation, SplitEvaluation
 
 group = typer.Typer(help="List, inspect and alias models.", no_args_is_help=True)
 
@@ -91,31 +92,38 @@ def delete(terminal: Session, name: Name) -> None:
     terminal.topwork.models.delete(name)
 
 
-def metric_rows(scores: dict[str, Any]) -> Iterator[tuple[str, float, str | None]]:
+def metric_rows(scores: SplitEvaluation) -> Iterator[tuple[str, float, str | None]]:
     """Yield name, value and interval of each overall metric; older versions have fewer."""
-    intervals, calibration = scores.get("intervals") or {}, scores.get("calibration") or {}
-    numbers = {name: value for name, value in scores.items() if isinstance(value, int | float)}
-    if "macro" in scores:
-        numbers["macro_f1"] = scores["macro"]["f1"]
-    if calibration:
-        numbers["ece_uncalibrated"] = calibration["before"]["ece"]
-        numbers["temperature"] = calibration["temperature"]
+    calibration = scores.calibration
+    numbers = {
+        "images": scores.images,
+        "accuracy": scores.accuracy,
+        "log_loss": scores.log_loss,
+        "ece": scores.ece,
+        "macro_f1": scores.macro.f1 if scores.macro else None,
+        "ece_uncalibrated": calibration.before.ece if calibration else None,
+        "temperature": calibration.temperature if calibration else None,
+    }
     for name, value in numbers.items():
-        found = intervals.get(name)
-        yield name, value, found and f"{found['low']:.3f} to {found['high']:.3f}"
+        found = getattr(scores.intervals, name, None)
+        if value is not None:
+            yield name, value, found and f"{found.low:.3f} to {found.high:.3f}"
 
 
-def evaluation_tables(found: dict[str, Any]) -> RenderableType:
+def evaluation_tables(found: Evaluation) -> RenderableType:
     """Return overall metrics, one row a class, and the confusion matrix, for each split."""
     parts: list[RenderableType] = []
-    for split, scores in found["splits"].items():
+    for split, scores in found.splits.items():
         parts.append(table(METRIC, metric_rows(scores), f"{split}: metrics"))
-        rows = ([one.get(name) for name in PER_CLASS] for one in scores.get("per_class", []))
+        rows = (
+            (one.class_name, one.support, one.precision, one.recall, one.f1)
+            for one in scores.per_class
+        )
         parts.append(table(PER_CLASS, rows, f"{split}: classes"))
-        confusion = scores.get("confusion") or {}
-        if confusion.get("matrix"):
-            names = confusion["classes"]
-            counted = ([name, *row] for name, row in zip(names, confusion["matrix"], strict=True))
+        confusion = scores.confusion
+        if confusion is not None and confusion.matrix:
+            named = zip(confusion.classes, confusion.matrix, strict=True)
             title = f"{split}: rows are true, columns predicted"
-            parts.append(table(("class", *names), counted, title))
+            counted = ([name, *row] for name, row in named)
+            parts.append(table(("class", *confusion.classes), counted, title))
     return Group(*parts)

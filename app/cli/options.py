@@ -12,10 +12,9 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from app.api.schemas.orders import FinetuneRequest
 from app.terminal.output import replace_parameters
-from topwork.client.errors import describe
 from topwork.errors import InvalidField, TopworkError
+from topwork.types.finetune import FinetuneRequest
 
 SHORT = {
     "architecture": ("-m",),
@@ -127,7 +126,9 @@ def _invalid(error: ValidationError) -> TopworkError:
         }
         for one in error.errors()
     ]
-    return describe(InvalidField("An option cannot be used."), errors=found)
+    refusal = InvalidField("An option cannot be used.")
+    refusal.errors = found
+    return refusal
 
 
 def _value(text: str) -> Any:

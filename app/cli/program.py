@@ -1,12 +1,12 @@
 """The tree of commands."""
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from app.cli import audit, backup, datasets, jobs, keys, models, service, train, weights
 from app.cli.train import predict
+from topwork import __version__
 
 program = typer.Typer(
     name="topwork",
@@ -32,7 +32,7 @@ program.command("openapi")(service.openapi)
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it so.
     if wanted:
-        typer.echo(version("topwork"))
+        typer.echo(__version__)
         raise typer.Exit
 
 

@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from app.cli.options import with_training_options
 from app.terminal.output import Session, facts, remote, table
 from app.terminal.watch import uploading, watch_job
-from topwork.client import Job, Prediction
+from topwork.client.synchronous.jobs import Job
+from topwork.types.predictions import Prediction
 
 DATASET_ID = re.compile(r"ds_[0-9a-z]+(@\d+)?")
 
@@ -36,13 +37,13 @@ def train(
     if metadata:
         config["metadata"] = dict(map(_pair, metadata))
     known = DATASET_ID.fullmatch(data) and not Path(data).exists()
-    source = {"dataset": data} if known else {"data": data}
+    folder, dataset = (None, data) if known else (data, None)
     with uploading(terminal) as on_bytes:
         if dry_run:
-            plan = terminal.topwork.plan(**source, on_bytes=on_bytes, **config)
+            plan = terminal.topwork.plan(folder, dataset=dataset, on_bytes=on_bytes, **config)
             terminal.show(plan, lambda: facts(plan))
             return
-        job = terminal.topwork.finetune(**source, on_bytes=on_bytes, **config)
+        job = terminal.topwork.finetune(folder, dataset=dataset, on_bytes=on_bytes, **config)
     if watch:
         terminal.say(f"{job.id} is {job.state}")
         job = watch_job(terminal, job).check()
@@ -95,7 +96,7 @@ def ranking(prediction: Prediction) -> RenderableType:
         (
             (
                 one.filename,
-                one.label or (one.error or {}).get("message"),
+                one.label or (one.error and one.error.message),
                 one.confidence,
                 ", ".join(f"{other.label} {other.confidence:.3f}" for other in one.predictions[1:]),
             )

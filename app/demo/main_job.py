@@ -29,8 +29,11 @@ from core.system.settings import Settings
 from models.planning import catalogue
 from models.weights import local_weights
 from models.weights.download import download
-from topwork.client import Job, Topwork
+from topwork import Topwork
+from topwork.client.synchronous.jobs import Job
 from topwork.errors import TopworkError, WeightsUnavailable
+from topwork.kinds import JobState, Split
+from topwork.types.evaluation import Evaluation
 
 PRETRAINED, SCRATCH = "mobilenet_v2", "lenet"
 SCRATCH_EPOCHS = 20
@@ -208,7 +211,7 @@ def tail(log: Path) -> str:
 def follow(terminal: Terminal, topwork: Topwork, job: Job) -> Job:
     """Wait for the job and return it; raises JobFailed when it did not succeed."""
     done = watch_job(terminal, job)
-    if done.state != "succeeded":
+    if done.state != JobState.SUCCEEDED:
         terminal.say(topwork.jobs.logs(job.id)[-2000:])
     return done.check()
 
@@ -216,9 +219,9 @@ def follow(terminal: Terminal, topwork: Topwork, job: Job) -> Job:
 def compare(topwork: Topwork, source: Path, number: int) -> Served:
     """Send every validation image to `POST /predict` and compare with the job's evaluation."""
     own = {
-        one["sha256"]: one
+        one.sha256: one
         for one in topwork.models.predictions("demo", number)
-        if one["split"] == "val"
+        if one.split == Split.VAL
     }
     wanted = dict(own)
     images = (
@@ -233,9 +236,10 @@ def compare(topwork: Topwork, source: Path, number: int) -> Served:
         for (expected, _data), answer in zip(batch, answers.results, strict=True):
             label = answer.label or answer.status
             count += 1
-            agreeing += label == expected["label"]
-            right += label == expected["class"]
-            examples.append((expected["path"], expected["class"], label, answer.confidence or 0.0))
+            agreeing += label == expected.label
+            right += label == expected.class_name
+            confidence = answer.confidence or 0.0
+            examples.append((expected.path, expected.class_name, label, confidence))
     if count != len(own):
         raise DemoFailed(f"{len(wanted)} evaluated images are not in {source}.")
     step = max(1, len(examples) // SHOWN)
@@ -245,14 +249,14 @@ def compare(topwork: Topwork, source: Path, number: int) -> Served:
 def report(
     terminal: Terminal,
     config: dict[str, Any],
-    evaluation: dict[str, Any],
+    evaluation: Evaluation,
     served: Served,
     watch: Stopwatch,
     *,
     goal: float | None,
 ) -> int:
     """Print what came out and return 0, or raise when it is not good enough."""
-    accuracy = float(evaluation["splits"]["val"]["accuracy"])
+    accuracy = evaluation.splits[Split.VAL].accuracy or 0.0
     agreement = served.agreeing / max(1, served.images)
     outcome = {
         **config,

@@ -30,6 +30,7 @@ from models.inference.classifier import Classifier
 from models.planning import catalogue
 from models.weights import local_weights, pretrained
 from topwork.errors import IntegrityError, PredictorBusy, TopworkError
+from topwork.kinds import ResultStatus
 
 log = structlog.get_logger()
 
@@ -154,9 +155,9 @@ class Predictor:
         except TopworkError as error:
             self._measures.image(error.code)
             details = {"code": error.code, "message": error.message, "hint": error.hint}
-            return {"status": "error", "error": details}
+            return {"status": ResultStatus.ERROR, "error": details}
         self._measures.image("ok")
-        return {"status": "ok", **done.answer}
+        return {"status": ResultStatus.OK, **done.answer}
 
     def _decode(self, classifier: Classifier, data: memoryview) -> Tensor:
         content = bytes(data)

@@ -15,14 +15,15 @@ from datetime import datetime
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from topwork.client import JobFailed, Topwork
-from topwork.client.service import DEFAULT_URL
-from topwork.errors import TopworkError
+from topwork import Topwork
+from topwork.client.synchronous.service import DEFAULT_URL
+from topwork.errors import JobFailed, TopworkError
+from topwork.types.values import Answer
 
 PIPE_WIDTH = 200
 SMALL = 0.01  # Below it three places behind the point say too little.
@@ -64,11 +65,11 @@ class Terminal:
     def fail(self, error: TopworkError) -> int:
         """Print an error and return the exit code for it."""
         if self.as_json:
-            facts = {**error.to_dict(), "request_id": getattr(error, "request_id", None)}
+            facts = {**error.to_dict(), "request_id": error.request_id}
             sys.stderr.write(json.dumps({"error": facts}) + "\n")
         else:
             self.err.print(f"Error: {error.message}", style="bold red", markup=False)
-            for one in getattr(error, "errors", []):
+            for one in error.errors:
                 where = f"{one['param']}: " if one.get("param") else ""
                 self.err.print(f"  {where}{one.get('message')}", markup=False)
             if error.hint:
@@ -174,9 +175,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
     return shown
 
 
-def facts(value: BaseModel | dict[str, Any], title: str = "") -> Table:
+def facts(value: Answer | dict[str, Any], title: str = "") -> Table:
     """Return the fields of an object as a two-column table; empty ones are left out."""
-    fields = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    fields = value.to_dict() if isinstance(value, Answer) else value
     filled = {name: one for name, one in fields.items() if one not in (None, {}, [])}
     return table(("field", "value"), filled.items(), title)
 
@@ -194,4 +195,4 @@ def _cell(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+    return value.to_dict() if isinstance(value, Answer) else str(value)

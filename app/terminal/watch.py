@@ -14,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from app.terminal.output import Terminal, table
-from topwork.client import Event, Job
+from topwork.client.synchronous.jobs import Job
+from topwork.kinds import EventKind, JobState
+from topwork.types.jobs import Event
 
 REFRESH_SECONDS = 1.0
 COLUMNS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_macro_f1", "lr", "seconds")
@@ -43,7 +45,7 @@ def watch_job(terminal: Terminal, job: Job) -> Job:
             for item in _items(arrived):
                 if isinstance(item, Event):
                     board.add(item)
-                    if not live and item.kind != "progress":
+                    if not live and item.kind != EventKind.PROGRESS:
                         terminal.say(board.line(item))
                 elif item is None and live and board.waits:
                     board.job = job.refresh()  # Its place in the queue is no event.
@@ -64,27 +66,27 @@ class Board:
 
     def add(self, event: Event) -> None:
         """Take note of an event."""
-        if event.kind == "progress":  # The job's row as it changes; not part of the history.
+        if event.kind == EventKind.PROGRESS:  # Its row, not its history.
             self.job = self.job.model_copy(update=event.data)
-        if event.kind == "state":
+        if event.kind == EventKind.STATE:
             self.job = self.job.model_copy(update={"state": event.data["state"]})
-        if event.kind == "epoch":
+        if event.kind == EventKind.EPOCH:
             self.epochs.append(event.data)
-        if event.kind == "note":
+        if event.kind == EventKind.NOTE:
             self.notes.append(str(event.data.get("message", "")))
 
     @property
     def waits(self) -> bool:
         """Whether other jobs run first."""
-        return self.job.state in ("waiting", "queued")
+        return self.job.state in (JobState.WAITING, JobState.QUEUED)
 
     def line(self, event: Event) -> str:
         """Return an event in one line."""
         data = event.data
-        if event.kind == "epoch":
+        if event.kind == EventKind.EPOCH:
             shown = [f"{name} {data[name]:.4g}" for name in COLUMNS[1:] if name in data]
             return f"epoch {data.get('epoch')}: {', '.join(shown)}"
-        if event.kind == "plan":
+        if event.kind == EventKind.PLAN:
             plan = data.get("plan", data)
             return "plan: " + ", ".join(
                 f"{name} {one['value']}"

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from core.store.pagination import page_of
 from core.store.row_access import EVERYONE
-from core.store.tables import TERMINAL, Dataset, DatasetShard, DatasetVersion, Job, ModelVersion
+from core.store.tables import Dataset, DatasetShard, DatasetVersion, Job, ModelVersion
 from topwork.errors import DatasetInUse, DatasetNotFound, DatasetNotReady
+from topwork.kinds import TERMINAL, DatasetState
 
 
 def create(session: Session, *, name: str, upload: str | None, metadata: dict[str, Any]) -> Dataset:
@@ -83,7 +84,7 @@ def publish(
     session.flush()
     refer(session, row, shards)
     held = get(session, dataset.id, lock=True)
-    held.state, held.error = "ready", None
+    held.state, held.error = DatasetState.READY, None
     session.flush()
     return row
 

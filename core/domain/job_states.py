@@ -7,17 +7,19 @@ from sqlalchemy.orm import Session
 
 from core.domain import events
 from core.store.db import db_now
-from core.store.tables import TERMINAL, Dataset, DatasetVersion, Job
+from core.store.tables import Dataset, DatasetVersion, Job
 from topwork.errors import DatasetInvalid, StateConflict
+from topwork.kinds import TERMINAL, DatasetState, EventKind, JobKind, JobState, Product
 
-MOVES = {
-    "waiting": {"queued", "paused", "failed", "cancelled"},
-    "queued": {"running", "paused", "cancelled"},
-    "running": {"queued", "paused", "succeeded", "failed", "cancelled"},
-    "paused": {"queued", "waiting", "cancelled"},
-    "succeeded": set(),
-    "failed": {"queued", "waiting"},
-    "cancelled": {"queued", "waiting"},
+FILLING = JobKind.making(Product.DATASET_VERSION)
+MOVES: dict[str, set[JobState]] = {
+    JobState.WAITING: {JobState.QUEUED, JobState.PAUSED, JobState.FAILED, JobState.CANCELLED},
+    JobState.QUEUED: {JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED},
+    JobState.RUNNING: {JobState.QUEUED, JobState.PAUSED, *TERMINAL},
+    JobState.PAUSED: {JobState.QUEUED, JobState.WAITING, JobState.CANCELLED},
+    JobState.SUCCEEDED: set(),
+    JobState.FAILED: {JobState.QUEUED, JobState.WAITING},
+    JobState.CANCELLED: {JobState.QUEUED, JobState.WAITING},
 }
 
 
@@ -36,15 +38,15 @@ def move(session: Session, job: Job, state: str, *, reason: str | None = None) -
         raise StateConflict(f"a job that is {job.state} cannot become {state}")
     job.state = state
     job.reason = reason
-    if state != "running":
+    if state != JobState.RUNNING:
         job.worker = job.lease_until = job.eta = job.pause_requested_at = None
         job.lacks = job.not_before = None
-    if state in ("queued", "paused"):
+    if state in (JobState.QUEUED, JobState.PAUSED):
         job.phase = None
-    if state == "queued":
+    if state == JobState.QUEUED:
         session.info["ring"] = True
     data = {"state": state, "attempt": job.attempt}
-    events.append(session, job, "state", data | ({"reason": reason} if reason else {}))
+    events.append(session, job, EventKind.STATE, data | ({"reason": reason} if reason else {}))
 
 
 def finish(
@@ -57,11 +59,11 @@ def finish(
 ) -> None:
     """Bring a job into a terminal state and settle what waits for it."""
     job.result, job.error, job.phase = result, error, None
-    if state == "succeeded":
+    if state == JobState.SUCCEEDED:
         job.progress = 1.0
     move(session, job, state, reason=error["message"] if error else None)
     job.finished_at = now(session)
-    if job.kind == "ingest" and job.dataset_id is not None:
+    if job.kind in FILLING and job.dataset_id is not None:
         settle_dataset(session, job.dataset_id, error=error, state=state)
 
 
@@ -70,23 +72,23 @@ def settle_dataset(
 ) -> None:
     """Tell the jobs that wait for a dataset how its ingestion ended."""
     dataset = session.get_one(Dataset, dataset_id)
-    if state != "succeeded":
-        dataset.state = "failed"
+    if state != JobState.SUCCEEDED:
+        dataset.state = DatasetState.FAILED
         dataset.error = error or DatasetInvalid("the ingestion was cancelled").to_dict()
-    waiting = select(Job).where(Job.dataset_id == dataset_id, Job.state == "waiting")
+    waiting = select(Job).where(Job.dataset_id == dataset_id, Job.state == JobState.WAITING)
     for job in session.scalars(waiting.with_for_update()):
         release_waiting(session, job, dataset)
 
 
 def release_waiting(session: Session, job: Job, dataset: Dataset) -> None:
     """Queue a job whose dataset has become ready, or fail it with the dataset's error."""
-    if dataset.state == "ready":
+    if dataset.state == DatasetState.READY:
         newest = select(DatasetVersion.number).where(DatasetVersion.dataset_id == dataset.id)
         numbers = sorted(session.scalars(newest))
         job.dataset_version = job.dataset_version or numbers[-1]
-        move(session, job, "queued")
-    elif dataset.state == "failed":
-        finish(session, job, "failed", error=dataset.error)
+        move(session, job, JobState.QUEUED)
+    elif dataset.state == DatasetState.FAILED:
+        finish(session, job, JobState.FAILED, error=dataset.error)
 
 
 def terminal(job: Job) -> bool:

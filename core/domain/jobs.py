@@ -11,8 +11,9 @@ from core.store.pagination import page_of
 from core.store.row_access import EVERYONE, request_of
 from core.store.tables import Dataset, Job, JobEvent, ModelVersion
 from topwork.errors import JobNotFound, StateConflict
+from topwork.kinds import DatasetState, EventKind, JobState, Lack, Priority
 
-PRIORITIES = {"high": 0, "normal": 1, "low": 2}
+PRIORITIES = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
 def submit(
@@ -22,7 +23,7 @@ def submit(
     config: dict[str, Any],
     dataset_id: str | None = None,
     dataset_version: int | None = None,
-    priority: str = "normal",
+    priority: str = Priority.NORMAL,
     metadata: dict[str, Any] | None = None,
     plan: dict[str, Any] | None = None,
     waits: bool = False,
@@ -33,18 +34,18 @@ def submit(
         config=config,
         dataset_id=dataset_id,
         dataset_version=dataset_version,
-        priority=PRIORITIES[priority],
+        priority=PRIORITIES[Priority(priority)],
         user_metadata=metadata or {},
         plan=plan,
         request_id=request_of(session),
-        state="waiting" if waits else "queued",
+        state=JobState.WAITING if waits else JobState.QUEUED,
         last_seq=0,
         fence=0,
         attempt=0,
     )
     session.add(job)
     session.flush()
-    events.append(session, job, "state", {"state": job.state, "attempt": 0})
+    events.append(session, job, EventKind.STATE, {"state": job.state, "attempt": 0})
     session.info["ring"] = True
     return job
 
@@ -69,10 +70,24 @@ def page(
 ) -> tuple[list[Job], bool]:
     """Return up to `limit` jobs beyond the cursor and whether there are more."""
     wanted = select(Job)
-    for column, value in ((Job.state, state), (Job.kind, kind), (Job.dataset_id, dataset)):
+    for column, value in ((Job.kind, kind), (Job.dataset_id, dataset)):
         if value is not None:
             wanted = wanted.where(column == value)
+    if state is not None:
+        wanted = wanted.where(_looks(state))
     return page_of(session, wanted, Job.id, limit=limit, after=after, order=order)
+
+
+def _looks(state: str) -> ColumnElement[bool]:
+    """Return the condition under which `display_state` is this one."""
+    asked, paused = Job.cancel_requested_at.is_not(None), Job.pause_requested_at.is_not(None)
+    running = {
+        JobState.RUNNING: ~asked & ~paused,
+        JobState.PAUSING: ~asked & paused,
+        JobState.CANCELLING: asked,
+    }
+    how = running.get(JobState(state))
+    return Job.state == state if how is None else (Job.state == JobState.RUNNING) & how
 
 
 def cancel(session: Session, job_id: str) -> Job:
@@ -82,16 +97,16 @@ def cancel(session: Session, job_id: str) -> Job:
         StateConflict: The job has already succeeded or failed.
     """
     job = get(session, job_id, lock=True)
-    if job.state == "cancelled":
+    if job.state == JobState.CANCELLED:
         return job
     if job_states.terminal(job):
         raise StateConflict(f"the job has already {job.state}")
-    if job.state == "running":
+    if job.state == JobState.RUNNING:
         if job.cancel_requested_at is None:
             job.cancel_requested_at = job_states.now(session)
-            events.append(session, job, "cancel_requested", {})
+            events.append(session, job, EventKind.CANCEL_REQUESTED, {})
     else:
-        job_states.finish(session, job, "cancelled")
+        job_states.finish(session, job, JobState.CANCELLED)
     return job
 
 
@@ -102,12 +117,12 @@ def pause(session: Session, job_id: str) -> Job:
         StateConflict: The job has ended.
     """
     job = _open(session, job_id)
-    if job.state == "running":
+    if job.state == JobState.RUNNING:
         if job.pause_requested_at is None:
             job.pause_requested_at = job_states.now(session)
-            events.append(session, job, "pause_requested", {})
-    elif job.state != "paused":
-        job_states.move(session, job, "paused")
+            events.append(session, job, EventKind.PAUSE_REQUESTED, {})
+    elif job.state != JobState.PAUSED:
+        job_states.move(session, job, JobState.PAUSED)
     return job
 
 
@@ -118,11 +133,11 @@ def resume(session: Session, job_id: str) -> Job:
         StateConflict: The job has ended.
     """
     job = _open(session, job_id)
-    if job.state == "paused":
+    if job.state == JobState.PAUSED:
         _queue(session, job)
     elif job.pause_requested_at is not None:
         job.pause_requested_at = None
-        events.append(session, job, "resume_requested", {})
+        events.append(session, job, EventKind.RESUME_REQUESTED, {})
     return job
 
 
@@ -133,13 +148,13 @@ def retry(session: Session, job_id: str) -> Job:
         StateConflict: The job has not ended, or has succeeded.
     """
     job = get(session, job_id, lock=True)
-    if job.state not in ("failed", "cancelled"):
+    if job.state not in (JobState.FAILED, JobState.CANCELLED):
         raise StateConflict(f"a job that is {job.state} cannot be retried")
     job.error = job.finished_at = job.cancel_requested_at = None
     job.stalls = 0
     dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
-    if job.kind == "ingest" and dataset is not None:
-        dataset.state, dataset.error = "ingesting", None
+    if job.kind in job_states.FILLING and dataset is not None:
+        dataset.state, dataset.error = DatasetState.INGESTING, None
     _queue(session, job)
     return job
 
@@ -154,13 +169,14 @@ def _open(session: Session, job_id: str) -> Job:
 def _queue(session: Session, job: Job) -> None:
     """Queue a job, or let it wait where its dataset is not ready."""
     dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
-    if job.kind != "ingest" and dataset is not None and dataset.state != "ready":
-        job_states.move(session, job, "waiting")
-        job_states.release_waiting(session, job, dataset)
+    needed = None if job.kind in job_states.FILLING else dataset
+    if needed is not None and needed.state != DatasetState.READY:
+        job_states.move(session, job, JobState.WAITING)
+        job_states.release_waiting(session, job, needed)
         return
-    if job.kind != "ingest" and dataset is not None and job.dataset_version is None:
-        job.dataset_version = datasets.versions(session, dataset.id)[0].number
-    job_states.move(session, job, "queued")
+    if needed is not None and job.dataset_version is None:
+        job.dataset_version = datasets.versions(session, needed.id)[0].number
+    job_states.move(session, job, JobState.QUEUED)
 
 
 def delete(session: Session, job_id: str) -> None:
@@ -181,9 +197,9 @@ def delete(session: Session, job_id: str) -> None:
 
 def queue_position(session: Session, job: Job) -> int | None:
     """Return how many queued jobs of anybody run before this one; None when it is not queued."""
-    if job.state != "queued":
+    if job.state != JobState.QUEUED:
         return None
-    count = select(func.count()).select_from(Job).where(Job.state == "queued", _earlier(job))
+    count = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED, _earlier(job))
     return session.execute(count, execution_options=EVERYONE).scalar_one()
 
 
@@ -196,12 +212,12 @@ def starts_in(session: Session, job: Job) -> float | None:
 
     None when it is not queued, no worker is there, or a job before it has no estimate.
     """
-    slots = workers.slots(session) if job.state == "queued" else 0
+    slots = workers.slots(session) if job.state == JobState.QUEUED else 0
     if not slots:
         return None
     planned = Job.plan["eta_seconds"]["value"].as_float() * (1.0 - Job.progress)
     left = func.coalesce(Job.eta, planned)
-    before = or_(Job.state == "running", and_(Job.state == "queued", _earlier(job)))
+    before = or_(Job.state == JobState.RUNNING, and_(Job.state == JobState.QUEUED, _earlier(job)))
     sums = select(func.count(), func.count(left), func.sum(left)).select_from(Job).where(before)
     row = session.execute(sums, execution_options=EVERYONE).one()
     number, known, seconds = int(row[0]), int(row[1]), float(row[2] or 0.0)
@@ -212,14 +228,14 @@ def starts_in(session: Session, job: Job) -> float | None:
 
 def waits_for(session: Session, job: Job) -> dict[str, str] | None:
     """Return what keeps a job from starting, `{"for": dataset|disk|worker, "reason": ...}`."""
-    if job.state == "waiting":
-        return {"for": "dataset", "reason": f"the dataset {job.dataset_id} is being read"}
-    if job.state != "queued":
+    if job.state == JobState.WAITING:
+        return {"for": Lack.DATASET, "reason": f"the dataset {job.dataset_id} is being read"}
+    if job.state != JobState.QUEUED:
         return None
     if job.lacks is not None:
         return {"for": job.lacks, "reason": job.reason or ""}
     if not workers.slots(session):
-        return {"for": "worker", "reason": "no worker has been seen for a minute"}
+        return {"for": Lack.WORKER, "reason": "no worker has been seen for a minute"}
     return None
 
 
@@ -231,8 +247,8 @@ def count(session: Session, *states: str) -> int:
 
 def display_state(job: Job) -> str:
     """Return the state as users see it: a running job may be cancelling or pausing."""
-    if job.state == "running" and job.cancel_requested_at is not None:
-        return "cancelling"
-    if job.state == "running" and job.pause_requested_at is not None:
-        return "pausing"
+    if job.state == JobState.RUNNING and job.cancel_requested_at is not None:
+        return JobState.CANCELLING
+    if job.state == JobState.RUNNING and job.pause_requested_at is not None:
+        return JobState.PAUSING
     return job.state

@@ -20,6 +20,7 @@ from core.store.row_access import Caller
 from core.store.tables import ApiKey
 from core.system.ids import new_id
 from topwork.errors import InvalidField, KeyNotFound
+from topwork.kinds import Scope
 
 FORMAT = re.compile(r"tw_([0-9a-z]{22})_([0-9a-f]{64})")
 DAY = 24 * 3600.0
@@ -95,7 +96,7 @@ def check_first(session: Session, scopes: Collection[str]) -> None:
     Raises:
         InvalidField: No key exists yet and this one lacks the scope admin.
     """
-    if "admin" not in scopes and not any_exists(session):
+    if Scope.ADMIN not in scopes and not any_exists(session):
         hint = "Make an admin key first, or set TOPWORK_ADMIN_KEY."
         raise InvalidField("nobody could make further keys", param="scopes", hint=hint)
 

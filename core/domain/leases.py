@@ -15,6 +15,7 @@ from core.store.db import Database, db_now
 from core.store.tables import Dataset, Job
 from core.system.settings import Settings
 from topwork.errors import Poison, WorkerLost
+from topwork.kinds import DatasetState, EventKind, JobState, Lack, Phase
 
 
 class LostLease(Exception):
@@ -36,16 +37,17 @@ def best(session: Session) -> Job | None:
 
 def _queue() -> Select[Job]:
     due = or_(Job.not_before.is_(None), Job.not_before <= db_now())
-    return select(Job).where(Job.state == "queued", due).order_by(Job.priority, Job.id).limit(1)
+    queued = select(Job).where(Job.state == JobState.QUEUED, due)
+    return queued.order_by(Job.priority, Job.id).limit(1)
 
 
 def postpone(session: Session, job_id: str, lacks: str, reason: str, seconds: float) -> None:
     """Leave a queued job where it is for a while because a worker lacks something for it."""
     job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
-    if job is None or job.state != "queued":
+    if job is None or job.state != JobState.QUEUED:
         return
     if job.lacks != lacks:
-        events.append(session, job, "waiting", {"for": lacks, "reason": reason})
+        events.append(session, job, EventKind.WAITING, {"for": lacks, "reason": reason})
     _lack(session, job, lacks, reason, seconds)
 
 
@@ -58,10 +60,10 @@ def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
     first = _queue().with_only_columns(Job.id).with_for_update(skip_locked=True)
     taken = (
         update(Job)
-        .where(Job.id == first.scalar_subquery(), Job.state == "queued")
+        .where(Job.id == first.scalar_subquery(), Job.state == JobState.QUEUED)
         .values(
-            state="running",
-            phase="preparing",
+            state=JobState.RUNNING,
+            phase=Phase.PREPARING,
             worker=owner,
             fence=Job.fence + 1,
             attempt=Job.attempt + 1,
@@ -77,8 +79,8 @@ def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
     job = session.scalars(taken).one_or_none()
     if job is not None:
         job.started_at = job.started_at or job_states.now(session)
-        data = {"state": "running", "attempt": job.attempt, "worker": owner}
-        events.append(session, job, "state", data)
+        data = {"state": JobState.RUNNING, "attempt": job.attempt, "worker": owner}
+        events.append(session, job, EventKind.STATE, data)
     return job
 
 
@@ -90,7 +92,7 @@ def renew(session: Session, job_id: str, fence: int, lease_seconds: float) -> Le
     """
     renewed = (
         update(Job)
-        .where(Job.id == job_id, Job.fence == fence, Job.state == "running")
+        .where(Job.id == job_id, Job.fence == fence, Job.state == JobState.RUNNING)
         .values(lease_until=db_now() + lease_seconds)
         .returning(Job.cancel_requested_at, Job.pause_requested_at)
     )
@@ -104,7 +106,7 @@ def look(session: Session, job_id: str, fence: int) -> Lease:
         LostLease: The job is no longer this worker's.
     """
     asked = select(Job.cancel_requested_at, Job.pause_requested_at).where(
-        Job.id == job_id, Job.fence == fence, Job.state == "running"
+        Job.id == job_id, Job.fence == fence, Job.state == JobState.RUNNING
     )
     return _lease(session.execute(asked).one_or_none(), job_id)
 
@@ -122,7 +124,7 @@ def held(session: Session, job_id: str, fence: int) -> Job:
         LostLease: The job is no longer this worker's.
     """
     job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
-    if job is None or job.fence != fence or job.state != "running":
+    if job is None or job.fence != fence or job.state != JobState.RUNNING:
         raise LostLease(job_id)
     return job
 
@@ -132,15 +134,15 @@ def record(session: Session, job_id: str, fence: int, reports: list[dict[str, An
     job = held(session, job_id, fence)
     for report in reports:
         data = {key: value for key, value in report.items() if key != "kind"}
-        kind = str(report.get("kind", "note"))
-        if kind == "progress":
+        kind = str(report.get("kind", EventKind.NOTE))
+        if kind == EventKind.PROGRESS:
             job.progress = min(1.0, max(0.0, float(data.get("progress", job.progress))))
             job.last_step = max(job.last_step, int(data.get("step", 0)))
             job.eta = data.get("eta")
             continue
-        if kind == "phase":
+        if kind == EventKind.PHASE:
             job.phase = str(data["phase"])
-        if kind == "plan":
+        if kind == EventKind.PLAN:
             job.plan = data["plan"]
         events.append(session, job, kind, data)
 
@@ -148,18 +150,18 @@ def record(session: Session, job_id: str, fence: int, reports: list[dict[str, An
 def succeed(session: Session, job_id: str, fence: int, result: dict[str, Any]) -> Job:
     """End a job well; what it publishes belongs into the same transaction."""
     job = held(session, job_id, fence)
-    job_states.finish(session, job, "succeeded", result=result)
+    job_states.finish(session, job, JobState.SUCCEEDED, result=result)
     return job
 
 
 def fail(session: Session, job_id: str, fence: int, error: dict[str, Any]) -> None:
     """End a job that cannot succeed, with `{code, message, param, hint}`."""
-    job_states.finish(session, held(session, job_id, fence), "failed", error=error)
+    job_states.finish(session, held(session, job_id, fence), JobState.FAILED, error=error)
 
 
 def cancelled(session: Session, job_id: str, fence: int) -> None:
     """End a job whose process was stopped because the user asked."""
-    job_states.finish(session, held(session, job_id, fence), "cancelled")
+    job_states.finish(session, held(session, job_id, fence), JobState.CANCELLED)
 
 
 def release(session: Session, job_id: str, fence: int, reason: str) -> None:
@@ -169,11 +171,11 @@ def release(session: Session, job_id: str, fence: int, reason: str) -> None:
 
 def _hand_back(session: Session, job: Job, reason: str) -> None:
     if job.cancel_requested_at is not None:
-        job_states.finish(session, job, "cancelled")
+        job_states.finish(session, job, JobState.CANCELLED)
     elif job.pause_requested_at is not None:
-        job_states.move(session, job, "paused")
+        job_states.move(session, job, JobState.PAUSED)
     else:
-        job_states.move(session, job, "queued", reason=reason)
+        job_states.move(session, job, JobState.QUEUED, reason=reason)
 
 
 def crashed(
@@ -190,7 +192,7 @@ def _requeue(session: Session, job: Job, error: dict[str, Any], max_attempts: in
             f"the job failed {job.stalls} times without progress; last: {error['message']}",
             hint=error.get("hint"),
         )
-        job_states.finish(session, job, "failed", error=poison.to_dict())
+        job_states.finish(session, job, JobState.FAILED, error=poison.to_dict())
     else:
         _hand_back(session, job, error["message"])
 
@@ -207,16 +209,16 @@ def starved(
     job = held(session, job_id, fence)
     job.stalls = 0 if job.last_step > job.step_at_claim else job.stalls + 1
     if job.cancel_requested_at is None and job.stalls >= max_attempts:
-        job_states.finish(session, job, "failed", error=error)
+        job_states.finish(session, job, JobState.FAILED, error=error)
         return
     _hand_back(session, job, error["message"])
-    if job.state == "queued":
-        _lack(session, job, "disk", error["message"], seconds)
+    if job.state == JobState.QUEUED:
+        _lack(session, job, Lack.DISK, error["message"], seconds)
 
 
 def abandon(session: Session, owner: str) -> None:
     """End the leases of a worker that is known to be dead, so that the next sweep requeues."""
-    held_by_it = update(Job).where(Job.worker == owner, Job.state == "running")
+    held_by_it = update(Job).where(Job.worker == owner, Job.state == JobState.RUNNING)
     session.execute(held_by_it.values(lease_until=0.0))
 
 
@@ -227,11 +229,11 @@ def sweep(database: Database, settings: Settings) -> int:
     only for jobs that it moves: workers look into the queue with each sweep of their own, so a
     lost doorbell needs no second one, and a broker without workers is not filled with them.
     """
-    expired = (Job.state == "running") & (Job.lease_until < db_now())
+    expired = (Job.state == JobState.RUNNING) & (Job.lease_until < db_now())
     orphaned = (
-        (Job.state == "waiting")
+        (Job.state == JobState.WAITING)
         & (Job.dataset_id == Dataset.id)
-        & (Dataset.state.in_(("ready", "failed")))
+        & (Dataset.state.in_((DatasetState.READY, DatasetState.FAILED)))
     )
     with database.read() as session:
         due = list(session.scalars(select(Job.id).where(expired)))

@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from core.store.pagination import page_of
 from core.store.row_access import EVERYONE, owner_of
-from core.store.tables import TERMINAL, Alias, Job, Model, ModelCounter, ModelVersion
+from core.store.tables import Alias, Job, Model, ModelCounter, ModelVersion
 from topwork.errors import ModelNotFound, NameTaken
+from topwork.kinds import TERMINAL, JobKind, Product
 
 
 def publish(
@@ -82,7 +83,7 @@ def check_name(session: Session, name: str) -> None:
     owner = owner_of(session)
     models = select(Model.name).where(Model.name == name, Model.owner != owner)
     jobs = select(Job.id).where(
-        Job.kind == "finetune",
+        Job.kind.in_(JobKind.making(Product.MODEL_VERSION)),
         Job.state.not_in(TERMINAL),
         Job.owner != owner,
         Job.config["name"].as_string() == name,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from sqlalchemy import Float, cast, func, select
 from sqlalchemy.orm import Session
 
+from core.domain.job_states import FILLING
 from core.store.row_access import EVERYONE
 from core.store.tables import (
-    TERMINAL,
     Dataset,
     DatasetVersion,
     Job,
@@ -17,8 +17,9 @@ from core.store.tables import (
 )
 from core.system.settings import Settings
 from topwork.errors import QueueFull, QuotaExceeded
+from topwork.kinds import TERMINAL, JobState
 
-WAITING = ("queued", "waiting")
+WAITING = (JobState.QUEUED, JobState.WAITING)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _datasets(session: Session, owner: str) -> int:
 
 def _arriving(session: Session, owner: str) -> int:
     size = cast(Job.config["bytes"].as_string(), Float)
-    reading = (Job.owner == owner) & (Job.kind == "ingest") & Job.state.not_in(TERMINAL)
+    reading = (Job.owner == owner) & Job.kind.in_(FILLING) & Job.state.not_in(TERMINAL)
     return _total(session, select(func.sum(size)).where(reading))
 
 

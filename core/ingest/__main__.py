@@ -24,6 +24,7 @@ from core.system.machine import cores
 from core.system.progress import Meter
 from core.system.run_dir import RunDir, supervise
 from topwork.errors import ArchiveUnsafe, DatasetInvalid, DiskFull, TooFewClasses
+from topwork.kinds import Phase, Severity
 
 SPARE_BYTES = 64 * MEBIBYTE
 UNSAFE = {
@@ -50,24 +51,24 @@ def ingest(run: RunDir) -> None:
     max_pixels = asked.pop("max_image_pixels", DEFAULT_LIMITS.max_pixels)
     limits = Limits(**asked)
     folder = run.begin_result()
-    run.events.phase("planning")
+    run.events.phase(Phase.PLANNING)
     with Path(request["archive"]).open("rb") as file:
         container = open_container(file, limits)
         planned = plan(_list(run, container), limits)
         reading = read_layout(planned.files.values(), planned.folders)
         _check_disk(folder, planned.expanded_bytes)
         wanted = {index: path for index, path in planned.files.items() if path in reading.places}
-        run.events.phase("decoding")
+        run.events.phase(Phase.DECODING)
         shards = ShardWriter(folder / "shards")
         with Decoders(cores(), max_pixels) as decoders:
             stream = _decode(run, container, wanted, Stream(decoders, shards))
-    run.events.phase("publishing")
+    run.events.phase(Phase.PUBLISHING)
     files, unread = stream.outcome()
     curated = curate(files, stream.stored, shards.names, reading, ratios)
     refusals = [*planned.refusals, *reading.refusals, *unread, *curated.refusals]
     _check_usable(curated.lines, refusals)
     damage = (
-        [Finding("archive_damaged", "error", container.damage, ("(archive)",))]
+        [Finding("archive_damaged", Severity.ERROR, container.damage, ("(archive)",))]
         if container.damage
         else []
     )
@@ -87,10 +88,10 @@ def _list(run: RunDir, container: Container) -> Iterator[Member]:
 
 
 def _decode(run: RunDir, container: Container, wanted: Mapping[int, str], stream: Stream) -> Stream:
-    meter = Meter(run.events, {"decoding": (len(wanted), 1.0)})
+    meter = Meter(run.events, {Phase.DECODING: (len(wanted), 1.0)})
     for done, (index, content) in enumerate(container.contents(wanted), 1):
         stream.add(wanted[index], content)
-        meter.at("decoding", done)
+        meter.at(Phase.DECODING, done)
     stream.finish()
     return stream
 

@@ -6,15 +6,16 @@ Names are only ever compared and reported; nothing is written under a name from 
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from topwork.errors import ArchiveTooLarge
+from topwork.kinds import ReportStatus
 
-MEBIBYTE = (
-    1024 * 1024
-)  # Not from core.system.settings: pydantic would be half of a child's start-up.
+# Not from core.system.settings: pydantic would be half of a child's start-up.
+MEBIBYTE = 1024 * 1024
 MAX_PATH_BYTES = 512
 MAX_SEGMENT_BYTES = 255
 MAX_NAME = 1023  # The rest of a longer name is not kept; it is refused as too long.
@@ -107,14 +108,23 @@ class Refusal:
     detail: str = ""
 
     @property
-    def status(self) -> str:
+    def status(self) -> ReportStatus:
         """Return `skipped` or `rejected`."""
-        return "skipped" if self.code in SKIPPED else "rejected"
+        return ReportStatus.SKIPPED if self.code in SKIPPED else ReportStatus.REJECTED
 
     @property
     def message(self) -> str:
         """Say why in words."""
         return self.detail or SKIPPED.get(self.code) or REJECTED[self.code]
+
+
+def by_status(refusals: Iterable[Refusal]) -> dict[str, dict[str, int]]:
+    """Return `{"skipped": {code: files}, "rejected": {code: files}}`."""
+    counts = Counter((refusal.status, refusal.code) for refusal in refusals)
+    return {
+        kind: {code: n for (status, code), n in counts.items() if status is kind}
+        for kind in (ReportStatus.SKIPPED, ReportStatus.REJECTED)
+    }
 
 
 @dataclass(slots=True)

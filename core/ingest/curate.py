@@ -10,6 +10,7 @@ from core.ingest.layout import Reading
 from core.ingest.manifest import Finding, Line, by_class
 from core.ingest.shards import Address
 from core.ingest.split import Copy, Ratios, assign, choose
+from topwork.kinds import Severity, Split
 
 NOTED = ("duplicate", "split_leak", "label_conflict", "class_not_in_train")
 EMPTY = "A class folder holds no usable image; the class is left out."
@@ -61,7 +62,7 @@ def curate(
         refusals += [Refusal(path, code) for path, code in reasons.items()]
         if chosen is not None:
             kept[sha256] = chosen
-    trained = {copy.class_name for copy in kept.values() if copy.split in {None, "train"}}
+    trained = {copy.class_name for copy in kept.values() if copy.split in {None, Split.TRAIN}}
     for sha256, copy in list(kept.items()):
         if copy.class_name not in trained:
             refusals.append(Refusal(copy.path, "class_not_in_train"))
@@ -69,7 +70,7 @@ def curate(
     names = list(shards)
     lines = [_line(sha256, copy, stored[sha256], names) for sha256, copy in kept.items()]
     lines = _split(lines, reading.splits, ratios)
-    drawn = sorted({line["split"] for line in lines} - {"train", *reading.splits})
+    drawn = sorted({line["split"] for line in lines} - {Split.TRAIN, *reading.splits})
     return Curated(lines, refusals, _findings(lines, refusals, reading), drawn)
 
 
@@ -78,7 +79,7 @@ def _line(sha256: str, copy: Copy, image: Stored, shards: list[str]) -> Line:
         "sha256": sha256,
         "path": copy.path,
         "class": copy.class_name,
-        "split": copy.split or "train",
+        "split": copy.split or Split.TRAIN,
         "width": image.verdict.width,
         "height": image.verdict.height,
         "shard": shards[image.address.shard],
@@ -91,11 +92,11 @@ def _line(sha256: str, copy: Copy, image: Stored, shards: list[str]) -> Line:
 def _split(lines: list[Line], given: Collection[str], ratios: Ratios) -> list[Line]:
     """Draw from the training images those splits that the archive does not name."""
     missing = Ratios(
-        val=0.0 if "val" in given else ratios.val,
-        test=0.0 if "test" in given else ratios.test,
+        val=0.0 if Split.VAL in given else ratios.val,
+        test=0.0 if Split.TEST in given else ratios.test,
         seed=ratios.seed,
     )
-    places = assign(by_class(line for line in lines if line["split"] == "train"), missing)
+    places = assign(by_class(line for line in lines if line["split"] == Split.TRAIN), missing)
     return [{**line, "split": places.get(line["sha256"], line["split"])} for line in lines]
 
 
@@ -105,12 +106,12 @@ def _findings(
     used = {line["class"] for line in lines}
     empty = {name for _, name in reading.declared} - used
     found = [
-        Finding("class_empty", "warning", EMPTY, tuple(sorted(empty))),
-        Finding("nested_folders", "info", NESTED, tuple(sorted(reading.nested))),
+        Finding("class_empty", Severity.WARNING, EMPTY, tuple(sorted(empty))),
+        Finding("nested_folders", Severity.INFO, NESTED, tuple(sorted(reading.nested))),
     ]
     where = defaultdict(list)
     for refusal in refusals:
         where[refusal.code].append(refusal.path)
-    words = SKIPPED | REJECTED
-    found += [Finding(code, "warning", words[code], tuple(sorted(where[code]))) for code in NOTED]
+    words, usual = SKIPPED | REJECTED, Severity.WARNING
+    found += [Finding(code, usual, words[code], tuple(sorted(where[code]))) for code in NOTED]
     return [it for it in found if it.where]

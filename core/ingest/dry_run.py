@@ -14,11 +14,12 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from core.ingest.archive import MEBIBYTE, Limits, plan
+from core.ingest.archive import MEBIBYTE, Limits, by_status, plan
 from core.ingest.containers import open_container
 from core.ingest.layout import Reading, read_layout
 from core.ingest.split import Ratios, assign
 from topwork.errors import ArchiveTooLarge, DatasetInvalid, TooFewClasses, TopworkError
+from topwork.kinds import Split
 
 MEMORY_BYTES = 1024 * MEBIBYTE  # Address space; 200 000 members with long names take half of it.
 NICENESS = 10  # Serving goes first.
@@ -35,9 +36,6 @@ def summarise(archive: Path, limits: Limits, ratios: Ratios) -> dict[str, Any]:
         container = open_container(file, limits)
         planned = plan(container.members(), limits)
     reading = read_layout(planned.files.values(), planned.folders)
-    refused = Counter(
-        (refusal.status, refusal.code) for refusal in [*planned.refusals, *reading.refusals]
-    )
     classes = sorted({place.class_name for place in reading.places.values()})
     if not classes:
         raise DatasetInvalid
@@ -46,8 +44,7 @@ def summarise(archive: Path, limits: Limits, ratios: Ratios) -> dict[str, Any]:
     return {
         "classes": classes,
         "counts": _counts(reading, ratios),
-        "skipped": {code: n for (status, code), n in refused.items() if status == "skipped"},
-        "rejected": {code: n for (status, code), n in refused.items() if status == "rejected"},
+        **by_status([*planned.refusals, *reading.refusals]),
     }
 
 
@@ -55,17 +52,17 @@ def _counts(reading: Reading, ratios: Ratios) -> dict[str, dict[str, int]]:
     """Return split -> class -> images; paths stand for the content that is not known yet."""
     given = reading.splits
     missing = Ratios(
-        val=0.0 if "val" in given else ratios.val,
-        test=0.0 if "test" in given else ratios.test,
+        val=0.0 if Split.VAL in given else ratios.val,
+        test=0.0 if Split.TEST in given else ratios.test,
         seed=ratios.seed,
     )
     trainable = defaultdict(list)
     for path, place in reading.places.items():
-        if place.split in {None, "train"}:
+        if place.split in {None, Split.TRAIN}:
             trainable[place.class_name].append(path)
     drawn = assign(trainable, missing)
     pairs = Counter(
-        (drawn.get(path, place.split or "train"), place.class_name)
+        (drawn.get(path, place.split or Split.TRAIN), place.class_name)
         for path, place in reading.places.items()
     )
     counts: dict[str, dict[str, int]] = defaultdict(dict)

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 
 from core.ingest.archive import Refusal
 from topwork.errors import DatasetInvalid, LayoutAmbiguous
+from topwork.kinds import Split
 
-SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+    "train": Split.TRAIN,
+    "training": Split.TRAIN,
+    "val": Split.VAL,
+    "valid": Split.VAL,
+    "validation": Split.VAL,
+    "test": Split.TEST,
+    "testing": Split.TEST,
 }
 MAX_CLASSES = 5000
 MAX_CLASS_NAME = 100
@@ -34,7 +34,7 @@ class Place:
     """Where a file belongs; `split` is None where the archive has no splits."""
 
     class_name: str
-    split: str | None
+    split: Split | None
 
 
 @dataclass(slots=True)
@@ -49,15 +49,15 @@ class Reading:
     """
 
     places: dict[str, Place] = field(default_factory=dict)
-    declared: set[tuple[str | None, str]] = field(default_factory=set)
+    declared: set[tuple[Split | None, str]] = field(default_factory=set)
     refusals: list[Refusal] = field(default_factory=list)
     nested: list[str] = field(default_factory=list)
 
     @property
-    def splits(self) -> list[str]:
+    def splits(self) -> list[Split]:
         """Return the splits that the archive names, in the order train, val, test."""
         present = {split for split, _ in self.declared}
-        return [split for split in SPLITS if split in present]
+        return [split for split in Split if split in present]
 
 
 @dataclass(slots=True)
@@ -131,7 +131,7 @@ def _named_splits(folder: _Folder) -> list[str]:
     return sorted(name for name in folder.folders if name.casefold() in SPLIT_NAMES)
 
 
-def _split_folders(tree: _Folder) -> list[tuple[str | None, _Folder]]:
+def _split_folders(tree: _Folder) -> list[tuple[Split | None, _Folder]]:
     """Return the folders that hold class folders, each with its split."""
     named = [name for name in _named_splits(tree) if tree.folders[name].holds_files()]
     if not named:
@@ -148,7 +148,7 @@ def _split_folders(tree: _Folder) -> list[tuple[str | None, _Folder]]:
         problem = f"{as_splits}, with the images in {_some(flat)} in no class folder"
     elif len(set(splits)) < len(splits):
         problem = f"{as_splits}, two of which mean the same split"
-    elif "train" not in splits:
+    elif Split.TRAIN not in splits:
         problem = f"{as_splits}, without a folder `train`"
     if problem is not None:
         raise _ambiguous(problem, as_classes, WAY_OUT)
@@ -169,7 +169,7 @@ def _check_nesting(part: _Folder) -> None:
         )
 
 
-def _place(reading: Reading, split: str | None, name: str, folder: _Folder) -> None:
+def _place(reading: Reading, split: Split | None, name: str, folder: _Folder) -> None:
     files = folder.all_files()
     problem = class_name_problem(name)
     if problem is not None:

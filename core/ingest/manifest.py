@@ -9,12 +9,13 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
-from core.ingest.archive import Refusal
-from core.ingest.layout import MAX_CLASSES, SPLITS, check_classes, class_name_problem
+from core.ingest.archive import Refusal, by_status
+from core.ingest.layout import MAX_CLASSES, check_classes, class_name_problem
 from core.ingest.split import Ratios, assign
 from topwork.errors import DatasetInvalid, InvalidField, LayoutAmbiguous, TooFewClasses
+from topwork.kinds import ReportStatus, Severity, Split
 
 EXAMPLES = 5
 MISSING = "A class has no image in a split, so nothing is measured for it there."
@@ -43,7 +44,7 @@ class Finding:
     """Something a user should know about the data; `where` holds paths, classes or split/class."""
 
     code: str
-    severity: Literal["info", "warning", "error"]
+    severity: Severity
     message: str
     where: tuple[str, ...]
 
@@ -78,7 +79,7 @@ def count(lines: Iterable[Line]) -> dict[str, dict[str, int]]:
     """Return split -> class -> images; every split present names every class."""
     pairs = Counter((line["split"], line["class"]) for line in lines)
     classes = sorted({name for _, name in pairs})
-    splits = [split for split in SPLITS if any(pair[0] == split for pair in pairs)]
+    splits = [split for split in Split if any(pair[0] == split for pair in pairs)]
     return {split: {name: pairs[split, name] for name in classes} for split in splits}
 
 
@@ -114,7 +115,6 @@ def summarise(
         drawn: Splits that the upload did not name.
     """
     counts = count(lines)
-    reasons = Counter((refusal.status, refusal.code) for refusal in refusals)
     return {
         "classes": sorted({line["class"] for line in lines}),
         "counts": counts,
@@ -123,8 +123,7 @@ def summarise(
         "digest": hashlib.sha256(encoded or encode(lines)).hexdigest(),
         "reading": describe(counts, drawn),
         "findings": [found.to_dict() for found in findings],
-        "skipped": {code: n for (status, code), n in reasons.items() if status == "skipped"},
-        "rejected": {code: n for (status, code), n in reasons.items() if status == "rejected"},
+        **by_status(refusals),
     }
 
 
@@ -145,7 +144,7 @@ def report(findings: Iterable[Finding], refusals: Iterable[Refusal] = ()) -> byt
     refused = {code for _, _, code, _ in rows}
     # A finding that sums up refused files would only repeat their lines.
     rows += [
-        (place, "finding", found.code, found.message)
+        (place, ReportStatus.FINDING, found.code, found.message)
         for found in findings
         if found.code not in refused
         for place in found.where
@@ -163,17 +162,17 @@ def examine(lines: Collection[Line], messages: Mapping[str, str]) -> list[Findin
     """
     counts = count(lines)
     missing = [f"{s}/{name}" for s, by in counts.items() for name, n in by.items() if not n]
-    single = [name for name, images in counts.get("train", {}).items() if images == 1]
+    single = [name for name, images in counts.get(Split.TRAIN, {}).items() if images == 1]
     about_images = defaultdict(list)
     for line in lines:
         for code in line["findings"]:
             about_images[code].append(line["path"])
     found = [
-        Finding("class_missing_in_split", "warning", MISSING, tuple(missing)),
-        Finding("class_too_small", "warning", SINGLE, tuple(single)),
+        Finding("class_missing_in_split", Severity.WARNING, MISSING, tuple(missing)),
+        Finding("class_too_small", Severity.WARNING, SINGLE, tuple(single)),
     ]
     found += [
-        Finding(code, "info", messages.get(code, code), tuple(sorted(paths)))
+        Finding(code, Severity.INFO, messages.get(code, code), tuple(sorted(paths)))
         for code, paths in sorted(about_images.items())
     ]
     return [it for it in found if it.where]
@@ -221,7 +220,7 @@ def revise(
     check(new)
     if relabel:
         _check_names({line["class"] for line in new})
-    trained = {line["class"] for line in new if line["split"] == "train"}
+    trained = {line["class"] for line in new if line["split"] == Split.TRAIN}
     orphans = sorted({line["class"] for line in new} - trained)
     if orphans:
         message = f"the class {orphans[0]!r} would have no training image"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from topwork.errors import InvalidField
+from topwork.kinds import Split
 
 LARGEST = 0.9
 
@@ -32,21 +33,21 @@ class Ratios:
             )
 
 
-def assign(classes: Mapping[str, Sequence[str]], ratios: Ratios) -> dict[str, str]:
+def assign(classes: Mapping[str, Sequence[str]], ratios: Ratios) -> dict[str, Split]:
     """Return sha256 -> split for the sha256s of each class.
 
     A class gives at least one image to val (and from three images on to test) where a share is
     asked for, and always keeps at least one to train on.
     """
-    places: dict[str, str] = {}
+    places: dict[str, Split] = {}
     for hashes in classes.values():
         order = sorted(set(hashes), key=lambda sha256: _rank(sha256, ratios.seed))
         val = _share(ratios.val, len(order), most=len(order) - 1)
         test = _share(ratios.test, len(order), most=len(order) - 1 - val)
         cut = len(order) - test
-        places |= dict.fromkeys(order[:val], "val")
-        places |= dict.fromkeys(order[val:cut], "train")
-        places |= dict.fromkeys(order[cut:], "test")
+        places |= dict.fromkeys(order[:val], Split.VAL)
+        places |= dict.fromkeys(order[val:cut], Split.TRAIN)
+        places |= dict.fromkeys(order[cut:], Split.TEST)
     return places
 
 
@@ -65,10 +66,10 @@ class Copy:
 
     path: str
     class_name: str
-    split: str | None
+    split: Split | None
 
 
-HELD_OUT_FIRST = {"test": 0, "val": 1, "train": 2, None: 3}
+HELD_OUT_FIRST = {Split.TEST: 0, Split.VAL: 1, Split.TRAIN: 2, None: 3}
 
 
 def choose(copies: Iterable[Copy]) -> tuple[Copy | None, dict[str, str]]:

@@ -9,6 +9,7 @@ store itself.
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import groupby, islice
 
 import structlog
@@ -16,12 +17,14 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from core.domain import datasets
+from core.domain.products import PLACES
 from core.store.db import Database, db_now
 from core.store.object_store import Entry, Storage
 from core.store.resources import Resources
-from core.store.tables import Chore, Dataset, DatasetShard, DatasetVersion, Job, ModelVersion
+from core.store.tables import Chore, Dataset, DatasetShard, DatasetVersion, Job
 from core.system.failpoints import hit
 from topwork.errors import NotFound
+from topwork.kinds import JobKind, JobState, Product
 
 CHORE = "garbage"
 BATCH = 200
@@ -130,28 +133,15 @@ def referred(session: Session, keys: list[str]) -> set[str]:
     return kept
 
 
-def _models(session: Session, keys: list[str]) -> set[str]:
+def _published(product: Product, session: Session, keys: list[str]) -> set[str]:
     """Running jobs are read first: one that publishes in between has a version by then."""
-    prefixes = {key: key.rpartition("/")[0] for key in keys}
-    named = Job.id.in_({key.split("/")[1] for key in keys})
-    running = select(Job.id, Job.fence).where(named, Job.state == "running")
-    kept = {f"models/{job}/{fence}" for job, fence in session.execute(running)}
-    versions = select(ModelVersion.prefix)
-    kept.update(session.scalars(versions.where(ModelVersion.prefix.in_(prefixes.values()))))
+    place, prefixes = PLACES[product], {key: key.rpartition("/")[0] for key in keys}
+    makers = Job.kind.in_(JobKind.making(product))
+    running = session.scalars(select(Job).where(Job.state == JobState.RUNNING, makers))
+    kept = {place.prefix(job) for job in running}
+    named = place.version.prefix.in_(prefixes.values())
+    kept.update(session.scalars(select(place.version.prefix).where(named)))
     return {key for key, prefix in prefixes.items() if prefix in kept}
-
-
-def _datasets(session: Session, keys: list[str]) -> set[str]:
-    """As of models: running ingestions first, then versions."""
-    prefixes = {key: key.rpartition("/")[0] for key in keys}
-    named = Job.dataset_id.in_({key.split("/")[1] for key in keys})
-    running = select(Job.dataset_id).where(named, Job.state == "running", Job.kind == "ingest")
-    filled = set(session.scalars(running))
-    versions = select(DatasetVersion.prefix)
-    kept = set(session.scalars(versions.where(DatasetVersion.prefix.in_(prefixes.values()))))
-    return {
-        key for key, prefix in prefixes.items() if prefix in kept or key.split("/")[1] in filled
-    }
 
 
 def _shards(session: Session, keys: list[str]) -> set[str]:
@@ -171,8 +161,7 @@ def _logs(session: Session, keys: list[str]) -> set[str]:
 
 
 RULES: dict[str, Callable[[Session, list[str]], set[str]]] = {
-    "models": _models,
-    "datasets": _datasets,
+    **{place.folder: partial(_published, product) for product, place in PLACES.items()},
     "shards": _shards,
     "uploads": _uploads,
     "logs": _logs,

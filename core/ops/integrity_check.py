@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.domain.job_states import MOVES
+from core.domain.job_states import FILLING, MOVES
 from core.ops import garbage, local_cleanup
 from core.store.object_store import Storage
 from core.store.resources import Resources
-from core.store.tables import STATES, Dataset, DatasetVersion, Job, JobEvent, ModelVersion
+from core.store.tables import Dataset, DatasetVersion, Job, JobEvent, ModelVersion
 from core.system.atomic_files import sha256
 from topwork.errors import NotFound
+from topwork.kinds import STORED, TERMINAL, EventKind, JobKind, JobState, Product
 
 DAY = 86400.0
 BUG = "This is a defect of Topwork: please report it together with `topwork jobs events JOB`."
@@ -114,25 +115,25 @@ def remains(resources: Resources, grace: float) -> Iterator[Violation]:
 
 
 def _history(job: Job, events: list[JobEvent]) -> Iterator[str]:
-    if job.state not in STATES:
+    if job.state not in STORED:
         yield f"it is {job.state}, which is no state"
     if [event.seq for event in events] != list(range(1, job.last_seq + 1)):
         yield "its events have gaps"
-    states = [event.data["state"] for event in events if event.kind == "state"]
+    states = [event.data["state"] for event in events if event.kind == EventKind.STATE]
     for before, after in itertools.pairwise(states):
         if after not in MOVES[before]:
             yield f"it went from {before} to {after}"
-    if states[:1] not in (["queued"], ["waiting"]):
+    if states[:1] not in ([JobState.QUEUED], [JobState.WAITING]):
         yield f"its history begins {states[:1]}"
     if states and states[-1] != job.state:
         yield f"it is {job.state} but its history ends {states[-1]}"
     fences = [event.fence for event in events]
     if fences != sorted(fences) or (fences and fences[-1] > job.fence):
         yield "it was written to by an attempt that had lost it"
-    claims = [event.fence for event in events if event.data.get("state") == "running"]
+    claims = [event.fence for event in events if event.data.get("state") == JobState.RUNNING]
     if claims != list(range(1, job.fence + 1)):
         yield f"its claims have the fences {claims}, and it is at {job.fence}"
-    epochs = [event.data["epoch"] for event in events if event.kind == "epoch"]
+    epochs = [event.data["epoch"] for event in events if event.kind == EventKind.EPOCH]
     if epochs != list(range(1, len(epochs) + 1)):
         yield f"it tells its epochs as {epochs}"
 
@@ -141,20 +142,21 @@ def _outcome(session: Session, job: Job) -> Iterator[str]:
     published = len(
         session.scalars(select(ModelVersion.id).where(ModelVersion.job_id == job.id)).all()
     )
-    if job.kind == "finetune":
+    if job.kind in JobKind.making(Product.MODEL_VERSION):
         named = (job.result or {}).get("model_version")
         deleted = named is not None and session.get(ModelVersion, named) is None
-        expected = int(job.state == "succeeded" and not deleted)
+        expected = int(job.state == JobState.SUCCEEDED and not deleted)
         if published != expected:
             yield f"it is {job.state} and has {published} model versions"
-    if (job.finished_at is not None) != (job.state in ("succeeded", "failed", "cancelled")):
+    if (job.finished_at is not None) != (job.state in TERMINAL):
         yield f"it is {job.state} and finished at {job.finished_at}"
-    if (job.worker is not None) != (job.state == "running"):
+    if (job.worker is not None) != (job.state == JobState.RUNNING):
         yield f"it is {job.state} and its worker is {job.worker}"
     dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
-    if job.kind == "ingest" and dataset is not None:
+    if job.kind in FILLING and dataset is not None:
         number = select(DatasetVersion.number).where(DatasetVersion.dataset_id == dataset.id)
-        if (session.scalars(number.limit(1)).first() is not None) != (job.state == "succeeded"):
+        has_one = session.scalars(number.limit(1)).first() is not None
+        if has_one != (job.state == JobState.SUCCEEDED):
             yield f"it is {job.state}, which its dataset's versions contradict"
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from core.store.resources import Resources
 from core.store.tables import DatasetVersion, Job
 from core.system.cache_dir import trim
+from topwork.kinds import JobState
 
 KEEP_SECONDS = 7 * 86400.0  # So long can an ended job be retried from its checkpoint.
 
@@ -36,7 +37,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _is_over(session: Session, attempts: Path) -> bool:
     job = session.get(Job, attempts.name)
-    if job is None or job.state == "succeeded":
+    if job is None or job.state == JobState.SUCCEEDED:
         return True
     # Not the folder's age: the last attempt may have begun more than a week before its end.
     return job.finished_at is not None and time.time() - job.finished_at > KEEP_SECONDS
@@ -49,7 +50,7 @@ def _unused(session: Session, copy: Path) -> bool:
     row = session.scalars(version).first()
     if row is None:
         return True
-    working = select(Job.id).where(Job.dataset_id == row.dataset_id, Job.state == "running")
+    working = select(Job.id).where(Job.dataset_id == row.dataset_id, Job.state == JobState.RUNNING)
     return _age(copy) > KEEP_SECONDS and session.execute(working.limit(1)).first() is None
 
 

@@ -17,10 +17,11 @@ from core.store.db import Database
 from core.store.migrate import upgrade
 from core.store.object_store import Storage
 from core.store.resources import open_resources
-from core.store.tables import TERMINAL, ApiKey, AuditEntry, Dataset, Job, Model
+from core.store.tables import ApiKey, AuditEntry, Dataset, Job, Model
 from core.system.atomic_files import sha256
 from core.system.settings import Settings
 from topwork.errors import IntegrityError, StateConflict
+from topwork.kinds import TERMINAL, JobState
 
 ELSEWHERE = "Choose an empty place with --data-dir or the TOPWORK_* variables."
 
@@ -92,7 +93,7 @@ def _begin_again(session: Session) -> None:
         job.last_step = job.step_at_claim = 0
         job.progress = 0.0
         if job.cancel_requested_at is not None:
-            job_states.finish(session, job, "cancelled")
-        elif job.state == "running":
+            job_states.finish(session, job, JobState.CANCELLED)
+        elif job.state == JobState.RUNNING:
             job.pause_requested_at = None
-            job_states.move(session, job, "queued", reason="it was restored from a backup")
+            job_states.move(session, job, JobState.QUEUED, reason="it was restored from a backup")

@@ -18,13 +18,14 @@ from sqlalchemy.orm import (
     with_loader_criteria,
 )
 
+from topwork.kinds import Scope
+
 DEFAULT_OWNER = "default"
-SCOPES = ("read", "predict", "train", "admin")
 IMPLIED = {
-    "read": frozenset({"read"}),
-    "predict": frozenset({"predict"}),
-    "train": frozenset({"read", "predict", "train"}),
-    "admin": frozenset(SCOPES),
+    Scope.READ: frozenset({Scope.READ}),
+    Scope.PREDICT: frozenset({Scope.PREDICT}),
+    Scope.TRAIN: frozenset({Scope.READ, Scope.PREDICT, Scope.TRAIN}),
+    Scope.ADMIN: frozenset(Scope),
 }
 EVERYONE = {"topwork_everyone": True}
 
@@ -49,10 +50,10 @@ class Caller:
 
     def may(self, scope: str) -> bool:
         """Return whether one of the scopes is or implies this one."""
-        return any(scope in IMPLIED[given] for given in self.scopes)
+        return any(scope in IMPLIED[Scope(given)] for given in self.scopes)
 
 
-ADMIN = Caller(DEFAULT_OWNER, frozenset({"admin"}))
+ADMIN = Caller(DEFAULT_OWNER, frozenset({Scope.ADMIN}))
 """The bearer of TOPWORK_ADMIN_KEY, and this machine while there is no key at all."""
 
 
@@ -83,7 +84,7 @@ def request_of(session: Session) -> str | None:
 @event.listens_for(OwnedSession, "do_orm_execute")
 def _show_own_rows(state: ORMExecuteState) -> None:
     caller: Caller | None = state.session.info.get("caller")
-    if caller is None or caller.may("admin") or state.execution_options.get("topwork_everyone"):
+    if caller is None or caller.may(Scope.ADMIN) or state.execution_options.get("topwork_everyone"):
         return
     if not state.is_column_load and not state.is_relationship_load:
         owner = caller.owner

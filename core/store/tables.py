@@ -8,10 +8,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from core.store.db import db_now
 from core.store.row_access import Owned
 from core.system.ids import new_id
-
-STATES = ("waiting", "queued", "running", "paused", "succeeded", "failed", "cancelled")
-TERMINAL = ("succeeded", "failed", "cancelled")
-KINDS = ("ingest", "finetune", "evaluate", "export", "predict")
+from topwork.kinds import STORED, DatasetState, JobState
 
 Object = dict[str, Any]
 
@@ -30,7 +27,7 @@ class Dataset(Owned, Row):
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("ds"))
     name: Mapped[str]
-    state: Mapped[str] = mapped_column(default="ingesting")  # ingesting, ready or failed
+    state: Mapped[str] = mapped_column(default=DatasetState.INGESTING)
     job_id: Mapped[str | None]  # The ingest job that fills the first version.
     upload: Mapped[str | None]  # Storage key of the uploaded archive until it is ingested.
     error: Mapped[Object | None]
@@ -79,14 +76,14 @@ class Job(Owned, Row):
 
     __tablename__ = "job"
     __table_args__ = (
-        CheckConstraint("state IN " + str(STATES), name="job_state"),
+        CheckConstraint("state IN " + str(tuple(map(str, STORED))), name="job_state"),
         Index("job_queue", "state", "priority", "id"),
         Index("job_lease", "state", "lease_until"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("job"))
     kind: Mapped[str]
-    state: Mapped[str] = mapped_column(default="queued")
+    state: Mapped[str] = mapped_column(default=JobState.QUEUED)
     phase: Mapped[str | None]
     priority: Mapped[int] = mapped_column(default=1)  # Lower runs first; see jobs.PRIORITIES.
     config: Mapped[Object] = mapped_column(default=dict)

@@ -22,6 +22,7 @@ from core.system.atomic_files import sync, write_atomically
 from core.system.failpoints import hit
 from core.system.machine import ran_out_of_memory
 from topwork.errors import DiskFull, OutOfMemory, TopworkError
+from topwork.kinds import EventKind
 
 DONE, CRASHED, FAILED, STOPPED = 0, 1, 2, 75
 NO_ROOM = 74  # The disk is too full even for the reason.
@@ -59,17 +60,17 @@ class Events:
 
     def phase(self, name: str) -> None:
         """Say which part of the work begins."""
-        self.emit("phase", phase=name)
+        self.emit(EventKind.PHASE, phase=name)
 
     def note(self, code: str, message: str) -> None:
         """Say something a user should know about the result."""
-        self.emit("note", code=code, message=message)
+        self.emit(EventKind.NOTE, code=code, message=message)
 
     def finished_epoch(self, record: dict[str, Any]) -> None:
         """Report one epoch, unless an earlier attempt already did."""
         if record["epoch"] > self.epoch:
             self.epoch = record["epoch"]
-            self.emit("epoch", **record)
+            self.emit(EventKind.EPOCH, **record)
 
     def progress(self, fraction: float, step: int, eta: float | None) -> None:
         """Report at most four times a second how far the run is; `eta` in seconds."""
@@ -81,7 +82,7 @@ class Events:
             return
         self.step, self._reported, self._fraction = step, now, round(min(fraction, 1.0), 4)
         rest = None if eta is None else round(eta, 1)
-        self.emit("progress", progress=self._fraction, step=step, eta=rest)
+        self.emit(EventKind.PROGRESS, progress=self._fraction, step=step, eta=rest)
 
     def alive(self) -> None:
         """Say now and then that work goes on where nothing is counted, or counted before.
@@ -91,7 +92,7 @@ class Events:
         now = time.monotonic()
         if now - self._reported >= ALIVE_SECONDS:
             self._reported = now
-            self.emit("progress", progress=self._fraction, step=self.step, eta=None)
+            self.emit(EventKind.PROGRESS, progress=self._fraction, step=self.step, eta=None)
 
     def close(self) -> None:
         """Close the file."""
@@ -105,9 +106,9 @@ class Events:
             os.truncate(path, len(whole))
         for line in whole.splitlines():
             event = json.loads(line)
-            if event["kind"] == "epoch":
+            if event["kind"] == EventKind.EPOCH:
                 self.epoch = max(self.epoch, event["epoch"])
-            elif event["kind"] == "progress":
+            elif event["kind"] == EventKind.PROGRESS:
                 self.step = max(self.step, event["step"])
                 self._fraction = max(self._fraction, event["progress"])
 

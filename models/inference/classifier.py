@@ -159,12 +159,10 @@ class Classifier:
         order = torch.sort(row, descending=True, stable=True).indices[:top_k].tolist()
         predictions = [self._prediction(index, float(row[index])) for index in order]
         return {
-            # Nothing rejects yet: `threshold` will say from which confidence on an answer counts.
-            "decision": "accept",
+            "decision": "accept",  # Nothing rejects yet.
             "label": predictions[0]["label"],
             "confidence": predictions[0]["confidence"],
             "predictions": predictions,
-            "threshold": None,
         }
 
     def _prediction(self, index: int, confidence: float) -> dict[str, Any]:

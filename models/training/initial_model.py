@@ -15,9 +15,9 @@ from models.networks import head, zoo
 from models.networks.head import Heads
 from models.planning.catalogue import Architecture
 from models.planning.plan import Plan
+from models.planning.request import TrainRequest
 from models.weights import pretrained
 from topwork.errors import IntegrityError, WeightsMismatch
-from topwork.types.training import TrainRequest
 
 
 @dataclass(frozen=True)

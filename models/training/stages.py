@@ -25,6 +25,7 @@ from models.networks.head import Head, split
 from models.planning import strategy
 from models.planning.catalogue import Architecture
 from models.planning.plan import GIVEN, Plan
+from models.planning.request import TrainRequest
 from models.training import precision_benchmark, resume, stage_result, weight_decay_search
 from models.training.deadline import Deadline
 from models.training.distributed import Group
@@ -33,7 +34,6 @@ from models.training.loop import Fit, Task
 from models.training.resume import Progress
 from models.training.stage_result import Handover
 from topwork.errors import TimeLimitReached
-from topwork.types.training import TrainRequest
 
 TIMED = 8  # Images passed forward to estimate what training costs.
 TRAINING_COST = 4.0  # Of a training step in forward passes; measured 3.9 and 4.4 (performance.md).

@@ -14,25 +14,10 @@ from typing import Any, Literal
 
 from core.system.atomic_files import sha256, sync
 from models.planning import catalogue
-from topwork.errors import (
-    ArchitectureUnknown,
-    DiskFull,
-    IntegrityError,
-    TopworkError,
-    WeightsMismatch,
-    WeightsUnavailable,
-)
+from topwork.errors import WeightsMismatch, WeightsUnavailable, from_dict
 
 # A header names every tensor; the largest network here needs 0.3 MB.
 HEADER_LIMIT = 1_000_000
-
-_ERRORS: tuple[type[TopworkError], ...] = (
-    ArchitectureUnknown,
-    DiskFull,
-    IntegrityError,
-    WeightsMismatch,
-    WeightsUnavailable,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +160,7 @@ def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
     )
     answer = _answer(done.stdout)
     if "error" in answer:
-        raise _error(**answer["error"])
+        raise from_dict(answer["error"])
     entry = find(weights_dir, architecture)
     if done.returncode or entry is None:
         last = done.stderr.strip().splitlines()[-1:]
@@ -189,11 +174,6 @@ def _answer(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
-
-
-def _error(code: str, message: str, param: str | None, hint: str | None) -> TopworkError:
-    kinds = {kind.code: kind for kind in _ERRORS}
-    return kinds.get(code, WeightsMismatch)(message, param=param, hint=hint)
 
 
 def _record(path: Path) -> Record:

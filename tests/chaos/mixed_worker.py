@@ -18,7 +18,7 @@ from core.system import log
 from core.system.settings import Settings
 from tests.worker import fake_worker
 from worker.__main__ import serve
-from worker.kinds.finetune import FINETUNE
+from worker.kinds.finetune import WORK as FINETUNE
 from worker.kinds.kind import Check, Work
 
 

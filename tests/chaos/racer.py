@@ -13,8 +13,9 @@ from sqlalchemy import func, select
 
 from core.domain import leases, registry
 from core.store.resources import Resources, open_resources
-from core.store.tables import TERMINAL, Job
+from core.store.tables import Job
 from core.system.settings import Settings
+from topwork.kinds import TERMINAL
 
 WEIGHTS = "weights.safetensors"
 SWEEP = 0.1  # Seconds between two sweeps of one racer.

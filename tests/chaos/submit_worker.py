@@ -13,9 +13,9 @@ from core.store.tables import Job
 from core.system import log
 from core.system.settings import Settings
 from worker.__main__ import serve
-from worker.kinds.finetune import FINETUNE
+from worker.kinds.finetune import WORK as FINETUNE
 from worker.kinds.kind import Check
-from worker.runner import WORKS
+from worker.kinds.registry import WORKS
 
 
 def stage(resources: Resources, _job: Job, _folder: Path, _check: Check) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,10 +26,10 @@ from tests.e2e.conftest import zip_of
 from tests.invariants import broken_after_tidying
 from tests.models.staging import png
 from tests.waiting import wait_for
-from topwork.client import Topwork
-from topwork.client import resumable_upload as client_pieces
-from topwork.client import service as client_topwork
-from topwork.client import transport as client_http
+from topwork import Topwork
+from topwork.client import sources
+from topwork.client.synchronous import resumable_upload as client_pieces
+from topwork.client.synchronous import transport as client_http
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 KILLS = 20
@@ -137,13 +138,14 @@ def test_t7_the_api_is_killed_twenty_times_in_one_upload(
     chance: random.Random,
     tell: Tell,
 ) -> None:
-    for name, value in {"LARGE": PIECE, "PIECE": PIECE, "PAUSE": 0.1}.items():
-        monkeypatch.setattr(client_pieces, name, value)
+    monkeypatch.setattr(sources, "LARGE", PIECE)
+    monkeypatch.setattr(sources, "PIECE", PIECE)
+    monkeypatch.setattr(client_pieces, "PAUSE", 0.1)
     path = archive(tmp_path, chance)
     size = path.stat().st_size
     pieces = -(-size // PIECE)
     answered: list[int] = []
-    send, tries = client_pieces._send_piece, client_http.RETRIES
+    send, use_up, tries = client_pieces._send_piece, client_pieces._use_up, client_http.RETRIES
     once = tmp_path / "answer.lost"
     monkeypatch.setattr(client_http, "RETRIES", PATIENCE)
 
@@ -154,12 +156,12 @@ def test_t7_the_api_is_killed_twenty_times_in_one_upload(
         answered.append(send(*given))  # type: ignore[arg-type] # As given.
         return answered[-1]
 
-    def used_up(http: client_http.Http, path: str, **options: object) -> client_http.Json:
+    def used_up(*given: Any, **fields: Any) -> Any:
         once.unlink()  # The next answer to a commit is this request's.
-        return client_pieces.use_up(http, path, **options)
+        return use_up(*given, **fields)
 
     monkeypatch.setattr(client_pieces, "_send_piece", noted)
-    monkeypatch.setattr(client_topwork, "use_up", used_up)
+    monkeypatch.setattr(client_pieces, "_use_up", used_up)
     environment = {
         "TOPWORK_BROKER_URL": valkey,
         "TOPWORK_WARM_START": "False",

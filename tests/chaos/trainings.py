@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.api.schemas.orders import FinetuneRequest
 from core.domain import datasets, jobs
 from core.store.tables import Dataset
 from tests.app.apiclient import publish_dataset
 from tests.worker.conftest import Bench
+from topwork.types.finetune import FinetuneRequest
 
 LEASE, SWEEP = 3.0, 1.0
 

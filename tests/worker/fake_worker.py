@@ -15,7 +15,7 @@ from core.store.tables import Job
 from core.system import log
 from core.system.settings import Settings
 from worker.__main__ import serve
-from worker.kinds.finetune import FINETUNE
+from worker.kinds.finetune import WORK as FINETUNE
 from worker.kinds.kind import Check
 
 

@@ -9,11 +9,11 @@ from core.domain import jobs, leases
 from core.store.object_store import StorageUnavailable
 from core.store.resources import Resources
 from core.store.tables import Job
-from topwork.errors import OutOfMemory
+from topwork.errors import OutOfMemory, from_dict
 from worker import outcomes
-from worker.outcomes import Crashed, Drained, Refused
+from worker.outcomes import Crashed, Drained
 
-REFUSAL = {"code": "loss_diverged", "message": "said so", "param": None, "hint": None}
+REFUSED = from_dict({"code": "loss_diverged", "message": "said so", "param": None, "hint": None})
 
 
 def claimed(resources: Resources, *, cancel: bool = False) -> Job:
@@ -38,10 +38,10 @@ def claimed(resources: Resources, *, cancel: bool = False) -> Job:
         (Crashed("boom"), "queued", None, 1),
         (ZeroDivisionError("a bug of the worker's"), "queued", None, 1),
         (PermissionError(errno.EACCES, "no"), "queued", None, 1),
-        (Refused(REFUSAL), "failed", "loss_diverged", 0),
+        (REFUSED, "failed", "loss_diverged", 0),
         (OutOfMemory(), "failed", "out_of_memory", 0),
         (OSError(errno.ENOSPC, "full"), "queued", None, 1),
-        (Refused({"code": "disk_full", "message": "full"}), "queued", None, 1),
+        (from_dict({"code": "disk_full", "message": "full"}), "queued", None, 1),
     ],
 )
 def test_each_end_has_its_place(
@@ -56,7 +56,7 @@ def test_each_end_has_its_place(
     assert (row.error or {}).get("code") == code
 
 
-@pytest.mark.parametrize("error", [Drained(), Crashed("boom"), Refused(REFUSAL)])
+@pytest.mark.parametrize("error", [Drained(), Crashed("boom"), REFUSED])
 def test_a_wish_to_cancel_comes_first(resources: Resources, error: Exception) -> None:
     job = claimed(resources, cancel=True)
     with resources.database.write() as session:

@@ -7,23 +7,9 @@ from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
-from topwork.errors import TopworkError
+from topwork.errors import FolderChanged, FolderUnusable
 
 BLOCK = tarfile.BLOCKSIZE
-
-
-class FolderUnusable(TopworkError):
-    """There is nothing to send in this folder."""
-
-    status, code = 422, "folder_unusable"
-    hint = "Name a folder that holds one folder of images per class, or a .zip or .tar of one."
-
-
-class FolderChanged(TopworkError):
-    """A file changed while it was being sent."""
-
-    status, code = 409, "folder_changed"
-    hint = "Wait until nothing writes into the folder, then try again."
 
 
 class FolderTar(io.RawIOBase):

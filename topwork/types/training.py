@@ -4,7 +4,6 @@ Every value that has a sensible default is `auto`; the plan turns each into a va
 reason before anything runs.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -97,7 +96,7 @@ class EarlyStopping(_Part):
     )
 
 
-class Split(_Part):
+class SplitShares(_Part):
     """Shares of the images set aside when the upload has no `val` or `test` folder."""
 
     val: float = Field(
@@ -157,7 +156,9 @@ class TrainConfig(_Part):
         " first a head and then one block of layers more at a time, `auto` first a head and then"
         " every layer if it pays.",
     )
-    hyperparameters: Hyperparameters = Hyperparameters()
+    hyperparameters: Hyperparameters = Field(
+        default_factory=Hyperparameters, description="Numbers of the optimisation."
+    )
     selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"] = Field(
         "auto", description="Validation metric that chooses the epoch to keep."
     )
@@ -205,8 +206,10 @@ class TrainConfig(_Part):
     early_stopping: EarlyStopping | None = Field(
         EarlyStopping(), description="Null trains all epochs."
     )
-    split: Split = Split()
-    limits: Limits = Limits()
+    split: SplitShares = Field(
+        default_factory=SplitShares, description="How an upload without splits is divided."
+    )
+    limits: Limits = Field(default_factory=Limits, description="Bounds of the run.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Arithmetic of the training steps; weights are always fp32. `auto` measures"
@@ -225,28 +228,3 @@ class TrainConfig(_Part):
     deterministic: bool = Field(
         default=True, description="Use only operations that repeat bit for bit."
     )
-
-
-class DatasetRef(BaseModel):
-    """Where the staged dataset came from, for the model card."""
-
-    id: str | None = None
-    version: int | None = None
-
-
-class TrainRequest(BaseModel):
-    """`request.json` of a trainer run: the config and where its inputs lie on this machine."""
-
-    job: str = "job_local"
-    name: str = "model"
-    config: TrainConfig
-    dataset: Path
-    dataset_ref: DatasetRef = DatasetRef()
-    weights_dir: Path
-    offline: bool = False
-    download_timeout: float = Field(5.0, gt=0)
-    init_from: Path | None = None
-    cache_dir: Path | None = None
-    """What later runs on this machine can use again lies here; None keeps nothing."""
-    cache_bytes: int = Field(8 << 30, ge=0)
-    """Most bytes of decoded images and features kept in `cache_dir`; 0 keeps none."""

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from core.domain import datasets, events, leases, registry
+from core.domain.products import PLACES
 from core.store.resources import Resources
 from core.store.tables import DatasetVersion, Job
 from core.system.atomic_files import sync
 from core.system.failpoints import hit
 from models.planning import catalogue
 from models.planning.catalogue import Architecture
+from models.planning.request import DatasetRef, TrainRequest
+from topwork.kinds import EventKind, Product
+from topwork.types.training import TrainConfig
 from worker.kinds.kind import Check, Work, download, fetch, upload
 
 FROM_MODEL = "model:"
@@ -29,37 +33,37 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
     settings = resources.settings
     if job.step_at_claim and not (folder / "checkpoint").is_dir():
         _say_started_over(resources, job)
-    config = dict(job.config)
-    name = config.pop("name")
+    fields = dict(job.config)
+    name, config = fields.pop("name"), TrainConfig.model_validate(fields)
     with resources.database.read() as session:
         version = datasets.version(session, f"{job.dataset_id}@{job.dataset_version}")
-    return {
-        "job": job.id,
-        "name": name,
-        "config": config,
-        "dataset": str(stage_dataset(resources, version, check)),
-        "dataset_ref": {"id": version.dataset_id, "version": version.number},
-        "weights_dir": str(settings.weights_dir),
-        "offline": settings.offline,
-        "download_timeout": settings.download_timeout,
-        "cache_dir": str(settings.data_dir / "cache"),
-        "cache_bytes": settings.cache_bytes,
-        "init_from": _stage_model(resources, config.get("weights", ""), folder / "init", check),
-    }
+    request = TrainRequest(
+        job=job.id,
+        name=name,
+        config=config,
+        dataset=stage_dataset(resources, version, check),
+        dataset_ref=DatasetRef(id=version.dataset_id, version=version.number),
+        weights_dir=settings.weights_dir,
+        offline=settings.offline,
+        download_timeout=settings.download_timeout,
+        cache_dir=settings.data_dir / "cache",
+        cache_bytes=settings.cache_bytes,
+        init_from=_stage_model(resources, config.weights, folder / "init", check),
+    )
+    return request.model_dump(mode="json")
 
 
 def _say_started_over(resources: Resources, job: Job) -> None:
     """Tell in the job's history that its checkpoint lies on another host; a claim minds none."""
     with resources.database.write() as session:
         leases.held(session, job.id, job.fence)
-        claims = [
-            e.data["worker"] for e in events.of_kind(session, job.id, "state") if "worker" in e.data
-        ]
+        moves = events.of_kind(session, job.id, EventKind.STATE)
+        claims = [move.data["worker"] for move in moves if "worker" in move.data]
         here, *before = (owner.rsplit(":", 2)[0] for owner in reversed(claims))
         elsewhere = next((host for host in before if host != here), None)
         if elsewhere is not None:
             words = f"This attempt starts over on {here}: the checkpoint is on {elsewhere}."
-            note = {"kind": "note", "code": "started_over", "message": words}
+            note = {"kind": EventKind.NOTE, "code": "started_over", "message": words}
             leases.record(session, job.id, job.fence, [note])
 
 
@@ -103,18 +107,18 @@ def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -
     return folder
 
 
-def _stage_model(resources: Resources, weights: str, folder: Path, check: Check) -> str | None:
+def _stage_model(resources: Resources, weights: str, folder: Path, check: Check) -> Path | None:
     if not weights.startswith(FROM_MODEL):
         return None
     with resources.database.read() as session:
         version = registry.resolve(session, weights.removeprefix(FROM_MODEL))
     download(resources.storage, version.prefix, version.files, folder, check)
-    return str(folder)
+    return folder
 
 
 def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
     """Store the artefact under this attempt's prefix; the commit makes it a model version."""
-    prefix = f"models/{job.id}/{job.fence}"
+    prefix = PLACES[Product.MODEL_VERSION].prefix(job)
     files = upload(resources.storage, folder / "result", prefix, check)
     card = json.loads((folder / "result" / "card.json").read_text())
     check()
@@ -168,4 +172,4 @@ def _weights(facts: Architecture) -> float:
     return FLOAT * facts.parameters * (AUXILIARY if facts.auxiliary else BUFFERS)
 
 
-FINETUNE = Work("models.train", stage, publish, warm=True, needs=needs, stores=stores)
+WORK = Work("models.train", stage, publish, warm=True, needs=needs, stores=stores)

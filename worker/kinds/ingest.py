@@ -7,14 +7,15 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from core.domain import datasets, leases
+from core.domain.products import FIRST, PLACES
 from core.ops import garbage
 from core.store.resources import Resources
 from core.store.tables import Dataset, Job
 from core.system.failpoints import hit
 from topwork.errors import DatasetNotFound
+from topwork.kinds import Product
 from worker.kinds.kind import Check, Work, is_linked, upload
 
-FIRST = 1
 LIMITS = ("max_archive_entries", "max_entry_bytes", "max_expanded_bytes", "max_image_pixels")
 
 
@@ -37,7 +38,7 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
     """Store shards by content and the manifest by attempt; the commit makes it a version."""
     storage, result = resources.storage, folder / "result"
     shards = {f"shards/{path.name}": path for path in sorted((result / "shards").iterdir())}
-    prefix = f"datasets/{job.dataset_id}/{FIRST}/{job.fence}"
+    prefix = PLACES[Product.DATASET_VERSION].prefix(job)
     upload(storage, result, prefix, check)
     summary = json.loads((result / "dataset.json").read_text())
     missing = [key for key in shards if not storage.exists(key)]
@@ -95,4 +96,4 @@ def stores(resources: Resources, job: Job) -> int:
     return resources.storage.size(dataset.upload)
 
 
-INGEST = Work("core.ingest", stage, publish, needs=needs, stores=stores)
+WORK = Work("core.ingest", stage, publish, needs=needs, stores=stores)

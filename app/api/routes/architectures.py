@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.api.deps import Config, Text
-from app.api.schemas.lists import NameListing, Page
-from app.api.schemas.models import ArchitectureOut, architecture_out
+from app.api.pagination import NameListing
+from app.api.views.models import architecture_view
 from app.asgi.etag import TaggedRoute
 from core.system.settings import Settings
 from models.planning import catalogue
 from models.weights import local_weights
+from topwork import types
 from topwork.errors import ArchitectureNotFound, ArchitectureUnknown
 
 router = APIRouter(prefix="/architectures", tags=["Architectures"], route_class=TaggedRoute)
@@ -20,7 +21,7 @@ Family = Annotated[str | None, Query(max_length=60, examples=["resnet"])]
 @router.get("")
 def list_architectures(
     cursor: NameListing, settings: Config, family: Family = None
-) -> Page[ArchitectureOut]:
+) -> types.Page[types.Architecture]:
     """List the networks by name."""
     names = [name for name in catalogue.names() if family in (None, catalogue.get(name).family)]
     if cursor.after is not None:
@@ -32,7 +33,7 @@ def list_architectures(
 
 
 @router.get("/{name}")
-def get_architecture(name: Text, settings: Config) -> ArchitectureOut:
+def get_architecture(name: Text, settings: Config) -> types.Architecture:
     """Return what goes in, what is replaced, and whether the weights are here."""
     try:
         return _out(name, settings)
@@ -40,8 +41,8 @@ def get_architecture(name: Text, settings: Config) -> ArchitectureOut:
         raise ArchitectureNotFound(error.message, param="name", hint=error.hint) from None
 
 
-def _out(name: str, settings: Settings) -> ArchitectureOut:
+def _out(name: str, settings: Settings) -> types.Architecture:
     facts = catalogue.get(name)
-    return architecture_out(
+    return architecture_view(
         facts, available=local_weights.find(settings.weights_dir, name) is not None
     )

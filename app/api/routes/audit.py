@@ -8,11 +8,12 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from app.api.deps import Read, ServiceHere
-from app.api.schemas.lists import Page, Paging
-from app.api.schemas.usage import AuditHeadOut, AuditOut
+from app.api.pagination import Paging
+from app.api.views.rows import shaped
 from app.asgi.request_body import StrictRoute
 from core.domain import audit
 from core.store.db import Database
+from topwork import types
 
 router = APIRouter(prefix="/audit", tags=["Keys"], route_class=StrictRoute)
 Seq = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last entry seen.")]
@@ -23,7 +24,7 @@ NDJSON = "application/x-ndjson"
 
 @router.get(
     "",
-    response_model=Page[AuditOut],
+    response_model=types.Page[types.AuditEntry],
     responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
 )
 def list_audit(
@@ -35,13 +36,13 @@ def list_audit(
         lines = _lines(service.resources.database, after)
         return StreamingResponse(lines, media_type=NDJSON)
     rows, has_more = audit.page(session, limit=limit, after=after)
-    return pager.page([AuditOut.model_validate(row) for row in rows], has_more, key="seq")
+    return pager.page([shaped(types.AuditEntry, row) for row in rows], has_more, key="seq")
 
 
 @router.get("/head")
-def get_audit_head(session: Read) -> AuditHeadOut:
+def get_audit_head(session: Read) -> types.AuditHead:
     """Return what proves, kept elsewhere, that the log up to here was not rewritten."""
-    return AuditHeadOut.model_validate(audit.head(session), from_attributes=True)
+    return types.AuditHead.model_validate(audit.head(session), from_attributes=True)
 
 
 def _lines(database: Database, after: int) -> Iterator[str]:
@@ -52,4 +53,4 @@ def _lines(database: Database, after: int) -> Iterator[str]:
             rows, more = audit.page(session, limit=500, after=after)
         for row in rows:
             after = row.seq
-            yield json.dumps(AuditOut.model_validate(row).model_dump()) + "\n"
+            yield json.dumps(shaped(types.AuditEntry, row).model_dump()) + "\n"

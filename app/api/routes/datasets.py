@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -25,25 +25,17 @@ from app.api.finetuning import DatasetOrder
 from app.api.idempotency import Created, Once
 from app.api.manifests import json_lines
 from app.api.openapi import json_or_files
-from app.api.schemas.datasets import (
-    DatasetOut,
-    DatasetPatch,
-    ReportLine,
-    RevisionRequest,
-    VersionOut,
-    dataset_out,
-    version_out,
-)
-from app.api.schemas.jobs import JobOut, job_out
-from app.api.schemas.lists import Listing, Page, Paging
-from app.api.schemas.orders import DatasetFields, DatasetRequest
+from app.api.pagination import Listing, Paging
 from app.api.uploads.multipart_archive import stored, uploaded
 from app.api.uploads.resumable import resumed
+from app.api.views.datasets import dataset_view, version_view
+from app.api.views.jobs import job_view
 from app.asgi.etag import IfMatch, TaggedRoute, expect, tag_of
 from app.asgi.multipart import FORM
 from app.asgi.request_body import RoomyRoute, StrictRequest, media_type, unsupported
 from core.domain import datasets
 from core.ops import garbage
+from topwork import types
 
 router = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=TaggedRoute)
 roomy = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=RoomyRoute)
@@ -74,8 +66,8 @@ async def _sent(request: Request, service: ServiceHere, who: Who) -> AsyncIterat
 @router.post(
     "",
     status_code=202,
-    response_model=JobOut,
-    openapi_extra=json_or_files(DatasetRequest, DatasetFields),
+    response_model=types.Job,
+    openapi_extra=json_or_files(types.DatasetRequest, types.DatasetForm),
 )
 def create_dataset(
     once: Once,
@@ -87,39 +79,39 @@ def create_dataset(
 
     def create() -> Created:
         job = finetuning.place_dataset(session, settings, order)
-        return Created(job_out(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+        return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
 
     return once(session, order.fingerprint, create)
 
 
 @router.get("")
 def list_datasets(
-    session: Read, cursor: Listing, state: Literal["ingesting", "ready", "failed"] | None = None
-) -> Page[DatasetOut]:
+    session: Read, cursor: Listing, state: types.DatasetState | None = None
+) -> types.Page[types.Dataset]:
     """List datasets, the newest first."""
     rows, has_more = datasets.page(
         session, limit=cursor.limit, after=cursor.after, order=cursor.order, state=state
     )
-    return cursor.page([dataset_out(session, row) for row in rows], has_more)
+    return cursor.page([dataset_view(session, row) for row in rows], has_more)
 
 
 @router.get("/{dataset_id}")
-def get_dataset(dataset: ThisDataset, session: Read) -> DatasetOut:
+def get_dataset(dataset: ThisDataset, session: Read) -> types.Dataset:
     """Return a dataset with its newest version."""
-    return dataset_out(session, dataset)
+    return dataset_view(session, dataset)
 
 
 @router.patch("/{dataset_id}")
 def update_dataset(
-    dataset_id: Text, patch: DatasetPatch, session: Write, if_match: IfMatch = None
-) -> DatasetOut:
+    dataset_id: Text, patch: types.DatasetPatch, session: Write, if_match: IfMatch = None
+) -> types.Dataset:
     """Rename a dataset or replace its metadata."""
     dataset = datasets.get(session, dataset_id, lock=True)
-    expect(if_match, tag_of(dataset_out(session, dataset)))
+    expect(if_match, tag_of(dataset_view(session, dataset)))
     dataset.name = patch.name or dataset.name
     if patch.metadata is not None:
         dataset.user_metadata = patch.metadata
-    return dataset_out(session, dataset)
+    return dataset_view(session, dataset)
 
 
 @router.delete("/{dataset_id}", status_code=204)
@@ -133,20 +125,20 @@ def delete_dataset(
 
 
 @router.get("/{dataset_id}/versions")
-def list_dataset_versions(dataset: ThisDataset, session: Read) -> Page[VersionOut]:
+def list_dataset_versions(dataset: ThisDataset, session: Read) -> types.Page[types.DatasetVersion]:
     """List the versions of a dataset, the newest first."""
-    rows = [version_out(row) for row in datasets.versions(session, dataset.id)]
-    return Page[VersionOut].of(rows, has_more=False, key="number")
+    rows = [version_view(row) for row in datasets.versions(session, dataset.id)]
+    return types.Page[types.DatasetVersion].of(rows, has_more=False, key="number")
 
 
 def _drafted(
-    dataset_id: Text, wanted: RevisionRequest, service: ServiceHere, who: Who
+    dataset_id: Text, wanted: types.DatasetVersionRequest, service: ServiceHere, who: Who
 ) -> Iterator[Draft]:
     with dataset_revision.drafted(service, who, dataset_id, wanted) as draft:
         yield draft
 
 
-@roomy.post("/{dataset_id}/versions", status_code=201, response_model=VersionOut)
+@roomy.post("/{dataset_id}/versions", status_code=201, response_model=types.DatasetVersion)
 def create_dataset_version(
     once: Once,
     draft: Annotated[Draft, Depends(_drafted, scope="function", max_concurrency=DRAFTS)],
@@ -155,21 +147,21 @@ def create_dataset_version(
     """Make a version with some images left out, relabelled or split anew; no image is copied."""
 
     def create() -> Created:
-        version = version_out(dataset_revision.publish(session, draft.outcome))
+        version = version_view(dataset_revision.publish(session, draft.outcome))
         return Created(version.model_dump(mode="json"), version.links["self"], status=201)
 
     return once(session, draft.fingerprint, create)
 
 
 @router.get("/{dataset_id}/versions/{number}")
-def get_dataset_version(version: ThisVersion) -> VersionOut:
+def get_dataset_version(version: ThisVersion) -> types.DatasetVersion:
     """Return one version: classes, counts, findings."""
-    return version_out(version)
+    return version_view(version)
 
 
 @router.get(
     "/{dataset_id}/versions/{number}/report",
-    response_model=Page[ReportLine],
+    response_model=types.Page[types.ReportLine],
     responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
 )
 def get_dataset_report(
@@ -179,9 +171,10 @@ def get_dataset_report(
     """Name every file that is not used, with its reason; as NDJSON where `Accept` asks for it."""
     key = f"{version.prefix}/report.jsonl"
     if not storage.exists(key):
-        return Response(media_type=NDJSON) if NDJSON in accept else Page[ReportLine](data=[])
+        nothing = types.Page[types.ReportLine](data=[])
+        return Response(media_type=NDJSON) if NDJSON in accept else nothing
     if NDJSON in accept:
         return StreamingResponse(storage.stream(key), media_type=NDJSON)
     lines = islice(enumerate(json_lines(storage, key), 1), after, after + limit + 1)
-    rows = [ReportLine.model_validate({"id": number, **line}) for number, line in lines]
+    rows = [types.ReportLine.model_validate({"id": number, **line}) for number, line in lines]
     return pager.page(rows[:limit], len(rows) > limit)

@@ -15,15 +15,15 @@ from app.api.deps import Config, ServiceHere, Who, Write
 from app.api.finetuning import Order
 from app.api.idempotency import Created, Once
 from app.api.openapi import json_or_form
-from app.api.schemas.jobs import JobOut, job_out
-from app.api.schemas.orders import FinetuneRequest, PlanOut
 from app.api.state import Service
 from app.api.uploads.multipart_archive import stored, uploaded
 from app.api.uploads.resumable import find, resumed
+from app.api.views.jobs import job_view
 from app.asgi.disconnect import unless_gone
 from app.asgi.multipart import FORM
 from app.asgi.request_body import StrictRequest, StrictRoute, media_type, unsupported
 from core.store.row_access import Caller
+from topwork import types
 from topwork.errors import UploadNotFound
 
 router = APIRouter(tags=["Fine-tune"], route_class=StrictRoute)
@@ -96,9 +96,9 @@ Ordered = Annotated[Order, Depends(_ordered, scope="function")]
 @router.post(
     "/finetune",
     status_code=202,
-    response_model=JobOut,
-    responses={200: {"model": PlanOut, "description": "The plan of a dry run."}},
-    openapi_extra=json_or_form(FinetuneRequest),
+    response_model=types.Job,
+    responses={200: {"model": types.Plan, "description": "The plan of a dry run."}},
+    openapi_extra=json_or_form(types.FinetuneRequest),
 )
 def finetune(once: Once, order: Ordered, session: Write, settings: Config) -> JSONResponse:
     """Fine-tune a pretrained network on labelled images.
@@ -111,6 +111,6 @@ def finetune(once: Once, order: Ordered, session: Write, settings: Config) -> JS
 
     def create() -> Created:
         job = finetuning.place(session, settings, order)
-        return Created(job_out(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+        return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
 
     return once(session, order.fingerprint, create)

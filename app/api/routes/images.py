@@ -1,19 +1,21 @@
 """`/datasets/{id}/versions/{n}/images`: look at the images themselves."""
 
 from itertools import chain
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.deps import Number, ServiceHere, Store, Text, ThisVersion, Who
 from app.api.manifests import image_pieces
-from app.api.schemas.datasets import SHA256, ImageOut, image_out
-from app.api.schemas.lists import Page, Paging
+from app.api.pagination import Paging
 from app.api.thumbnails import content_type
+from app.api.views.datasets import image_view
 from app.asgi.disconnect import unless_gone
 from app.asgi.etag import TaggedRoute
 from core.domain import datasets
+from topwork import types
+from topwork.types.datasets import SHA256
 
 router = APIRouter(
     prefix="/datasets/{dataset_id}/versions/{number}/images",
@@ -35,16 +37,16 @@ def list_images(
     service: ServiceHere,
     pager: Paging,
     class_name: ClassName = None,
-    split: Literal["train", "val", "test"] | None = None,
+    split: types.Split | None = None,
     finding: Finding = None,
     after: After = None,
     limit: Many = 100,
-) -> Page[ImageOut]:
+) -> types.Page[types.Image]:
     """List the images of a version by path."""
     wanted = {"class": class_name, "split": split, "finding": finding}
     manifest = service.manifests.of(version)
     lines, has_more = manifest.select(limit=limit, after=after, wanted=wanted)
-    images = [image_out(version, line) for line in lines]
+    images = [image_view(version, line) for line in lines]
     return pager.page(images, has_more, key="sha256")
 
 

@@ -8,11 +8,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from app.api.deps import Config, Read, ServiceHere, Store, Text, ThisJob, Who, Write
 from app.api.event_stream import stream
 from app.api.idempotency import Created, Once
-from app.api.schemas.jobs import EventOut, JobOut, Kind, State, job_out
-from app.api.schemas.lists import Listing, Page, Paging
+from app.api.pagination import Listing, Paging
+from app.api.views.jobs import job_view
+from app.api.views.rows import shaped
 from app.asgi.request_body import StrictRoute
 from core.domain import events, jobs, usage
+from topwork import types
 from topwork.errors import MalformedRequest
+from topwork.kinds import EventKind, JobState
 
 router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictRoute)
 Seq = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last event seen.")]
@@ -25,22 +28,22 @@ Accept = Annotated[str, Header(include_in_schema=False)]
 def list_jobs(
     session: Read,
     cursor: Listing,
-    state: State | None = None,
-    kind: Kind | None = None,
+    state: types.JobState | None = None,
+    kind: types.JobKind | None = None,
     dataset: Annotated[str | None, Query(max_length=200)] = None,
-) -> Page[JobOut]:
+) -> types.Page[types.Job]:
     """List jobs, the newest first."""
     rows, has_more = jobs.page(
         session, limit=cursor.limit, after=cursor.after, order=cursor.order,
         state=state, kind=kind, dataset=dataset,
     )  # fmt: skip
-    return cursor.page([job_out(session, row) for row in rows], has_more)
+    return cursor.page([job_view(session, row) for row in rows], has_more)
 
 
 @router.get("/{job_id}")
-async def get_job(job_id: Text, service: ServiceHere, who: Who) -> JobOut:
+async def get_job(job_id: Text, service: ServiceHere, who: Who) -> types.Job:
     """Return a job as it is now."""
-    return await service.looks.at(who, lambda session: job_out(session, jobs.get(session, job_id)))
+    return await service.looks.at(who, lambda session: job_view(session, jobs.get(session, job_id)))
 
 
 @router.delete("/{job_id}", status_code=204)
@@ -51,41 +54,41 @@ def delete_job(job_id: Text, session: Write, storage: Store, later: BackgroundTa
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job_id: Text, session: Write) -> JobOut:
+def cancel_job(job_id: Text, session: Write) -> types.Job:
     """Stop a job; harmless where it was asked before."""
-    return job_out(session, jobs.cancel(session, job_id))
+    return job_view(session, jobs.cancel(session, job_id))
 
 
 @router.post("/{job_id}/pause")
-def pause_job(job_id: Text, session: Write) -> JobOut:
+def pause_job(job_id: Text, session: Write) -> types.Job:
     """Let a job rest; one that runs saves a checkpoint first. Harmless when repeated."""
-    return job_out(session, jobs.pause(session, job_id))
+    return job_view(session, jobs.pause(session, job_id))
 
 
 @router.post("/{job_id}/resume")
-def resume_job(job_id: Text, session: Write, settings: Config) -> JobOut:
+def resume_job(job_id: Text, session: Write, settings: Config) -> types.Job:
     """Queue a paused job again; it goes on where it stopped. Harmless where it is not paused."""
     job = jobs.get(session, job_id, lock=True)
-    if job.state == "paused":
+    if job.state == JobState.PAUSED:
         usage.check_queue(session, settings, job.owner)
-    return job_out(session, jobs.resume(session, job_id))
+    return job_view(session, jobs.resume(session, job_id))
 
 
-@router.post("/{job_id}/retry", status_code=202, response_model=JobOut)
+@router.post("/{job_id}/retry", status_code=202, response_model=types.Job)
 def retry_job(job_id: Text, once: Once, session: Write, settings: Config) -> JSONResponse:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
 
     def queue() -> Created:
         usage.check_queue(session, settings, jobs.get(session, job_id).owner)
         job = jobs.retry(session, job_id)
-        return Created(job_out(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+        return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
 
     return once(session, "", queue)
 
 
 @router.get(
     "/{job_id}/events",
-    response_model=Page[EventOut],
+    response_model=types.Page[types.Event],
     responses={200: {"content": {"text/event-stream": {"example": "id: 1\nevent: state\n\n"}}}},
 )
 def list_events(
@@ -109,7 +112,7 @@ def list_events(
         seen = _number(last_seen, after)
         return stream(service.watch, who.owner, job, seen, again=last_seen is not None)
     rows = events.after(session, job.id, after, limit + 1)
-    found = [EventOut.model_validate(row) for row in rows[:limit]]
+    found = [shaped(types.Event, row) for row in rows[:limit]]
     return pager.page(found, len(rows) > limit, key="seq")
 
 
@@ -122,10 +125,10 @@ def _number(last_seen: str | None, after: int) -> int:
 
 
 @router.get("/{job_id}/metrics")
-def get_job_metrics(job: ThisJob, session: Read) -> dict[str, Any]:
+def get_job_metrics(job: ThisJob, session: Read) -> types.Metrics:
     """Return the course of training: one row for each epoch so far."""
-    epochs = [event.data for event in events.of_kind(session, job.id, "epoch")]
-    return {"object": "metrics", "job": job.id, "epochs": epochs}
+    epochs = [event.data for event in events.of_kind(session, job.id, EventKind.EPOCH)]
+    return types.Metrics.model_validate({"job": job.id, "epochs": epochs})
 
 
 @router.get("/{job_id}/logs", response_class=PlainTextResponse)

@@ -6,12 +6,13 @@ from fastapi import APIRouter, BackgroundTasks, Path, Response
 
 from app.api import model_list
 from app.api.deps import Config, Read, Store, Text, ThisModel, Write
-from app.api.model_list import Source
-from app.api.schemas.lists import NameListing, Page
-from app.api.schemas.models import ALIAS, AliasOut, AliasRequest, ModelOut, ModelPatch, model_out
+from app.api.pagination import NameListing
+from app.api.views.models import model_view
 from app.asgi.etag import IfMatch, TaggedRoute, expect, tag_of
 from core.domain import registry
+from topwork import types
 from topwork.errors import ModelNotFound
+from topwork.types.models import ALIAS
 
 router = APIRouter(prefix="/models", tags=["Models"], route_class=TaggedRoute)
 Alias = Annotated[str, Path(pattern=ALIAS)]
@@ -19,8 +20,8 @@ Alias = Annotated[str, Path(pattern=ALIAS)]
 
 @router.get("")
 def list_models(
-    session: Read, cursor: NameListing, settings: Config, source: Source | None = None
-) -> Page[ModelOut]:
+    session: Read, cursor: NameListing, settings: Config, source: types.ModelSource | None = None
+) -> types.Page[types.Model]:
     """List the models that can predict now: own ones, and ImageNet ones whose weights are here."""
     models, has_more = model_list.page(
         session, settings.weights_dir, limit=cursor.limit, after=cursor.after,
@@ -30,23 +31,23 @@ def list_models(
 
 
 @router.get("/{name}")
-def get_model(name: Text, session: Read) -> ModelOut:
+def get_model(name: Text, session: Read) -> types.Model:
     """Return a model with its aliases."""
     return model_list.get(session, name)
 
 
 @router.patch("/{name}")
 def update_model(
-    name: Text, patch: ModelPatch, session: Write, if_match: IfMatch = None
-) -> ModelOut:
+    name: Text, patch: types.ModelPatch, session: Write, if_match: IfMatch = None
+) -> types.Model:
     """Describe a model or replace its metadata."""
     model = registry.get(session, name, lock=True)
-    expect(if_match, tag_of(model_out(session, model)))
+    expect(if_match, tag_of(model_view(session, model)))
     if "description" in patch.model_fields_set:
         model.description = patch.description
     if patch.metadata is not None:
         model.user_metadata = patch.metadata
-    return model_out(session, model)
+    return model_view(session, model)
 
 
 @router.delete("/{name}", status_code=204)
@@ -57,16 +58,16 @@ def delete_model(name: Text, session: Write, storage: Store, later: BackgroundTa
 
 
 @router.get("/{name}/aliases/{alias}")
-def get_alias(model: ThisModel, alias: Alias, session: Read, response: Response) -> AliasOut:
+def get_alias(model: ThisModel, alias: Alias, session: Read, response: Response) -> types.Alias:
     """Return where an alias points; its ETag guards against lost updates."""
     return _alias_out(session, model.name, alias, response)
 
 
 @router.put("/{name}/aliases/{alias}")
 def set_alias(
-    name: Text, alias: Alias, wanted: AliasRequest, session: Write, response: Response,
+    name: Text, alias: Alias, wanted: types.AliasRequest, session: Write, response: Response,
     if_match: IfMatch = None,
-) -> AliasOut:  # fmt: skip
+) -> types.Alias:  # fmt: skip
     """Point an alias to a version, whether or not it existed."""
     registry.get(session, name, lock=True)
     expect(if_match, _tag(session, name, alias))
@@ -82,12 +83,12 @@ def delete_alias(name: Text, alias: Alias, session: Write, if_match: IfMatch = N
     registry.delete_alias(session, name=name, alias=alias)
 
 
-def _alias_out(session: Read, name: str, alias: str, response: Response) -> AliasOut:
+def _alias_out(session: Read, name: str, alias: str, response: Response) -> types.Alias:
     number = registry.aliases(session, name).get(alias)
     if number is None:
         raise ModelNotFound(f"{name!r} has no alias {alias!r}", param="alias")
     response.headers["ETag"] = f'"{number}"'
-    return AliasOut(model=name, alias=alias, version=number)
+    return types.Alias(model=name, alias=alias, version=number)
 
 
 def _tag(session: Read, name: str, alias: str) -> str | None:

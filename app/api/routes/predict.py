@@ -11,16 +11,17 @@ from app.api import prediction
 from app.api.deps import ServiceHere, Who
 from app.api.openapi import images_body
 from app.api.prediction import Images
-from app.api.schemas.predictions import MODEL, TOP_K, PredictFields, PredictionOut
 from app.asgi.request_body import StrictRequest, StrictRoute
 from core.store.resources import Resources
 from core.store.row_access import Caller
 from core.system.ids import new_id
+from topwork import types
+from topwork.types.predictions import MODEL, TOP_K
 
 router = APIRouter(tags=["Predict"], route_class=StrictRoute)
 ModelQuery = Annotated[str | None, Query(min_length=1, max_length=200, description=MODEL)]
 TopK = Annotated[int | None, Query(ge=1, le=1000, description=TOP_K)]
-Wanted = tuple[Images, PredictFields]
+Wanted = tuple[Images, types.PredictFields]
 
 
 async def _wanted(
@@ -53,7 +54,7 @@ async def predict(
     wanted: Annotated[Wanted, Depends(_wanted)],
     service: ServiceHere,
     who: Who,
-) -> PredictionOut:
+) -> types.Prediction:
     """Classify images with an own model, or with an ImageNet one under its architecture's name.
 
     One bad image does not spoil the others: each has its own status. The answer is 422 only when
@@ -66,7 +67,7 @@ async def predict(
     answer = await prediction.forward(request, service.predictor, model, images, asked.top_k)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
-    return PredictionOut.model_validate(
+    return types.Prediction.model_validate(
         {
             "id": new_id("pr"),
             "model": {**(answer.get("model") or {}), **told},

@@ -1,7 +1,5 @@
 """Health, load and metrics of the service."""
 
-from typing import Any
-
 import anyio.to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -10,17 +8,22 @@ from app.api import metrics, queue_status
 from app.api.deps import Config, Read, ServiceHere
 from app.api.readiness import NEEDED
 from app.asgi.request_body import StrictRoute
+from topwork import types
 
 router = APIRouter(tags=["System"], route_class=StrictRoute)
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
+async def healthz() -> types.Health:
     """Say that the process answers."""
-    return {"status": "ok"}
+    return types.Health()
 
 
-@router.get("/readyz", responses={503: {"description": "A part that every request needs is away."}})
+@router.get(
+    "/readyz",
+    response_model=types.Readiness,
+    responses={503: {"description": "A part that every request needs is away."}},
+)
 async def readyz(service: ServiceHere) -> JSONResponse:
     """Say whether requests can be served, and how each part is; 503 where one is missing."""
     checks = await service.readiness.check()
@@ -38,12 +41,12 @@ async def get_metrics(service: ServiceHere) -> Response:
 
 
 @router.get("/queue")
-def get_queue(session: Read) -> dict[str, Any]:
+def get_queue(session: Read) -> types.Queue:
     """Return how many jobs are in which state, and how long the next one has waited."""
     return queue_status.queue(session)
 
 
 @router.get("/workers")
-def list_workers(session: Read, settings: Config) -> dict[str, Any]:
+def list_workers(session: Read, settings: Config) -> types.Page[types.Worker]:
     """List the workers that are there, idle or busy, with the jobs that they hold."""
-    return {"object": "list", "data": queue_status.workers(session, settings), "has_more": False}
+    return types.Page[types.Worker].of(queue_status.workers(session, settings), has_more=False)

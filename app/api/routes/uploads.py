@@ -10,12 +10,13 @@ from fastapi.responses import JSONResponse
 from app.api.deps import Config, Read, ServiceHere, Text, Who, Write
 from app.api.idempotency import Created, Once
 from app.api.openapi import raw_body
-from app.api.schemas.lists import Listing, Page
-from app.api.schemas.uploads import UploadOut, upload_out
+from app.api.pagination import Listing
 from app.api.uploads import partial_file, resumable, tus
 from app.api.uploads.tus import TusRoute
+from app.api.views.rows import shaped
 from app.asgi.request_body import StrictRequest
 from core.domain import uploads
+from topwork import types
 from topwork.errors import MalformedRequest
 
 router = APIRouter(prefix="/uploads", tags=["Uploads"], route_class=TusRoute)
@@ -54,7 +55,7 @@ def get_upload_abilities(settings: Config, response: Response) -> None:
     response.headers.update(tus.abilities(settings.max_archive_bytes))
 
 
-@router.post("", status_code=201, response_model=UploadOut)
+@router.post("", status_code=201, response_model=types.Upload)
 def create_upload(
     once: Once, session: Write, settings: Config, length: Length = None, metadata: Metadata = ""
 ) -> JSONResponse:
@@ -67,7 +68,7 @@ def create_upload(
         row = resumable.begin(
             session, settings, length=length, filename=filename, metadata=metadata
         )
-        body = upload_out(row, 0).model_dump(mode="json")
+        body = shaped(types.Upload, row, offset=0).model_dump(mode="json")
         headers = {"Upload-Expires": tus.expiry(row.expires_at)}
         return Created(body, f"/uploads/{row.id}", 201, headers)
 
@@ -75,20 +76,22 @@ def create_upload(
 
 
 @router.get("")
-def list_uploads(session: Read, cursor: Listing, settings: Config) -> Page[UploadOut]:
+def list_uploads(session: Read, cursor: Listing, settings: Config) -> types.Page[types.Upload]:
     """List uploads that are not used yet, the newest first."""
     rows, has_more = uploads.page(
         session, limit=cursor.limit, after=cursor.after, order=cursor.order
     )
-    shown = [upload_out(row, partial_file.size(settings, row.id)) for row in rows]
+    shown = [shaped(types.Upload, row, offset=partial_file.size(settings, row.id)) for row in rows]
     return cursor.page(shown, has_more)
 
 
 @router.get("/{upload_id}")
-def get_upload(upload_id: Text, session: Read, settings: Config, response: Response) -> UploadOut:
+def get_upload(
+    upload_id: Text, session: Read, settings: Config, response: Response
+) -> types.Upload:
     """Say how much has arrived; `HEAD` gets it in `Upload-Offset`."""
     row = uploads.get(session, upload_id)
-    shown = upload_out(row, resumable.offset(settings, row.id))
+    shown = shaped(types.Upload, row, offset=resumable.offset(settings, row.id))
     response.headers.update(_progress(shown.offset, row.expires_at))
     response.headers["Upload-Length"] = str(row.length)
     if row.upload_metadata:

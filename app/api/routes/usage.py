@@ -3,18 +3,18 @@
 from fastapi import APIRouter
 
 from app.api.deps import Config, Read, Who
-from app.api.schemas.usage import UsageOut
 from app.asgi.request_body import StrictRoute
 from core.domain import usage
+from topwork import types
 
 router = APIRouter(prefix="/usage", tags=["Keys"], route_class=StrictRoute)
 
 
 @router.get("")
-def get_usage(session: Read, who: Who, settings: Config) -> UsageOut:
+def get_usage(session: Read, who: Who, settings: Config) -> types.Usage:
     """Return what counts towards the limits of the key's owner."""
     found = usage.of(session, who.owner)
-    return UsageOut(
+    return types.Usage(
         owner=who.owner,
         stored_bytes=found.stored,
         bytes_by_kind={name: getattr(found, name) for name in ("datasets", "models", "uploads")},

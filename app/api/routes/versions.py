@@ -4,15 +4,15 @@ import json
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from app.api.deps import Read, Store, Text, ThisModel, ThisModelVersion
-from app.api.schemas.lists import Page
-from app.api.schemas.models import ModelVersionOut, model_version_out
+from app.api.views.models import version_view
 from app.asgi.etag import TaggedRoute
 from core.domain import registry
 from core.store.object_store import Storage
 from core.store.tables import ModelVersion
+from topwork import types
 from topwork.errors import NotFound
 
 router = APIRouter(prefix="/models/{name}/versions", tags=["Models"], route_class=TaggedRoute)
@@ -20,53 +20,41 @@ NDJSON = "application/x-ndjson"
 
 
 @router.get("")
-def list_model_versions(model: ThisModel, session: Read) -> Page[ModelVersionOut]:
+def list_model_versions(model: ThisModel, session: Read) -> types.Page[types.ModelVersion]:
     """List the versions of a model, the newest first."""
-    rows = [model_version_out(row) for row in registry.versions(session, model.name)]
-    return Page[ModelVersionOut].of(rows, has_more=False, key="number")
+    rows = [version_view(row) for row in registry.versions(session, model.name)]
+    return types.Page[types.ModelVersion].of(rows, has_more=False, key="number")
 
 
 @router.get("/{number}")
-def get_model_version(version: ThisModelVersion) -> ModelVersionOut:
+def get_model_version(version: ThisModelVersion) -> types.ModelVersion:
     """Return a version with its card."""
-    return model_version_out(version)
+    return version_view(version)
 
 
-@router.get("/{number}/evaluation")
-def get_evaluation(version: ThisModelVersion, storage: Store) -> dict[str, Any]:
+@router.get("/{number}/evaluation", response_model=types.Evaluation)
+def get_evaluation(version: ThisModelVersion, storage: Store) -> JSONResponse:
     """Return what the version was measured at: per split, per class, with confusion matrix."""
-    return {"object": "evaluation", "splits": _evaluation(version, storage)}
+    return JSONResponse({"object": "evaluation", "splits": _evaluation(version, storage)})
 
 
-@router.get("/{number}/confusion")
-def get_confusion(version: ThisModelVersion, storage: Store) -> dict[str, Any]:
+@router.get("/{number}/confusion", response_model=types.Confusion)
+def get_confusion(version: ThisModelVersion, storage: Store) -> JSONResponse:
     """Return the confusion matrix of each split: rows are true classes, columns predictions."""
-    splits = _evaluation(version, storage)
-    return {
-        "object": "confusion",
-        "splits": {name: split["confusion"] for name, split in splits.items()},
-    }
+    return _part("confusion", version, storage)
 
 
-@router.get("/{number}/calibration")
-def get_calibration(version: ThisModelVersion, storage: Store) -> dict[str, Any]:
+@router.get("/{number}/calibration", response_model=types.Calibration)
+def get_calibration(version: ThisModelVersion, storage: Store) -> JSONResponse:
     """Return the temperature and how far confidence is from accuracy; null where unmeasured."""
-    splits = _evaluation(version, storage)
-    return {
-        "object": "calibration",
-        "calibration": version.card.get("calibration"),
-        "splits": {name: split.get("calibration") for name, split in splits.items()},
-    }
+    fitted = version.card.get("calibration")
+    return _part("calibration", version, storage, calibration=fitted)
 
 
-@router.get("/{number}/errors")
-def get_errors(version: ThisModelVersion, storage: Store) -> dict[str, Any]:
+@router.get("/{number}/errors", response_model=types.Errors)
+def get_errors(version: ThisModelVersion, storage: Store) -> JSONResponse:
     """Return the wrong answers with the greatest loss, 50 a split; null where unmeasured."""
-    splits = _evaluation(version, storage)
-    return {
-        "object": "errors",
-        "splits": {name: split.get("errors") for name, split in splits.items()},
-    }
+    return _part("errors", version, storage)
 
 
 @router.get("/{number}/predictions", response_class=StreamingResponse)
@@ -87,6 +75,13 @@ def get_model_file(file: Text, version: ThisModelVersion, storage: Store) -> Str
     }
     return StreamingResponse(storage.stream(key), media_type="application/octet-stream",
                              headers=headers)  # fmt: skip
+
+
+def _part(name: str, version: ModelVersion, storage: Storage, **more: Any) -> JSONResponse:
+    """Answer with one part of the stored evaluation, as the trainer has written it."""
+    splits = _evaluation(version, storage)
+    parts = {split: scores.get(name) for split, scores in splits.items()}
+    return JSONResponse({"object": name, **more, "splits": parts})
 
 
 def _evaluation(version: ModelVersion, storage: Storage) -> dict[str, Any]:

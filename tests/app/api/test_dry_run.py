@@ -8,11 +8,11 @@ import pytest
 
 from app.api import dry_run
 from app.api.dry_run import Previews
-from app.api.schemas.orders import FinetuneRequest
 from app.api.uploads.multipart_archive import Upload
 from core.system.settings import Settings
 from tests.app.apiclient import zipped
 from topwork.errors import ArchiveTooLarge, TooManyRequests, UploadNotFound
+from topwork.types.finetune import FinetuneRequest
 
 REQUEST = FinetuneRequest(architecture="lenet")
 

@@ -19,7 +19,8 @@ from app.terminal.output import Terminal
 from core.system.settings import Settings
 from tests.app.apiclient import png
 from tests.app.processes import mentioning
-from topwork.client import Prediction
+from tests.topwork.examples import PREDICTION, RESULT
+from topwork import types
 
 FILES = {"cat/1.png": b"one", "dog/2.png": b"two", "dog/deep/3.png": b"three"}
 
@@ -124,21 +125,22 @@ def test_downloaded_weights_are_added_and_used(
 class Topwork:
     """A service that labels every image with its own bytes, and remembers its evaluation."""
 
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, rows: list[types.EvaluatedImage]) -> None:
         self.models = self
         self._rows = rows
 
-    def predictions(self, _name: str, _number: int) -> list[dict[str, Any]]:
+    def predictions(self, _name: str, _number: int) -> list[types.EvaluatedImage]:
         return self._rows
 
     def predict(self, images: list[bytes], **_options: Any) -> Any:
-        results = [{"status": "ok", "label": data.decode(), "confidence": 0.5} for data in images]
-        return Prediction.model_validate({"results": results})
+        results = [{**RESULT, "label": data.decode(), "confidence": 0.5} for data in images]
+        return types.Prediction.model_validate({**PREDICTION, "results": results})
 
 
-def row(data: bytes, label: str, split: str = "val", truth: str = "one") -> dict[str, Any]:
-    digest = hashlib.sha256(data).hexdigest()
-    return {"sha256": digest, "path": label, "split": split, "class": truth, "label": label}
+def row(data: bytes, label: str, split: str = "val", truth: str = "one") -> types.EvaluatedImage:
+    facts = {"sha256": hashlib.sha256(data).hexdigest(), "path": label, "split": split}
+    told = {"class": truth, "label": label, "confidence": 0.5}
+    return types.EvaluatedImage.model_validate(facts | told)
 
 
 def test_only_validation_images_are_compared_and_differences_are_counted(folder: Path) -> None:
@@ -164,7 +166,7 @@ def test_a_goal_that_is_missed_fails(
     accuracy: float, agreeing: int, goal: float | None, words: str
 ) -> None:
     served = main_job.Served(100, agreeing, 94, [])
-    evaluation = {"splits": {"val": {"accuracy": accuracy}}}
+    evaluation = types.Evaluation(splits={"val": types.SplitEvaluation(accuracy=accuracy)})
     with pytest.raises(main_job.DemoFailed, match=words):
         main_job.report(Terminal(), {}, evaluation, served, main_job.Stopwatch(), goal=goal)
 

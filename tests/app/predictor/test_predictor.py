@@ -170,7 +170,6 @@ def test_one_image_gets_the_ranking_of_its_model(server: Server) -> None:
     assert result["filename"] == "0.png"
     assert result["status"] == "ok"
     assert result["decision"] == "accept"
-    assert result["threshold"] is None
     ranking = result["predictions"]
     assert {entry["label"] for entry in ranking} == {"ant", "bee", "cicada"}
     assert result["label"] == ranking[0]["label"]

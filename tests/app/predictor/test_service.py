@@ -98,7 +98,7 @@ def test_answers_say_what_they_are_about(stored: Stored, tmp_path: Path) -> None
         assert good["status"] == also["status"] == "ok"
         assert set(good) == {
             *("filename", "status", "decision", "label"),
-            *("confidence", "predictions", "threshold"),
+            *("confidence", "predictions"),
         }
         assert len(good["predictions"]) == 2
         assert set(bad) == {"filename", "status", "error"}

@@ -10,7 +10,7 @@ from tests.app.apiclient import png
 from tests.app.processes import alive, descendants
 from tests.app.running import Up
 from tests.waiting import wait_for
-from topwork.client import Topwork
+from topwork import Topwork
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 START_SECONDS = 180.0

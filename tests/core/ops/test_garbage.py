@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from sqlalchemy import delete
 
 from core.domain import datasets, leases
@@ -16,6 +17,7 @@ from core.store.tables import Chore, DatasetShard
 from tests import content
 from tests.invariants import broken, broken_after_tidying
 from tests.waiting import wait_for
+from topwork.kinds import JobKind
 from worker.kinds import finetune, ingest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,6 +56,22 @@ def test_what_an_attempt_stored_before_it_lost_its_job_goes(resources: Resources
     with resources.database.write() as session:
         leases.release(session, job.id, job.fence, "told to")
     assert [entry.key for entry in garbage.collect(resources, 0.0)] == [f"models/{job.id}/1/part"]
+
+
+@pytest.mark.parametrize("kind", JobKind)
+def test_a_running_job_keeps_its_own_attempt_and_no_earlier_one(
+    resources: Resources, kind: JobKind
+) -> None:
+    if kind is JobKind.INGEST:
+        job, _ = content.ingesting(resources, b"new")
+        attempts = f"datasets/{job.dataset_id}/1"
+    else:
+        job, _ = content.training(resources, content.a_dataset(resources))
+        attempts = f"models/{job.id}"
+    for fence in (job.fence - 1, job.fence, job.fence + 1):
+        resources.storage.put_bytes(f"{attempts}/{fence}/part", b"")
+    removed = {entry.key for entry in garbage.collect(resources, 0.0)}
+    assert removed == {f"{attempts}/{job.fence - 1}/part", f"{attempts}/{job.fence + 1}/part"}
 
 
 def test_a_deleted_dataset_takes_only_its_own_shards_along(anywhere: Resources) -> None:

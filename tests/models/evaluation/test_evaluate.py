@@ -24,6 +24,7 @@ from models.evaluation.evaluate import (
 from models.inference.classifier import Classifier, Label
 from models.inference.preprocess import Preprocess
 from tests.models.staging import png, stage
+from topwork import types
 from topwork.errors import IntegrityError
 
 PLAIN_ANSWERS = Calibration(reason="for want of images")
@@ -152,6 +153,17 @@ def test_scores_are_those_of_the_calibrated_answers(run: RunDir, staged: Staged)
     assert plain["calibration"]["before"] == plain["calibration"]["after"] == trust["before"]
     assert plain["calibration"]["reason"] == "for want of images"
     assert plain["confusion"] == found["val"]["confusion"]
+
+
+def test_every_field_of_an_evaluation_is_in_its_shape(run: RunDir, staged: Staged) -> None:
+    scores(run, staged)
+    stored = json.loads((run.path / "result.tmp/evaluation.json").read_text())
+    shape = types.Evaluation.model_validate({"splits": stored}, extra="forbid")
+    assert {name: split.to_dict() for name, split in shape.splits.items()} == stored
+    lines = (run.path / "result.tmp/predictions.jsonl").read_text().splitlines()
+    for line in lines:
+        image = types.EvaluatedImage.model_validate_json(line, extra="forbid")
+        assert image.to_dict() == json.loads(line)
 
 
 def test_intervals_come_from_the_seed(run: RunDir, staged: Staged) -> None:

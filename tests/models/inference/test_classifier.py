@@ -48,7 +48,6 @@ def test_rank_orders_by_confidence_and_says_so() -> None:
     answer = classifier.rank(classifier.forward(images(1))[0], 2)
     total = sum(math.exp(logit) for logit in (1, 2, 3))
     assert answer["decision"] == "accept"
-    assert answer["threshold"] is None
     assert answer["label"] == "b"
     assert answer["confidence"] == pytest.approx(math.exp(3) / total, abs=1e-12)
     assert [entry["label"] for entry in answer["predictions"]] == ["b", "c"]

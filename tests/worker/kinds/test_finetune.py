@@ -13,6 +13,7 @@ from core.store.tables import DatasetVersion, Job
 from tests.app.apiclient import publish_dataset
 from tests.worker.conftest import Bench
 from topwork.errors import IntegrityError, ModelNotFound
+from topwork.types.training import TrainConfig
 from worker.kinds import finetune
 
 SHARDS = {hashlib.sha256(content).hexdigest(): content for content in (b"a" * 64, b"b" * 64)}
@@ -72,7 +73,7 @@ def test_the_request_names_everything_the_trainer_needs(
     assert request == {
         "job": job.id,
         "name": "pets",
-        "config": {"architecture": "lenet", "weights": "none"},
+        "config": TrainConfig(architecture="lenet", weights="none").model_dump(mode="json"),
         "dataset": str(copy),
         "dataset_ref": {"id": version.dataset_id, "version": 1},
         "weights_dir": str(resources.settings.weights_dir),

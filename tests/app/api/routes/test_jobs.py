@@ -49,6 +49,18 @@ def test_a_job_from_queue_to_success(client: TestClient, work: Work) -> None:
     assert states(client, first) == ["queued", "running", "succeeded"]
 
 
+def test_jobs_are_found_by_the_state_that_they_show(client: TestClient, work: Work) -> None:
+    asked = {"running": [], "pausing": ["pause"], "cancelling": ["pause", "cancel"]}
+    for state, verbs in asked.items():
+        work.submit()
+        job_id, _fence = work.claim()
+        for verb in verbs:
+            assert client.post(f"/jobs/{job_id}/{verb}").status_code == 200
+        assert client.get(f"/jobs/{job_id}").json()["state"] == state
+        found = client.get("/jobs", params={"state": state}).json()["data"]
+        assert [job["id"] for job in found] == [job_id]
+
+
 def test_a_failed_job_says_why(client: TestClient, work: Work) -> None:
     work.submit()
     job = work.claim()

@@ -15,10 +15,11 @@ from app.api.authorization import scope_of
 from app.api.main import create_app
 from core.domain import keys
 from core.store.resources import Resources
-from core.store.row_access import SCOPES, Caller
+from core.store.row_access import Caller
 from core.store.tables import ApiKey
 from core.system.settings import Settings
 from tests.app.apiclient import Work, local_client, publish_dataset, publish_model
+from topwork.kinds import Scope
 
 ADMIN_KEY = "the-admins-own-key"
 PUBLIC = {"/healthz", "/readyz"}
@@ -83,7 +84,7 @@ def test_every_route_denies_what_is_not_a_valid_key(
             assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), path
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("scope", Scope)
 def test_every_route_asks_for_its_scope(
     opened: TestClient, app: FastAPI, mint: Mint, scope: str
 ) -> None:

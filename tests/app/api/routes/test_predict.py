@@ -55,7 +55,7 @@ def _result(name: str, size: int) -> dict[str, Any]:
         error = {"code": "image_undecodable", "message": "It is no image.", "hint": "Send one."}
         return {"filename": name, "status": "error", "error": error}
     guess = {"label": "cat", "index": 0, "confidence": 0.9}
-    ranked = {"label": "cat", "confidence": 0.9, "predictions": [guess], "threshold": None}
+    ranked = {"label": "cat", "confidence": 0.9, "predictions": [guess]}
     return {"filename": name, "status": "ok", "decision": "accept", **ranked}
 
 

@@ -1,6 +1,9 @@
+import itertools
 import json
 import re
 import time
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,23 @@ from core.store.resources import Resources
 from core.system.settings import Settings
 from tests.app.apiclient import Work, local_client
 from tests.waiting import wait_for
+from topwork.kinds import (
+    STORED,
+    DatasetState,
+    Decision,
+    EventKind,
+    JobKind,
+    JobState,
+    Lack,
+    ModelSource,
+    Phase,
+    ReportStatus,
+    ResultStatus,
+    Severity,
+    Split,
+)
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_health(client: TestClient) -> None:
@@ -105,6 +125,8 @@ def test_metrics_are_prometheus_text(client: TestClient, work: Work) -> None:
     text = answer.text
     assert 'topwork_jobs{kind="finetune",state="queued"} 1.0' in text
     assert 'topwork_job_stalls{kind="finetune",state="queued"} 2.0' in text
+    for kind, state in itertools.product(JobKind, STORED):  # None of them is a row, too.
+        assert f'topwork_jobs{{kind="{kind}",state="{state}"}} ' in text
     assert 'topwork_http_requests_total{method="GET",route="/jobs",status="200"} 1.0' in text
     assert 'route="/jobs/{job_id}",status="404"' in text
     assert "no/such" not in text
@@ -208,11 +230,40 @@ class TestDocumentation:
 
     def test_fields_are_described(self, app: FastAPI) -> None:
         schemas = app.openapi()["components"]["schemas"]
-        described = schemas["JobOut"]["properties"]["queue_position"]["description"]
+        described = schemas["Job"]["properties"]["queue_position"]["description"]
         assert described == "Jobs that run before this one; null when it is not queued."
-        for name, field in (("FinetuneRequest", "weights"), ("RevisionRequest", "exclude"),
-                            ("ModelVersionOut", "classes"), ("ImageOut", "path")):  # fmt: skip
-            assert schemas[name]["properties"][field]["description"], name
+        assert len(schemas) > 60
+        for name, schema in schemas.items():
+            assert schema["description"], name
+            for field, about in schema.get("properties", {}).items():
+                assert about["description"], f"{name}.{field}"
+
+    def test_every_answer_in_json_has_a_shape(self, app: FastAPI) -> None:
+        for path, operations in app.openapi()["paths"].items():
+            for method, operation in operations.items():
+                for status, answer in operation["responses"].items():
+                    schema = answer.get("content", {}).get("application/json", {}).get("schema")
+                    assert schema is None or "$ref" in schema, f"{method} {path} {status}"
+
+    def test_references_lead_to_whole_schemas(self, app: FastAPI) -> None:
+        for reference in re.findall(r'"\$ref": "([^"]+)"', json.dumps(app.openapi())):
+            assert re.fullmatch(r"#/components/schemas/\w+", reference)
+
+    @pytest.mark.parametrize("words", [
+        DatasetState, Decision, EventKind, JobKind, JobState, Lack, ModelSource, Phase,
+        ReportStatus, ResultStatus, Severity, Split,
+    ])  # fmt: skip
+    def test_the_document_names_what_there_is_and_nothing_else(
+        self, app: FastAPI, words: type[StrEnum]
+    ) -> None:
+        assert app.openapi()["components"]["schemas"][words.__name__]["enum"] == list(words)
+        code = "\n".join(
+            path.read_text()
+            for package in ("app", "core", "models", "worker")
+            for path in (ROOT / package).rglob("*.py")
+        )
+        for word in words:
+            assert re.search(rf'\b{words.__name__}\.{word.name}\b|"{word}"', code), word
 
     def test_bodies_are_described(self, app: FastAPI) -> None:
         paths = app.openapi()["paths"]

@@ -12,8 +12,9 @@ from sqlalchemy import select
 from core.store.tables import Dataset, Job
 from tests.app.apiprocess import Api, start
 from tests.waiting import wait_for
-from topwork.client import Topwork
-from topwork.client import resumable_upload as client_pieces
+from topwork import Topwork
+from topwork.client import sources
+from topwork.client.synchronous import resumable_upload as client_pieces
 
 PIECE = 64 * 1024
 
@@ -59,8 +60,8 @@ def arrived(api: Api, path: Path) -> bool:
 def test_a_client_goes_on_after_the_api_was_killed(
     tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_pieces, "LARGE", PIECE)
-    monkeypatch.setattr(client_pieces, "PIECE", PIECE)
+    monkeypatch.setattr(sources, "LARGE", PIECE)
+    monkeypatch.setattr(sources, "PIECE", PIECE)
     monkeypatch.setattr(client_pieces, "PAUSE", 0.1)
     points = ",".join(
         f"{name}=kill@{visit}?{tmp_path}/{name}"

@@ -1,0 +1,40 @@
+"""Datasets, their versions and their images as clients see them."""
+
+from sqlalchemy.orm import Session
+
+from app.api.views.rows import shaped
+from core.domain import datasets
+from core.ingest.manifest import Line
+from core.store import tables
+from topwork import types
+
+
+def dataset_view(session: Session, row: tables.Dataset) -> types.Dataset:
+    """Return a dataset with its newest version."""
+    own = f"/datasets/{row.id}"
+    found = datasets.versions(session, row.id)
+    links = {"self": own, "versions": f"{own}/versions"}
+    return shaped(
+        types.Dataset,
+        row,
+        job=row.job_id,
+        metadata=row.user_metadata,
+        latest=version_view(found[0]) if found else None,
+        links=links | ({"job": f"/jobs/{row.job_id}"} if row.job_id else {}),
+    )
+
+
+def version_view(row: tables.DatasetVersion) -> types.DatasetVersion:
+    """Return a version with what its `dataset.json` says."""
+    own = f"/datasets/{row.dataset_id}/versions/{row.number}"
+    links = {name: f"{own}/{name}" for name in ("report", "images")}
+    facts = {"skipped": {}, "rejected": {}, "findings": [], "reading": "", **row.summary}
+    place = {"dataset": row.dataset_id, "links": {"self": own, **links}}
+    return shaped(types.DatasetVersion, row, **facts | {"digest": row.digest} | place)
+
+
+def image_view(version: tables.DatasetVersion, line: Line) -> types.Image:
+    """Return a manifest's line."""
+    own = f"/datasets/{version.dataset_id}/versions/{version.number}/images/{line['sha256']}"
+    links = {"content": f"{own}/content", "thumbnail": f"{own}/thumbnail"}
+    return types.Image.model_validate({**line, "bytes": line["length"], "links": links})

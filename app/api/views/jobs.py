@@ -1,0 +1,51 @@
+"""Jobs as clients see them."""
+
+from sqlalchemy.orm import Session
+
+from app.api.views.rows import shaped
+from core.domain import jobs
+from core.store import tables
+from topwork import types
+from topwork.kinds import JobKind, Phase, Product
+
+PRIORITY_NAMES = {number: name for name, number in jobs.PRIORITIES.items()}
+TRAINING = [kind for kind in JobKind if Phase.TRAINING in kind.phases]
+MODELS = JobKind.making(Product.MODEL_VERSION)
+
+
+def job_view(session: Session, row: tables.Job) -> types.Job:
+    """Return a job with its place in the queue."""
+    config = dict(row.config)
+    return shaped(
+        types.Job,
+        row,
+        state=jobs.display_state(row),
+        queue_position=jobs.queue_position(session, row),
+        starts_in=jobs.starts_in(session, row),
+        waiting_for=jobs.waits_for(session, row),
+        dataset=_dataset(row),
+        model=config.pop("name", None),
+        config=config,
+        priority=PRIORITY_NAMES[row.priority],
+        metadata=row.user_metadata,
+        links=_links(row),
+    )
+
+
+def _dataset(row: tables.Job) -> str | None:
+    if row.dataset_id is None or row.dataset_version is None:
+        return row.dataset_id
+    return f"{row.dataset_id}@{row.dataset_version}"
+
+
+def _links(row: tables.Job) -> dict[str, str]:
+    own = f"/jobs/{row.id}"
+    links = {"self": own, "events": f"{own}/events", "logs": f"{own}/logs"}
+    if row.kind in TRAINING:
+        links["metrics"] = f"{own}/metrics"
+    if row.dataset_id:
+        links["dataset"] = f"/datasets/{row.dataset_id}"
+    if row.kind in MODELS and row.result and "model" in row.result:
+        name, _, number = str(row.result["model"]).partition("@")
+        links["model"] = f"/models/{name}/versions/{number}"
+    return links

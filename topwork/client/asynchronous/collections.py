@@ -1,0 +1,151 @@
+"""Everything of the API that is not a job: datasets, models, keys, the audit log."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from topwork.client.asynchronous.jobs import AsyncJob, AsyncJobs
+from topwork.client.asynchronous.resumable_upload import upload
+from topwork.client.asynchronous.transport import AsyncHttp
+from topwork.client.exchange import Json
+from topwork.client.sources import OnBytes, ignore
+from topwork.kinds import Scope
+from topwork.types.datasets import Dataset, ReportLine
+from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
+from topwork.types.keys import ApiKey, ApiKeyCreated
+from topwork.types.models import Alias, Model, ModelVersion
+from topwork.types.usage import AuditEntry, AuditHead
+
+NDJSON = {"Accept": "application/x-ndjson"}
+
+
+class AsyncDatasets:
+    """`/datasets`."""
+
+    def __init__(self, http: AsyncHttp, jobs: AsyncJobs) -> None:
+        self._http, self._jobs = http, jobs
+
+    async def create(
+        self, data: str | Path, *, name: str | None = None, on_bytes: OnBytes = ignore
+    ) -> AsyncJob:
+        """Upload a folder or archive; the job that reads it names the dataset."""
+        fields = {"name": name} if name else {}
+        job = await upload(
+            self._http, AsyncJob, "/datasets", Path(data), on_bytes, form=fields, body=fields
+        )
+        return job.bind(self._jobs)
+
+    def list(self) -> AsyncIterator[Dataset]:
+        """Yield datasets, the newest first."""
+        return self._http.pages(Dataset, "/datasets")
+
+    async def get(self, dataset: str) -> Dataset:
+        """Return a dataset."""
+        return await self._http.ask(Dataset, "GET", f"/datasets/{dataset}")
+
+    def report(self, dataset: str, version: int = 1) -> AsyncIterator[ReportLine]:
+        """Yield every file that was skipped, rejected or noted."""
+        return self._http.pages(ReportLine, f"/datasets/{dataset}/versions/{version}/report")
+
+    async def delete(self, dataset: str) -> None:
+        """Delete a dataset that nothing refers to."""
+        await self._http.send("DELETE", f"/datasets/{dataset}")
+
+
+class AsyncModels:
+    """`/models`."""
+
+    def __init__(self, http: AsyncHttp) -> None:
+        self._http = http
+
+    def list(self) -> AsyncIterator[Model]:
+        """Yield models."""
+        return self._http.pages(Model, "/models")
+
+    async def get(self, name: str) -> Model:
+        """Return a model with its aliases."""
+        return await self._http.ask(Model, "GET", f"/models/{name}")
+
+    async def version(self, name: str, number: int) -> ModelVersion:
+        """Return one version."""
+        return await self._http.ask(ModelVersion, "GET", f"/models/{name}/versions/{number}")
+
+    async def delete(self, name: str) -> None:
+        """Delete a model and its versions."""
+        await self._http.send("DELETE", f"/models/{name}")
+
+    async def set_alias(self, name: str, alias: str, number: int) -> Alias:
+        """Point an alias at a version."""
+        path, body = f"/models/{name}/aliases/{alias}", {"version": number}
+        return await self._http.ask(Alias, "PUT", path, json=body)
+
+    async def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias."""
+        await self._http.send("DELETE", f"/models/{name}/aliases/{alias}")
+
+    async def evaluation(self, name: str, number: int) -> Evaluation:
+        """Return metrics, intervals, per-class table and confusion matrix of a version."""
+        path = f"/models/{name}/versions/{number}/evaluation"
+        return await self._http.ask(Evaluation, "GET", path)
+
+    async def calibration(self, name: str, number: int) -> Calibration:
+        """Return the temperature of a version and its reliability bins for each split."""
+        path = f"/models/{name}/versions/{number}/calibration"
+        return await self._http.ask(Calibration, "GET", path)
+
+    async def errors(self, name: str, number: int) -> Errors:
+        """Return the worst wrong answers of a version for each split."""
+        return await self._http.ask(Errors, "GET", f"/models/{name}/versions/{number}/errors")
+
+    def predictions(self, name: str, number: int) -> AsyncIterator[EvaluatedImage]:
+        """Yield what the job's own evaluation said about each image."""
+        return self._http.lines(EvaluatedImage, f"/models/{name}/versions/{number}/predictions")
+
+
+class AsyncKeys:
+    """`/keys`; for admins."""
+
+    def __init__(self, http: AsyncHttp) -> None:
+        self._http = http
+
+    def list(self) -> AsyncIterator[ApiKey]:
+        """Yield keys without their secrets, the newest first."""
+        return self._http.pages(ApiKey, "/keys")
+
+    async def create(
+        self,
+        scopes: Sequence[Scope | str],
+        *,
+        owner: str | None = None,
+        name: str | None = None,
+        expires_in_days: float | None = None,
+    ) -> ApiKeyCreated:
+        """Make a key; this answer alone carries it.
+
+        Args:
+            scopes: Any of read, predict, train, admin.
+            owner: Whose objects it sees and adds; default your own.
+            name: A word to recognise it by.
+            expires_in_days: Never, where left out.
+        """
+        body: Json = {"scopes": [*scopes], "owner": owner, "name": name}
+        body["expires_in_days"] = expires_in_days
+        return await self._http.ask(ApiKeyCreated, "POST", "/keys", json=body)
+
+    async def revoke(self, key: str) -> None:
+        """Make a key worthless, by its id."""
+        await self._http.send("DELETE", f"/keys/{key}")
+
+
+class AsyncAudit:
+    """`/audit`; for admins."""
+
+    def __init__(self, http: AsyncHttp) -> None:
+        self._http = http
+
+    def entries(self, *, after: int = 0) -> AsyncIterator[AuditEntry]:
+        """Yield what was done, the oldest first."""
+        return self._http.lines(AuditEntry, "/audit", params={"after": after}, headers=NDJSON)
+
+    async def head(self) -> AuditHead:
+        """Return number and digest of the newest entry."""
+        return await self._http.ask(AuditHead, "GET", "/audit/head")

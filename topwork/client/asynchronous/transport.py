@@ -1,0 +1,152 @@
+"""HTTP to the service: retries that cannot repeat an effect, paging, events."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx2
+
+from topwork.client.exchange import (
+    NOTHING_FOLLOWS,
+    RETRIES,
+    Json,
+    Shape,
+    error_of,
+    headers_of,
+    is_worth_another_try,
+    options,
+    pause,
+    read,
+)
+from topwork.errors import Unreachable
+from topwork.types.pages import Page
+
+EVENTS_LOST_AFTER = 60.0  # Seconds without a connection before a stream is given up.
+EVENTS_LONGEST_PAUSE = 5.0
+
+
+class AsyncHttp:
+    """Shapes out; every failure is a `TopworkError`.
+
+    Args:
+        url: Root of the service.
+        key: Bearer key; empty sends none.
+        timeout: Seconds for a connection and between two reads.
+
+    Raises:
+        InvalidField: No request can be made with this address or key.
+    """
+
+    def __init__(self, url: str, key: str = "", timeout: float = 60.0) -> None:
+        self.url = url.rstrip("/")
+        self._client = httpx2.AsyncClient(**options(url, key, timeout))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def send(self, method: str, path: str, **fields: Any) -> httpx2.Response:
+        """Return a successful answer; retry twice where that is safe and may help.
+
+        A POST carries an Idempotency-Key, so the service answers a repeated one from its record.
+
+        Raises:
+            TopworkError: The service refused, under the class of its code.
+            Unreachable: No answer after the last try.
+        """
+        headers = headers_of(method, fields.pop("headers", {}))
+        for tries_left in range(RETRIES, -1, -1):
+            try:
+                response = await self._client.request(method, path, headers=headers, **fields)
+            except httpx2.TransportError as lost:
+                if not tries_left:
+                    raise self._unreachable(lost) from lost
+                await asyncio.sleep(pause(RETRIES - tries_left))
+                continue
+            if response.is_success:
+                return response
+            error = error_of(response)
+            if not tries_left or not is_worth_another_try(response, error):
+                raise error
+            wish = response.headers.get("retry-after")
+            await asyncio.sleep(pause(RETRIES - tries_left, wish))
+        raise Unreachable
+
+    async def ask(self, shape: type[Shape], method: str, path: str, **fields: Any) -> Shape:
+        """Return the answer as its shape.
+
+        Raises:
+            ServiceError: Something else than Topwork answers at this address.
+        """
+        response = await self.send(method, path, **fields)
+        return read(shape, response.content, self.url)
+
+    async def pages(self, shape: type[Shape], path: str, **query: object) -> AsyncIterator[Shape]:
+        """Yield the items of every page of a list."""
+        params = {name: value for name, value in query.items() if value is not None}
+        while True:
+            page = await self.ask(Page[Json], "GET", path, params=params)
+            for item in page.data:
+                yield read(shape, item, self.url)
+            if not page.has_more or page.last_id is None:
+                return
+            params["after"] = page.last_id
+
+    async def lines(self, shape: type[Shape], path: str, **fields: Any) -> AsyncIterator[Shape]:
+        """Yield the objects of an NDJSON answer as they arrive."""
+        try:
+            async with self._client.stream("GET", path, **fields) as response:
+                await _check(response)
+                async for line in response.aiter_lines():
+                    if line:
+                        yield read(shape, line, self.url)
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+
+    async def events(
+        self, shape: type[Shape], path: str, *, after: int, ended: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[Shape]:
+        """Yield the data of server-sent events over as many connections as it takes.
+
+        Args:
+            shape: Of the data.
+            path: The event stream.
+            after: Number of the last event already seen.
+            ended: Asked when a connection ends; True means that no event will follow.
+
+        Raises:
+            Unreachable: No connection for a minute.
+        """
+        seen, lost_since, pauses = str(after), None, 0
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": seen}
+            try:
+                async with self._client.stream("GET", path, headers=headers) as response:
+                    await _check(response)
+                    if response.status_code == NOTHING_FOLLOWS:
+                        return
+                    lost_since = None
+                    async for event in httpx2.EventSource(response):
+                        seen, pauses = event.id or seen, 0
+                        if event.data:
+                            yield read(shape, event.data, self.url)
+                if await ended():
+                    return
+            except httpx2.SSEError as error:  # Whoever answers, it is not this service.
+                raise self._unreachable(error) from error
+            except (httpx2.TransportError, Unreachable) as error:
+                lost_since = lost_since or time.monotonic()
+                if time.monotonic() - lost_since > EVENTS_LOST_AFTER:
+                    raise self._unreachable(error) from error
+            await asyncio.sleep(min(EVENTS_LONGEST_PAUSE, pause(pauses)))
+            pauses += 1
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        return Unreachable(f"No answer from {self.url}: {error}")
+
+
+async def _check(response: httpx2.Response) -> None:
+    if not response.is_success:
+        await response.aread()
+        raise error_of(response)

@@ -1,0 +1,69 @@
+# Written by .ci/client.py, a part of `make format`, from topwork.types.finetune.
+"""Fields of `POST /finetune` as keyword arguments."""
+
+from collections.abc import Mapping
+from typing import Literal, Required, TypedDict
+
+from topwork.kinds import Priority
+
+
+class HyperparametersOptions(TypedDict, total=False):
+    """The numbers of the optimisation; each `auto` is resolved in the plan with its reason."""
+
+    epochs: Literal["auto"] | int
+    batch_size: Literal["auto"] | int
+    learning_rate: Literal["auto"] | float
+    trunk_factor: Literal["auto"] | float
+    weight_decay: Literal["auto"] | float
+    momentum: Literal["auto"] | float
+    optimizer: Literal["auto", "sgd", "adamw"]
+    schedule: Literal["auto", "onecycle", "cosine", "constant"]
+    warmup_epochs: Literal["auto"] | float
+    image_size: Literal["auto"] | int
+
+
+class EarlyStoppingOptions(TypedDict, total=False):
+    """When to stop before the last epoch."""
+
+    patience: Literal["auto"] | int
+
+
+class SplitSharesOptions(TypedDict, total=False):
+    """Shares of the images set aside when the upload has no `val` or `test` folder."""
+
+    val: float
+    test: float
+
+
+class LimitsOptions(TypedDict, total=False):
+    """Bounds of the run; reaching one ends training with the best weights so far."""
+
+    max_minutes: float | None
+
+
+class FinetuneOptions(TypedDict, total=False):
+    """A fine-tuning job: a dataset, a network, and whatever else is not left to `auto`."""
+
+    architecture: Required[str]
+    weights: str
+    strategy: Literal["auto", "head", "full", "gradual"]
+    hyperparameters: HyperparametersOptions
+    selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"]
+    imbalance: Literal["auto", "none", "weighted_sampling", "logit_adjustment"]
+    augmentation: Literal["auto", "none", "light", "standard", "strong"]
+    augmentation_policy: Literal["auto", "none", "trivial_augment", "rand_augment"]
+    erasing: Literal["auto"] | float
+    mixup: Literal["auto"] | float
+    cutmix: Literal["auto"] | float
+    label_smoothing: Literal["auto"] | float
+    ema: Literal["auto", "off"] | float
+    early_stopping: EarlyStoppingOptions | None
+    split: SplitSharesOptions
+    limits: LimitsOptions
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    devices: Literal["auto"] | int
+    seed: int
+    deterministic: bool
+    name: str | None
+    metadata: Mapping[str, str | int | float | bool | None]
+    priority: Priority | Literal["high", "normal", "low"]

@@ -1,0 +1,41 @@
+"""What is wrong with networks, their weights and published models."""
+
+from topwork.errors.error import TopworkError
+from topwork.errors.requests import NotFound
+
+
+class ModelNotFound(NotFound):
+    """There is no such model."""
+
+    code = "model_not_found"
+
+
+class NameTaken(TopworkError):
+    """The name belongs to somebody else."""
+
+    status, code = 409, "name_taken"
+    hint = "Choose another name for the model."
+
+
+class ArchitectureNotFound(NotFound):
+    """There is no such architecture."""
+
+    code = "architecture_not_found"
+
+
+class ArchitectureUnknown(TopworkError):
+    """There is no architecture of this name."""
+
+    status, code = 422, "architecture_unknown"
+
+
+class WeightsUnavailable(TopworkError):
+    """Pretrained weights are not on this machine and could not be downloaded."""
+
+    status, code = 422, "weights_unavailable_offline"
+
+
+class WeightsMismatch(TopworkError):
+    """The weights do not belong to this architecture."""
+
+    status, code = 422, "weights_mismatch"

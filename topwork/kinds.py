@@ -1,0 +1,163 @@
+"""The words of the API that are one of a few: kinds, states, scopes. Standard library only.
+
+`JobKind` is the registry of kinds of jobs. What else there is for each kind follows from its entry:
+the worker's file of that name (`worker.kinds`), the rule of garbage collection for what it makes
+(`core.domain.products`), the rows of `/metrics`, the links of its jobs, the words of the document.
+"""
+
+from enum import StrEnum
+from typing import Self
+
+
+class Phase(StrEnum):
+    """What a running job does now."""
+
+    PREPARING = "preparing"
+    PLANNING = "planning"
+    DECODING = "decoding"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    CALIBRATING = "calibrating"
+    PUBLISHING = "publishing"
+
+
+class Product(StrEnum):
+    """What a job makes, as the `object` of its answer is called."""
+
+    DATASET_VERSION = "dataset_version"
+    MODEL_VERSION = "model_version"
+
+
+class JobKind(StrEnum):
+    """What a job does: `ingest` reads an upload, `finetune` trains a model."""
+
+    makes: Product
+    phases: tuple[Phase, ...]
+    """Besides `preparing`, with which each begins, and `publishing`, with which each ends."""
+
+    def __new__(cls, word: str, makes: Product, *phases: Phase) -> Self:
+        """Return a kind with its facts: `NAME = word, makes, phase, phase ...`."""
+        kind = str.__new__(cls, word)
+        kind._value_, kind.makes, kind.phases = word, makes, phases
+        return kind
+
+    INGEST = "ingest", Product.DATASET_VERSION, Phase.PLANNING, Phase.DECODING
+    FINETUNE = (
+        "finetune", Product.MODEL_VERSION, Phase.TRAINING, Phase.EVALUATING, Phase.CALIBRATING
+    )  # fmt: skip
+
+    @classmethod
+    def making(cls, product: Product) -> tuple[Self, ...]:
+        """Return the kinds that make such a thing."""
+        return tuple(kind for kind in cls if kind.makes is product)
+
+
+class JobState(StrEnum):
+    """How far a job has come; a running one that was asked to stop is `pausing` or `cancelling`."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+STORED = tuple(s for s in JobState if s not in (JobState.PAUSING, JobState.CANCELLING))
+"""The others are how a running job looks to whoever has asked it to stop."""
+
+
+class EventKind(StrEnum):
+    """What an event of a job is about."""
+
+    STATE = "state"
+    WAITING = "waiting"
+    PHASE = "phase"
+    PLAN = "plan"
+    EPOCH = "epoch"
+    NOTE = "note"
+    PROGRESS = "progress"
+    PAUSE_REQUESTED = "pause_requested"
+    RESUME_REQUESTED = "resume_requested"
+    CANCEL_REQUESTED = "cancel_requested"
+
+
+class Lack(StrEnum):
+    """What keeps a job from starting."""
+
+    DATASET = "dataset"
+    DISK = "disk"
+    WORKER = "worker"
+
+
+class Priority(StrEnum):
+    """Which of the queued jobs run first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class DatasetState(StrEnum):
+    """Whether a dataset can be trained on."""
+
+    INGESTING = "ingesting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class Split(StrEnum):
+    """What images are for: to learn from, to choose the best epoch by, to measure at the end."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class ReportStatus(StrEnum):
+    """What became of a file: nothing to read, refused, or used and worth a look."""
+
+    SKIPPED = "skipped"
+    REJECTED = "rejected"
+    FINDING = "finding"
+
+
+class Severity(StrEnum):
+    """How much a finding matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class ModelSource(StrEnum):
+    """`own`: fine-tuned here; `imagenet`: an architecture with its published weights."""
+
+    OWN = "own"
+    IMAGENET = "imagenet"
+
+
+class ResultStatus(StrEnum):
+    """Whether an image could be classified."""
+
+    OK = "ok"
+    ERROR = "error"
+
+
+class Decision(StrEnum):
+    """Whether an answer is relied on."""
+
+    ACCEPT = "accept"
+
+
+class Scope(StrEnum):
+    """What a key is for: `train` includes `read` and `predict`, `admin` everything of everybody."""
+
+    READ = "read"
+    PREDICT = "predict"
+    TRAIN = "train"
+    ADMIN = "admin"

@@ -1,0 +1,156 @@
+"""Datasets, their versions and their images."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, FailFast, Field
+
+from topwork.kinds import DatasetState, ReportStatus, Severity, Split
+from topwork.types.problems import Error
+from topwork.types.training import SplitShares
+from topwork.types.values import (
+    Answer,
+    Body,
+    Counts,
+    DatasetName,
+    Links,
+    Metadata,
+    Moment,
+    Open,
+    fewer,
+)
+
+SHA256 = r"^[0-9a-f]{64}$"
+MOST_NAMED = 200_000
+
+UploadId = Annotated[str, Field(pattern=r"^up_[0-9a-z]{22}$")]
+Files = Annotated[dict[str, int], Field(examples=[{"not_an_image": 2}])]
+
+
+class Finding(Answer):
+    """Something a user should know about the data."""
+
+    code: str = Field(description="Stable word for it.", examples=["class_too_small"])
+    severity: Open[Severity] = Field(description="How much it matters.")
+    message: str = Field(description="The same in words.")
+    count: int = Field(description="How many images, classes or splits it is about.")
+    examples: list[str] = Field(description="The first few of them.")
+
+
+class DatasetVersion(Answer):
+    """One immutable version: which images, under which class, in which split."""
+
+    object: Literal["dataset_version"] = Field(
+        "dataset_version", description="Always `dataset_version`."
+    )
+    dataset: str = Field(description="Id of the dataset.")
+    number: int = Field(description="1 for what was uploaded, then rising.")
+    digest: str = Field(description="SHA-256 of the manifest.")
+    classes: list[str] = Field(
+        description="Frozen with the version; everything joins by these names."
+    )
+    counts: Counts
+    images: int = Field(description="In all.")
+    bytes: int = Field(description="Of all images.")
+    reading: str = Field(
+        description="How the upload was understood.",
+        examples=["I see 2 classes (cat, dog) and 2 splits (train 8, val 2)."],
+    )
+    findings: list[Finding] = Field(description="What a user should know about it.")
+    skipped: Files = Field(description="Files with nothing to read, by reason.")
+    rejected: Files = Field(description="Files that were refused, by reason.")
+    created_at: Moment = Field(description="When it was made.")
+    links: Links
+
+
+class Dataset(Answer):
+    """A named set of labelled images."""
+
+    id: str = Field(description="`ds_...`.")
+    object: Literal["dataset"] = Field("dataset", description="Always `dataset`.")
+    name: str = Field(description="Given, or that of the archive or folder.")
+    state: Open[DatasetState] = Field(description="Whether it can be trained on.")
+    job: str | None = Field(description="The job that reads, or has read, the upload.")
+    error: Error | None = Field(description="Why it cannot.")
+    metadata: dict[str, Any] = Field(description="Values of its owner's.")
+    owner: str = Field(description="Whose key sent it.")
+    created_at: Moment = Field(description="When it was sent.")
+    latest: DatasetVersion | None = Field(description="The newest version.")
+    links: Links
+
+
+class Image(Answer):
+    """One image of a version."""
+
+    sha256: str = Field(description="Of its file; names it.")
+    path: str = Field(description="As uploaded.")
+    class_name: str = Field(alias="class", description="Its class.")
+    split: Open[Split] = Field(description="What it is for.")
+    width: int = Field(description="Upright, in pixels.")
+    height: int = Field(description="Upright, in pixels.")
+    bytes: int = Field(description="Of its file.")
+    findings: list[str] = Field(description="Codes of what is remarkable about it.")
+    links: Links
+
+
+class ReportLine(Answer):
+    """A file that is not used, or something a user should know about one that is."""
+
+    id: int = Field(description="Number of the line.")
+    path: str = Field(description="As uploaded, or a class or split.")
+    status: Open[ReportStatus] = Field(description="What became of it.")
+    code: str = Field(description="Stable word for the reason.")
+    message: str = Field(description="The same in words.")
+
+
+class DatasetPatch(Body):
+    """What can be changed about a dataset."""
+
+    name: DatasetName | None = Field(None, description="Its new name.")
+    metadata: Metadata | None = Field(None, description="Replaces all earlier values.")
+
+
+class SplitRequest(SplitShares):
+    """How an upload without `val` and `test` folders is divided; the seed decides which images."""
+
+    seed: int = Field(42, ge=0, le=2**32 - 1, description="The same seed draws the same images.")
+
+
+class DatasetForm(Body):
+    """The fields beside the files of `POST /datasets`."""
+
+    name: DatasetName | None = Field(None, description="Default is the archive's or folder's.")
+    metadata: Metadata = Field({}, description="Up to 32 values of your own.")
+    split: SplitRequest = Field(default_factory=SplitRequest, description="How it is divided.")
+
+
+class DatasetRequest(DatasetForm):
+    """A dataset from an upload that came in pieces."""
+
+    upload: UploadId = Field(description="Id of a complete upload, `up_...`; it is used up.")
+
+
+def _first_wrong(value: Any) -> Any:
+    """Leave of an object with members that are no text the first such, which alone is explained."""
+    if not isinstance(value, dict):
+        return value
+    wrong = ({name: one} for name, one in value.items() if not isinstance(one, str))
+    return next(wrong, value)
+
+
+class DatasetVersionRequest(Body):
+    """A new version: the images of another one with some left out, relabelled or split anew."""
+
+    base: int | None = Field(
+        None, ge=1, le=2**31 - 1, description="Version to start from; the newest where absent."
+    )
+    exclude: Annotated[list[str], FailFast()] = Field(
+        [], max_length=MOST_NAMED, description="SHA-256 of images to leave out."
+    )
+    relabel: Annotated[dict[str, str], BeforeValidator(_first_wrong), fewer(MOST_NAMED)] = Field(
+        {},
+        max_length=MOST_NAMED,
+        description="SHA-256 of an image to the class it belongs to.",
+    )
+    split: SplitRequest | None = Field(
+        None, description="Split anew; without it every image stays in its split."
+    )

@@ -1,0 +1,163 @@
+"""What a version was measured at; `docs/artefact.md` says how.
+
+A version that an earlier trainer made lacks what was not measured then.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from topwork.types.values import Answer
+
+
+class Interval(Answer):
+    """Where a score lies, by the bootstrap."""
+
+    low: float = Field(description="Lower end.")
+    high: float = Field(description="Upper end.")
+
+
+class Intervals(Answer):
+    """Confidence intervals; null where every resample would be the same."""
+
+    level: float | None = Field(None, description="Share of resamples inside.")
+    resamples: int | None = Field(None, description="How many were drawn.")
+    seed: int | None = Field(None, description="By which they were drawn.")
+    accuracy: Interval | None = Field(None, description="Of the accuracy.")
+    macro_f1: Interval | None = Field(None, description="Of the mean F1 of the classes.")
+
+
+class TopK(Answer):
+    """Share of images whose class is among the first k."""
+
+    k: int = Field(description="How many classes count.")
+    accuracy: float = Field(description="The share.")
+
+
+class Averages(Answer):
+    """Means over the classes."""
+
+    precision: float | None = Field(None, description="Of what was named, the share that is it.")
+    recall: float | None = Field(None, description="Of what is it, the share that was named.")
+    f1: float | None = Field(None, description="Harmonic mean of the two.")
+
+
+class ClassScores(Averages):
+    """The same for one class; null without images of it."""
+
+    class_name: str = Field(alias="class", description="Its name.")
+    support: int = Field(description="Images of it.")
+
+
+class ReliabilityBin(Answer):
+    """Answers of similar confidence: low <= confidence < high, the last one with 1."""
+
+    low: float = Field(description="Lower end.")
+    high: float = Field(description="Upper end.")
+    images: int = Field(description="How many.")
+    confidence: float | None = Field(description="Their mean confidence.")
+    accuracy: float | None = Field(description="Share of them that is right.")
+
+
+class Trust(Answer):
+    """How far confidence is from accuracy."""
+
+    log_loss: float = Field(description="Mean -log of the true class's probability.")
+    ece: float = Field(description="Expected calibration error.")
+    bins: list[ReliabilityBin] = Field(description="Reliability diagram.")
+
+
+class SplitCalibration(Answer):
+    """What calibration did to the confidences of a split."""
+
+    temperature: float = Field(description="Divisor of the logits.")
+    before: Trust = Field(description="Plain softmax.")
+    after: Trust = Field(description="What is served.")
+    reason: str | None = Field(None, description="Why nothing was fitted.")
+
+
+class ConfusionMatrix(Answer):
+    """Images by true class (rows) and predicted class (columns)."""
+
+    classes: list[str] = Field(description="Of the rows and of the columns.")
+    matrix: list[list[int]] | None = Field(None, description="Null beyond 200 classes.")
+    cells: list[tuple[int, int, int]] | None = Field(
+        None, description="Row, column and count of what is not 0, beyond 200 classes."
+    )
+
+
+class WrongAnswer(Answer):
+    """An image that was taken for something else."""
+
+    sha256: str | None = Field(None, description="Of its file.")
+    path: str = Field(description="As uploaded.")
+    true: str = Field(description="Its class.")
+    predicted: str = Field(description="What it was taken for.")
+    confidence: float | None = Field(None, description="How surely.")
+    loss: float = Field(description="-log of the true class's probability.")
+
+
+class SplitEvaluation(Answer):
+    """Scores of one split that did not train."""
+
+    images: int | None = Field(None, description="How many.")
+    accuracy: float | None = Field(None, description="Share that is right.")
+    top_k: TopK | None = Field(None, description="Share that is right among the first k.")
+    macro: Averages | None = Field(None, description="Each class counts the same.")
+    weighted: Averages | None = Field(None, description="Each image counts the same.")
+    log_loss: float | None = Field(None, description="Mean -log of the true class's probability.")
+    ece: float | None = Field(None, description="Expected calibration error.")
+    calibration: SplitCalibration | None = Field(None, description="Before and after.")
+    per_class: list[ClassScores] = Field([], description="In the order of the classes.")
+    confusion: ConfusionMatrix | None = Field(None, description="What is taken for what.")
+    intervals: Intervals | None = Field(None, description="How far scores may be from the truth.")
+    errors: list[WrongAnswer] | None = Field(None, description="The 50 with the greatest loss.")
+
+
+class Evaluation(Answer):
+    """Everything that was measured, by split."""
+
+    object: Literal["evaluation"] = Field("evaluation", description="Always `evaluation`.")
+    splits: dict[str, SplitEvaluation] = Field(description="`val` and `test`, if it has images.")
+
+
+class Confusion(Answer):
+    """The confusion matrices, by split."""
+
+    object: Literal["confusion"] = Field("confusion", description="Always `confusion`.")
+    splits: dict[str, ConfusionMatrix] = Field(description="`val` and `test`.")
+
+
+class ModelCalibration(Answer):
+    """The temperature and the images that chose it."""
+
+    temperature: float = Field(description="Divisor of the logits.")
+    ece_before: float = Field(description="Calibration error of the plain softmax.")
+    ece_after: float = Field(description="Of what is served.")
+    images: int = Field(description="Validation images that it was fitted on.")
+
+
+class Calibration(Answer):
+    """How far confidences can be relied on."""
+
+    object: Literal["calibration"] = Field("calibration", description="Always `calibration`.")
+    calibration: ModelCalibration | None = Field(description="Null where nothing was fitted.")
+    splits: dict[str, SplitCalibration | None] = Field(description="Null where unmeasured.")
+
+
+class Errors(Answer):
+    """The wrong answers with the greatest loss, by split."""
+
+    object: Literal["errors"] = Field("errors", description="Always `errors`.")
+    splits: dict[str, list[WrongAnswer] | None] = Field(description="Null where unmeasured.")
+
+
+class EvaluatedImage(Answer):
+    """What the evaluation said about one image."""
+
+    sha256: str = Field(description="Of its file.")
+    path: str = Field(description="As uploaded.")
+    split: str = Field(description="`val` or `test`.")
+    class_name: str = Field(alias="class", description="Its class.")
+    label: str = Field(description="What it was taken for.")
+    confidence: float = Field(description="How surely.")

@@ -1,0 +1,121 @@
+"""What `POST /predict` takes and answers."""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
+
+from topwork.kinds import Decision, ResultStatus
+from topwork.types.problems import Error
+from topwork.types.values import Answer, Body, Open
+
+MODEL = "Own model, version or alias; an architecture name means its ImageNet labels."
+TOP_K = "Most classes named for an image."
+_EXAMPLE: JsonDict = {
+    "object": "prediction",
+    "id": "pr_01k9z8v3q7m2c4d6e8f0g3",
+    "model": {"name": "pets", "version": 3, "architecture": "resnet50", "digest": "sha256:9f..."},
+    "results": [
+        {
+            "filename": "cat.jpg",
+            "status": "ok",
+            "decision": "accept",
+            "label": "cat",
+            "confidence": 0.93,
+            "predictions": [{"label": "cat", "index": 4, "confidence": 0.93}],
+        },
+        {
+            "filename": "x.txt",
+            "status": "error",
+            "error": {
+                "code": "image_undecodable",
+                "message": "The file is not an image that can be decoded.",
+                "hint": "Send a complete JPEG, PNG, WebP, BMP, GIF or TIFF file.",
+            },
+        },
+    ],
+    "timing_ms": {"decode": 6.1, "queue": 2.0, "forward": 9.3, "total": 19.0},
+}
+
+
+class PredictFields(Body):
+    """What may accompany images."""
+
+    model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        examples=["pets", "pets@3", "pets@production", "mobilenet_v2"],
+        description=MODEL,
+    )
+    top_k: int = Field(5, ge=1, le=1000, description=TOP_K)
+
+
+class ImageData(Body):
+    """One image in a JSON body."""
+
+    data: str = Field(description="The file's bytes in base64.", examples=["/9j/4AAQSkZJRg..."])
+    filename: str | None = Field(
+        None, max_length=1000, examples=["cat.jpg"], description="Comes back in the answer."
+    )
+
+
+class PredictRequest(PredictFields):
+    """Images as base64."""
+
+    images: list[ImageData] = Field(min_length=1, max_length=100, description="At least one.")
+
+
+class Ranked(Answer):
+    """One class of a ranking."""
+
+    label: str = Field(description="Name of the class.")
+    index: int = Field(
+        description="Output of the network; for ImageNet models the class index 0..999."
+    )
+    confidence: float = Field(description="Calibrated probability.")
+    wordnet_id: str | None = Field(
+        None, description="ImageNet models only: two pairs of ImageNet labels share a name."
+    )
+
+
+class Result(Answer):
+    """The answer about one image, in the order of the request."""
+
+    filename: str = Field(description="As sent; empty for an image without a name.")
+    status: Open[ResultStatus] = Field(description="Whether it could be classified.")
+    decision: Open[Decision] | None = Field(None, description="Whether the label is relied on.")
+    label: str | None = Field(None, description="The first class of the ranking.")
+    confidence: float | None = Field(None, description="Its calibrated probability.")
+    predictions: list[Ranked] = Field([], description="The ranking, at most `top_k` long.")
+    error: Error | None = Field(None, description="Why there is no answer.")
+
+
+class PredictedBy(Answer):
+    """The model that gave the answers."""
+
+    name: str = Field(description="Model, or architecture with its ImageNet labels.")
+    version: int | None = Field(description="Number of the version; null for ImageNet labels.")
+    architecture: str | None = Field(description="Name of the network.")
+    digest: str | None = Field(None, description="`sha256:` and the hash of the weights.")
+    classes: int | None = Field(None, description="How many classes it tells apart.")
+
+
+class Prediction(Answer):
+    """Answers about images, in their order; indexing gives one of them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    object: Literal["prediction"] = Field("prediction", description="Always `prediction`.")
+    id: str = Field(description="`pr_...`.")
+    model: PredictedBy = Field(description="What has answered.")
+    results: list[Result] = Field(description="One for each image.")
+    timing_ms: dict[str, float] = Field(description="Milliseconds of each stage.")
+
+    def __getitem__(self, position: int) -> Result:
+        """Return the answer about one image."""
+        return self.results[position]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.results)

@@ -1,0 +1,9 @@
+"""What to do for each kind of job: `worker/kinds/KIND.py` says it under the name WORK."""
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from topwork.kinds import JobKind
+from worker.kinds.kind import Work
+
+WORKS: Mapping[str, Work] = {kind: import_module(f"worker.kinds.{kind}").WORK for kind in JobKind}
