@@ -26,8 +26,8 @@ from models.evaluation.evaluate import answer, calibration_of, evaluate, headlin
 from models.inference import artefact
 from models.inference.classifier import Classifier, Eager, Label
 from models.planning import catalogue
+from models.planning.augmentation import VIEWS
 from models.planning.catalogue import Architecture
-from models.planning.defaults import VIEWS
 from models.planning.plan import Plan, resolve
 from models.training import precision_benchmark, preflight
 from models.training import stages as training_stages

@@ -18,7 +18,8 @@ from core.system.machine import cores
 from models.compute import openvino
 from models.compute.openvino import Compiled
 from models.compute.transfer import sent
-from models.planning.plan import GIVEN, Plan
+from models.planning.plan import Plan
+from models.planning.rules import GIVEN
 
 SMALL_STEP = 0.2
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -22,7 +22,7 @@ from models.data.sources import Canvases, Features, squares
 from models.inference.classifier import forward
 from models.inference.preprocess import Preprocess
 from models.networks.head import Head
-from models.planning.defaults import VIEWS
+from models.planning.augmentation import VIEWS
 
 BATCH = 32
 LEAST_SPREAD = 0.1  # Of the mean spread: a feature that hardly varies is noise, do not blow it up.

@@ -29,8 +29,8 @@ from models.data import augment
 from models.data.dataset import ACCEPTED, Staged
 from models.networks.fold import folded
 from models.networks.head import logits_of
+from models.planning.augmentation import VIEWS
 from models.planning.catalogue import Architecture
-from models.planning.defaults import VIEWS
 from models.planning.estimate import ASSUMED_GIGAFLOPS
 from models.planning.plan import Plan
 from models.training import recipe

@@ -24,7 +24,8 @@ from models.networks.fold import folded
 from models.networks.head import Head, split
 from models.planning import strategy
 from models.planning.catalogue import Architecture
-from models.planning.plan import GIVEN, Plan
+from models.planning.plan import Plan
+from models.planning.rules import GIVEN
 from models.training import precision_benchmark, resume, stage_result, weight_decay_search
 from models.training.deadline import Deadline
 from models.training.distributed import Group

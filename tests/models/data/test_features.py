@@ -20,7 +20,7 @@ from models.inference import artefact
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.networks.head import Head, split
-from models.planning.defaults import VIEWS
+from models.planning.augmentation import VIEWS
 from models.training import loop
 from models.weights import pretrained
 from tests.models.running import go, read
