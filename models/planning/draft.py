@@ -56,6 +56,8 @@ class Draft:
         self.class_sizes = [counts.get("train", {}).get(name, 0) for name in self.classes]
         self.images = Sizes(*(sum(counts.get(name, {}).values()) for name in Sizes._fields))
         self.reasons: dict[str, str] = {}
+        stopping = vars(config.early_stopping) if config.early_stopping else {}
+        self._asked = {**vars(config), **vars(config.hyperparameters), **stopping}
 
     def of(self, stage: str, mode: str) -> Self:
         """Return the draft of one stage, which goes on from what is decided for all."""
@@ -65,11 +67,7 @@ class Draft:
 
     def asked(self, field: str) -> Any:
         """Return what the user wants of a field; AUTO where nothing was said."""
-        config = self.config
-        for part in (config, config.hyperparameters, config.early_stopping):
-            if hasattr(part, field):
-                return getattr(part, field)
-        return AUTO
+        return self._asked.get(field, AUTO)
 
     @property
     def auxiliary(self) -> str:
@@ -99,7 +97,7 @@ class Draft:
         words = "; over the whole batch on GPUs, over each process's part on CPUs"
         return "" if self.asked("devices") in (AUTO, 1) else words
 
-    @property
+    @cached_property
     def skew(self) -> float:
         """How many times the images of the smallest class the largest has."""
         return max(self.class_sizes, default=0) / max(1, min(self.class_sizes, default=0))

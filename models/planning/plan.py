@@ -65,6 +65,10 @@ class Plan:
         """Return the plans of all stages in their order."""
         return [self, *(self.then.stages() if self.then else ())]
 
+    def revised(self, field: str, value: Any, reason: str) -> "Plan":
+        """Return the plan with what has become of a field, and why."""
+        return replace(self, **{field: value}, reasons={**self.reasons, field: reason})
+
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Return `{name: {"value", "reason"}}` for everything that was decided.
 
@@ -101,8 +105,7 @@ def resolve(
         then = stages[0] if stages else None
         stages.insert(0, _planned(draft.of(stage.name, stage.mode), then))
     seconds, reason = estimate.seconds([*map(vars, stages)], architecture, draft.images)
-    reasons = {**stages[0].reasons, "eta_seconds": reason}
-    return replace(stages[0], eta_seconds=seconds, reasons=reasons)
+    return stages[0].revised("eta_seconds", seconds, reason)
 
 
 def _planned(draft: Draft, then: Plan | None) -> Plan:

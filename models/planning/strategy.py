@@ -99,17 +99,25 @@ def decide(best: Mapping[str, Any], epochs: int, cost: Cost, *, given: bool) -> 
     return fits, f"{score}; {words} ({source})"
 
 
+def score(record: Mapping[str, Any], metric: str) -> tuple[float, float]:
+    """Return what the best epoch has most of; the smaller loss decides between equals.
+
+    On a few hundred images many epochs reach the same accuracy.
+    """
+    loss = record["val_loss" if "val_loss" in record else "train_loss"]
+    return (-record[metric] if metric.endswith("loss") else record[metric], -loss)
+
+
 def compare(
     head: Mapping[str, Any], kept: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
 ) -> str:
     """Return in words which stage is kept and why, with the scores of both."""
     metric = head["metric"]
     loss = "val_loss" if "val_loss" in head else "train_loss"
-    sign = -1 if metric.endswith("loss") else 1
     later = [record for record in history if record["stage"] != head["stage"]]
     if not later:
         return "The head is kept: no epoch over more layers was finished."
-    best = max(later, key=lambda record: (sign * record[metric], -record[loss]))
+    best = max(later, key=lambda record: score(record, metric))
     scores = "; ".join(
         f"{record['stage']}: {metric} {record[metric]:.4f}, {loss} {record[loss]:.4f}"
         for record in (head, best)
