@@ -2,7 +2,7 @@
 
 Trains ARCHITECTURE from random weights on staged noise with the trainer itself, in this process,
 and times every call of the loop's `save` that writes; the share is their sum over the time of the
-whole loop, validation included. The rule is in `models/training/loop.py`: at an epoch's end, and
+whole loop, validation included. The rule is in `models/training/resume.py`: at an epoch's end, and
 inside one at most once a minute, never sooner than fifty times the last save.
 """
 
@@ -24,7 +24,7 @@ from PIL import Image
 from core.system.machine import cores
 from core.system.run_dir import DONE, supervise
 from models.train import train
-from models.training.loop import Fit
+from models.training.loop import Loop
 
 CLASSES = 5
 
@@ -71,29 +71,29 @@ def stage(folder: Path, images: int, side: int) -> Path:
 
 
 class Watched:
-    """The loop's own `train` and `save`, timed."""
+    """The loop's own `run` and `save`, timed."""
 
     def __init__(self) -> None:
         self.saves: list[float] = []
         self.total = 0.0
         self.bytes = 0
-        self.train, self.save = Fit.train, Fit.save
+        self.run, self.save = Loop.run, Loop.save
 
-    def timed_save(self, fit: Fit, *, only_if_due: bool = False) -> None:
+    def timed_save(self, loop: Loop, *, only_if_due: bool = False) -> None:
         """Save, and keep the seconds when a file was written."""
-        before, began = fit.saved, time.perf_counter()
-        self.save(fit, only_if_due=only_if_due)
-        if fit.saved != before:
+        before, began = loop.checkpoints.saved, time.perf_counter()
+        self.save(loop, only_if_due=only_if_due)
+        if loop.checkpoints.saved != before:
             self.saves.append(time.perf_counter() - began)
-            files = list(fit.run.checkpoint.rglob("step-*.safetensors"))
+            files = list(loop.fit.checkpoint.rglob("step-*.safetensors"))
             self.bytes = max(path.stat().st_size for path in files)
 
-    def timed_train(self, fit: Fit) -> object:
+    def timed_run(self, loop: Loop) -> object:
         """Train, and keep the seconds."""
         began = time.perf_counter()
-        done = self.train(fit)
+        progress = self.run(loop)
         self.total += time.perf_counter() - began
-        return done
+        return progress
 
 
 def main() -> None:
@@ -110,8 +110,8 @@ def main() -> None:
     shares = []
     for _ in range(asked.n):
         watched = Watched()
-        Fit.train = lambda fit, watched=watched: watched.timed_train(fit)
-        Fit.save = lambda fit, watched=watched, **due: watched.timed_save(fit, **due)
+        Loop.run = lambda loop, watched=watched: watched.timed_run(loop)
+        Loop.save = lambda loop, watched=watched, **due: watched.timed_save(loop, **due)
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / "run"
             run.mkdir()
@@ -126,7 +126,7 @@ def main() -> None:
             request = {"config": config, "dataset": str(data), "weights_dir": folder}
             (run / "request.json").write_text(json.dumps(request))
             assert supervise(train, [str(run)], resumable=True) == DONE
-        Fit.train, Fit.save = watched.train, watched.save
+        Loop.run, Loop.save = watched.run, watched.save
         shares.append(sum(watched.saves) / watched.total)
         print(
             f"{asked.architecture}, {asked.epochs} epochs of {asked.images} images:"

@@ -1,7 +1,7 @@
 """Compare full fine-tuning with the plain recipe: python bench/full_fine_tune.py [ARCHIVE.zip].
 
 The plain recipe is that of `bench/plain.py`; ours is the engine's loop on decoded images, augmented
-in batches, in the arithmetic that the probe chose. Each side is a process of its own, as memory
+in batches, in the arithmetic that its benchmark chose. Each side is a process of its own, as memory
 and thread settings belong to a process; they take turns, a few steps each, images decoded by the
 plain side as its recipe does, and by ours once before. Random weights, as only speed is measured.
 """
@@ -47,18 +47,18 @@ def theirs(folder: Path, architecture: str, batch: int) -> tuple[Step, str]:
 def ours(folder: Path, architecture: str, batch: int) -> tuple[Step, str]:
     """Return a step of the engine, which tells how many images it took."""
     execution.keep_memory()
-    own = engine.Engine.of(folder, architecture, batch)
-    own.fit.task.model.train()
+    loop = engine.loop_of(folder, architecture, batch)
+    loop.model.train()
 
     def forever() -> Iterator[int]:
         while True:
-            own.fit.now.step = 0
-            for indices in own.cut(own.fit.now.epoch):
-                own.fit.one_step(indices)
+            loop.progress.step = 0
+            for indices in engine.cut(loop, loop.progress.epoch):
+                loop.step(indices)
                 yield len(indices)
-            own.fit.now.epoch += 1
+            loop.progress.epoch += 1
 
-    return forever().__next__, f"{own.how.arithmetic} ({own.how.reason})"
+    return forever().__next__, f"{loop.fit.execution.arithmetic} ({loop.fit.execution.reason})"
 
 
 SIDES = {"plain recipe": theirs, "topwork": ours}

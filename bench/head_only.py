@@ -21,7 +21,7 @@ import plain
 import torch
 
 from core.system.machine import cores
-from models.data.dataset import ACCEPTED, Staged
+from models.data.dataset import ACCEPTED, StagedDataset
 from models.inference.classifier import forward
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
@@ -83,7 +83,7 @@ def warm(run: Path) -> float:
 
 def floor(folder: Path, architecture: str) -> float:
     """Return the seconds of decoding all images and of one forward pass over them."""
-    staged = Staged(folder / "ingest" / "result")
+    staged = StagedDataset(folder / "ingest" / "result")
     prep = Preprocess.for_architecture(architecture)
     weights = folder / "weights" / f"{architecture}.safetensors"
     model = zoo.build(architecture, pretrained_state=weights).eval()

@@ -1,7 +1,7 @@
 """Compare our epochs with bare steps: python bench/step_ceiling.py [ARCHIVE.zip].
 
 A bare step is forward, backward and optimiser on one batch that lies ready, in the same arithmetic
-and on the same network. Ours is `Fit.one_epoch`: augmentation, schedule, progress and the
+and on the same network. Ours is `Loop.epoch`: augmentation, schedule, progress and the
 checkpoints that fall due included, decoding and validation not. The two take turns in one process.
 """
 
@@ -18,15 +18,16 @@ from torch.nn import functional
 
 from models.compute import execution
 from models.networks.head import logits_of
+from models.training.loop import Loop
 
 
-def bare(own: engine.Engine, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+def bare(loop: Loop, inputs: torch.Tensor, labels: torch.Tensor) -> None:
     """Take one step and nothing else."""
-    with own.how.autocast():
-        logits, _ = logits_of(own.fit.task.model(inputs))
-    own.fit.optimizer.zero_grad(set_to_none=True)
+    with loop.fit.execution.autocast():
+        logits, _ = logits_of(loop.model(inputs))
+    loop.optimizer.zero_grad(set_to_none=True)
     functional.cross_entropy(logits.float(), labels).backward()
-    own.fit.optimizer.step()
+    loop.optimizer.step()
 
 
 def main() -> None:
@@ -40,25 +41,27 @@ def main() -> None:
         folder = Path(name)
         plain.prepare(asked.archive, folder, asked.architecture)
         execution.keep_memory()
-        own = engine.Engine.of(folder, asked.architecture, plain.BATCH)
+        loop = engine.loop_of(folder, asked.architecture, plain.BATCH)
         print(plain.machine())
-        indices = own.cut(1)[0]
-        inputs = own.how.put(own.fit.task.train.batch(indices, 1))
-        labels = own.fit.task.train.labels[torch.from_numpy(indices)]
-        own.fit.task.model.train()
-        bare(own, inputs, labels)
+        indices = engine.cut(loop, 1)[0]
+        inputs = loop.fit.execution.put(loop.train.batch(indices, 1))
+        labels = loop.train.labels[torch.from_numpy(indices)]
+        loop.model.train()
+        bare(loop, inputs, labels)
         rates: dict[str, list[float]] = {"bare": [], "topwork": []}
         for number in range(asked.rounds):
-            own.fit.now.epoch, own.fit.now.step, own.fit.now.seen = number + 1, 0, 0
+            progress = loop.progress
+            progress.epoch, progress.step, progress.seen = number + 1, 0, 0
             started = time.perf_counter()
-            own.fit.one_epoch()
-            rates["topwork"].append(own.fit.now.seen / (time.perf_counter() - started))
-            steps = own.fit.steps
+            loop.epoch()
+            rates["topwork"].append(progress.seen / (time.perf_counter() - started))
             started = time.perf_counter()
-            for _ in range(steps):
-                bare(own, inputs, labels)
-            rates["bare"].append(steps * len(labels) / (time.perf_counter() - started))
-    print(f"{asked.architecture}, {own.how.arithmetic}, n = {asked.rounds} epochs in turns")
+            for _ in range(loop.steps):
+                bare(loop, inputs, labels)
+            rates["bare"].append(loop.steps * len(labels) / (time.perf_counter() - started))
+    print(
+        f"{asked.architecture}, {loop.fit.execution.arithmetic}, n = {asked.rounds} epochs in turns"
+    )
     for side, all_ in rates.items():
         spread = f"{min(all_):.1f} to {max(all_):.1f}"
         print(f"  {side:8}{statistics.median(all_):7.1f} images/s ({spread})")

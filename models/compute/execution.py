@@ -18,7 +18,8 @@ from core.system.machine import cores
 from models.compute import openvino
 from models.compute.openvino import Compiled
 from models.compute.transfer import sent
-from models.planning.plan import GIVEN, Plan
+from models.planning.plan import Plan
+from models.planning.rules import GIVEN
 
 SMALL_STEP = 0.2
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -129,13 +130,8 @@ class Execution:
 
     def noted(self, plan: Plan) -> Plan:
         """Return the plan of a later stage with how that stage computes."""
-        why = dict.fromkeys(("precision", "execution"), self.reason)
-        return replace(
-            plan,
-            precision=self.precision,
-            execution=self.facts(),
-            reasons={**plan.reasons, **why},
-        )
+        noted = plan.revised("precision", self.precision, self.reason)
+        return noted.revised("execution", self.facts(), self.reason)
 
     def explained(self) -> dict[str, Any]:
         """Return the two entries of the plan: value and reason."""
@@ -189,7 +185,7 @@ def choose(plan: Plan, *, deterministic: bool) -> Execution:
     """Decide for this machine and set the process up accordingly.
 
     Called before the first tensor, and again where a later stage starts afresh. Without a
-    precision asked for, this is where `models.training.precision_benchmark` starts from.
+    precision asked for, this is where `models.training.precision.benchmark` starts from.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = max(1, cores() // plan.devices)
@@ -210,12 +206,12 @@ def choose(plan: Plan, *, deterministic: bool) -> Execution:
     return Execution(device, plan.precision or "fp32", True, threads, deterministic, reason)  # noqa: FBT003 - read with the fields above.
 
 
-def as_asked(how: Execution, model: nn.Module) -> Execution:
+def as_asked(usual: Execution, model: nn.Module) -> Execution:
     """Return how a precision asked for runs best: on a CPU, grouped convolutions in fp32."""
-    if how.precision == "fp32" or how.device != "cpu" or not grouped(model):
-        return how
-    words = f"{how.reason}; grouped convolutions stay in fp32, as they are slow in {how.precision}"
-    return replace(how, grouped_fp32=True, reason=words)
+    if usual.precision == "fp32" or usual.device != "cpu" or not grouped(model):
+        return usual
+    words = f"grouped convolutions stay in fp32, as they are slow in {usual.precision}"
+    return replace(usual, grouped_fp32=True, reason=f"{usual.reason}; {words}")
 
 
 def keep_memory() -> None:

@@ -79,6 +79,6 @@ def within(compute: Compute, batch: Tensor) -> Tensor:
     return torch.cat([within(compute, half) for half in batch.tensor_split(2)])
 
 
-def parts_of(inputs: Tensor, wanted: Tensor, count: int) -> list[tuple[Tensor, Tensor]]:
+def parts_of(inputs: Tensor, labels: Tensor, count: int) -> list[tuple[Tensor, Tensor]]:
     """Cut a batch into parts whose lengths differ by one at most."""
-    return list(zip(inputs.tensor_split(count), wanted.tensor_split(count), strict=True))
+    return list(zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True))

@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 
 from models.compute.transfer import sent
 from models.data.randomness import AUGMENT, POLICY, bits, uniforms
-from models.planning import augmentation
+from models.planning.augmentation import any_of
 from models.planning.plan import Plan
 
 POLICIES: dict[str, Callable[[], v2.Transform]] = {
@@ -56,8 +56,7 @@ SMALL_SIDE = 64  # Inputs up to this side are icons, digits and the like: no cro
 
 def planned(plan: Plan) -> Augmentation | None:
     """Return the augmentation of a plan; None where every epoch sees the same images."""
-    chosen = {name: getattr(plan, name) for name in augmentation.FIELDS}
-    if not augmentation.any_of(chosen):
+    if not any_of(vars(plan)):
         return None
     return named(plan.augmentation, plan.image_size, plan.augmentation_policy, plan.erasing)
 
@@ -82,7 +81,7 @@ def augment(
     aspects: Tensor,
     samples: NDArray[np.int64],
     *,
-    how: Augmentation,
+    augmentation: Augmentation,
     side: int,
     seed: int,
     epoch: int,
@@ -96,18 +95,21 @@ def augment(
             differ from `side`.
         aspects: Original width divided by height of each image, on the CPU.
         samples: Number of each image in its split: the key of its randomness.
-        how: What may happen.
+        augmentation: What may happen.
         side: Side of the result in pixels.
         seed: Seed of the run.
         epoch: Epoch, from 1.
     """
     place = images.device.type
     draws = torch.from_numpy(uniforms(AUGMENT, seed, epoch, samples, 12))
-    if how.whole_pixels and images.shape[-1] == side:
-        result = _shifted(images, sent(draws, place), how).float()
+    if augmentation.whole_pixels and images.shape[-1] == side:
+        result = _shifted(images, sent(draws, place), augmentation).float()
     else:
-        theta = _crop(draws, aspects, how) if how.area else _move(draws, how, aspects, side)
-        if how.mirror:
+        if augmentation.area:
+            theta = _crop(draws, aspects, augmentation)
+        else:
+            theta = _move(draws, augmentation, aspects, side)
+        if augmentation.mirror:
             theta[:, :, 0] *= (2 * draws[:, :1] - 1).sign()
         result = functional.grid_sample(
             images.float(),
@@ -116,19 +118,22 @@ def augment(
             padding_mode="border",
             align_corners=False,
         )
-    if how.policy != "none":
-        result = _changed(result, how.policy, bits(POLICY, seed, epoch, samples.astype(np.uint64)))
-    return _erase(result, sent(draws[:, 8:12], place), how.erase) if how.erase else result
+    if augmentation.policy != "none":
+        keys = bits(POLICY, seed, epoch, samples.astype(np.uint64))
+        result = _changed(result, augmentation.policy, keys)
+    if augmentation.erase:
+        result = _erase(result, sent(draws[:, 8:12], place), augmentation.erase)
+    return result
 
 
-def _shifted(images: Tensor, draws: Tensor, how: Augmentation) -> Tensor:
+def _shifted(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
     """Shift by whole pixels and mirror: one gather instead of an interpolation."""
     side = images.shape[-1]
     line = torch.arange(side, device=images.device)
-    shift = ((2 * draws[:, 3:5] - 1) * how.shift * side).round().long()
+    shift = ((2 * draws[:, 3:5] - 1) * augmentation.shift * side).round().long()
     columns = (line + shift[:, :1]).clamp(0, side - 1)
     rows = (line + shift[:, 1:]).clamp(0, side - 1)
-    if how.mirror:
+    if augmentation.mirror:
         columns = torch.where(draws[:, :1] < 0.5, columns.flip(1), columns)  # noqa: PLR2004 - half of them.
     places = (rows[:, :, None] * side + columns[:, None, :]).flatten(1)
     flat = images.flatten(2)
@@ -145,11 +150,11 @@ def _grid(theta: Tensor, side: int) -> Tensor:
     return across * line[:, None] + (down * line[:, None, None] + shift)
 
 
-def _crop(draws: Tensor, aspects: Tensor, how: Augmentation) -> Tensor:
+def _crop(draws: Tensor, aspects: Tensor, augmentation: Augmentation) -> Tensor:
     """Choose a box of random area and aspect ratio inside each image."""
-    low, high = how.area or (1.0, 1.0)
+    low, high = augmentation.area or (1.0, 1.0)
     area = low + (high - low) * draws[:, 1]
-    logs = math.log(how.aspect[0]), math.log(how.aspect[1])
+    logs = math.log(augmentation.aspect[0]), math.log(augmentation.aspect[1])
     aspect = torch.exp(logs[0] + (logs[1] - logs[0]) * draws[:, 2]) / aspects
     width = (area * aspect).sqrt().clamp(max=1.0)
     height = (area / width).clamp(max=1.0)
@@ -159,12 +164,12 @@ def _crop(draws: Tensor, aspects: Tensor, how: Augmentation) -> Tensor:
     return torch.stack([width, zero, x, zero, height, y], dim=1).reshape(-1, 2, 3)
 
 
-def _move(draws: Tensor, how: Augmentation, aspects: Tensor, side: int) -> Tensor:
+def _move(draws: Tensor, augmentation: Augmentation, aspects: Tensor, side: int) -> Tensor:
     """Choose a small turn, zoom and shift of the square in the middle of each image."""
-    angle = (2 * draws[:, 1] - 1) * math.radians(how.degrees)
-    zoom = 1 + (2 * draws[:, 2] - 1) * how.zoom
-    shift = (2 * draws[:, 3:5] - 1) * how.shift * side
-    if how.whole_pixels:
+    angle = (2 * draws[:, 1] - 1) * math.radians(augmentation.degrees)
+    zoom = 1 + (2 * draws[:, 2] - 1) * augmentation.zoom
+    shift = (2 * draws[:, 3:5] - 1) * augmentation.shift * side
+    if augmentation.whole_pixels:
         shift = shift.round()
     shift = shift * 2 / side
     cos, sin = angle.cos() * zoom, angle.sin() * zoom

@@ -42,7 +42,7 @@ class Sample:
     height: int
 
 
-class Staged:
+class StagedDataset:
     """A dataset version in a local folder.
 
     Raises:

@@ -8,6 +8,7 @@ is the plain architecture.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,20 +18,22 @@ from torch import Tensor, nn
 from core.system.progress import Meter
 from models.compute.execution import Execution
 from models.data.cache import Cache, Kind
-from models.data.dataset import ACCEPTED, Staged
+from models.data.dataset import ACCEPTED, StagedDataset
 from models.data.sources import Canvases, Features, squares
 from models.inference.classifier import forward
+from models.inference.network import Network
 from models.inference.preprocess import Preprocess
-from models.networks.head import Head
-from models.planning.defaults import VIEWS
+from models.networks.fold import folded
+from models.networks.head import Head, split
+from models.planning.augmentation import VIEWS
 
 BATCH = 32
 LEAST_SPREAD = 0.1  # Of the mean spread: a feature that hardly varies is noise, do not blow it up.
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A frozen trunk on its way over the images, with what decides what comes out.
+class FeatureExtractor:
+    """A frozen trunk, with all that decides what comes out of it.
 
     Args:
         trunk: In eval mode, on its device.
@@ -46,6 +49,30 @@ class Passage:
     preprocess: Preprocess
     execution: Execution
 
+    @classmethod
+    def fastest(cls, network: Network, execution: Execution) -> Self:
+        """Extract as fast as possible, in the arithmetic of the execution."""
+        trunk = folded(execution.place(network.model.eval()), network.heads.main)
+        return cls._of(network, execution, trunk, "folded")
+
+    @classmethod
+    def served(cls, network: Network, execution: Execution) -> Self:
+        """Extract as the predictor does: by the network as it is, in fp32 on the CPU.
+
+        The form counts as well as the precision: where features hardly vary, standardising them
+        blows up what folding rounds.
+        """
+        execution = execution.serving()
+        trunk, _ = split(execution.place(network.model.eval()), network.heads.main)
+        return cls._of(network, execution, trunk, "plain")
+
+    @classmethod
+    def _of(cls, network: Network, execution: Execution, trunk: nn.Module, form: str) -> Self:
+        sha256 = network.lineage["sha256"]
+        origin = f"{network.architecture.name} {network.heads.main} {sha256} {form}"
+        running = execution.running(trunk)
+        return cls(trunk, running, origin, network.preprocess, execution.for_head())
+
     def __call__(self, batch: Tensor) -> NDArray[np.float32]:
         """Return the features of normalised images (n, 3, h, w)."""
         # Sums depend on the size of a batch, not on what else is in it. So all have one size, and
@@ -58,7 +85,7 @@ class Passage:
         return features[: len(batch)]
 
     def kind(self, label: str, **more: object) -> Kind:
-        """Say what features of this passage are."""
+        """Say what features of this trunk are."""
         prep = self.preprocess
         facts = self.execution.facts()
         facts.pop("reason", None)
@@ -77,33 +104,39 @@ class Passage:
 
 
 def collect(
-    cache: Cache, staged: Staged, split: str, passage: Passage, meter: Meter, *, before: int = 0
+    cache: Cache,
+    dataset: StagedDataset,
+    name: str,
+    extractor: FeatureExtractor,
+    meter: Meter,
+    *,
+    before: int = 0,
 ) -> Features:
     """Return the features of the plain crops of a split; `before` images are counted already."""
-    samples = staged.splits[split]
+    samples = dataset.splits[name]
 
     def parts(missing: list[int]) -> Iterator[NDArray[np.float32]]:
         done = before + len(samples) - len(missing)
-        for crops in staged.stream(
+        for crops in dataset.stream(
             [samples[number] for number in missing],
-            lambda data: passage.preprocess.read(data, ACCEPTED),
+            lambda data: extractor.preprocess.read(data, ACCEPTED),
             batch=BATCH,
-            threads=passage.execution.threads,
+            threads=extractor.execution.threads,
         ):
-            yield passage(passage.preprocess.normalise(crops))
+            yield extractor(extractor.preprocess.normalise(crops))
             done += len(crops)
             meter.at("features", done)
 
-    array = cache.rows(passage.kind("features"), staged.names(split), parts)
-    return Features(torch.from_numpy(array), staged.labels(split))
+    array = cache.rows(extractor.kind("features"), dataset.names(name), parts)
+    return Features(torch.from_numpy(array), dataset.labels(name))
 
 
 def with_views(
     cache: Cache,
-    staged: Staged,
+    dataset: StagedDataset,
     plain: Features,
     canvases: Canvases,
-    passage: Passage,
+    extractor: FeatureExtractor,
     meter: Meter,
 ) -> Features:
     """Return the training features followed by those of random views of the same images."""
@@ -111,7 +144,7 @@ def with_views(
     # A view follows from an image's number as well, so the same image elsewhere is another row.
     names = [
         hashlib.sha256(name + number.to_bytes(8)).digest()
-        for number, name in enumerate(staged.names("train"))
+        for number, name in enumerate(dataset.names("train"))
     ]
     values = [plain.values]
     for view in range(1, VIEWS):
@@ -119,11 +152,11 @@ def with_views(
         def parts(missing: list[int], view: int = view) -> Iterator[NDArray[np.float32]]:
             for start in range(0, len(missing), BATCH):
                 chosen = np.array(missing[start : start + BATCH])
-                yield passage(canvases.batch(chosen, view))
+                yield extractor(canvases.batch(chosen, view))
                 meter.at("views", (view - 1) * images + int(chosen[-1]) + 1)
 
-        facts = {"view": view, "seed": canvases.seed, "how": asdict(canvases.how)}
-        kind = passage.kind("views", canvas=canvases.cache.shape[-1], **facts)
+        facts = {"view": view, "seed": canvases.seed, "augmentation": asdict(canvases.augmentation)}
+        kind = extractor.kind("views", canvas=canvases.cache.shape[-1], **facts)
         values.append(torch.from_numpy(cache.rows(kind, names, parts)))
     return Features(torch.cat(values), plain.labels.repeat(VIEWS))
 

@@ -19,7 +19,7 @@ from models.compute.execution import Execution
 from models.compute.transfer import sent
 from models.data.augment import Augmentation, augment
 from models.data.cache import Cache, Kind
-from models.data.dataset import ACCEPTED, Staged
+from models.data.dataset import ACCEPTED, StagedDataset
 from models.inference.preprocess import FILTERS, Preprocess
 
 Indices = NDArray[np.int64]
@@ -75,7 +75,7 @@ class Canvases:
     aspects: Tensor
     labels: Tensor
     preprocess: Preprocess
-    how: Augmentation
+    augmentation: Augmentation
     seed: int
     device: str
 
@@ -85,7 +85,7 @@ class Canvases:
             sent(torch.from_numpy(self.cache[indices]), self.device),
             self.aspects[torch.from_numpy(indices)],
             indices,
-            how=self.how,
+            augmentation=self.augmentation,
             side=self.preprocess.crop,
             seed=self.seed,
             epoch=epoch,
@@ -95,7 +95,7 @@ class Canvases:
 
 def crops(
     cache: Cache,
-    staged: Staged,
+    dataset: StagedDataset,
     split: str,
     preprocess: Preprocess,
     *,
@@ -107,16 +107,16 @@ def crops(
         return preprocess.read(data, ACCEPTED)
 
     kind = squares("crops", preprocess, preprocess.crop)
-    pixels = _decoded(cache, staged, split, make, kind, threads=execution.threads)
-    return Crops(pixels, staged.labels(split), preprocess, execution.device)
+    pixels = _decoded(cache, dataset, split, make, kind, threads=execution.threads)
+    return Crops(pixels, dataset.labels(split), preprocess, execution.device)
 
 
 def canvases(
     cache: Cache,
-    staged: Staged,
+    dataset: StagedDataset,
     preprocess: Preprocess,
     *,
-    how: Augmentation,
+    augmentation: Augmentation,
     seed: int,
     execution: Execution,
 ) -> Canvases:
@@ -125,8 +125,8 @@ def canvases(
     Where views are cut out, the square is a little larger than the short side in evaluation:
     about as many pixels as the image has there, shared evenly between its two directions.
     """
-    aspects = torch.tensor([one.width / one.height for one in staged.splits["train"]])
-    whole = not how.area and bool((aspects == 1).all())
+    aspects = torch.tensor([one.width / one.height for one in dataset.splits["train"]])
+    whole = not augmentation.area and bool((aspects == 1).all())
     side = preprocess.crop if whole else round(preprocess.resize * CANVAS_MARGIN)
     filtering = FILTERS[preprocess.interpolation]
 
@@ -135,9 +135,9 @@ def canvases(
         return torch.from_numpy(np.array(image.resize((side, side), filtering))).permute(2, 0, 1)
 
     kind = squares("canvases", preprocess, side)
-    pixels = _decoded(cache, staged, "train", make, kind, threads=execution.threads)
+    pixels = _decoded(cache, dataset, "train", make, kind, threads=execution.threads)
     return Canvases(
-        pixels, aspects, staged.labels("train"), preprocess, how, seed, execution.device
+        pixels, aspects, dataset.labels("train"), preprocess, augmentation, seed, execution.device
     )
 
 
@@ -150,7 +150,7 @@ def squares(label: str, preprocess: Preprocess, side: int) -> Kind:
 
 def _decoded(
     cache: Cache,
-    staged: Staged,
+    dataset: StagedDataset,
     split: str,
     make: Callable[[bytes], Tensor],
     kind: Kind,
@@ -158,11 +158,11 @@ def _decoded(
     threads: int,
 ) -> NDArray[np.uint8]:
     """Decode a split into its mapped file."""
-    samples = staged.splits[split]
+    samples = dataset.splits[split]
 
     def parts(missing: list[int]) -> Iterator[NDArray[np.uint8]]:
         rest = [samples[number] for number in missing]
-        for part in staged.stream(rest, make, batch=CHUNK, threads=threads):
+        for part in dataset.stream(rest, make, batch=CHUNK, threads=threads):
             yield part.numpy()
 
-    return cache.rows(kind, staged.names(split), parts)
+    return cache.rows(kind, dataset.names(split), parts)

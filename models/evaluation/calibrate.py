@@ -46,9 +46,9 @@ def calibrate(logits: Tensor | None, labels: Tensor) -> Calibration:
         words = "no validation image is wrong, so they do not say how far to trust a confidence"
         return Calibration(images=images, reason=words)
     logits = logits.double()
-    found = min(max(_minimum(logits, labels), COLDEST), HOTTEST)
-    better = cross_entropy(logits / found, labels) < cross_entropy(logits, labels)
-    return Calibration(found if better else 1.0, images)
+    fitted = min(max(_minimum(logits, labels), COLDEST), HOTTEST)
+    better = cross_entropy(logits / fitted, labels) < cross_entropy(logits, labels)
+    return Calibration(fitted if better else 1.0, images)
 
 
 def _minimum(logits: Tensor, labels: Tensor) -> float:
@@ -69,5 +69,5 @@ def _minimum(logits: Tensor, labels: Tensor) -> float:
         return value
 
     search.step(loss)  # type: ignore[no-untyped-call]  # As above.
-    found = float(logarithm.detach())
-    return math.exp(min(max(found, -50.0), 50.0)) if math.isfinite(found) else 1.0
+    minimum = float(logarithm.detach())
+    return math.exp(min(max(minimum, -50.0), 50.0)) if math.isfinite(minimum) else 1.0

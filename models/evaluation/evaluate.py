@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from core.system.progress import Meter
 from core.system.run_dir import RunDir
 from models.compute.memory import within
-from models.data.dataset import ACCEPTED, Sample, Staged
+from models.data.dataset import ACCEPTED, Sample, StagedDataset
 from models.evaluation import intervals, metrics
 from models.evaluation.calibrate import Calibration
 from models.inference.calibration import probabilities
@@ -25,26 +26,83 @@ WORST = 50
 CHECKED = 4  # Images on which the network and what its features told are compared.
 CLOSE = 1e-3  # Between logits; folding and other batches move them by about 1e-5.
 
-Evaluation = dict[str, Any]
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network said about held-out images, and what that is worth.
+
+    Attributes:
+        logits: Float32 (n, classes) of each split that has images.
+        calibration: What the logits are divided by before they are scored.
+        scores: What `evaluation.json` says, by split.
+    """
+
+    logits: Mapping[str, Tensor]
+    calibration: Calibration
+    scores: Mapping[str, Any]
+
+    def write(self, folder: Path, dataset: StagedDataset) -> None:
+        """Write `evaluation.json` and, with a line for each image, `predictions.jsonl`."""
+        text = json.dumps(self.scores, ensure_ascii=False, allow_nan=False)
+        (folder / "evaluation.json").write_text(text, encoding="utf-8")
+        with (folder / "predictions.jsonl").open("w", encoding="utf-8") as rows:
+            for split, logits in self.logits.items():
+                served = probabilities(logits, self.calibration.temperature)
+                answers = zip(dataset.splits[split], *served.max(1), strict=True)
+                for sample, confidence, guess in answers:
+                    line = {
+                        "sha256": sample.sha256,
+                        "path": sample.path,
+                        "split": split,
+                        "class": dataset.classes[sample.label],
+                        "label": dataset.classes[int(guess)],
+                        "confidence": round(float(confidence), 6),
+                    }
+                    rows.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def headlines(self) -> dict[str, dict[str, float]]:
+        """Return the few numbers of each split that belong into the card."""
+        return {
+            split: {
+                **{name: scores[name] for name in HEADLINES},
+                "top_k": scores["top_k"],
+                "macro_f1": scores["macro"]["f1"],
+                "images": scores["images"],
+            }
+            for split, scores in self.scores.items()
+        }
+
+    def fitted(self) -> dict[str, Any] | None:
+        """Return the card's `calibration`: the errors are those of the images it was fitted on."""
+        if not self.calibration.fitted:
+            return None
+        trust = self.scores["val"]["calibration"]
+        return {
+            "temperature": self.calibration.temperature,
+            "ece_before": trust["before"]["ece"],
+            "ece_after": trust["after"]["ece"],
+            "images": self.calibration.images,
+        }
 
 
-def answer(
+def held_out_logits(
     run: RunDir,
-    staged: Staged,
+    dataset: StagedDataset,
     classifier: Classifier,
     *,
     threads: int,
     meter: Meter,
-    told: Mapping[str, Tensor],
+    known: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Return logits, float32 (n, classes), of every held-out split that has images.
 
-    The classifier is the predictor's own, and every image is decoded again from its original
-    bytes. Scores from the training loop would be cheaper, but they come from cached pixels and
-    perhaps from lower precision: then a user who sends a validation image to `POST /predict`
-    could get another label than the report shows.
+    Images and classifier have the same classes in the same order. The classifier is the
+    predictor's own, and every image is decoded again from its original bytes. Scores from the
+    training loop would be cheaper, but they come from cached pixels and perhaps from lower
+    precision: then a user who sends a validation image to `POST /predict` could get another label
+    than the report shows.
 
-    `told` holds the logits of splits that a frozen trunk's features, computed exactly as the
+    `known` holds the logits of splits that a frozen trunk's features, computed exactly as the
     predictor would, give already. They count when the classifier agrees on the first images.
 
     Raises:
@@ -53,75 +111,60 @@ def answer(
     """
 
     def ask(samples: list[Sample]) -> Tensor:
-        found = [torch.empty(0, len(staged.classes))]
-        for images in staged.stream(
+        answers = [torch.empty(0, len(classifier.labels))]
+        for images in dataset.stream(
             samples,
             lambda data: classifier.decode(data, ACCEPTED),
             batch=BATCH,
             threads=threads,
         ):
             run.check_stop()
-            found.append(within(lambda some: classifier.logits(list(some)), images))
-            meter.at("evaluate", before + sum(map(len, found)))
-        return torch.cat(found)
+            answers.append(within(lambda some: classifier.logits(list(some)), images))
+            meter.at("evaluate", before + sum(map(len, answers)))
+        return torch.cat(answers)
 
-    answers: dict[str, Tensor] = {}
+    logits: dict[str, Tensor] = {}
     before = 0
     for split in SPLITS:
-        samples = staged.splits[split]
+        samples = dataset.splits[split]
         if not samples:
             continue
-        known = told.get(split)
-        if known is not None:
-            sure = torch.allclose(ask(samples[:CHECKED]), known[:CHECKED], rtol=CLOSE, atol=CLOSE)
-            known = known if sure else None
-        answers[split] = ask(samples) if known is None else known
-        if not answers[split].isfinite().all():
+        rows = (known or {}).get(split)
+        if rows is None or not _close(ask(samples[:CHECKED]), rows[:CHECKED]):
+            rows = ask(samples)
+        if not rows.isfinite().all():
             raise IntegrityError(f"The model gives no finite answer for an image of {split}.")
+        logits[split] = rows
         before += len(samples)
         meter.at("evaluate", before)
-    return answers
+    return logits
 
 
 def evaluate(
-    staged: Staged,
-    classifier: Classifier,
-    answers: Mapping[str, Tensor],
+    dataset: StagedDataset,
+    logits: Mapping[str, Tensor],
     calibration: Calibration,
-    folder: Path,
     *,
     seed: int,
 ) -> Evaluation:
-    """Write `evaluation.json` and `predictions.jsonl`; return the evaluation by split."""
-    evaluation: Evaluation = {}
+    """Score the logits of held-out splits, divided as `calibration` says; `seed` of intervals."""
+    evaluation: dict[str, Any] = {}
     degrees = calibration.temperature
-    with (folder / "predictions.jsonl").open("w", encoding="utf-8") as rows:
-        for split, logits in answers.items():
-            samples, labels = staged.splits[split], staged.labels(split)
-            served = probabilities(logits, degrees)
-            scores = metrics.full(logits, labels, staged.classes, temperature=degrees)
-            scores["calibration"]["reason"] = calibration.reason
-            guesses = served.argmax(1)
-            scores["intervals"] = intervals.bootstrap(
-                guesses, labels, len(staged.classes), seed=seed
-            )
-            lost = metrics.losses(logits, labels, degrees)
-            scores["errors"] = worst(samples, served, lost, staged.classes)
-            evaluation[split] = scores
-            for sample, row in zip(samples, served, strict=True):
-                told = classifier.rank(row, 1)
-                line = {
-                    "sha256": sample.sha256,
-                    "path": sample.path,
-                    "split": split,
-                    "class": staged.classes[sample.label],
-                    "label": told["label"],
-                    "confidence": round(told["confidence"], 6),
-                }
-                rows.write(json.dumps(line, ensure_ascii=False) + "\n")
-    text = json.dumps(evaluation, ensure_ascii=False, allow_nan=False)
-    (folder / "evaluation.json").write_text(text, encoding="utf-8")
-    return evaluation
+    for split, rows in logits.items():
+        samples, labels = dataset.splits[split], dataset.labels(split)
+        served = probabilities(rows, degrees)
+        scores = metrics.full(rows, labels, dataset.classes, temperature=degrees)
+        scores["calibration"]["reason"] = calibration.reason
+        classes = len(dataset.classes)
+        scores["intervals"] = intervals.bootstrap(served.argmax(1), labels, classes, seed=seed)
+        lost = metrics.losses(rows, labels, degrees)
+        scores["errors"] = worst(samples, served, lost, dataset.classes)
+        evaluation[split] = scores
+    return Evaluation(logits, calibration, evaluation)
+
+
+def _close(logits: Tensor, others: Tensor) -> bool:
+    return torch.allclose(logits, others, rtol=CLOSE, atol=CLOSE)
 
 
 def worst(
@@ -147,29 +190,3 @@ def worst(
         }
         for number in wrong[:WORST]
     ]
-
-
-def headlines(evaluation: Evaluation) -> dict[str, dict[str, float]]:
-    """Return the few numbers of each split that belong into the card."""
-    return {
-        split: {
-            **{name: scores[name] for name in HEADLINES},
-            "top_k": scores["top_k"],
-            "macro_f1": scores["macro"]["f1"],
-            "images": scores["images"],
-        }
-        for split, scores in evaluation.items()
-    }
-
-
-def calibration_of(calibration: Calibration, evaluation: Evaluation) -> dict[str, Any] | None:
-    """Return the card's `calibration`: the errors are those of the images it was fitted on."""
-    if not calibration.fitted:
-        return None
-    found = evaluation["val"]["calibration"]
-    return {
-        "temperature": calibration.temperature,
-        "ece_before": found["before"]["ece"],
-        "ece_after": found["after"]["ece"],
-        "images": calibration.images,
-    }

@@ -32,15 +32,15 @@ def bootstrap(
     true, guess = (cells // classes).numpy(), (cells % classes).numpy()
     shares = counts.double().numpy() / len(labels)
     generator = np.random.default_rng(seed)
-    found = np.empty((2, resamples))
+    scores = np.empty((2, resamples))
     for number in range(resamples):
         drawn = generator.multinomial(len(labels), shares)
         hits = np.bincount(true, drawn * (true == guess), classes)
         support = np.bincount(true, drawn, classes)
         f1 = 2 * hits / np.maximum(support + np.bincount(guess, drawn, classes), 1)
-        found[:, number] = hits.sum() / len(labels), f1[support > 0].mean()
+        scores[:, number] = hits.sum() / len(labels), f1[support > 0].mean()
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(found, (tail, 1 - tail), axis=1).tolist()
+    low, high = np.quantile(scores, (tail, 1 - tail), axis=1).tolist()
     names = ("accuracy", "macro_f1")
     return stated | {
         name: {"low": least, "high": most}

@@ -1,69 +1,61 @@
-"""How training images are varied, decided by what the classes are called: pure, torch-free."""
+"""How training images are varied; torch-free."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from topwork.errors import InvalidField
-from topwork.types.training import TrainConfig
-
-Choice = tuple[Any, str]
+from models.planning import conditions as when
+from models.planning.draft import AUTO, Draft
+from models.planning.rules import ELSE, GIVEN, Condition, Rule
 
 FIELDS = ("augmentation", "augmentation_policy", "erasing")  # What changes single images.
-STRONG_ERASING = 0.25
-UNMIXED = (0.0, "a frozen trunk's features are computed once, from whole images")
-_DIGITS = "zero one two three four five six seven eight nine"
-_SIDES = "left right clockwise counterclockwise anticlockwise east west"
-_CORNERS = "ne nw se sw northeast northwest southeast southwest"
-_CHANGED_BY_MIRRORING = frozenset(f"{_DIGITS} {_SIDES} {_CORNERS}".split())
-
-
-def mirroring_changes(classes: Iterable[str]) -> str | None:
-    """Return a class whose name is a number, a letter or a side; None where there is none.
-
-    A mirrored 3 is no 3, and a mirrored "turn left" is a "turn right"; a mirrored cat is a cat.
-    """
-    for name in classes:
-        words = name.lower().replace("_", " ").replace("-", " ").split()
-        symbol = len(words) == 1 and (len(words[0]) == 1 or words[0].isdigit())
-        if symbol or not _CHANGED_BY_MIRRORING.isdisjoint(words):
-            return name
-    return None
-
-
-def auto(usual: Choice, classes: Iterable[str]) -> Choice:
-    """Return the augmentation for these classes where `usual` is what their mode likes best."""
-    if usual[0] != "standard" or (name := mirroring_changes(classes)) is None:
-        return usual
-    return "light", f"mirroring could change the meaning of a class called '{name}'"
-
-
-def additions(augmentation: str, mode: str) -> dict[str, Choice]:
-    """Return what comes on top of crop, shift and flip: automatic values with reasons."""
-    strong = augmentation == "strong"
-    why = "part of `strong`" if strong else "only `strong` changes images that much"
-    mixing = (0.0, "mixed images need more epochs than most runs have")
-    if mode == "head":
-        mixing = UNMIXED
-    return {
-        "augmentation_policy": ("trivial_augment" if strong else "none", why),
-        "erasing": (STRONG_ERASING if strong else 0.0, why),
-        "mixup": mixing,
-        "cutmix": mixing,
-    }
-
-
-def refuse_mixing(config: TrainConfig) -> None:
-    """Raise InvalidField where images were to be mixed though none are trained on."""
-    for name in ("mixup", "cutmix"):
-        if getattr(config, name) not in ("auto", 0):
-            raise InvalidField(
-                "A frozen trunk sees no mixed images, as its features are computed once.",
-                param=name,
-                hint='Use "strategy": "full" to train on mixed images.',
-            )
+VIEWS = 4  # Of each image through a frozen trunk when augmentation is asked for.
 
 
 def any_of(values: Mapping[str, Any]) -> bool:
     """Tell whether the values of FIELDS change images at all."""
     named = {values["augmentation"], values["augmentation_policy"]}
     return named != {"none"} or bool(values["erasing"])
+
+
+STRONG = Condition(lambda draft: draft.augmentation == "strong")
+ASKED_FOR = Condition(lambda d: any(d.asked(field) not in (AUTO, "none", 0) for field in FIELDS))
+
+
+def _asked(draft: Draft) -> Any:
+    asked = draft.asked("augmentation")
+    return "none" if asked == AUTO else asked
+
+
+_UNMIXED = "a frozen trunk's features are computed once, from whole images"
+_MIXING = (
+    Rule(when.HEAD, 0.0, _UNMIXED, binding=True),
+    Rule(ELSE, 0.0, "mixed images need more epochs than most runs have"),
+)
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "augmentation": (
+        Rule(
+            when.HEAD & ASKED_FOR,
+            _asked,
+            f"{GIVEN}: the trunk sees {VIEWS} views of each image",
+            binding=True,
+        ),
+        Rule(when.HEAD, "none", "the frozen trunk sees each image once"),
+        Rule(
+            when.SIDED,
+            "light",
+            "mirroring could change the meaning of a class called '{draft.sided}'",
+        ),
+        Rule(when.SCRATCH, "standard", "what is mirrored and shifted a little keeps its meaning"),
+        Rule(ELSE, "standard", "photographs keep their meaning when cropped and mirrored"),
+    ),
+    "augmentation_policy": (
+        Rule(STRONG, "trivial_augment", "part of `strong`"),
+        Rule(ELSE, "none", "only `strong` changes images that much"),
+    ),
+    "erasing": (
+        Rule(STRONG, 0.25, "part of `strong`"),
+        Rule(ELSE, 0.0, "only `strong` changes images that much"),
+    ),
+    "mixup": _MIXING,
+    "cutmix": _MIXING,
+}

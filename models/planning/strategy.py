@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from models.planning.catalogue import Architecture
-from topwork.errors import InvalidField
+from models.planning import conditions as when
+from models.planning.rules import ELSE, Condition, Rule
 
 HEAD_THEN_FULL = "head, then full"
 FEWEST_TO_COMPARE = 20  # Validation images; with fewer, chance decides which model is better.
@@ -14,35 +14,41 @@ DEFAULT_BUDGET = 60.0
 BUDGET_FACTOR = 5.0
 LIMIT_SHARE = 0.8  # Of the time left that may be planned; estimates err.
 LEAST_EPOCHS = 3  # Fewer than that over all layers rarely beat a good head.
-BLOCKS = 4
-FEW_FOR_STATISTICS = 5000  # Images; fewer estimate worse statistics than ImageNet's are.
-SMALL_BATCH = 16
+HARDLY_VALIDATED = Condition(lambda draft: draft.images.val < FEWEST_TO_COMPARE)
+
+# Decided once for all stages.
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "weights": (
+        Rule(
+            when.UNPUBLISHED,
+            "none",
+            "nobody publishes pretrained weights for {draft.architecture.name}",
+        ),
+        Rule(ELSE, "imagenet", "features learned on ImageNet carry over to most photographs"),
+    ),
+    "strategy": (
+        Rule(when.RANDOM, "full", "random weights have to be trained in every layer"),
+        Rule(
+            HARDLY_VALIDATED,
+            "head",
+            "a new head on a frozen pretrained trunk trains in one pass over the images;"
+            " {draft.images.val} validation images cannot tell whether training more is better",
+        ),
+        Rule(
+            ELSE,
+            HEAD_THEN_FULL,
+            "the head first, which takes one pass over the images; from there every layer, if its"
+            " score and the time allow; the better on validation is kept",
+        ),
+    ),
+}
 
 
 class Stage(NamedTuple):
-    """One part of the training: its name and the defaults it starts from."""
+    """One part of the training: its name and the mode it starts from."""
 
     name: str
     mode: str
-
-
-def auto_weights(facts: Architecture) -> tuple[str, str]:
-    """Return the weights to start from when none were named, and why."""
-    if facts.weights is None:
-        return "none", f"nobody publishes pretrained weights for {facts.name}"
-    return "imagenet", "features learned on ImageNet carry over to most photographs"
-
-
-def auto_strategy(weights: str, validation: int) -> tuple[str, str]:
-    """Return what to train when nothing was asked for, and why."""
-    if weights == "none":
-        return "full", "random weights have to be trained in every layer"
-    if validation < FEWEST_TO_COMPARE:
-        words = "a new head on a frozen pretrained trunk trains in one pass over the images;"
-        words += f" {validation} validation images cannot tell whether training more is better"
-        return "head", words
-    words = "the head first, which takes one pass over the images; from there every layer, if its"
-    return HEAD_THEN_FULL, f"{words} score and the time allow; the better on validation is kept"
 
 
 def stages(strategy: str, weights: str) -> tuple[Stage, ...]:
@@ -55,36 +61,6 @@ def stages(strategy: str, weights: str) -> tuple[Stage, ...]:
     if strategy == HEAD_THEN_FULL:
         return head, Stage("full", "refine")
     return (Stage("full", "scratch" if weights == "none" else "tune"),)
-
-
-def refuse_contradictions(facts: Architecture, weights: str, strategy: str) -> None:
-    """Raise InvalidField where weights and strategy cannot go together."""
-    if weights == "imagenet" and facts.weights is None:
-        raise InvalidField(
-            f"There are no pretrained weights for {facts.name}.",
-            param="weights",
-            hint='Use "weights": "none" to train from scratch.',
-        )
-    if weights == "none" and strategy in ("head", "gradual"):
-        raise InvalidField(
-            "A head on a random trunk learns next to nothing.",
-            param="strategy",
-            hint='Use "strategy": "full" to train from scratch.',
-        )
-
-
-def batch_norm(mode: str, batch: int, images: int) -> tuple[str, str]:
-    """Return whether batch normalisation learns statistics (`train`) or keeps them (`frozen`)."""
-    if mode == "scratch":
-        return "train", "random weights come without statistics"
-    if mode == "head":
-        return "frozen", "the trunk is frozen, its statistics too"
-    if batch < SMALL_BATCH:
-        return "frozen", f"batches below {SMALL_BATCH} give poor statistics"
-    if mode in ("refine", "gradual") and images < FEW_FOR_STATISTICS:
-        words = f"ImageNet's statistics are better than those of {images} images"
-        return "frozen", f"{words}, and the head was fitted to them"
-    return "train", "batches are large enough for their own statistics"
 
 
 class Cost(NamedTuple):
@@ -123,17 +99,25 @@ def decide(best: Mapping[str, Any], epochs: int, cost: Cost, *, given: bool) -> 
     return fits, f"{score}; {words} ({source})"
 
 
+def score(record: Mapping[str, Any], metric: str) -> tuple[float, float]:
+    """Return what the best epoch has most of; the smaller loss decides between equals.
+
+    On a few hundred images many epochs reach the same accuracy.
+    """
+    loss = record["val_loss" if "val_loss" in record else "train_loss"]
+    return (-record[metric] if metric.endswith("loss") else record[metric], -loss)
+
+
 def compare(
     head: Mapping[str, Any], kept: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
 ) -> str:
     """Return in words which stage is kept and why, with the scores of both."""
     metric = head["metric"]
     loss = "val_loss" if "val_loss" in head else "train_loss"
-    sign = -1 if metric.endswith("loss") else 1
     later = [record for record in history if record["stage"] != head["stage"]]
     if not later:
         return "The head is kept: no epoch over more layers was finished."
-    best = max(later, key=lambda record: (sign * record[metric], -record[loss]))
+    best = max(later, key=lambda record: score(record, metric))
     scores = "; ".join(
         f"{record['stage']}: {metric} {record[metric]:.4f}, {loss} {record[loss]:.4f}"
         for record in (head, best)

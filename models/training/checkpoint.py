@@ -61,9 +61,9 @@ def save(folder: Path, step: int, tensors: Tensors, state: State) -> None:
     write(folder / f"step-{step:010d}.safetensors", tensors, state)
     hit("checkpoint.before_removal")
     kept = newest_first(folder)[:KEEP]
-    wanted = {path.name for path in kept} | {_peek(path).get("best_file") for path in kept}
+    named = {path.name for path in kept} | {_peek(path).get("best_file") for path in kept}
     for path in folder.glob("*.safetensors"):
-        if path.name not in wanted:
+        if path.name not in named:
             path.unlink()
     hit("checkpoint.after_removal")
 

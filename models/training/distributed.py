@@ -110,9 +110,9 @@ class Group:
         answer = self.rank == 0 and question()
         if self.size == 1:
             return answer
-        told = torch.tensor([answer], dtype=torch.uint8)
-        dist.broadcast(told, 0, self._control)
-        return bool(told.item())
+        shared = torch.tensor([answer], dtype=torch.uint8)
+        dist.broadcast(shared, 0, self._control)
+        return bool(shared.item())
 
     @contextlib.contextmanager
     def in_turn(self) -> Iterator[None]:

@@ -1,38 +1,26 @@
 """The network a run starts from: its weights, its new head and where they came from."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.system.atomic_files import sha256
 from core.system.run_dir import RunDir
 from models.data.randomness import step_seed
 from models.inference import artefact
+from models.inference.network import Network, present
 from models.inference.preprocess import Preprocess
 from models.networks import head, zoo
 from models.networks.head import Heads
-from models.planning.catalogue import Architecture
+from models.planning import catalogue
 from models.planning.plan import Plan
 from models.planning.request import TrainRequest
 from models.weights import pretrained
-from topwork.errors import IntegrityError, WeightsMismatch
+from topwork.errors import WeightsMismatch
 
 
-@dataclass(frozen=True)
-class Start:
-    """A network with one output per class of the dataset."""
-
-    model: nn.Module
-    heads: Heads
-    preprocess: Preprocess
-    lineage: dict[str, Any]
-
-
-def start(
-    run: RunDir, request: TrainRequest, plan: Plan, facts: Architecture, classes: list[str]
-) -> Start:
+def build(run: RunDir, request: TrainRequest, plan: Plan, classes: list[str]) -> Network:
     """Build the network with random, pretrained or one's own earlier weights.
 
     Raises:
@@ -45,27 +33,29 @@ def start(
         run.check_stop()
 
     torch.manual_seed(step_seed(request.config.seed, 0, 0))
-    auxiliary = plan.mode != "head"
-    heads = Heads(facts.head, tuple(one.layer for one in facts.auxiliary) if auxiliary else ())
-    preprocess = Preprocess.for_architecture(facts.name)
     if plan.weights.startswith("model:"):
-        return _own(request, plan, facts, classes)
+        return _own(request, plan, classes)
+    architecture = catalogue.get(request.config.architecture)
+    auxiliary = plan.mode != "head"
+    layers = tuple(one.layer for one in architecture.auxiliary) if auxiliary else ()
+    heads = Heads(architecture.head, layers)
     if plan.weights == "none":
-        model = zoo.build(facts.name, len(classes), auxiliary=auxiliary)
+        model = zoo.build(architecture.name, len(classes), auxiliary=auxiliary)
         lineage: dict[str, Any] = {"weights": "none", "sha256": None}
     else:
         path = pretrained.ensure(
-            facts.name,
+            architecture.name,
             request.weights_dir,
             offline=request.offline,
             timeout=request.download_timeout,
             progress=downloaded,
         )
-        model = zoo.build(facts.name, pretrained_state=path, auxiliary=auxiliary)
-        heads = _present(model, heads)
+        model = zoo.build(architecture.name, pretrained_state=path, auxiliary=auxiliary)
+        heads = present(model, heads)
         head.replace(model, len(classes), heads)
         lineage = {"weights": "imagenet", "sha256": sha256(path)}
-    return Start(model, heads, preprocess.at(plan.image_size), lineage)
+    preprocess = Preprocess.for_architecture(architecture.name).at(plan.image_size)
+    return Network(architecture, model, heads, classes, preprocess, lineage)
 
 
 def parent_size(request: TrainRequest) -> int | None:
@@ -75,57 +65,27 @@ def parent_size(request: TrainRequest) -> int | None:
     return Preprocess.from_dict(artefact.read_card(request.init_from)["preprocess"]).crop
 
 
-def _own(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[str]) -> Start:
+def _own(request: TrainRequest, plan: Plan, classes: list[str]) -> Network:
     """Start from an earlier model; rows of the head whose class exists again are kept."""
     if request.init_from is None:
         raise WeightsMismatch(f"The request brings no files for {plan.weights}.", param="weights")
-    model, card = artefact.load(request.init_from, auxiliary=plan.mode != "head")
-    if card["architecture"] != facts.name:
-        raise WeightsMismatch(
-            f"{plan.weights} is a {card['architecture']}, not a {facts.name}.", param="weights"
-        )
-    heads = _named(model, card)
-    known = {name: row for row, name in enumerate(card["classes"])}
-    old = {name: model.get_submodule(name) for name in heads.all}
-    head.replace(model, len(classes), heads)
+    auxiliary = plan.mode != "head"
+    network = Network.from_artefact(request.init_from, plan.weights, auxiliary=auxiliary)
+    own, asked = network.architecture.name, request.config.architecture
+    if own != asked:
+        raise WeightsMismatch(f"{plan.weights} is a {own}, not a {asked}.", param="weights")
+    rows = {name: row for row, name in enumerate(network.classes)}
+    old = {name: network.model.get_submodule(name) for name in network.heads.all}
+    head.replace(network.model, len(classes), network.heads)
     with torch.no_grad():
         for name, before in old.items():
-            for part, values in model.get_submodule(name).named_parameters():
-                values.copy_(_rows(before.get_parameter(part), known, classes))
-    preprocess = Preprocess.from_dict(card["preprocess"])
-    digest = card["files"][artefact.WEIGHTS]["sha256"]
-    return Start(
-        model,
-        heads,
-        preprocess.at(plan.image_size),
-        {"weights": plan.weights, "sha256": digest, "of": card.get("lineage")},
-    )
+            for part, values in network.model.get_submodule(name).named_parameters():
+                values.copy_(_rows(before.get_parameter(part), rows, classes))
+    network.classes, network.preprocess = classes, network.preprocess.at(plan.image_size)
+    return network
 
 
-def _named(model: nn.Module, card: artefact.Card) -> Heads:
-    """Return the heads that a card names.
-
-    Raises:
-        IntegrityError: It names none, or a layer that has not one output for each of its classes.
-    """
-    try:
-        heads = Heads(card["head"]["layers"][-1], tuple(card["head"]["auxiliary"]))
-        heads = _present(model, heads)
-        fits = set(heads.all) <= set(head.find(model, len(card["classes"])).all)
-    except (KeyError, IndexError, TypeError, WeightsMismatch) as error:
-        raise IntegrityError(f"The model's card does not name its head: {error!r}.") from error
-    if not fits:
-        raise IntegrityError(f"The model's card names {heads.main!r}, which is not its head.")
-    return heads
-
-
-def _rows(old: Tensor, known: dict[str, int], classes: list[str]) -> Tensor:
+def _rows(old: Tensor, rows: dict[str, int], classes: list[str]) -> Tensor:
     """Return old rows by class name; a new class starts as their mean, which cannot win yet."""
     mean = old.mean(0)
-    return torch.stack([old[known[name]] if name in known else mean for name in classes])
-
-
-def _present(model: nn.Module, heads: Heads) -> Heads:
-    """Leave out auxiliary heads that the weights came without."""
-    names = {name for name, _ in model.named_modules()}
-    return Heads(heads.main, tuple(name for name in heads.auxiliary if name in names))
+    return torch.stack([old[rows[name]] if name in rows else mean for name in classes])

@@ -8,241 +8,154 @@ one number of the result depends on the time or on where a run was interrupted.
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from core.system.failpoints import hit
-from core.system.machine import ran_out_of_memory
-from core.system.progress import Meter
-from core.system.run_dir import RunDir, Stopped
-from models.compute.execution import Execution
-from models.compute.memory import Parts, counts_batches, parts_of, within
+from core.system.run_dir import Stopped
+from models.compute.memory import within
 from models.data.dataset import batch_count, batches
-from models.data.randomness import drawn, order, step_seed
+from models.data.randomness import drawn, order
 from models.data.sources import Indices, Source
 from models.evaluation import metrics
 from models.networks import blocks
 from models.networks.blocks import Block
-from models.networks.head import logits_of
 from models.planning.plan import Plan
-from models.training import mixing, preflight, recipe, resume
+from models.planning.strategy import score
+from models.training import preflight, recipe
 from models.training.checkpoint import Tensors
-from models.training.deadline import Deadline
-from models.training.distributed import Group
 from models.training.ema import Average
-from models.training.resume import Progress
+from models.training.fit import Fit
+from models.training.gradients import Gradients
+from models.training.resume import Checkpoints, Progress
 from topwork.errors import LossDiverged, OutOfMemory
 
-SAVE_SECONDS = 60.0
-SAVE_SHARE = 50  # A save may cost at most one part in so many of the time.
-FIRST_SAVE, WRITE_RATE = 0.05, 4e8  # Seconds, and bytes a second, until a save was measured.
 EVALUATION_BATCH = 64
 LOOK_STEPS = 25  # Reading the loss stalls a GPU, so not every step.
 
 
-@dataclass(frozen=True)
-class Task:
-    """What to train on what; `auxiliary` are the loss weights of auxiliary heads in order."""
+class Loop:
+    """The epochs of one stage, resumed from the newest whole checkpoint.
 
-    model: nn.Module
-    train: Source
-    val: Source | None
-    plan: Plan
-    heads: tuple[str, ...]
-    auxiliary: tuple[float, ...]
-    classes: int
-    seed: int
-    digest: str
-    execution: Execution
-    deadline: Deadline
-    group: Group
-    cut: Sequence[Block] = ()  # The trunk's blocks where they learn one after the other.
-    before: Progress | None = None  # What the stage before this one reached, which is to be beaten.
+    `heads` names the layers of the model that learn at the full rate, `auxiliary` are the factors
+    of the losses of auxiliary heads in their order, `cut` the trunk's blocks where they learn one
+    after the other. What the stage `before` this one reached is to be beaten.
+    """
 
-
-class Fit:
-    """One run of the loop, resumed from the newest whole checkpoint."""
-
-    def __init__(self, task: Task, run: RunDir, meter: Meter) -> None:
-        self.task, self.run, self.meter = task, run, meter
-        self.folder = run.checkpoint / task.plan.stage
-        self.folder.mkdir(exist_ok=True)
-        self.optimizer = recipe.optimizer(task.plan, task.model, task.heads, task.cut)
-        self.models = {"model": task.model}
+    def __init__(
+        self,
+        fit: Fit,
+        plan: Plan,
+        model: nn.Module,
+        train: Source,
+        val: Source | None,
+        *,
+        heads: tuple[str, ...],
+        auxiliary: tuple[float, ...] = (),
+        cut: Sequence[Block] = (),
+        before: Progress | None = None,
+    ) -> None:
+        self.fit, self.plan, self.model, self.train, self.val = fit, plan, model, train, val
+        self.cut, self.before = cut, before
+        self.earlier = len(before.history) if before else 0
+        self.steps = batch_count(len(train.labels), plan.batch_size)
+        self.optimizer = recipe.optimizer(plan, model, heads, cut)
+        self.total = torch.zeros((), device=fit.execution.device)
+        models = {"model": model}
         self.average = None
-        if task.plan.ema is not None:
-            self.average = Average(task.model, task.plan.ema)
-            self.models["average"] = self.average.model
-        self.judged = self.average.model if self.average else task.model
-        labels = task.train.labels
-        self.loss = recipe.loss(task.plan, labels, task.classes, task.execution.device)
-        self.mix = mixing.planned(task.plan, task.classes)
-        self.weights = recipe.class_weights(labels, task.classes).numpy()
-        self.steps = batch_count(len(labels), task.plan.batch_size)
-        self.total = torch.zeros((), device=task.execution.device)
-        self.key = resume.key(task.plan, task.digest, task.seed, task.execution)
-        with task.group.in_turn():
-            found = resume.load(run, self.folder, self.key, self.models, self.optimizer, self.total)
-        self.now, self.best = found or self.first()
-        self.scaler = task.execution.scaler()
-        if self.now.scaler:
-            self.scaler.load_state_dict(self.now.scaler)
-        self.earlier = 0 if task.before is None else len(task.before.history)
-        self.parts = Parts(task.model, self.now.parts)
-        self.saved = time.monotonic()
-        size = preflight.checkpoint_bytes(task.model, task.plan)
-        self.save_cost = FIRST_SAVE + size / WRITE_RATE
-        self.fresh = True  # No step done in this process yet.
+        if plan.ema is not None:
+            self.average = Average(model, plan.ema)
+            models["average"] = self.average.model
+        self.judged = models.get("average", model)
+        folder, size = fit.checkpoint / plan.stage, preflight.checkpoint_bytes(model, plan)
+        self.checkpoints = Checkpoints(
+            fit.run, folder, fit.key(plan), models, self.optimizer, self.total, size
+        )
+        with fit.group.in_turn():
+            restored = self.checkpoints.load()
+        self.progress, self.best = restored or self.first()
+        self.gradients = Gradients(fit, plan, model, train.labels, auxiliary, self.progress)
 
     def first(self) -> tuple[Progress, Tensors]:
-        """Return the state before the first step; what an earlier stage reached is to be beaten."""
-        before = self.task.before
+        """Return the state before the first step."""
+        before = self.before
         if before is None:
             return Progress(), {}
         history = list(before.history)
         start = replace(
             before, epoch=len(history) + 1, step=0, seen=0, finished=False, parts=1, history=history
         )
-        return start, _copy(self.task.model)
+        return start, _copy(self.model)
 
-    @property
-    def done(self) -> int:
-        """Steps of this stage so far."""
-        return (self.now.epoch - 1 - self.earlier) * self.steps + self.now.step
-
-    def train(self) -> Progress:
+    def run(self) -> Progress:
         """Train to the end and leave the best epoch's weights in the model."""
-        now = self.now
-        while not now.finished:
-            began, before = time.monotonic(), now.seen
+        progress = self.progress
+        while not progress.finished:
+            began, before = time.monotonic(), progress.seen
             try:
-                complete = self.one_epoch()
+                complete = self.epoch()
                 if complete:
-                    self.close_epoch(time.monotonic() - began, now.seen - before)
+                    self.close_epoch(time.monotonic() - began, progress.seen - before)
             except (LossDiverged, OutOfMemory) as error:
                 # All ranks see the same loss; out of memory runs one alone, and the others wait.
-                alone = isinstance(error, OutOfMemory) and self.task.group.size > 1
-                if self.task.before is None or alone:
+                alone = isinstance(error, OutOfMemory) and self.fit.group.size > 1
+                if self.before is None or alone:
                     raise
                 words = f"{error.message} What was reached before is kept."
-                self.run.events.note(error.code, words)
+                self.fit.run.events.note(error.code, words)
                 complete = False
-            last = now.epoch - self.earlier >= self.task.plan.epochs
-            now.finished = not complete or last or self.no_gain()
-            now.epoch += complete
+            last = progress.epoch - self.earlier >= self.plan.epochs
+            progress.finished = not complete or last or self.no_gain()
+            progress.epoch += complete
             # An end that hangs on time or memory may not be reached twice; any other one is.
-            certain = complete and self.task.deadline.minutes is None
-            self.save(only_if_due=certain or not now.finished)
-        self.task.model.load_state_dict(self.best)
-        return now
+            certain = complete and self.fit.deadline.minutes is None
+            self.save(only_if_due=certain or not progress.finished)
+        self.model.load_state_dict(self.best)
+        return progress
 
-    def one_epoch(self) -> bool:
+    def epoch(self) -> bool:
         """Visit every sample once; False when the time limit cut the epoch short."""
-        task, now = self.task, self.now
-        task.model.train()
-        if task.cut:
-            blocks.learn(task.model, task.cut, self.awake(now.epoch - self.earlier))
-        if task.plan.batch_norm == "frozen":
-            recipe.freeze_batch_norm(task.model)
-        for indices in batches(self.visits(now.epoch), task.plan.batch_size)[now.step :]:
-            if task.group.lead(lambda: self.run.stopping):
+        fit, plan, progress = self.fit, self.plan, self.progress
+        self.model.train()
+        if self.cut:
+            blocks.learn(self.model, self.cut, self.awake())
+        if plan.batch_norm == "frozen":
+            recipe.freeze_batch_norm(self.model)
+        for indices in batches(self.visits(progress.epoch), plan.batch_size)[progress.step :]:
+            if fit.group.lead(lambda: fit.run.stopping):
                 self.save()
                 raise Stopped
-            if task.group.lead(self.out_of_time):
+            if fit.group.lead(self.out_of_time):
                 return False
-            self.one_step(indices)
-            if now.step % LOOK_STEPS == 0:
+            self.step(indices)
+            if progress.step % LOOK_STEPS == 0:
                 self.check_loss()
             self.save(only_if_due=True)
-            self.meter.at(task.plan.stage, self.done)
+            fit.meter.at(plan.stage, self.steps_done)
         return True
 
-    def awake(self, epoch: int) -> int:
-        """Return how many blocks learn in an epoch of this stage: all in its second half."""
-        return min(
-            len(self.task.cut), 1 + (epoch - 1) * 2 * len(self.task.cut) // self.task.plan.epochs
-        )
-
-    def one_step(self, indices: Indices) -> None:
+    def step(self, indices: Indices) -> None:
         """Take one optimiser step on a batch."""
         hit("train.step")
-        task, now = self.task, self.now
-        mine, share = task.group.part(indices)
-        recipe.set_rate(self.optimizer, recipe.rate_at(task.plan, self.done, self.steps))
-        chosen = torch.from_numpy(mine)
+        fit, progress = self.fit, self.progress
+        own, share = fit.group.part(indices)
+        recipe.set_rate(self.optimizer, recipe.rate_at(self.plan, self.steps_done, self.steps))
+        chosen = torch.from_numpy(own)
         # A view depends on no other image, so those made in halves are the same.
-        views = within(lambda some: task.train.batch(some.numpy(), now.epoch), chosen)
-        inputs = task.execution.put(views)
-        wanted = task.execution.put(task.train.labels[chosen])
-        loss = task.group.sum_gradients(task.model, self.gradients(inputs, wanted, share))
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        views = within(lambda some: self.train.batch(some.numpy(), progress.epoch), chosen)
+        inputs = fit.execution.put(views)
+        labels = fit.execution.put(self.train.labels[chosen])
+        loss = fit.group.sum_gradients(self.model, self.gradients.leave(inputs, labels, share))
+        self.gradients.scaler.step(self.optimizer)
+        self.gradients.scaler.update()
         self.total += loss * len(indices)
-        now.seen += len(indices)
-        now.step += 1
+        progress.seen += len(indices)
+        progress.step += 1
         if self.average:
-            self.average.follow(task.model, self.done)
-
-    def gradients(self, inputs: Tensor, wanted: Tensor, share: float) -> Tensor:
-        """Leave `share` of the mean gradient of a batch in the weights; return as much of its loss.
-
-        When memory runs out, the batch is cut into smaller parts whose gradients add up to its own.
-        """
-        task, now = self.task, self.now
-        if self.fresh:
-            self.parts.remember()
-        while True:
-            torch.manual_seed(step_seed(task.seed, now.epoch, now.step, task.group.rank))
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = torch.zeros_like(self.total)
-            try:
-                mixed = self.mix(inputs, wanted)
-                for images, labels in parts_of(*mixed, self.parts.count):
-                    loss += self.backward(images, labels, share * (len(labels) / len(wanted)))
-            except (MemoryError, RuntimeError) as error:
-                if not ran_out_of_memory(error):
-                    raise
-            else:
-                self.fresh = False
-                self.parts.forget()
-                return loss
-            # Outside of `except`, where the error would keep the tensors of the step alive.
-            self.optimizer.zero_grad(set_to_none=True)
-            self.halve(len(wanted))
-
-    def backward(self, inputs: Tensor, wanted: Tensor, share: float) -> Tensor:
-        """Add `share` of the mean gradient of some images; return as much of their loss."""
-        task = self.task
-        with task.execution.autocast():
-            logits, others = logits_of(task.model(inputs))
-        loss = self.loss(logits, wanted)
-        objective = loss
-        for weight, other in zip(task.auxiliary, others, strict=False):
-            objective = objective + weight * self.loss(other, wanted)
-        self.scaler.scale(share * objective).backward()  # type: ignore[no-untyped-call] # torch says no type.
-        return share * loss.detach()
-
-    def halve(self, images: int) -> None:
-        """Take batches in smaller parts from now on, and say so."""
-        now, exact = self.now, self.parts.halve(images)
-        now.parts = self.parts.count
-        words = f"Memory ran out: batches of {images} images are taken in {now.parts} parts"
-        words += " whose gradients are added up; the steps and their sizes stay the same."
-        if counts_batches(self.task.model):
-            words += " Batch normalisation sees the smaller parts, so the result differs a little."
-        self.run.events.note("batch_halved", words)
-        if not exact:
-            now.inexact.append(f"memory ran out in step {now.step} of epoch {now.epoch}")
-
-    def visits(self, epoch: int) -> Indices:
-        """Return the samples of an epoch in the order of their visits."""
-        if self.task.plan.imbalance == "weighted_sampling":
-            return drawn(self.task.seed, epoch, self.weights)
-        return order(self.task.seed, epoch, len(self.task.train.labels))
+            self.average.follow(self.model, self.steps_done)
 
     def close_epoch(self, seconds: float, images: int) -> None:
         """Validate, record the epoch and keep its weights when they are the best so far.
@@ -250,113 +163,110 @@ class Fit:
         `images` were seen in these `seconds`; the others of the epoch in an earlier attempt.
         """
         hit("train.epoch")
-        now, plan, val = self.now, self.task.plan, self.task.val
+        progress, plan = self.progress, self.plan
         self.check_loss()
-        rate = recipe.rate_at(plan, self.done - 1, self.steps)
         record = {
-            "epoch": now.epoch,
+            "epoch": progress.epoch,
             "stage": plan.stage,
-            "train_loss": float(self.total) / now.seen,
-            "lr": rate,
+            "train_loss": float(self.total) / progress.seen,
+            "lr": recipe.rate_at(plan, self.steps_done - 1, self.steps),
         }
-        if val is not None:
-            scores = metrics.quick(*self.validate(val))
+        metric = "train_loss"
+        if self.val is not None:
+            metric = f"val_{plan.selection_metric}"
+            scores = metrics.quick(self.validate(self.val), self.val.labels)
             record |= {f"val_{name}": value for name, value in scores.items()}
             self.check_loss(scores["loss"])
         speed = {
             "seconds": round(seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-9), 1),
         }
-        self.run.events.finished_epoch({**record, **speed})
-        now.history.append(record)
-        metric = "train_loss" if val is None else f"val_{plan.selection_metric}"
-        if not now.best or _score(record, metric) > _score(now.best, metric):
-            now.best = {**record, "metric": metric}
+        self.fit.run.events.finished_epoch({**record, **speed})
+        progress.history.append(record)
+        if not progress.best or score(record, metric) > score(progress.best, metric):
+            progress.best = {**record, "metric": metric}
             self.best = _copy(self.judged)
-        now.step = now.seen = 0
+        progress.step = progress.seen = 0
         self.total.zero_()
+
+    @torch.inference_mode()
+    def validate(self, source: Source) -> Tensor:
+        """Return the logits (n, classes) of a split, as float32 on the CPU."""
+        fit = self.fit
+        fit.group.share_buffers(self.judged)
+        self.judged.eval()
+        logits = torch.zeros(len(source.labels), len(fit.dataset.classes))
+        parts = batches(np.arange(len(logits)), EVALUATION_BATCH)
+        for number in fit.group.own(len(parts)):
+            inputs = source.batch(parts[number], 0)
+            logits[torch.from_numpy(parts[number])] = within(self.logits, inputs)
+            fit.run.events.alive()
+            if fit.run.stopping:  # The epoch's steps are saved; its validation is done again.
+                self.save()
+                raise Stopped
+        return fit.group.gathered(logits)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return the logits of inputs, as float32 on the CPU."""
+        with self.fit.execution.autocast():
+            result: Tensor = self.judged(self.fit.execution.put(inputs))
+        return result.float().cpu()
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of this stage so far."""
+        return (self.progress.epoch - 1 - self.earlier) * self.steps + self.progress.step
+
+    def visits(self, epoch: int) -> Indices:
+        """Return the samples of an epoch in the order of their visits."""
+        seed, labels = self.fit.seed, self.train.labels
+        if self.plan.imbalance == "weighted_sampling":
+            weights = recipe.class_weights(labels, len(self.fit.dataset.classes))
+            return drawn(seed, epoch, weights.numpy())
+        return order(seed, epoch, len(labels))
+
+    def awake(self) -> int:
+        """Return how many blocks learn in this epoch of the stage: all in its second half."""
+        past = self.progress.epoch - self.earlier - 1
+        return min(len(self.cut), 1 + past * 2 * len(self.cut) // self.plan.epochs)
 
     def check_loss(self, *values: float) -> None:
         """Raise LossDiverged when the epoch's training loss, or a value, is no finite number."""
         if not all(math.isfinite(value) for value in (float(self.total), *values)):
-            raise LossDiverged(f"The loss is no longer a finite number in epoch {self.now.epoch}.")
-
-    @torch.inference_mode()
-    def validate(self, source: Source) -> tuple[Tensor, Tensor]:
-        """Return logits and labels of a split, as float32 on the CPU."""
-        task, size = self.task, len(source.labels)
-        task.group.share_buffers(self.judged)
-        self.judged.eval()
-        logits = torch.zeros(size, task.classes)
-        parts = batches(np.arange(size), EVALUATION_BATCH)
-        for number in task.group.own(len(parts)):
-            indices = parts[number]
-            logits[torch.from_numpy(indices)] = within(self.logits, source.batch(indices, 0))
-            self.run.events.alive()
-            if self.run.stopping:  # The epoch's steps are saved; its validation is done again.
-                self.save()
-                raise Stopped
-        return task.group.gathered(logits), source.labels
-
-    def logits(self, batch: Tensor) -> Tensor:
-        """Return the logits of inputs, as float32 on the CPU."""
-        with self.task.execution.autocast():
-            result: Tensor = self.judged(self.task.execution.put(batch))
-        return result.float().cpu()
+            words = f"The loss is no longer a finite number in epoch {self.progress.epoch}."
+            raise LossDiverged(words)
 
     def no_gain(self) -> bool:
         """Tell whether patience has run out."""
-        patience, now = self.task.plan.patience, self.now
-        if patience is None or now.epoch - max(now.best["epoch"], self.earlier) < patience:
+        patience, progress = self.plan.patience, self.progress
+        if (
+            patience is None
+            or progress.epoch - max(progress.best["epoch"], self.earlier) < patience
+        ):
             return False
-        words = f"No better {now.best['metric']} for {patience} epochs."
-        self.run.events.note("early_stopped", words)
+        words = f"No better {progress.best['metric']} for {patience} epochs."
+        self.fit.run.events.note("early_stopped", words)
         return True
 
     def out_of_time(self) -> bool:
         """Tell whether the time limit is reached; raises TimeLimitReached without any epoch."""
-        deadline = self.task.deadline
+        deadline = self.fit.deadline
         if not deadline.reached:
             return False
-        if not self.now.best:
+        if not self.progress.best:
             deadline.check()
-        words = f"Stopped after {deadline.spent / 60:.3g} minutes, in epoch {self.now.epoch}."
-        self.run.events.note("time_limit_reached", words)
+        words = f"Stopped after {deadline.spent / 60:.3g} minutes, in epoch {self.progress.epoch}."
+        self.fit.run.events.note("time_limit_reached", words)
         return True
 
     def save(self, *, only_if_due: bool = False) -> None:
-        """Write a checkpoint; at an epoch's end or every minute, at most 2 % of the time."""
-        if self.task.group.rank:
+        """Write a checkpoint, now or if one is due; rank 0 does so for all."""
+        inside = bool(self.progress.step)
+        if self.fit.group.rank or (only_if_due and not self.checkpoints.due(inside=inside)):
             return
-        began = time.monotonic()
-        wait = SAVE_SHARE * self.save_cost
-        if self.now.step:
-            wait = max(SAVE_SECONDS, wait)
-        if only_if_due and began - self.saved < wait:
-            return
-        self.now.scaler = self.scaler.state_dict()
-        resume.save(
-            self.folder,
-            self.done,
-            self.key,
-            asdict(self.now),
-            self.models,
-            self.optimizer,
-            self.total,
-            self.best,
-        )
-        self.saved = time.monotonic()
-        self.save_cost = self.saved - began
+        self.progress.scaler = self.gradients.scaler.state_dict()
+        self.checkpoints.save(self.steps_done, self.progress, self.best)
 
 
 def _copy(model: nn.Module) -> Tensors:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def _score(record: dict[str, Any], metric: str) -> tuple[float, float]:
-    """Return what the best epoch has most of; the smaller loss decides between equals.
-
-    On a few hundred images many epochs reach the same accuracy.
-    """
-    loss = record.get("val_loss", record["train_loss"])
-    return (-record[metric] if metric.endswith("loss") else record[metric], -loss)

@@ -78,9 +78,9 @@ def loss(plan: Plan, labels: Tensor, classes: int, device: str) -> Loss:
         counts = torch.bincount(labels, minlength=classes).float().clamp(min=0.5)
         shift = (counts / counts.sum()).log().to(device)
 
-    def compute(logits: Tensor, wanted: Tensor) -> Tensor:
+    def compute(logits: Tensor, targets: Tensor) -> Tensor:
         adjusted = logits.float() + shift
-        return functional.cross_entropy(adjusted, wanted, label_smoothing=plan.label_smoothing)
+        return functional.cross_entropy(adjusted, targets, label_smoothing=plan.label_smoothing)
 
     return compute
 

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from models.training import checkpoint
 from models.training.checkpoint import Tensors
 from topwork.errors import IntegrityError
 
+SAVE_SECONDS = 60.0
+SAVE_SHARE = 50  # A save may cost at most one part in so many of the time.
+FIRST_SAVE, WRITE_RATE = 0.05, 4e8  # Seconds, and bytes a second, until a save was measured.
 Key = dict[str, Any]
 
 
@@ -36,6 +40,13 @@ class Progress:
     scaler: dict[str, Any] = field(default_factory=dict)  # Of the gradients in fp16.
     inexact: list[str] = field(default_factory=list)  # Why a resume could not be bit-identical.
 
+    def noted(self, plan: Plan) -> Plan:
+        """Return the plan with what only showed while it was carried out."""
+        if self.parts == 1:
+            return plan
+        words = f"each batch was taken in {self.parts} parts, as memory ran out"
+        return plan.revised("batch_size", plan.batch_size, f"{plan.reasons['batch_size']}; {words}")
+
 
 def key(plan: Plan, digest: str, seed: int, execution: Execution) -> Key:
     """Return what a checkpoint must share (`spec`) and should share (`machine`) with the run."""
@@ -44,61 +55,67 @@ def key(plan: Plan, digest: str, seed: int, execution: Execution) -> Key:
     return {"spec": hashlib.sha256(spec.encode()).hexdigest(), "machine": machine}
 
 
-def save(
-    folder: Path,
-    step: int,
-    key: Key,
-    state: dict[str, Any],
-    models: Mapping[str, nn.Module],
-    optimizer: torch.optim.Optimizer,
-    total: Tensor,
-    best: Tensors,
-) -> None:
-    """Write the state of the loop into the folder of its stage.
+class Checkpoints:
+    """Those of one stage: at an epoch's end or every minute, at most 2 % of the time.
 
-    The best weights have a file of their own, written once.
+    They hold the models, the optimiser's moments and `total`, the sum of the epoch's losses, and
+    take about `size` bytes each.
     """
-    best_file = best_seal = None
-    if best:
-        best_file = f"best-{state['best']['epoch']:05d}.safetensors"
-        if not (folder / best_file).exists():
-            checkpoint.write(folder / best_file, best, {"spec": key["spec"]})
-        best_seal = checkpoint.seal(folder / best_file)
-    tensors = {
-        f"{which}.{name}": value
-        for which, model in models.items()
-        for name, value in model.state_dict().items()
-    }
-    for number, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
-    tensors["total"] = total
-    hit("checkpoint.between_files")
-    full = {"progress": state, "key": key, "best_file": best_file, "best_seal": best_seal}
-    checkpoint.save(folder, step, tensors, full)
 
+    def __init__(
+        self,
+        run: RunDir,
+        folder: Path,
+        key: Key,
+        models: Mapping[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        total: Tensor,
+        size: int,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.run, self.folder, self.key = run, folder, key
+        self.models, self.optimizer, self.total = models, optimizer, total
+        self.saved, self.seconds = time.monotonic(), FIRST_SAVE + size / WRITE_RATE
 
-def load(
-    run: RunDir,
-    folder: Path,
-    key: Key,
-    models: Mapping[str, nn.Module],
-    optimizer: torch.optim.Optimizer,
-    total: Tensor,
-) -> tuple[Progress, Tensors] | None:
-    """Put the newest usable checkpoint of a stage into the objects.
+    def due(self, *, inside: bool) -> bool:
+        """Tell whether it is time to save, `inside` an epoch or at its end."""
+        wait = SAVE_SHARE * self.seconds
+        return time.monotonic() - self.saved >= (max(SAVE_SECONDS, wait) if inside else wait)
 
-    Returns:
-        Counters and best weights; None where there is no checkpoint yet.
-    """
-    found = newest(run, folder, key)
-    if found is None:
-        return None
-    tensors, state, best = found
-    progress = Progress(**state["progress"])
-    note_differences(run, progress, state["key"]["machine"], key["machine"])
-    _restore(tensors, models, optimizer)
-    total.copy_(tensors["total"])
-    return progress, best
+    def save(self, step: int, progress: Progress, best: Tensors) -> None:
+        """Write the state of the loop; the best weights have a file of their own, written once."""
+        began = time.monotonic()
+        best_file = best_seal = None
+        if best:
+            best_file = f"best-{progress.best['epoch']:05d}.safetensors"
+            if not (self.folder / best_file).exists():
+                checkpoint.write(self.folder / best_file, best, {"spec": self.key["spec"]})
+            best_seal = checkpoint.seal(self.folder / best_file)
+        tensors = {
+            f"{which}.{name}": value
+            for which, model in self.models.items()
+            for name, value in model.state_dict().items()
+        }
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+        tensors["total"] = self.total
+        hit("checkpoint.between_files")
+        state = {"progress": asdict(progress), "key": self.key, "best_file": best_file}
+        checkpoint.save(self.folder, step, tensors, {**state, "best_seal": best_seal})
+        self.saved = time.monotonic()
+        self.seconds = self.saved - began
+
+    def load(self) -> tuple[Progress, Tensors] | None:
+        """Put the newest usable one into the objects; return counters and best weights."""
+        usable = newest(self.run, self.folder, self.key)
+        if usable is None:
+            return None
+        tensors, state, best = usable
+        progress = Progress(**state["progress"])
+        note_differences(self.run, progress, state["key"]["machine"], self.key["machine"])
+        _restore(tensors, self.models, self.optimizer)
+        self.total.copy_(tensors["total"])
+        return progress, best
 
 
 def newest(run: RunDir, folder: Path, key: Key) -> tuple[Tensors, dict[str, Any], Tensors] | None:

@@ -6,6 +6,7 @@ is written in one file with the weights it belongs to: made once, whatever happe
 """
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ FILE = "head.safetensors"
 
 
 @dataclass(frozen=True)
-class Handover:
+class StageResult:
     """A finished head and what follows.
 
     `decay` is the weight decay with its reason; `epochs` of the next stage, 0 if it is left out,
@@ -34,32 +35,25 @@ class Handover:
 
     def continued(self, asked: Plan) -> Plan:
         """Return the plan as asked for with what was found out since."""
-        value, reason = self.decay
-        reasons = {**asked.reasons, "weight_decay": reason}
-        plan = replace(asked, weight_decay=value, reasons=reasons)
+        plan = asked.revised("weight_decay", *self.decay)
         then = plan.then
         if then is None or not self.why:
             return plan
         if not self.epochs:
-            return replace(
-                plan, then=None, strategy="head", reasons=reasons | {"strategy": self.why}
-            )
+            return replace(plan.revised("strategy", "head", self.why), then=None)
         warmup = then.warmup_epochs * self.epochs / then.epochs
-        reasons = {**then.reasons, "epochs": self.why}
-        return replace(
-            plan,
-            then=replace(then, epochs=self.epochs, warmup_epochs=warmup, reasons=reasons),
-        )
+        then = replace(then, warmup_epochs=warmup).revised("epochs", self.epochs, self.why)
+        return replace(plan, then=then)
 
 
-def save(run: RunDir, key: Key, handed: Handover, layer: nn.Module) -> None:
+def save(folder: Path, key: Key, result: StageResult, layer: nn.Module) -> None:
     """Write the head's layer and the decision."""
-    checkpoint.write(run.checkpoint / FILE, layer.state_dict(), {"key": key, **asdict(handed)})
+    checkpoint.write(folder / FILE, layer.state_dict(), {"key": key, **asdict(result)})
 
 
-def load(run: RunDir, key: Key, layer: nn.Module) -> Handover | None:
+def load(run: RunDir, folder: Path, key: Key, layer: nn.Module) -> StageResult | None:
     """Put the head of an earlier attempt into the layer; None if there is no such head."""
-    path = run.checkpoint / FILE
+    path = folder / FILE
     if not path.exists():
         return None
     try:
@@ -75,4 +69,4 @@ def load(run: RunDir, key: Key, layer: nn.Module) -> Handover | None:
         layer.load_state_dict(tensors)
     progress = Progress(**state.pop("progress"))
     resume.note_differences(run, progress, then["machine"], key["machine"])
-    return Handover(progress, tuple(state.pop("decay")), **state)
+    return StageResult(progress, tuple(state.pop("decay")), **state)

@@ -21,7 +21,7 @@ CANDIDATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 DEFAULT = 3.0
 FOLDS = 5
 MOST_IMAGES = 4096
-MOST_WORK = 5e11  # Floating-point operations: some five seconds on two cores.
+MOST_OPERATIONS = 5e11  # Floating-point operations: some five seconds on two cores.
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def choose(features: Tensor, labels: Tensor, classes: int, plan: Plan, seed: int
     features, labels, keys = features[chosen], labels[chosen], keys[chosen.numpy()]
     heads = FOLDS * len(CANDIDATES)
     steps = plan.epochs * batch_count(len(labels), plan.batch_size)
-    work = 6.0 * steps * plan.batch_size * features.shape[1] * classes * heads
-    if work > MOST_WORK:
+    operations = 6.0 * steps * plan.batch_size * features.shape[1] * classes * heads
+    if operations > MOST_OPERATIONS:
         return Choice(DEFAULT, "a usual value: the search would take too long for so many classes")
     sizes = torch.bincount(labels)
     if int(sizes[sizes > 0].min()) < 2:  # noqa: PLR2004 - one to hold out, one to learn from.
@@ -111,7 +111,7 @@ def _held_out(
 
 def _losses(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """Return the cross entropy of logits (n, folds, candidates, classes) without the last axis."""
-    wanted = labels[:, None, None].expand(logits.shape[:-1])
+    targets = labels[:, None, None].expand(logits.shape[:-1])
     return functional.cross_entropy(
-        logits.movedim(-1, 1), wanted, reduction="none", label_smoothing=smoothing
+        logits.movedim(-1, 1), targets, reduction="none", label_smoothing=smoothing
     )

@@ -15,8 +15,8 @@ from core.system import failpoints
 from core.system.run_dir import supervise
 from models.planning import strategy
 from models.train import train
-from models.training import precision_benchmark
-from models.training.loop import Fit
+from models.training.loop import Loop
+from models.training.precision import workload
 
 NEVER = 10**9
 PATIENCE = 1e6  # Seconds that may be planned for a stage after the head.
@@ -30,7 +30,7 @@ def main(run_dir: Path) -> int:
     save_every(orders["save_every"])
     strategy.DEFAULT_BUDGET = PATIENCE
     if orders["measured"]:
-        precision_benchmark.WORTH_SECONDS = 0.0
+        workload.WORTH_SECONDS = 0.0
     code = supervise(train, [str(run_dir)], resumable=True)
     visits = {point: NEVER - order.left for point, order in active.items()}
     (run_dir / "visits.json").write_text(json.dumps(visits))
@@ -39,14 +39,14 @@ def main(run_dir: Path) -> int:
 
 def save_every(steps: int) -> None:
     """Make a checkpoint due by the number of steps instead of by the clock."""
-    plain = Fit.save
+    plain = Loop.save
 
-    def save(fit: Fit, *, only_if_due: bool = False) -> None:
-        done = (fit.now.epoch - 1) * fit.steps + fit.now.step
+    def save(loop: Loop, *, only_if_due: bool = False) -> None:
+        done = (loop.progress.epoch - 1) * loop.steps + loop.progress.step
         if not only_if_due or done % steps == 0:
-            plain(fit)
+            plain(loop)
 
-    Fit.save = save  # type: ignore[method-assign]
+    Loop.save = save  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import resource
 import sys
 from pathlib import Path
 
-from models.training.loop import Fit, Indices
+from models.training.loop import Indices, Loop
 from tests.models.running import go
 
 
@@ -19,16 +19,16 @@ def allocated() -> int:
 
 def main(run_dir: Path, room: int) -> int:
     """Do the run."""
-    plain, free = Fit.one_step, resource.getrlimit(resource.RLIMIT_DATA)
+    plain, free = Loop.step, resource.getrlimit(resource.RLIMIT_DATA)
 
-    def one_step(fit: Fit, indices: Indices) -> None:
+    def one_step(stage: Loop, indices: Indices) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (allocated() + room, free[1]))
         try:
-            plain(fit, indices)
+            plain(stage, indices)
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, free)
 
-    Fit.one_step = one_step  # type: ignore[method-assign]
+    Loop.step = one_step  # type: ignore[method-assign]
     return go(run_dir)
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from core.system.run_dir import DONE
-from models.data.dataset import Staged
+from models.data.dataset import StagedDataset
 from models.inference.classifier import Classifier
 from models.networks import zoo
 from models.weights import pretrained
@@ -51,7 +51,7 @@ def test_what_a_gpu_trained_a_cpu_serves(tmp_path: Path, dataset: Path, strategy
     classifier = Classifier.from_artefact(run_dir / "result")
     rows = (run_dir / "result" / "predictions.jsonl").read_text().splitlines()
     told = {row["path"]: row["label"] for row in map(json.loads, rows)}
-    staged = Staged(dataset)
+    staged = StagedDataset(dataset)
     for sample in staged.splits["val"]:
         [served] = classifier.forward([classifier.decode(staged.read(sample))])
         assert classifier.rank(served, 1)["label"] == told[sample.path]

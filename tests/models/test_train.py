@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from core.system.run_dir import CRASHED, DONE, FAILED, STOPPED
-from models.data.dataset import Staged
+from models.data.dataset import StagedDataset
 from models.inference import artefact
 from models.inference.classifier import Classifier
-from models.training import checkpoint, loop
+from models.training import checkpoint, loop, resume
 from tests.models.running import go, outcome, read
 from tests.models.staging import events, png, request, stage, start, striped, stripes
 from tests.waiting import wait_for
@@ -100,13 +100,13 @@ def test_the_seed_decides_the_weights(tmp_path: Path, dataset: Path, whole: Path
 
 
 def stop_after_each_step(patch: pytest.MonkeyPatch) -> None:
-    plain = loop.Fit.one_step
+    plain = loop.Loop.step
 
-    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
-        plain(fit, indices)
-        fit.run.stopping = True
+    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+        plain(stage, indices)
+        stage.fit.run.stopping = True
 
-    patch.setattr(loop.Fit, "one_step", one_step)
+    patch.setattr(loop.Loop, "step", one_step)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -153,7 +153,7 @@ def _crash_at(number: int, plain: Callable[..., None]) -> Callable[..., None]:
         (checkpoint, "settle"),
         (checkpoint, "save_file"),
         (artefact, "write"),
-        (loop.Fit, "one_step"),
+        (loop.Loop, "step"),
     ],
 )
 @pytest.mark.parametrize("number", [0, 5])
@@ -166,8 +166,8 @@ def test_a_crash_inside_a_save_costs_nothing_but_time(
     name: str,
     number: int,
 ) -> None:
-    monkeypatch.setattr(loop, "SAVE_SHARE", 0)
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(resume, "SAVE_SHARE", 0)
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 0)
     run_dir = lenet(tmp_path / "run", dataset)
     with monkeypatch.context() as patch:
         patch.setattr(where, name, _crash_at(number, getattr(where, name)))
@@ -259,7 +259,7 @@ def test_running_out_of_memory_is_a_failure_with_a_name(
     def one_step(*_: object) -> None:
         raise problem
 
-    monkeypatch.setattr(loop.Fit, "one_step", one_step)
+    monkeypatch.setattr(loop.Loop, "step", one_step)
     assert error(lenet(tmp_path / "run", dataset)) == "out_of_memory"
 
 
@@ -329,7 +329,7 @@ def test_a_thousand_classes(tmp_path: Path) -> None:
 
 def test_evaluation_is_what_the_published_model_answers(whole: Path, dataset: Path) -> None:
     classifier = Classifier.from_artefact(whole / "result")
-    staged = Staged(dataset)
+    staged = StagedDataset(dataset)
     rows = [
         json.loads(line)
         for line in (whole / "result" / "predictions.jsonl").read_text().splitlines()

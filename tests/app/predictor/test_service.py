@@ -16,7 +16,7 @@ from app.predictor.service import ByteBudget, Predictor, Timings
 from app.predictor_protocol import Order
 from core.store.object_store import Storage
 from core.system.settings import Settings
-from models.data.dataset import Staged
+from models.data.dataset import StagedDataset
 from models.inference import artefact
 from tests.app.conftest import MakeModel
 from tests.app.trained import put_model, store_model
@@ -147,7 +147,7 @@ def test_a_job_and_the_service_are_equally_sure(stored: Stored, tmp_path: Path) 
     model = put_model(stored[0], folder / "run" / "result", "models/doubtful/1")
     text = (folder / "run" / "result" / "predictions.jsonl").read_text()
     rows = [json.loads(line) for line in text.splitlines()]
-    staged = Staged(folder / "data")
+    staged = StagedDataset(folder / "data")
     images = {sample.sha256: staged.read(sample) for sample in staged.splits["val"]}
     staged.close()
 

@@ -99,14 +99,14 @@ def test_the_choice_outlives_an_interruption(
     run_dir = order(tmp_path / "run", dataset)
     sizes: list[int] = []
     hold(monkeypatch, 4, sizes)
-    plain = loop.Fit.one_step
+    plain = loop.Loop.step
 
-    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
-        plain(fit, indices)
-        fit.run.stopping = True
+    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+        plain(stage, indices)
+        stage.fit.run.stopping = True
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Fit, "one_step", one_step)
+        patch.setattr(loop.Loop, "step", one_step)
         assert go(run_dir) == STOPPED
     sizes.clear()
     assert go(run_dir) == DONE

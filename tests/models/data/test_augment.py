@@ -24,11 +24,18 @@ def images() -> Tensor:
 
 
 def views(
-    images: Tensor, how: Augmentation, *, epoch: int = 1, aspect: float = 1.0, side: int = 16
+    images: Tensor,
+    augmentation: Augmentation,
+    *,
+    epoch: int = 1,
+    aspect: float = 1.0,
+    side: int = 16,
 ) -> Tensor:
     aspects = torch.full((len(images),), aspect)
     samples = SAMPLES[: len(images)]
-    return augment(images, aspects, samples, how=how, side=side, seed=3, epoch=epoch)
+    return augment(
+        images, aspects, samples, augmentation=augmentation, side=side, seed=3, epoch=epoch
+    )
 
 
 def test_nothing_asked_is_nothing_changed(images: Tensor) -> None:
@@ -59,21 +66,29 @@ def test_moved_pixels_are_the_same_on_every_machine() -> None:
 
 
 def test_a_view_depends_on_sample_and_epoch_only(images: Tensor) -> None:
-    how = named("strong", 224)
-    all_of_them = views(images, how)
-    some = augment(images[5:9], torch.ones(4), SAMPLES[5:9], how=how, side=16, seed=3, epoch=1)
+    augmentation = named("strong", 224)
+    all_of_them = views(images, augmentation)
+    some = augment(
+        images[5:9],
+        torch.ones(4),
+        SAMPLES[5:9],
+        augmentation=augmentation,
+        side=16,
+        seed=3,
+        epoch=1,
+    )
     assert torch.equal(all_of_them[5:9], some)
-    assert not torch.allclose(all_of_them, views(images, how, epoch=2))
+    assert not torch.allclose(all_of_them, views(images, augmentation, epoch=2))
 
 
 def test_crops_have_the_area_and_shape_that_were_asked_for() -> None:
     ramp = torch.linspace(0, 255, 64).to(torch.uint8)
     across = ramp.expand(64, 3, 64, 64).contiguous()
     down = across.transpose(2, 3).contiguous()
-    how = Augmentation(area=(0.25, 0.25), aspect=(1.0, 1.0))
+    augmentation = Augmentation(area=(0.25, 0.25), aspect=(1.0, 1.0))
     # An image twice as wide as high: a square crop of a quarter of its area.
-    wide = views(across, how, aspect=2.0)
-    high = views(down, how, aspect=2.0)
+    wide = views(across, augmentation, aspect=2.0)
+    high = views(down, augmentation, aspect=2.0)
     width = (wide[..., -1] - wide[..., 0]).mean() / 255
     height = (high[..., -1, :] - high[..., 0, :]).mean() / 255
     assert float(width) == pytest.approx(0.125**0.5 * 15 / 16, abs=0.02)
@@ -84,8 +99,8 @@ def test_crops_have_the_area_and_shape_that_were_asked_for() -> None:
 @pytest.mark.parametrize("name", ["light", "standard", "strong"])
 @pytest.mark.parametrize("side", [32, 224])
 def test_values_stay_in_range(images: Tensor, name: str, side: int) -> None:
-    how = named(name, side)
-    seen = views(images, how, side=24)
+    augmentation = named(name, side)
+    seen = views(images, augmentation, side=24)
     assert seen.shape == (64, 3, 24, 24)
     assert seen.min() >= 0
     assert seen.max() <= 255
@@ -97,16 +112,16 @@ def test_light_never_mirrors() -> None:
 
 
 def test_moving_pixels_is_the_interpolation_it_replaces(images: Tensor) -> None:
-    how = Augmentation(shift=0.25, mirror=True)
+    augmentation = Augmentation(shift=0.25, mirror=True)
     draws = torch.from_numpy(uniforms(AUGMENT, 3, 1, SAMPLES, 12))
-    theta = augmenting._move(draws, how, torch.ones(64), 16)
+    theta = augmenting._move(draws, augmentation, torch.ones(64), 16)
     theta[:, :, 0] *= (2 * draws[:, :1] - 1).sign()
     grid = functional.affine_grid(theta, [64, 3, 16, 16], align_corners=False)
     assert torch.allclose(augmenting._grid(theta, 16), grid, atol=1e-5)
     expected = functional.grid_sample(
         images.float(), grid, padding_mode="border", align_corners=False
     )
-    torch.testing.assert_close(views(images, how), expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(views(images, augmentation), expected, atol=0.01, rtol=0)
 
 
 def test_without_a_crop_the_middle_of_an_oblong_image_is_seen() -> None:
@@ -118,29 +133,29 @@ def test_without_a_crop_the_middle_of_an_oblong_image_is_seen() -> None:
 
 @pytest.mark.parametrize("policy", ["trivial_augment", "rand_augment"])
 def test_a_policy_changes_each_image_by_its_own_number(images: Tensor, policy: str) -> None:
-    how = Augmentation(policy=policy)
+    augmentation = Augmentation(policy=policy)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    seen = views(images, how)
+    seen = views(images, augmentation)
     assert torch.equal(before, torch.get_rng_state())
     assert 0 <= float(seen.min()) <= float(seen.max()) <= 255
     changed = [not torch.equal(a, b.float()) for a, b in zip(seen, images, strict=True)]
     assert sum(changed) > 32
     alike = images[:1].expand(64, -1, -1, -1)
-    assert len({one.numpy().tobytes() for one in views(alike, how)}) > 16
+    assert len({one.numpy().tobytes() for one in views(alike, augmentation)}) > 16
 
 
 @pytest.mark.parametrize("name", ["light", "standard", "strong"])
 @pytest.mark.parametrize("side", [16, 24])
 def test_no_batch_changes_what_becomes_of_an_image(images: Tensor, name: str, side: int) -> None:
-    how = dataclasses.replace(named(name, side), policy="rand_augment", erase=0.5)
-    together = views(images, how, side=side)
+    augmentation = dataclasses.replace(named(name, side), policy="rand_augment", erase=0.5)
+    together = views(images, augmentation, side=side)
     alone = [
         augment(
             images[n : n + 1],
             torch.ones(1),
             SAMPLES[n : n + 1],
-            how=how,
+            augmentation=augmentation,
             side=side,
             seed=3,
             epoch=1,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from core.imaging.decode import decode
-from models.data.dataset import Staged, batches
+from models.data.dataset import StagedDataset, batches
 from tests.models.staging import png, stage
 from topwork.errors import DatasetInvalid, TooFewClasses
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_classes_are_numbered_by_name_in_every_split(folder: Path) -> None:
-    staged = Staged(folder)
+    staged = StagedDataset(folder)
     assert staged.classes == ["a", "b", "c"]
     assert staged.labels("train").tolist() == [1, 0]
     assert staged.labels("val").tolist() == [2]
@@ -33,12 +33,12 @@ def test_classes_are_numbered_by_name_in_every_split(folder: Path) -> None:
 
 def test_the_frozen_list_decides_and_not_the_alphabet(tmp_path: Path) -> None:
     images = [("train", "a", flat(1)), ("train", "b", flat(2))]
-    staged = Staged(stage(tmp_path / "data", images, classes=["z", "b", "a"]))
+    staged = StagedDataset(stage(tmp_path / "data", images, classes=["z", "b", "a"]))
     assert staged.labels("train").tolist() == [2, 1]
 
 
 def test_bytes_are_the_uploaded_ones(folder: Path) -> None:
-    staged = Staged(folder)
+    staged = StagedDataset(folder)
     found = [staged.read(sample) for sample in staged.splits["train"]]
     assert found == [flat(1), flat(2)]
 
@@ -49,7 +49,7 @@ def value(data: bytes) -> torch.Tensor:
 
 def test_batches_come_in_order_whatever_the_threads(tmp_path: Path) -> None:
     images = [("train", "ab"[n % 2], flat(n)) for n in range(50)]
-    staged = Staged(stage(tmp_path / "data", images))
+    staged = StagedDataset(stage(tmp_path / "data", images))
     parts = list(staged.stream(staged.splits["train"], value, batch=8, threads=4))
     assert [len(part) for part in parts] == [8] * 6 + [2]
     assert torch.cat(parts).tolist() == list(range(50))
@@ -57,7 +57,9 @@ def test_batches_come_in_order_whatever_the_threads(tmp_path: Path) -> None:
 
 
 def test_an_undecodable_image_is_named(tmp_path: Path) -> None:
-    staged = Staged(stage(tmp_path / "data", [("train", "a", flat(1)), ("train", "b", flat(2))]))
+    staged = StagedDataset(
+        stage(tmp_path / "data", [("train", "a", flat(1)), ("train", "b", flat(2))])
+    )
     sample = staged.splits["train"][1]
     shard = next((staged.folder / "shards").iterdir())
     with shard.open("r+b") as file:
@@ -82,12 +84,12 @@ def test_a_folder_that_contradicts_itself_is_refused(
     manifest = folder / "manifest.jsonl"
     manifest.write_text(json.dumps(change(json.loads(manifest.read_text()))) + "\n")
     with pytest.raises(DatasetInvalid):
-        Staged(folder)
+        StagedDataset(folder)
 
 
 def test_one_class_is_too_few(tmp_path: Path) -> None:
     with pytest.raises(TooFewClasses):
-        Staged(stage(tmp_path / "data", [("train", "a", flat(1))]))
+        StagedDataset(stage(tmp_path / "data", [("train", "a", flat(1))]))
 
 
 @pytest.mark.parametrize("images", [2, 3, 5, 32, 33, 65, 1000])

@@ -20,7 +20,7 @@ from models.inference import artefact
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.networks.head import Head, split
-from models.planning.defaults import VIEWS
+from models.planning.augmentation import VIEWS
 from models.training import loop
 from models.weights import pretrained
 from tests.models.running import go, read
@@ -184,14 +184,14 @@ def test_a_checkpoint_counts_only_for_the_weights_it_was_made_with(
     straight = run(tmp_path / "straight", colours, folders[1], name, hyperparameters=numbers)
     assert go(straight) == DONE
     broken = run(tmp_path / "broken", colours, folders[0], name, hyperparameters=numbers)
-    plain = loop.Fit.one_step
+    plain = loop.Loop.step
 
-    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
-        plain(fit, indices)
+    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+        plain(stage, indices)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Fit, "one_step", one_step)
+        patch.setattr(loop.Loop, "step", one_step)
         assert go(broken) == STOPPED
     assert list((broken / "checkpoint" / "head").glob("step-*"))
     shutil.rmtree(broken / "cache")  # The worker does not keep it for the next attempt either.
@@ -209,14 +209,14 @@ def test_dropout_repeats_when_a_run_is_interrupted(
     straight = run(tmp_path / "straight", colours, weights_dir, name, hyperparameters=numbers)
     assert go(straight) == DONE
     broken = run(tmp_path / "broken", colours, weights_dir, name, hyperparameters=numbers)
-    plain = loop.Fit.one_step
+    plain = loop.Loop.step
 
-    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
-        plain(fit, indices)
+    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+        plain(stage, indices)
         os.kill(os.getpid(), signal.SIGTERM)
         torch.rand(7)  # What else draws numbers in a process must not matter.
 
-    monkeypatch.setattr(loop.Fit, "one_step", one_step)
+    monkeypatch.setattr(loop.Loop, "step", one_step)
     codes = [go(broken) for _ in range(10)]
     assert STOPPED in codes
     assert codes[-1] == DONE

@@ -15,7 +15,11 @@ from models.inference.preprocess import Preprocess
 SIDE = 32
 PREPROCESS = Preprocess(36, SIDE, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # Cut out, moved by whole pixels, and turned.
-HOWS = [named("strong", 224, erase=0.5), named("standard", SIDE, erase=0.5), named("light", SIDE)]
+AUGMENTATIONS = [
+    named("strong", 224, erase=0.5),
+    named("standard", SIDE, erase=0.5),
+    named("light", SIDE),
+]
 INDICES = np.arange(3, 40)
 
 
@@ -27,12 +31,12 @@ def pictures(side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return whole.clip(0, 255).astype(np.uint8)
 
 
-def views(how: Augmentation, device: str) -> Tensor:
+def views(augmentation: Augmentation, device: str) -> Tensor:
     """Return a batch of training."""
-    cache = pictures(SIDE if how.whole_pixels else SIDE + 8)
+    cache = pictures(SIDE if augmentation.whole_pixels else SIDE + 8)
     aspects = torch.linspace(0.6, 1.6, 48)
     labels = torch.zeros(48, dtype=torch.int64)
-    return Canvases(cache, aspects, labels, PREPROCESS, how, 5, device).batch(INDICES, 2)
+    return Canvases(cache, aspects, labels, PREPROCESS, augmentation, 5, device).batch(INDICES, 2)
 
 
 def crops(device: str) -> Tensor:
@@ -47,10 +51,10 @@ def levels(batch: Tensor) -> Tensor:
     return (batch.cpu() * std + mean) * 255
 
 
-@pytest.mark.parametrize("how", HOWS)
-def test_the_device_of_a_batch_is_the_one_asked_for(how: Augmentation) -> None:
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_the_device_of_a_batch_is_the_one_asked_for(augmentation: Augmentation) -> None:
     """Torch's meta device refuses to mix tensors of two devices, as a GPU does."""
-    for batch in (views(how, "meta"), crops("meta")):
+    for batch in (views(augmentation, "meta"), crops("meta")):
         assert batch.device.type == "meta"
         assert batch.shape == (len(INDICES), 3, SIDE, SIDE)
         assert batch.dtype == torch.float32
@@ -62,9 +66,9 @@ def test_what_is_there_already_is_not_copied() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("how", HOWS)
-def test_a_gpu_shows_the_views_of_the_cpu(how: Augmentation) -> None:
-    difference = levels(views(how, "cuda")) - levels(views(how, "cpu"))
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_a_gpu_shows_the_views_of_the_cpu(augmentation: Augmentation) -> None:
+    difference = levels(views(augmentation, "cuda")) - levels(views(augmentation, "cpu"))
     assert float(difference.abs().max()) < 1
     torch.testing.assert_close(crops("cuda").cpu(), crops("cpu"))
 
@@ -73,8 +77,8 @@ def test_a_gpu_shows_the_views_of_the_cpu(how: Augmentation) -> None:
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_a_gpu_draws_the_same_changes(policy: str) -> None:
     """Changes by whole levels and to the nearest pixel turn rounding into more, here and there."""
-    how = Augmentation(policy=policy)
-    difference = levels(views(how, "cuda")) - levels(views(how, "cpu"))
+    augmentation = Augmentation(policy=policy)
+    difference = levels(views(augmentation, "cuda")) - levels(views(augmentation, "cpu"))
     assert float((difference.abs() < 1.5).float().mean()) > 0.98
 
 
@@ -88,9 +92,9 @@ def _no_waiting() -> Iterator[None]:
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("_no_waiting")
-@pytest.mark.parametrize("how", HOWS)
-def test_a_batch_is_prepared_while_the_gpu_computes(how: Augmentation) -> None:
-    assert views(how, "cuda").is_cuda
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_a_batch_is_prepared_while_the_gpu_computes(augmentation: Augmentation) -> None:
+    assert views(augmentation, "cuda").is_cuda
     assert crops("cuda").is_cuda
 
 

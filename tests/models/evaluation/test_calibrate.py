@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from models.data.dataset import Staged
+from models.data.dataset import StagedDataset
 from models.evaluation.calibrate import COLDEST, HOTTEST, LEAST_IMAGES, calibrate
 from models.inference.calibration import probabilities
 from models.inference.classifier import Classifier
@@ -117,7 +117,7 @@ def test_the_published_model_answers_as_it_was_evaluated(doubtful: Path) -> None
     text = (doubtful / "run" / "result" / "predictions.jsonl").read_text()
     rows = {row["sha256"]: row for row in map(json.loads, text.splitlines())}
     classifier = Classifier.from_artefact(doubtful / "run" / "result")
-    staged = Staged(doubtful / "data")
+    staged = StagedDataset(doubtful / "data")
     for sample in staged.splits["val"]:
         crop = [classifier.decode(staged.read(sample))]
         answer = classifier.rank(classifier.forward(crop)[0], 1)

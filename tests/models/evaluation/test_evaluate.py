@@ -11,16 +11,9 @@ from torch import Tensor
 
 from core.system.progress import Meter
 from core.system.run_dir import RunDir, Stopped
-from models.data.dataset import Staged
+from models.data.dataset import StagedDataset
 from models.evaluation.calibrate import Calibration
-from models.evaluation.evaluate import (
-    Evaluation,
-    answer,
-    calibration_of,
-    evaluate,
-    headlines,
-    worst,
-)
+from models.evaluation.evaluate import Evaluation, evaluate, held_out_logits, worst
 from models.inference.classifier import Classifier, Label
 from models.inference.preprocess import Preprocess
 from tests.models.staging import png, stage
@@ -46,7 +39,7 @@ def flat(value: int) -> bytes:
 
 
 @pytest.fixture
-def staged(tmp_path: Path) -> Iterator[Staged]:
+def staged(tmp_path: Path) -> Iterator[StagedDataset]:
     images = [
         ("train", "grey", flat(128)),
         ("val", "bright", flat(250)),
@@ -54,7 +47,7 @@ def staged(tmp_path: Path) -> Iterator[Staged]:
         ("val", "dark", flat(20)),
         ("test", "dark", flat(30)),
     ]
-    opened = Staged(stage(tmp_path / "data", images, classes=["bright", "dark", "grey"]))
+    opened = StagedDataset(stage(tmp_path / "data", images, classes=["bright", "dark", "grey"]))
     yield opened
     opened.close()
 
@@ -66,20 +59,25 @@ def run(tmp_path: Path) -> Iterator[RunDir]:
     opened.events.close()
 
 
-def brightness(staged: Staged) -> Classifier:
+def brightness(staged: StagedDataset) -> Classifier:
     return Classifier(Brightness(), PLAIN, [Label(name) for name in staged.classes])
 
 
 def answers(
-    run: RunDir, staged: Staged, told: dict[str, Tensor] | None = None
+    run: RunDir, staged: StagedDataset, known: dict[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
     meter = Meter(run.events, {"evaluate": (4, 1.0)})
-    return answer(run, staged, brightness(staged), threads=2, meter=meter, told=told or {})
+    classifier = brightness(staged)
+    return held_out_logits(run, staged, classifier, threads=2, meter=meter, known=known)
 
 
-def scores(run: RunDir, staged: Staged, calibration: Calibration = PLAIN_ANSWERS) -> Evaluation:
-    logits, folder = answers(run, staged), run.begin_result()
-    return evaluate(staged, brightness(staged), logits, calibration, folder, seed=3)
+def scores(
+    run: RunDir, staged: StagedDataset, calibration: Calibration = PLAIN_ANSWERS
+) -> Evaluation:
+    """Score, and leave the files in the result that is being built."""
+    evaluation = evaluate(staged, answers(run, staged), calibration, seed=3)
+    evaluation.write(run.begin_result(), staged)
+    return evaluation
 
 
 def confidence(level: int, temperature: float = 1.0) -> float:
@@ -89,8 +87,10 @@ def confidence(level: int, temperature: float = 1.0) -> float:
     return math.exp(abs(logit)) / (math.exp(logit) + math.exp(-logit) + third)
 
 
-def test_every_held_out_split_is_scored_and_training_is_not(run: RunDir, staged: Staged) -> None:
-    found = scores(run, staged)
+def test_every_held_out_split_is_scored_and_training_is_not(
+    run: RunDir, staged: StagedDataset
+) -> None:
+    found = scores(run, staged).scores
     assert found.keys() == {"val", "test"}
     assert found["val"]["accuracy"] == pytest.approx(2 / 3)
     assert found["val"]["confusion"]["matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
@@ -99,7 +99,7 @@ def test_every_held_out_split_is_scored_and_training_is_not(run: RunDir, staged:
 
 
 def test_logits_from_features_count_only_where_the_network_agrees(
-    run: RunDir, staged: Staged
+    run: RunDir, staged: StagedDataset
 ) -> None:
     right = answers(run, staged)
     close, wrong = right["val"] + 1e-5, right["test"] + 0.1
@@ -108,7 +108,7 @@ def test_logits_from_features_count_only_where_the_network_agrees(
     assert torch.equal(found["test"], right["test"])
 
 
-def test_every_image_has_its_line(run: RunDir, staged: Staged) -> None:
+def test_every_image_has_its_line(run: RunDir, staged: StagedDataset) -> None:
     scores(run, staged, Calibration(4.0, 60))
     text = (run.path / "result.tmp" / "predictions.jsonl").read_text()
     rows = [json.loads(line) for line in text.splitlines()]
@@ -122,8 +122,8 @@ def test_every_image_has_its_line(run: RunDir, staged: Staged) -> None:
     assert [row["confidence"] for row in rows] == pytest.approx(served, abs=1e-6)
 
 
-def test_the_card_gets_the_headlines(run: RunDir, staged: Staged) -> None:
-    lines = headlines(scores(run, staged))
+def test_the_card_gets_the_headlines(run: RunDir, staged: StagedDataset) -> None:
+    lines = scores(run, staged).headlines()
     assert lines["test"]["macro_f1"] == 1.0
     assert lines["val"].keys() == {
         "accuracy",
@@ -135,27 +135,27 @@ def test_the_card_gets_the_headlines(run: RunDir, staged: Staged) -> None:
     }
 
 
-def test_a_wish_to_stop_is_heard(run: RunDir, staged: Staged) -> None:
+def test_a_wish_to_stop_is_heard(run: RunDir, staged: StagedDataset) -> None:
     run.stopping = True
     with pytest.raises(Stopped):
         scores(run, staged)
 
 
-def test_scores_are_those_of_the_calibrated_answers(run: RunDir, staged: Staged) -> None:
-    found = scores(run, staged, Calibration(4.0, 60))
+def test_scores_are_those_of_the_calibrated_answers(run: RunDir, staged: StagedDataset) -> None:
+    found = scores(run, staged, Calibration(4.0, 60)).scores
     true = [confidence(250, 4.0), 1 - confidence(10, 4.0), confidence(20, 4.0)]
     loss = -sum(map(math.log, true)) / 3
     assert found["val"]["log_loss"] == pytest.approx(loss, abs=1e-4)  # The third class has 1e-5.
     trust = found["val"]["calibration"]
     assert (trust["temperature"], trust["reason"]) == (4.0, None)
     assert trust["after"]["log_loss"] == found["val"]["log_loss"]
-    plain = scores(run, staged)["val"]
+    plain = scores(run, staged).scores["val"]
     assert plain["calibration"]["before"] == plain["calibration"]["after"] == trust["before"]
     assert plain["calibration"]["reason"] == "for want of images"
     assert plain["confusion"] == found["val"]["confusion"]
 
 
-def test_every_field_of_an_evaluation_is_in_its_shape(run: RunDir, staged: Staged) -> None:
+def test_every_field_of_an_evaluation_is_in_its_shape(run: RunDir, staged: StagedDataset) -> None:
     scores(run, staged)
     stored = json.loads((run.path / "result.tmp/evaluation.json").read_text())
     shape = types.Evaluation.model_validate({"splits": stored}, extra="forbid")
@@ -166,15 +166,15 @@ def test_every_field_of_an_evaluation_is_in_its_shape(run: RunDir, staged: Stage
         assert image.to_dict() == json.loads(line)
 
 
-def test_intervals_come_from_the_seed(run: RunDir, staged: Staged) -> None:
-    found = scores(run, staged)
+def test_intervals_come_from_the_seed(run: RunDir, staged: StagedDataset) -> None:
+    found = scores(run, staged).scores
     assert found["val"]["intervals"]["seed"] == 3
     assert found["val"]["intervals"]["accuracy"] == {"low": 0.0, "high": 1.0}
     assert found["test"]["intervals"]["accuracy"] is None
 
 
-def test_the_wrong_answer_is_listed_with_its_image(run: RunDir, staged: Staged) -> None:
-    found = scores(run, staged)
+def test_the_wrong_answer_is_listed_with_its_image(run: RunDir, staged: StagedDataset) -> None:
+    found = scores(run, staged).scores
     sample = staged.splits["val"][1]
     assert found["val"]["errors"] == [
         {
@@ -189,7 +189,7 @@ def test_the_wrong_answer_is_listed_with_its_image(run: RunDir, staged: Staged) 
     assert found["test"]["errors"] == []
 
 
-def test_the_worst_fifty_errors_come_worst_first(staged: Staged) -> None:
+def test_the_worst_fifty_errors_come_worst_first(staged: StagedDataset) -> None:
     """80 answers, the first 20 of them right although they have the greatest loss."""
     (bright, *_), classes = staged.splits["val"], staged.classes
     samples = [replace(bright, path=str(number)) for number in range(80)]
@@ -201,21 +201,20 @@ def test_the_worst_fifty_errors_come_worst_first(staged: Staged) -> None:
     assert found[0]["path"] == str(20 + next(n for n in range(60) if n * 7 % 60 == 59))
 
 
-def test_the_card_says_what_calibration_did(run: RunDir, staged: Staged) -> None:
-    calibration = Calibration(4.0, 60)
-    found = scores(run, staged, calibration)
-    trust = found["val"]["calibration"]
-    assert calibration_of(calibration, found) == {
+def test_the_card_says_what_calibration_did(run: RunDir, staged: StagedDataset) -> None:
+    found = scores(run, staged, Calibration(4.0, 60))
+    trust = found.scores["val"]["calibration"]
+    assert found.fitted() == {
         "temperature": 4.0,
         "ece_before": trust["before"]["ece"],
         "ece_after": trust["after"]["ece"],
         "images": 60,
     }
-    assert calibration_of(PLAIN_ANSWERS, found) is None
+    assert scores(run, staged).fitted() is None
 
 
 def test_answers_that_are_not_finite_are_no_evaluation(
-    run: RunDir, staged: Staged, monkeypatch: pytest.MonkeyPatch
+    run: RunDir, staged: StagedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Brightness, "__call__", lambda _, batch: batch[:, :, 0, 0] / 0)
     with pytest.raises(IntegrityError, match="finite"):

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from models.planning import catalogue
-from models.planning.plan import GIVEN, Plan, resolve
+from models.planning.plan import Plan, resolve
+from models.planning.rules import GIVEN
 from topwork.errors import InvalidField
 from topwork.types.training import Hyperparameters, TrainConfig
 

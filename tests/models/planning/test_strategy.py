@@ -2,8 +2,10 @@ from typing import Any
 
 import pytest
 
-from models.planning import strategy
+from models.planning import catalogue, strategy
+from models.planning.plan import Plan, resolve
 from models.planning.strategy import Cost, decide
+from topwork.types.training import TrainConfig
 
 BEST: dict[str, Any] = {
     "epoch": 3,
@@ -49,12 +51,20 @@ def test_both_scores_are_told() -> None:
     assert "no epoch" in strategy.compare(BEST, BEST, [BEST])
 
 
+def plan(**config: Any) -> Plan:
+    """Plan for so many images of two classes, half each."""
+    sizes = {"train": config.pop("train", 200), "val": config.pop("val", 100)}
+    counts = {split: {"a": size // 2, "b": size - size // 2} for split, size in sizes.items()}
+    asked = TrainConfig.model_validate({"architecture": "resnet18", **config})
+    return resolve(asked, catalogue.get("resnet18"), {"classes": ["a", "b"], "counts": counts})
+
+
 def test_few_validation_images_leave_it_at_the_head() -> None:
-    assert strategy.auto_strategy("imagenet", 20)[0] == strategy.HEAD_THEN_FULL
-    value, why = strategy.auto_strategy("imagenet", 19)
-    assert value == "head"
-    assert "19 validation images" in why
-    assert strategy.auto_strategy("none", 1000)[0] == "full"
+    assert plan(val=20).strategy == strategy.HEAD_THEN_FULL
+    few = plan(val=19)
+    assert few.strategy == "head"
+    assert "19 validation images" in few.reasons["strategy"]
+    assert plan(val=1000, weights="none").strategy == "full"
 
 
 @pytest.mark.parametrize(
@@ -72,5 +82,10 @@ def test_few_validation_images_leave_it_at_the_head() -> None:
 def test_few_images_leave_the_statistics_alone(
     mode: str, batch: int, images: int, kept: str
 ) -> None:
-    value, why = strategy.batch_norm(mode, batch, images)
-    assert (value, bool(why)) == (kept, True)
+    asked = {"scratch": "full", "tune": "full", "refine": "auto"}.get(mode, mode)
+    weights = "none" if mode == "scratch" else "imagenet"
+    numbers = {"batch_size": batch}
+    *_, last = plan(train=images, strategy=asked, weights=weights, hyperparameters=numbers).stages()
+    assert last.mode == mode
+    assert last.batch_norm == kept
+    assert last.reasons["batch_norm"]

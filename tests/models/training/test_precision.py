@@ -48,15 +48,15 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits(
     plan = events(straight, "plan")[-1]["plan"]
     assert plan["precision"]["value"] == precision or precision == "auto"
     broken = request(tmp_path / "broken", dataset, **config)
-    plain, scales = loop.Fit.one_step, []
+    plain, scales = loop.Loop.step, []
 
-    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
-        plain(fit, indices)
-        scales.append(fit.scaler.get_scale())
-        fit.run.stopping = True
+    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+        plain(stage, indices)
+        scales.append(stage.gradients.scaler.get_scale())
+        stage.fit.run.stopping = True
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Fit, "one_step", one_step)
+        patch.setattr(loop.Loop, "step", one_step)
         while (code := go(broken)) == STOPPED:
             pass
     assert code == DONE

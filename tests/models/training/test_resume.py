@@ -9,7 +9,7 @@ import pytest
 
 from core.system.run_dir import DONE, STOPPED
 from models.inference import artefact
-from models.training import checkpoint, loop
+from models.training import checkpoint, loop, resume
 from tests.models.running import go, outcome
 from tests.models.staging import events, request, striped
 
@@ -34,16 +34,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> tuple[Any,
 
 def stop_at(step: int, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Run until a step of the run, saving after each; return the checkpoints, newest first."""
-    plain = loop.Fit.one_step
+    plain = loop.Loop.step
 
-    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
-        plain(fit, indices)
-        fit.run.stopping = (fit.now.epoch - 1) * fit.steps + fit.now.step >= step
+    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+        plain(stage, indices)
+        stage.fit.run.stopping = stage.steps_done >= step
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "SAVE_SHARE", 0)
-        patch.setattr(loop, "SAVE_SECONDS", 0)
-        patch.setattr(loop.Fit, "one_step", one_step)
+        patch.setattr(resume, "SAVE_SHARE", 0)
+        patch.setattr(resume, "SAVE_SECONDS", 0)
+        patch.setattr(loop.Loop, "step", one_step)
         assert go(run_dir) == STOPPED
     return checkpoint.newest_first(run_dir / "checkpoint" / "full")
 
@@ -58,7 +58,7 @@ def test_the_end_is_saved_where_it_may_not_be_reached_again(
     kept: list[str],
 ) -> None:
     """A save that may cost more than its share waits, unless the time may be over next time."""
-    monkeypatch.setattr(loop, "WRITE_RATE", 1.0)
+    monkeypatch.setattr(resume, "WRITE_RATE", 1.0)
     run_dir = lenet(tmp_path / "run", dataset, limits=limits)
     with monkeypatch.context() as patch:
         patch.setattr(artefact, "write", lambda *_, **__: 1 / 0)
@@ -164,12 +164,12 @@ def test_another_order_of_the_classes_starts_anew(
 
 def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that grows by one with each step."""
-    plain = loop.Fit.one_step
+    plain = loop.Loop.step
     steps: list[int] = []
 
-    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
-        steps.append(fit.done)
-        plain(fit, indices)
+    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+        steps.append(stage.steps_done)
+        plain(stage, indices)
 
-    monkeypatch.setattr(loop.Fit, "one_step", one_step)
+    monkeypatch.setattr(loop.Loop, "step", one_step)
     return steps

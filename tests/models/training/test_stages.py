@@ -15,7 +15,9 @@ from core.system.run_dir import DONE, FAILED, STOPPED
 from models.compute.execution import Execution
 from models.networks import zoo
 from models.planning import strategy
-from models.training import loop, precision_benchmark, stage_result, stages
+from models.training import head_stage, layers_stage, loop, stage_result, stages
+from models.training.precision import benchmark
+from models.training.precision.workload import Workload
 from models.weights import pretrained
 from tests.models.running import go, outcome, read
 from tests.models.staging import events, png, request, stage
@@ -105,14 +107,14 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits(
     straight = order(tmp_path / "straight", dataset, weights_dir, strategy=chosen)
     assert go(straight) == DONE
     broken = order(tmp_path / "broken", dataset, weights_dir, strategy=chosen)
-    plain = loop.Fit.one_step
+    plain = loop.Loop.step
 
-    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
-        plain(fit, indices)
-        fit.run.stopping = True
+    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+        plain(stage, indices)
+        stage.fit.run.stopping = True
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Fit, "one_step", one_step)
+        patch.setattr(loop.Loop, "step", one_step)
         stops = 0
         while (code := go(broken)) == STOPPED:
             stops += 1
@@ -128,13 +130,13 @@ def test_a_stage_does_not_compute_as_the_one_before_it(
     """What was fastest for passes of a frozen trunk says nothing about steps through it."""
     began: dict[str, Execution] = {}
 
-    def decide(how: Execution, problem: precision_benchmark.Problem, *_: object) -> Execution:
-        began[problem.plan.mode] = how
-        if problem.forward:
-            return replace(how, precision="bf16", channels_last=not how.channels_last)
-        return how
+    def decide(usual: Execution, workload: Workload, *_: object) -> Execution:
+        began[workload.plan.mode] = usual
+        if workload.forward:
+            return replace(usual, precision="bf16", channels_last=not usual.channels_last)
+        return usual
 
-    monkeypatch.setattr(precision_benchmark, "decide", decide)
+    monkeypatch.setattr(benchmark, "decide", decide)
     run_dir = order(tmp_path / "run", dataset, weights_dir)
     assert go(run_dir) == DONE
     assert list(began) == ["head", "refine"]
@@ -153,11 +155,11 @@ def test_a_finished_head_and_its_decision_are_not_made_again(
     assert go(straight) == DONE
     run_dir = order(tmp_path / "run", dataset, weights_dir)
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "train_layers", lambda *_: 1 / 0)
+        patch.setattr(layers_stage, "train", lambda *_: 1 / 0)
         assert go(run_dir) != DONE
     assert (run_dir / "checkpoint" / stage_result.FILE).exists()
-    monkeypatch.setattr(stages, "train_head", lambda *_: 1 / 0)
-    monkeypatch.setattr(stages, "go_on", lambda *_: 1 / 0)
+    monkeypatch.setattr(head_stage, "train", lambda *_: 1 / 0)
+    monkeypatch.setattr(stages, "decide_next", lambda *_: 1 / 0)
     assert go(run_dir) == DONE
     assert outcome(run_dir) == outcome(straight)
 
@@ -167,7 +169,7 @@ def test_a_damaged_head_is_trained_again(
 ) -> None:
     run_dir = order(tmp_path / "run", dataset, weights_dir)
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "train_layers", lambda *_: 1 / 0)
+        patch.setattr(layers_stage, "train", lambda *_: 1 / 0)
         assert go(run_dir) != DONE
     file = run_dir / "checkpoint" / stage_result.FILE
     file.write_bytes(file.read_bytes()[:-1] + b"?")
@@ -193,7 +195,7 @@ def test_a_short_limit_leaves_the_rest_out_and_says_so(
     ("where", "error", "code"),
     [
         ("check_loss", LossDiverged("The loss is no number."), "loss_diverged"),
-        ("gradients", MemoryError(), None),
+        ("step", MemoryError(), None),
     ],
 )
 def test_what_a_later_stage_breaks_costs_nothing(
@@ -205,14 +207,14 @@ def test_what_a_later_stage_breaks_costs_nothing(
     error: Exception,
     code: str | None,
 ) -> None:
-    plain = getattr(loop.Fit, where)
+    plain = getattr(loop.Loop, where)
 
-    def fails(fit: loop.Fit, *values: Any) -> Any:
-        if fit.task.plan.stage == "full" and fit.now.step:
+    def fails(stage: loop.Loop, *values: Any) -> Any:
+        if stage.plan.stage == "full" and stage.progress.step:
             raise error
-        return plain(fit, *values)
+        return plain(stage, *values)
 
-    monkeypatch.setattr(loop.Fit, where, fails)
+    monkeypatch.setattr(loop.Loop, where, fails)
     run_dir = order(tmp_path / "run", dataset, weights_dir)
     assert (go(run_dir) == DONE) is (code is not None)
     if code:
@@ -230,7 +232,7 @@ def test_time_that_is_over_before_the_next_stage_keeps_the_head(
     def over(*_: object) -> None:
         raise TimeLimitReached
 
-    monkeypatch.setattr(stages, "train_layers", over)
+    monkeypatch.setattr(layers_stage, "train", over)
     run_dir = order(tmp_path / "run", dataset, weights_dir, strategy="gradual")
     assert go(run_dir) == DONE
     assert "time_limit_reached" in codes(run_dir)
@@ -239,14 +241,14 @@ def test_time_that_is_over_before_the_next_stage_keeps_the_head(
 
 def stopped_in_the_second_epoch(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run until an epoch over all layers is done; the next attempt has no time and no images."""
-    plain = loop.Fit.one_step
+    plain = loop.Loop.step
 
-    def one_step(fit: loop.Fit, indices: loop.Indices) -> None:
-        plain(fit, indices)
-        fit.run.stopping = fit.task.plan.stage != "head" and fit.done > fit.steps
+    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+        plain(stage, indices)
+        stage.fit.run.stopping = stage.plan.stage != "head" and stage.steps_done > stage.steps
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Fit, "one_step", one_step)
+        patch.setattr(loop.Loop, "step", one_step)
         assert go(run_dir) == STOPPED
     shutil.rmtree(run_dir / "cache")
     (run_dir / "checkpoint" / "clock.json").write_text('{"spent": 1e6}')
@@ -264,11 +266,11 @@ def test_time_that_is_over_while_a_resumed_run_decodes_costs_no_finished_epoch(
     better: int,
 ) -> None:
     """The best of the head's epochs and those after it is kept, be it the last or the first."""
-    monkeypatch.setattr(loop, "_score", lambda record, _metric: better * record["epoch"])
+    monkeypatch.setattr(loop, "score", lambda record, _metric: better * record["epoch"])
     limits = {"max_minutes": 10}
     run_dir = order(tmp_path / "run", dataset, weights_dir, strategy=chosen, limits=limits)
     stopped_in_the_second_epoch(run_dir, monkeypatch)
-    monkeypatch.setattr(loop.Fit, "one_step", lambda *_: 1 / 0)
+    monkeypatch.setattr(loop.Loop, "step", lambda *_: 1 / 0)
     assert go(run_dir) == DONE
     history = read(run_dir, "history.json")
     stages = [record["stage"] for record in history["epochs"]]
@@ -314,15 +316,15 @@ def test_all_blocks_learn_in_the_second_half(
     tmp_path: Path, dataset: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[int, int] = {}
-    plain = loop.Fit.close_epoch
+    plain = loop.Loop.close_epoch
 
-    def close_epoch(fit: loop.Fit, *values: Any) -> None:
-        learning = [value for value in fit.task.model.parameters() if value.requires_grad]
-        if fit.task.cut:
-            seen[fit.now.epoch] = len(learning)
-        plain(fit, *values)
+    def close_epoch(stage: loop.Loop, *values: Any) -> None:
+        learning = [value for value in stage.model.parameters() if value.requires_grad]
+        if stage.cut:
+            seen[stage.progress.epoch] = len(learning)
+        plain(stage, *values)
 
-    monkeypatch.setattr(loop.Fit, "close_epoch", close_epoch)
+    monkeypatch.setattr(loop.Loop, "close_epoch", close_epoch)
     numbers = {**SHORT, "epochs": 8}
     run_dir = order(
         tmp_path / "run", dataset, weights_dir, strategy="gradual", hyperparameters=numbers

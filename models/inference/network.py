@@ -1,0 +1,85 @@
+"""A network together with what it takes to use it, or to train it further."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from models.inference import artefact
+from models.inference.classifier import Classifier, Eager, Label
+from models.inference.preprocess import Preprocess
+from models.networks import head
+from models.networks.head import Heads
+from models.planning import catalogue
+from models.planning.catalogue import Architecture
+from topwork.errors import IntegrityError, WeightsMismatch
+
+
+@dataclass
+class Network:
+    """A model, changed in place by training, with one output for each of its classes.
+
+    `lineage` says where its weights came from, the `sha256` of their file included.
+    """
+
+    architecture: Architecture
+    model: nn.Module
+    heads: Heads
+    classes: list[str]
+    preprocess: Preprocess
+    lineage: dict[str, Any]
+
+    @classmethod
+    def from_artefact(cls, folder: Path, source: str, *, auxiliary: bool = False) -> "Network":
+        """Load a trained model, which `source` names.
+
+        Raises:
+            IntegrityError: A file is damaged, or the card does not name the head.
+        """
+        model, card = artefact.load(folder, auxiliary=auxiliary)
+        digest = card["files"][artefact.WEIGHTS]["sha256"]
+        return cls(
+            catalogue.get(card["architecture"]),
+            model,
+            _heads(model, card),
+            card["classes"],
+            Preprocess.from_dict(card["preprocess"]),
+            {"weights": source, "sha256": digest, "of": card.get("lineage")},
+        )
+
+    def finish(self) -> None:
+        """Bring the model back to the CPU, without the heads that only training uses."""
+        for auxiliary in self.architecture.auxiliary:
+            setattr(self.model, auxiliary.module, None)
+        if hasattr(self.model, "aux_logits"):
+            self.model.aux_logits = False  # type: ignore[assignment]  # A plain flag of two torchvision networks.
+        self.model.cpu()
+
+    def classifier(self) -> Classifier:
+        """Return what answers as the predictor would, before calibration."""
+        labels = [Label(name) for name in self.classes]
+        return Classifier(Eager(self.model), self.preprocess, labels)
+
+
+def present(model: nn.Module, heads: Heads) -> Heads:
+    """Leave out auxiliary heads that the weights came without."""
+    names = {name for name, _ in model.named_modules()}
+    return Heads(heads.main, tuple(name for name in heads.auxiliary if name in names))
+
+
+def _heads(model: nn.Module, card: artefact.Card) -> Heads:
+    """Return the heads that a card names.
+
+    Raises:
+        IntegrityError: It names none, or a layer that has not one output for each of its classes.
+    """
+    try:
+        heads = Heads(card["head"]["layers"][-1], tuple(card["head"]["auxiliary"]))
+        heads = present(model, heads)
+        fits = set(heads.all) <= set(head.find(model, len(card["classes"])).all)
+    except (KeyError, IndexError, TypeError, WeightsMismatch) as error:
+        raise IntegrityError(f"The model's card does not name its head: {error!r}.") from error
+    if not fits:
+        raise IntegrityError(f"The model's card names {heads.main!r}, which is not its head.")
+    return heads

@@ -1,0 +1,47 @@
+"""What a rule of the recipe may depend on, each condition under a name; torch-free."""
+
+from models.planning.draft import AUTO
+from models.planning.rules import Condition
+
+SKEWED, VERY_SKEWED = 3.0, 10.0  # Largest class over smallest: accuracy hides the small ones.
+TRANSFORMERS = ("vit", "swin", "maxvit", "convnext")
+SMALL_INPUT = 64
+SMALL_NETWORK = 500_000  # Parameters up to which a network from scratch takes larger steps.
+FEW_IMAGES = 5000  # Fewer also estimate worse statistics than ImageNet's are.
+SMALL_BATCH = 16
+
+
+def mode(*names: str) -> Condition:
+    """Return the condition that a stage starts from one of these modes."""
+    return Condition(lambda draft: draft.mode in names)
+
+
+# What a stage starts from: a head on a frozen pretrained trunk; all of a pretrained network with a
+# new head; random weights; a head that was trained on the frozen trunk, to refine every layer, or
+# gradually one block more.
+HEAD, TUNE, SCRATCH = mode("head"), mode("tune"), mode("scratch")
+REFINE, GRADUAL, AFTER_HEAD = mode("refine"), mode("gradual"), mode("refine", "gradual")
+
+FROM_A_MODEL = Condition(lambda draft: draft.parent_size is not None)
+RANDOM = Condition(lambda draft: draft.weights == "none")
+PRETRAINED = Condition(lambda draft: draft.weights == "imagenet")
+UNPUBLISHED = Condition(lambda draft: draft.architecture.weights is None)
+AUXILIARY = Condition(lambda draft: bool(draft.architecture.auxiliary))
+ICONS = Condition(lambda draft: draft.architecture.input_size <= SMALL_INPUT)
+SMALL = Condition(lambda draft: draft.architecture.parameters <= SMALL_NETWORK)
+TRANSFORMER = Condition(lambda draft: draft.architecture.family.startswith(TRANSFORMERS))
+
+FEW = Condition(lambda draft: draft.images.train < FEW_IMAGES)
+MANY = Condition(lambda draft: draft.images.train >= FEW_IMAGES)
+UNEVEN = Condition(lambda draft: draft.skew >= SKEWED)
+VERY_UNEVEN = Condition(lambda draft: draft.skew >= VERY_SKEWED)
+UNVALIDATED = Condition(lambda draft: not draft.images.val)
+SIDED = Condition(lambda draft: draft.sided is not None)
+
+SGD = Condition(lambda draft: draft.optimizer == "sgd")
+ADAMW = Condition(lambda draft: draft.optimizer == "adamw")
+SMALL_BATCHES = Condition(lambda draft: draft.batch_size < SMALL_BATCH)
+NO_STOPPING = Condition(lambda draft: draft.config.early_stopping is None)
+NO_AVERAGE = Condition(lambda draft: draft.config.ema == "off")
+BY_A_SCORE = Condition(lambda draft: draft.config.selection_metric != "loss")
+SHARED = Condition(lambda draft: draft.asked("devices") not in (AUTO, 1))

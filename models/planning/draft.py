@@ -1,0 +1,108 @@
+"""A plan in the making: what is given, and every field of a stage once it is decided."""
+
+import copy
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+from models.planning import mirroring
+from models.planning.catalogue import Architecture
+from topwork.types.training import TrainConfig
+
+AUTO = "auto"
+
+
+class Sizes(NamedTuple):
+    """Images of each split."""
+
+    train: int
+    val: int
+    test: int
+
+
+class Draft:
+    """What the rules look at; a rule that reads a field before its turn gets an AttributeError.
+
+    Args:
+        config: What was asked for.
+        architecture: The network.
+        summary: The `dataset.json` of the images.
+        parent_size: The side in pixels that the model of `weights: model:NAME` takes.
+    """
+
+    stage: str
+    mode: str
+    weights: str
+    strategy: str
+    image_size: int
+    batch_size: int
+    epochs: int
+    optimizer: str
+    batch_norm: str
+    augmentation: str
+    devices: int
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        architecture: Architecture,
+        summary: Mapping[str, Any],
+        parent_size: int | None,
+    ) -> None:
+        counts: Mapping[str, Mapping[str, int]] = summary["counts"]
+        self.config, self.architecture, self.parent_size = config, architecture, parent_size
+        self.classes: list[str] = summary["classes"]
+        self.class_sizes = [counts.get("train", {}).get(name, 0) for name in self.classes]
+        self.images = Sizes(*(sum(counts.get(name, {}).values()) for name in Sizes._fields))
+        self.reasons: dict[str, str] = {}
+        stopping = vars(config.early_stopping) if config.early_stopping else {}
+        self._asked = {**vars(config), **vars(config.hyperparameters), **stopping}
+
+    def of(self, stage: str, mode: str) -> Self:
+        """Return the draft of one stage, which goes on from what is decided for all."""
+        draft = copy.copy(self)
+        draft.stage, draft.mode, draft.reasons = stage, mode, dict(self.reasons)
+        return draft
+
+    def asked(self, field: str) -> Any:
+        """Return what the user wants of a field; AUTO where nothing was said."""
+        return self._asked.get(field, AUTO)
+
+    @property
+    def auxiliary(self) -> str:
+        """Names of the heads that only training uses."""
+        return ", ".join(head.layer for head in self.architecture.auxiliary)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return math.ceil(self.images.train / self.batch_size) or 1
+
+    @property
+    def smallest_batch(self) -> int:
+        """Images of the smallest batch; batches differ by one at most."""
+        images = self.images.train
+        return images // math.ceil(images / self.batch_size) if images else self.batch_size
+
+    @property
+    def share(self) -> str:
+        """How many images of a batch each process takes."""
+        least, rest = divmod(self.batch_size, self.devices)
+        return f"{least} to {least + 1}" if rest else f"{least}"
+
+    @property
+    def over_processes(self) -> str:
+        """Over what several processes take the statistics of a batch."""
+        words = "; over the whole batch on GPUs, over each process's part on CPUs"
+        return "" if self.asked("devices") in (AUTO, 1) else words
+
+    @cached_property
+    def skew(self) -> float:
+        """How many times the images of the smallest class the largest has."""
+        return max(self.class_sizes, default=0) / max(1, min(self.class_sizes, default=0))
+
+    @cached_property
+    def sided(self) -> str | None:
+        """A class that would mean another thing in a mirror."""
+        return mirroring.changes(self.classes)

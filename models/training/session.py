@@ -1,0 +1,161 @@
+"""A training run as one object: what it trains, scores and publishes, each part for itself."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from core.system.progress import Meter
+from core.system.run_dir import RunDir
+from models.compute.execution import choose
+from models.data.cache import Cache
+from models.data.dataset import StagedDataset
+from models.evaluation.calibrate import calibrate
+from models.evaluation.evaluate import Evaluation, evaluate, held_out_logits
+from models.inference import artefact
+from models.planning import catalogue
+from models.planning.plan import Plan, resolve
+from models.planning.request import TrainRequest
+from models.training import head_stage, initial_model, preflight, stages
+from models.training.deadline import Deadline
+from models.training.distributed import Group
+from models.training.fit import Fit, Trained
+
+
+@dataclass(frozen=True)
+class Session:
+    """A request and its images, ready to be fitted once or several times.
+
+    Attributes:
+        plan: What was asked for, every `auto` resolved.
+        group: The processes that train together; rank 0 alone evaluates and writes.
+    """
+
+    run: RunDir
+    request: TrainRequest
+    dataset: StagedDataset
+    plan: Plan
+    group: Group
+    deadline: Deadline
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, run: RunDir, request: TrainRequest, dataset: StagedDataset) -> Iterator[Self]:
+        """Make the plan, and let the other ranks train along until the context is left."""
+        architecture = catalogue.get(request.config.architecture)
+        summary = {"classes": dataset.classes, "counts": dataset.counts()}
+        size = initial_model.parent_size(request)
+        plan = resolve(request.config, architecture, summary, size)
+        with Group(run, plan.devices) as group:
+            deadline = Deadline(run, None if group.rank else plan.max_minutes)
+            run.events.emit("plan", plan=plan.to_json())
+            note_gaps(run, dataset)
+            yield cls(run, request, dataset, plan, group, deadline)
+
+    def prepare(self, plan: Plan, name: str = "") -> Fit:
+        """Build the network and decide how its first stage computes; see that the disk has room.
+
+        Raises:
+            DiskFull: It has not.
+        """
+        run, request, dataset = self.run, self.request, self.dataset
+        usual = choose(plan, deterministic=request.config.deterministic)
+        with self.group.in_turn():
+            network = initial_model.build(run, request, plan, dataset.classes)
+        need = preflight.needed(network.model, network.heads.main, plan.stages()[-1])
+        fit = Fit(
+            run,
+            request,
+            dataset,
+            network,
+            usual,
+            cache=self._cache(need),
+            meter=Meter(run.events, stages.shares(plan, dataset)),
+            deadline=self.deadline,
+            group=self.group,
+            checkpoint=run.checkpoint / name,
+        ).measured(plan)
+        fit.announce(plan)
+        if not self.group.rank:
+            preflight.check(run, need, self._shared)
+        run.check_stop()
+        return fit
+
+    def fit(self, plan: Plan, name: str = "") -> Trained:
+        """Train as planned, from the first weights on.
+
+        Of several fits of a session each has a `name`, under which its checkpoints lie.
+        """
+        fit = self.prepare(plan, name)
+        self.run.events.phase("training")
+        trained = stages.train(fit, plan)
+        fit.network.finish()
+        return trained
+
+    def evaluate(self, trained: Trained) -> Evaluation:
+        """Score what was trained on the held-out images, by the path that serves it."""
+        fit, events = trained.fit, self.run.events
+        self.deadline.lift()
+        events.phase("evaluating")
+        logits = held_out_logits(
+            self.run,
+            self.dataset,
+            fit.network.classifier(),
+            threads=fit.execution.threads,
+            meter=fit.meter,
+            known=head_stage.held_out_logits(trained),
+        )
+        events.phase("calibrating")
+        calibration = calibrate(logits.get("val"), self.dataset.labels("val"))
+        if calibration.reason:
+            words = f"Confidences stay as they are: {calibration.reason}."
+            events.note("not_calibrated", words)
+        return evaluate(self.dataset, logits, calibration, seed=fit.seed)
+
+    def write(self, trained: Trained, evaluation: Evaluation) -> None:
+        """Publish the network with all that is known of it as the result of the run."""
+        self.run.events.phase("publishing")
+        folder = self.run.begin_result()
+        evaluation.write(folder, self.dataset)
+        epochs, best = trained.progress.history, trained.progress.best
+        history = json.dumps({"epochs": epochs, "best": best}, sort_keys=True)
+        (folder / "history.json").write_text(history, encoding="utf-8")
+        scores = {
+            "metrics": {**evaluation.headlines(), "best": best},
+            "calibration": evaluation.fitted(),
+        }
+        artefact.write(folder, trained.fit.network.model, trained.card() | scores)
+        shutil.rmtree(self.run.path / "cache", ignore_errors=True)
+        self.run.publish_result(folder)
+
+    @property
+    def _shared(self) -> Path | None:
+        """The folder of decoded images and features that outlives the run."""
+        return self.request.cache_dir / "arrays" if self.request.cache_dir else None
+
+    def _cache(self, spare: int) -> Cache:
+        """Return where decoded images and features lie: on this machine, or in the run's folder."""
+
+        def between() -> None:
+            self.run.events.alive()
+            self.run.check_stop()
+            self.deadline.check()
+
+        shared = self._shared if self.request.cache_bytes else None
+        return Cache(self.run.path / "cache", between, shared, self.request.cache_bytes, spare)
+
+
+def note_gaps(run: RunDir, dataset: StagedDataset) -> None:
+    """Say what the data lacks."""
+    if not dataset.splits["val"]:
+        words = "There are no validation images: the epoch with the smallest training loss is kept."
+        run.events.note("no_validation_images", words)
+    counts = dataset.counts()
+    for split in ("train", "val"):
+        missing = [name for name in dataset.classes if name not in counts.get(split, {})]
+        if missing and dataset.splits[split]:
+            words = f"{len(missing)} classes have no image in {split}: {', '.join(missing[:5])}."
+            run.events.note(f"class_missing_in_{split}", words)
