@@ -26,6 +26,7 @@ from app.cli.watch import watch_job
 from app.client import Job, Topwork
 from app.samples import digits, images_in
 from app.supervisor.supervise import tethered
+from core.child import python
 from core.errors import TopworkError, WeightsUnavailable
 from core.settings import Settings
 from models import catalogue
@@ -156,15 +157,15 @@ def service(folder: Path, settings: Settings, watch: Stopwatch) -> Iterator[Topw
     environment = {k: v for k, v in os.environ.items() if k not in OWN_PLACES}
     environment["TOPWORK_WEIGHTS_DIR"] = str(settings.weights_dir)
     options = ("--port", "0", "--data-dir", str(folder))
-    command: tuple[str, ...] = (sys.executable, "-m", "app.cli", "up", *options)
+    child = python("-m", "app.cli", "up", *options, env=environment)
     if sys.platform == "linux":
-        command = tethered(command)
+        child = tethered(child.command, child.env)
     with log.open("wb") as out:
         up = subprocess.Popen(
-            command,
+            child.command,
+            env=child.env,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=environment,
             start_new_session=True,  # Ctrl-C reaches the demo alone, which then stops the service.
         )
         try:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.supervisor.valkey import find_server
 from core import invariants
+from core.child import python, which
 from core.db import Database
 from core.errors import TopworkError
 from core.ids import new_id
@@ -105,8 +106,10 @@ def check_torch(_settings: Settings) -> Finding:
         found = f"torch {version('torch')}, torchvision {version('torchvision')}"
     except PackageNotFoundError as error:
         return Finding("torch", "fail", f"{error.name} is not installed", FIXES["torch"])
+    child = python("-c", PROBE)
     done = subprocess.run(
-        (sys.executable, "-c", PROBE),
+        child.command,
+        env=child.env,
         capture_output=True,
         text=True,
         check=False,
@@ -128,7 +131,7 @@ def check_gpu(_settings: Settings) -> Finding:
 
 
 def _gpus() -> list[str]:
-    if not (program := shutil.which("nvidia-smi")):
+    if not (program := which("nvidia-smi")):
         return []
     query = "--query-gpu=name,memory.total,driver_version"
     done = subprocess.run(
@@ -195,7 +198,7 @@ def check_database(settings: Settings) -> Finding:
     newest = ScriptDirectory.from_config(configuration(settings.database_url)).get_current_head()
     if current == newest:
         return Finding("database", "ok", f"{shown} at revision {current}")
-    fix = "Run `python -m core.migrate`; `topwork up` does it at each start."
+    fix = "Run `python -P -m core.migrate`; `topwork up` does it at each start."
     return Finding("database", "warn", f"{shown} is at {current}, not at {newest}", fix)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP service: `python -m app.main --host 127.0.0.1 --port 8000`."""
+"""The HTTP service: `python -P -m app.main --host 127.0.0.1 --port 8000`."""
 
 import argparse
 import resource
@@ -119,7 +119,7 @@ def _allow_many_files() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the service from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m app.main", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m app.main", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=8000, type=int, help="port to listen on")
     parser.add_argument(

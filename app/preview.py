@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +12,7 @@ from app import orders
 from app.orders import Order
 from app.schemas.orders import FinetuneRequest, PlanOut
 from app.uploads import Upload
+from core.child import python
 from core.errors import (
     ArchiveTooLarge,
     ArchiveUnreadable,
@@ -30,7 +30,6 @@ from core.settings import Settings
 SECONDS = 30.0  # After which a preview is none; a zip's list takes one, a tar's by its length.
 TURN_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 10
-COMMAND = (sys.executable, "-m", "core.ingest.preview")
 # One thread for numpy: its pool would reserve most of the address space.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 SAID = {
@@ -87,12 +86,13 @@ class Previews:
             "ratios": {"val": split.val, "test": split.test, "seed": request.seed},
             "seconds": SECONDS,
         }
+        words = "-m", "core.ingest.preview", json.dumps(question)
+        child = python(*words, env=os.environ | ONE_THREAD)
         process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            json.dumps(question),
+            *child.command,
+            env=child.env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            env=os.environ | ONE_THREAD,
         )
         try:
             said, _ = await process.communicate()

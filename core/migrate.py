@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema: `python -m core.migrate`."""
+"""Bring a database to the newest schema: `python -P -m core.migrate`."""
 
 from pathlib import Path
 

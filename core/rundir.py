@@ -177,7 +177,7 @@ def supervise(
     its traceback into the log and exits 1, which asks the supervisor to try again.
     """
     if len(arguments) != 1 or not (Path(arguments[0]) / "request.json").is_file():
-        sys.stderr.write("usage: python -m MODULE RUN_DIR (a folder with request.json)\n")
+        sys.stderr.write("usage: python -P -m MODULE RUN_DIR (a folder with request.json)\n")
         return CRASHED
     run = RunDir(Path(arguments[0]))
 

@@ -77,7 +77,7 @@ FOLDERS = {
     "app/schemas/": "What requests and answers look like",
     "app/supervisor/": "topwork up: every process as a child of one",
     "core/": "What every process agrees on; no torch, no web framework",
-    "core/ingest/": "An archive of strangers to verified shards: python -m core.ingest",
+    "core/ingest/": "An archive of strangers to verified shards: python -P -m core.ingest",
     "core/migrations/": "The database's schema, step by step",
     "models/": "Plan, train, predict; usable without any service",
     "models/data/": "Images to batches: decoding, caches, augmentation",

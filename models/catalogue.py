@@ -1,7 +1,7 @@
 """Facts about every architecture, readable without torch.
 
 `catalogue.json` is written from the networks themselves by
-`python -m models.networks.facts`; a test measures samples again, so the two cannot drift apart.
+`python -P -m models.networks.facts`; a test measures samples again, so the two cannot drift apart.
 """
 
 import difflib

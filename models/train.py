@@ -1,4 +1,4 @@
-"""Train one model: `python -m models.train RUN_DIR`; `core.rundir` describes the folder.
+"""Train one model: `python -P -m models.train RUN_DIR`; `core.rundir` describes the folder.
 
 Reads top to bottom: plan, build, train stage by stage, evaluate, calibrate, publish.
 """

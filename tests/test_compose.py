@@ -52,7 +52,7 @@ def test_runs_what_topwork_up_runs(tmp_path: Path) -> None:
     }
     assert {name: command(name) for name in table} == table
     assert command("worker-gpu") == command("worker")
-    assert command("migrate") == ["python", "-m", "core.migrate"]
+    assert command("migrate") == ["python", "-P", "-m", "core.migrate"]
 
 
 def test_publishes_the_api_alone_and_on_this_machine_only() -> None:

@@ -1,4 +1,4 @@
-"""Start a worker: `python -m worker [--slots N]`; `--check` tells whether one is alive."""
+"""Start a worker: `python -P -m worker [--slots N]`; `--check` tells whether one is alive."""
 
 import argparse
 import logging
@@ -75,7 +75,7 @@ def leave_logging_alone(**_celery: object) -> None:
 
 def main() -> int:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m worker", description=__doc__)
     parser.add_argument("--slots", type=int, default=1, help="jobs at once")
     parser.add_argument("--check", action="store_true", help="exit 0 if a worker is alive")
     options = parser.parse_args()

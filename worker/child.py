@@ -1,4 +1,4 @@
-"""Run a module that cannot outlive its worker: `python -m worker.child MODULE RUN_DIR`.
+"""Run a module that cannot outlive its worker: `python -P -m worker.child MODULE RUN_DIR`.
 
 Two processes in one group: this one guards, the one it forks does the work. The guard's standard
 input is the lifeline, a socket whose other end only the worker holds. Each line that arrives is

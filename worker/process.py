@@ -7,7 +7,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
+from core.child import python
 from core.rundir import DONE, FAILED, NO_ROOM, STOPPED
 from worker.child import SIGNALLED
 from worker.environment import environment
@@ -165,12 +165,13 @@ def spawn(module: str, run_dir: Path, log: IO[bytes], threads: int) -> Guard:
     """Start a child cold: its imports are still to come."""
     ours, theirs = socket.socketpair()
     with theirs:
+        child = python("-m", "worker.child", module, str(run_dir), env=environment(threads))
         popen = subprocess.Popen(
-            [sys.executable, "-m", "worker.child", module, str(run_dir)],
+            child.command,
             stdin=theirs.fileno(),
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment(threads),
+            env=child.env,
             start_new_session=True,
         )
     ours.settimeout(0)

@@ -12,6 +12,7 @@ from typing import Self
 
 import structlog
 
+from core.child import python
 from worker.environment import environment
 from worker.nursery import READY
 
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 
 
 class WarmStart:
-    """Keeps one `python -m worker.nursery`; a context manager whose end kills it, not its children.
+    """Keeps one `worker.nursery`; a context manager whose end kills it, not its children.
 
     While there is none, or none that answers, `fork` says so and the caller starts cold.
 
@@ -115,10 +116,11 @@ class WarmStart:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
+                child = python("-m", "worker.nursery", *self.modules, env=environment(self.threads))
                 nursery = subprocess.Popen(
-                    [sys.executable, "-m", "worker.nursery", *self.modules],
+                    child.command,
                     stdin=theirs.fileno(),
-                    env=environment(self.threads),
+                    env=child.env,
                     start_new_session=True,
                 )
             with self._lock:

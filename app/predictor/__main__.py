@@ -1,4 +1,4 @@
-"""The predictor process: `python -m app.predictor`, HTTP over a unix socket or TCP.
+"""The predictor process: `python -P -m app.predictor`, HTTP over a unix socket or TCP.
 
 It answers the api process only (see `app.predictor.wire`), never the outside: the socket is for
 this user alone, and a TCP address belongs on an internal network. SIGTERM answers what was begun
@@ -222,7 +222,7 @@ def _answers(path: Path) -> bool:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="python -m app.predictor")
+    parser = argparse.ArgumentParser(prog="python -P -m app.predictor")
     parser.add_argument(
         "--grace", default=GRACE_SECONDS, type=int, help="seconds to end what is under way"
     )

@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from app.http.bind import check_bind
 from app.supervisor.console import Console
 from app.supervisor.supervise import Service, Supervisor
 from app.supervisor.valkey import broker
+from core.child import python
 from core.errors import TopworkError
 from core.machine import NETWORK, filesystem
 from core.settings import Settings
@@ -75,20 +75,21 @@ def children(plan: Plan, settings: Settings) -> tuple[Service, ...]:
 
     Their graces and the broker's add up to less than ten seconds, which is promised.
     """
-    python, grace = (sys.executable, "-m"), ("--grace", "2")  # Shorter than those below.
+    grace = ("--grace", "2")  # Shorter than those below.
+    address = ("--host", plan.host, "--port", str(plan.port))
     slots = plan.slots or max(1, (os.cpu_count() or 1) // 4)
     return (
         Service(
             "api",
-            (*python, "app.main", "--host", plan.host, "--port", str(plan.port), *grace),
+            python("-m", "app.main", *address, *grace).command,
             ready=lambda: _answers(_over_tcp(plan.url)),
             on_ready=f"ready at {plan.url} (API documentation: {plan.url}/docs)",
             grace=2.5,
         ),
-        Service("worker", (*python, "worker", "--slots", str(slots)), grace=3.5),
+        Service("worker", python("-m", "worker", "--slots", str(slots)).command, grace=3.5),
         Service(
             "predictor",
-            (*python, "app.predictor", *grace),
+            python("-m", "app.predictor", *grace).command,
             ready=lambda: _answers(
                 _over_tcp(settings.predictor_url)
                 if settings.predictor_url
@@ -165,9 +166,10 @@ def migrate(settings: Settings) -> None:
     Raises:
         MigrationFailed: With the last line of what the process said.
     """
+    child = python("-m", "core.migrate", env={**os.environ, **environment(settings)})
     done = subprocess.run(
-        (sys.executable, "-m", "core.migrate"),
-        env={**os.environ, **environment(settings)},
+        child.command,
+        env=child.env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

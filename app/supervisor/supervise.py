@@ -19,6 +19,7 @@ from typing import Self
 
 from app.supervisor.console import Console
 from app.supervisor.tether import NO_PIPE
+from core.child import Child, python
 
 TETHER = Path(__file__).with_name("tether.py")
 PROBE_SECONDS = 0.1
@@ -75,12 +76,13 @@ class Process:
         read_end = NO_PIPE
         if self._use_pipe:
             read_end, self._pipe = os.pipe()
+        child = tethered(self.service.command, {**os.environ, **self.service.env}, read_end)
         self._popen = subprocess.Popen(
-            tethered(self.service.command, read_end),
+            child.command,
+            env=child.env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **self.service.env},
             pass_fds=() if read_end == NO_PIPE else (read_end,),
             start_new_session=True,  # Else Ctrl-C reaches every child at once, and Celery twice.
         )
@@ -138,10 +140,9 @@ class Process:
                 self._popen.send_signal(number)
 
 
-def tethered(command: Sequence[str], pipe: int = NO_PIPE) -> tuple[str, ...]:
-    """Return a command line that ends with this process; the main thread must start it."""
-    script = (sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(pipe))
-    return (*script, *command)
+def tethered(command: Sequence[str], env: Mapping[str, str], pipe: int = NO_PIPE) -> Child:
+    """Return a command that ends with this process; the main thread must start it."""
+    return python("-I", "-S", str(TETHER), str(os.getpid()), str(pipe), *command, env=env)
 
 
 def _copy_lines(popen: subprocess.Popen[bytes], service: Service, console: Console) -> None:

@@ -5,13 +5,13 @@ What it holds is disposable: the database owns every job, and a message only say
 
 import os
 import secrets
-import shutil
 import time
 from pathlib import Path
 
 import redis
 
 from app.supervisor.supervise import Service
+from core.child import which
 from core.errors import TopworkError
 
 BROKEN_LOG = "appendonlydir"
@@ -37,7 +37,7 @@ def find_server() -> Path:
     except Exception:  # noqa: BLE001, S110 - whatever it raises, the PATH is next.
         pass
     for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
+        if found := which(name):
             return Path(found)
     raise BrokerMissing
 

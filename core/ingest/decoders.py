@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from core.child import python
 from core.errors import TopworkError
 from core.images import ImageLimits, inspect
 from core.ingest.archive import MEBIBYTE
@@ -27,7 +28,7 @@ MEMORY_BYTES = 2048 * MEBIBYTE  # Address space; 36 megapixels as RGB are 0.1 Gi
 CPU_SECONDS = 10.0
 LENGTH = struct.Struct("<I")
 READY = b"ready\n"
-COMMAND = [sys.executable, "-m", "core.ingest.decoders"]
+MODULE = ("-m", "core.ingest.decoders")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +120,12 @@ class _Decoder:
     def __init__(self, max_pixels: int) -> None:
         # One thread for numpy: its pool would reserve most of the address space.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        child = python(*MODULE, str(max_pixels), env=environment)
         self._process = subprocess.Popen(
-            [*COMMAND, str(max_pixels)],
+            child.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=child.env,
         )
 
     def started(self) -> bool:

@@ -1,6 +1,6 @@
 """Get pretrained weights into the folder: from the publisher, or from a file at hand.
 
-`python -m models.networks.pretrained ARCHITECTURE FILE FOLDER` is the child process of
+`python -P -m models.networks.pretrained ARCHITECTURE FILE FOLDER` is the child process of
 `models.networks.weights.add`.
 """
 

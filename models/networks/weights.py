@@ -7,11 +7,11 @@ its origin and hash. Needs no torch; `models.networks.pretrained` fetches, check
 import json
 import struct
 import subprocess
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from core.child import python
 from core.durable import sha256, sync
 from core.errors import (
     ArchitectureUnknown,
@@ -165,13 +165,14 @@ def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
         WeightsMismatch: The file is not readable, not of this network, or has non-finite numbers.
     """
     catalogue.get(architecture)
-    command = [sys.executable, "-m", "models.networks.pretrained", architecture]
+    places = str(file.absolute()), str(weights_dir.absolute())
+    child = python("-m", "models.networks.pretrained", architecture, *places)
     done = subprocess.run(
-        [*command, str(file.absolute()), str(weights_dir.absolute())],
+        child.command,
+        env=child.env,
         capture_output=True,
         text=True,
         check=False,
-        cwd=catalogue.FOLDER.parent,
     )
     answer = _answer(done.stdout)
     if "error" in answer:
