@@ -25,7 +25,7 @@ from app.cli.terminal import Terminal, table
 from app.cli.watch import watch_job
 from app.client import Job, Topwork
 from app.samples import digits, images_in
-from app.supervisor.supervise import tethered
+from app.supervisor.process import tethered
 from core.child import python
 from core.errors import TopworkError, WeightsUnavailable
 from core.settings import Settings
@@ -181,11 +181,11 @@ def service(folder: Path, settings: Settings, watch: Stopwatch) -> Iterator[Topw
 
 
 def wait_until_ready(up: "subprocess.Popen[bytes]", folder: Path, log: Path) -> str:
-    """Return the service's address once api and predictor are ready."""
+    """Return the service's address once it is ready."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and up.poll() is None:
         text = log.read_text(errors="replace")
-        if "ready at" in text and "predictor is ready" in text:
+        if "ready at" in text:
             return str(json.loads((folder / "topwork.lock").read_text())["url"])
         time.sleep(0.1)
     raise DemoFailed("The service did not start.")

@@ -2,7 +2,6 @@
 
 import argparse
 import resource
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -22,6 +21,7 @@ from app.http.envelope import Envelope
 from app.http.origins import cross_origin
 from app.http.protocol import BoundedProtocol
 from app.http.security import Guard
+from app.http.server import Server, run
 from app.routes import ROUTERS
 from app.service import serving
 from core.log import configure
@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-class Server(uvicorn.Server):
+class ApiServer(Server):
     """A server that tells event streams to end before it waits for its connections."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -79,8 +79,17 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings, *, host: str, port: int, grace: int = GRACE_SECONDS) -> None:
+def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    grace: int = GRACE_SECONDS,
+    fds: Sequence[int] = (),
+) -> None:
     """Listen until SIGTERM or SIGINT; then requests under way have `grace` seconds to end.
+
+    `fds` are sockets that listen already, in place of host and port.
 
     Raises:
         KeyRequired: The host is not loopback and no admin key is set.
@@ -102,10 +111,10 @@ def serve(settings: Settings, *, host: str, port: int, grace: int = GRACE_SECOND
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         limit_concurrency=min(settings.max_connections, files // FILES_EACH),
     )
-    # uvicorn raises the signal again once it has shut down; the end is then a clean one.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    Server(config).run()
+    sockets = [socket.socket(fileno=fd) for fd in fds]
+    for one in sockets:
+        one.set_inheritable(False)  # No process that is started here has a use for them.
+    run(ApiServer(config), sockets or None)
 
 
 def _allow_many_files() -> int:
@@ -125,11 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--grace", default=GRACE_SECONDS, type=int, help="seconds to end what is under way"
     )
+    parser.add_argument(
+        "--fd", action="append", default=[], type=int, help="a socket that listens already"
+    )
     given = parser.parse_args(arguments)
     configure()
     settings = Settings()
     share(settings.run_dir / "counters")
-    serve(settings, host=given.host, port=given.port, grace=given.grace)
+    serve(settings, host=given.host, port=given.port, grace=given.grace, fds=given.fd)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from app.http.errors import Invalid
 from app.http.forms import FILE, FORM, receive
 from app.http.problems import nearest
 from app.predictor import wire
+from app.predictor.client import PredictorClient
 from app.schemas.predictions import PredictFields, PredictRequest
 from core import registry
 from core.errors import (
@@ -186,7 +187,7 @@ def resolve(session: Session, reference: str) -> tuple[dict[str, Any], dict[str,
 
 async def forward(
     request: Request,
-    predictor: httpx2.AsyncClient,
+    predictor: PredictorClient,
     model: dict[str, Any],
     images: Images,
     top_k: int,
@@ -195,7 +196,7 @@ async def forward(
 
     Raises:
         ClientDisconnect: The client went away meanwhile.
-        PredictorUnavailable: It is away, or went away meanwhile.
+        PredictorUnavailable: It is away, or went away twice meanwhile.
         PredictorBusy: Its queue is full.
     """
     sizes = [len(data) for data in images.data]
@@ -211,7 +212,7 @@ async def forward(
         "Content-Length": str(sum(sizes)),
     }
     try:
-        asking = predictor.post("/predict", content=_given(images), headers=headers)
+        asking = predictor.predict(headers, lambda: _given(images))
         answer = await unless_gone(request, asking)
         body = answer.json()
     except httpx2.TimeoutException as error:

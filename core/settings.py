@@ -175,6 +175,11 @@ class Settings(BaseSettings):
         description="Memory for the bodies of predictions under way, half of it for one owner and"
         " never less than ten of the largest; beyond it the answer is 503 or 429.",
     )
+    predict_wait_seconds: float = Field(
+        20.0,
+        ge=0,
+        description="How long POST /predict waits for a predictor that starts before it is 503.",
+    )
     predict_batch: int = Field(8, gt=0, description="Most images in one forward pass.")
     model_cache_bytes: int = Field(
         2048 * MEBIBYTE, gt=0, description="Memory for loaded models before the oldest is dropped."

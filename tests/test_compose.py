@@ -43,12 +43,12 @@ def test_follows_the_compose_specification() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_runs_what_topwork_up_runs(tmp_path: Path) -> None:
+def test_runs_what_topwork_up_runs() -> None:
     """But for the grace of requests under way, which is short where a user waits for the end."""
     plan = Plan(host=ANYWHERE, port=8000, slots=1)
     table = {
         service.name: ["python", *itertools.takewhile("--grace".__ne__, service.command[1:])]
-        for service in children(plan, Settings(data_dir=tmp_path))
+        for service in children(plan)
     }
     assert {name: command(name) for name in table} == table
     assert command("worker-gpu") == command("worker")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from core import leases, workers
+from core import leases, ready, workers
 from core.db import AWAY
 from core.settings import Settings
 from worker.presence import Presence
@@ -42,6 +42,7 @@ class Reconciler(threading.Thread):
                     self._sweep(presence)
                     alive.parent.mkdir(parents=True, exist_ok=True)
                     alive.write_text(self._runner.owner)
+                    ready.announce()
                     self._help()
                 except Exception:
                     # Whatever it is, lost jobs must be found once it is over.

@@ -10,7 +10,6 @@ import asyncio
 import errno
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -33,6 +32,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.http.disconnect import unless_gone
 from app.http.naming import name
 from app.http.problems import render
+from app.http.server import Server, run
 from app.predictor.measures import Measures
 from app.predictor.serving import Predictor
 from app.predictor.wire import HEADER, Order
@@ -236,15 +236,13 @@ def main() -> None:
         sys.exit(f"The predictor cannot listen: {error}")
     config = uvicorn.Config(
         create_app(settings),
+        loop="asyncio",
         log_config=None,
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=grace,
     )
-    # uvicorn raises the signal again once it has shut down; the end is then a clean one.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    asyncio.run(uvicorn.Server(config).serve(sockets=[server]))
+    run(Server(config), [server])
     if not settings.predictor_url:
         with suppress(FileNotFoundError):
             settings.predictor_socket.unlink()

@@ -20,7 +20,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "A part that every request needs is away."}})
+@router.get("/readyz", responses={503: {"description": "A part that requests need is away."}})
 async def readyz(service: ServiceHere) -> JSONResponse:
     """Say whether requests can be served, and how each part is; 503 where one is missing."""
     checks = await service.readiness.check()

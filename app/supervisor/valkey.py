@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from app.supervisor.supervise import Service
+from app.supervisor.process import Service
 from core.child import which
 from core.errors import TopworkError
 

@@ -3,23 +3,27 @@
 import hashlib
 import io
 import json
+import threading
 import zipfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from app.main import ApiServer
 from core import datasets, jobs, leases, registry
 from core.ingest.manifest import Line, encode, examine, json_line, summarise
 from core.ingest.shards import ShardWriter
 from core.owners import Caller
 from core.resources import Resources
 from core.tables import Dataset, ModelVersion
+from tests.waiting import wait_for
 
 HERE = ("127.0.0.1", 50000)
 
@@ -28,6 +32,18 @@ def local_client(app: FastAPI, **options: Any) -> TestClient:
     """A client on this machine, speaking to 127.0.0.1."""
     options = {"base_url": "http://127.0.0.1", "client": HERE, **options}
     return TestClient(app, **options)
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """Serve over a real socket, from a thread; yield the address."""
+    server = ApiServer(uvicorn.Config(app, port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_for(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 def png(colour: tuple[int, int, int] = (200, 30, 30), side: int = 8) -> bytes:

@@ -24,9 +24,11 @@ class Up:
         *command: str,
         program: Sequence[str] = (sys.executable, "-P", "-m"),
         cwd: Path = ROOT,
+        output: int | None = None,
     ) -> None:
         self.log = log
-        with log.open("wb") as out:
+        with log.open("wb") as file:
+            out = file.fileno() if output is None else output
             self.popen = subprocess.Popen(
                 (*program, *command),
                 stdout=out,

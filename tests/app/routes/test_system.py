@@ -14,6 +14,7 @@ from core import leases, workers
 from core.resources import Resources
 from core.settings import Settings
 from tests.app.api import Work, local_client
+from tests.app.routes.predictor import standing_in
 from tests.waiting import wait_for
 
 
@@ -29,12 +30,13 @@ def test_head_is_get_without_the_body(client: TestClient) -> None:
         assert asked.headers["content-type"] == got.headers["content-type"]
 
 
-def test_ready_without_broker_and_predictor(client: TestClient) -> None:
+def test_not_ready_without_a_predictor(client: TestClient) -> None:
     answer = client.get("/readyz")
-    assert answer.status_code == 200
+    assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+    assert "Retry-After" in answer.headers
     checks = answer.json()["checks"]
     assert (checks["database"], checks["storage"]) == ("ok", "ok")
-    assert checks["predictor"] != "ok"
+    assert checks["predictor"] == "no answer: it is away, or starts"
 
 
 def test_not_ready_without_a_database(settings: Settings) -> None:
@@ -53,12 +55,12 @@ def test_not_ready_without_a_database(settings: Settings) -> None:
 
 def test_a_broker_that_is_away_costs_no_job(settings: Settings) -> None:
     away = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
-    with local_client(create_app(away)) as client:
+    with local_client(create_app(away)) as client, standing_in(settings):
         job = client.post("/jobs/none/cancel")
-        ready = client.get("/readyz").json()
+        ready = client.get("/readyz")
     assert job.status_code == 404
-    assert ready["status"] == "ready"
-    assert ready["checks"]["broker"] != "ok"
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert ready.json()["checks"]["broker"] != "ok"
 
 
 def test_queue_and_workers(client: TestClient, work: Work, resources: Resources) -> None:
