@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import structlog
 from celery import Celery, signals
+from celery.apps.worker import Worker
 from celery.exceptions import SecurityWarning
 from celery.platforms import EX_OK
 from celery.worker import state
@@ -31,14 +32,14 @@ def serve(settings: Settings, slots: int, works: Mapping[str, Work] = WORKS) -> 
         runner = Runner(resources, slots, works)
         tasks.register(resources.celery, runner)
 
-        def drain(*_signal: object, **_celery: object) -> None:
+        def drain(number: int, _frame: object) -> None:
             runner.draining.set()
             state.should_stop = EX_OK
+            if number == signal.SIGINT:  # The next Ctrl-C does not wait for anything.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-        # Celery puts its own handlers in place of these once it has started.
         signal.signal(signal.SIGTERM, drain)
         signal.signal(signal.SIGINT, drain)
-        signals.worker_shutting_down.connect(drain)
         reconciler = Reconciler(runner)
         reconciler.start()
         try:
@@ -57,6 +58,7 @@ def listen(celery: Celery, runner: Runner) -> None:
     """
     # Celery warns at length when run as root; containers do not, a laptop's owner may.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    celery.Worker = celery.subclass_with_self(Listener)
     # A receiver of this signal is how Celery is told to leave the loggers alone.
     signals.setup_logging.connect(leave_logging_alone)
     logging.getLogger("celery").setLevel(logging.WARNING)
@@ -67,6 +69,17 @@ def listen(celery: Celery, runner: Runner) -> None:
         celery.worker_main(["-q", "worker", *arguments, *quiet])
         if not runner.draining.wait(PAUSE):
             log.warning("doorbell.restarts")
+
+
+class Listener(Worker):  # type: ignore[misc]  # Celery has no types.
+    """Celery's worker without its signal handlers.
+
+    They write to the terminal before they stop anything, and may have to wait for it for ever; on
+    SIGHUP they would start this program again with whatever modules lie in the current folder.
+    """
+
+    def install_platform_tweaks(self, worker: object) -> None:
+        """Leave signals to `serve`."""
 
 
 def leave_logging_alone(**_celery: object) -> None:

@@ -36,6 +36,7 @@ from app.http.server import Server, run
 from app.predictor.measures import Measures
 from app.predictor.serving import Predictor
 from app.predictor.wire import HEADER, Order
+from core import outlet
 from core.errors import (
     DiskFull,
     MalformedRequest,
@@ -247,8 +248,7 @@ def main() -> None:
         with suppress(FileNotFoundError):
             settings.predictor_socket.unlink()
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    outlet.flush()
     # A download under way in a loader's thread must not hold the process.
     os._exit(0)
 

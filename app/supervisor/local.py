@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TextIO
 
 from app.http.bind import check_bind
-from app.supervisor.console import Console
+from app.supervisor.console import Console, missing
 from app.supervisor.listening import listening
 from app.supervisor.process import Service
 from app.supervisor.supervise import Supervisor
 from app.supervisor.valkey import broker
+from core import outlet
 from core.child import python
 from core.errors import TopworkError
 from core.machine import NETWORK, filesystem
@@ -98,6 +99,7 @@ def up(
         BrokerMissing: No broker URL is set and no server binary exists.
         ChildFailed: A process ended three times before it was ready.
     """
+    outlet.install(missing)
     check_database_place(settings)
     check_bind(plan.host, settings)
     supervisor = supervisor or Supervisor(Console())
