@@ -19,7 +19,8 @@ ENV PYTHONUNBUFFERED=1 \
 # A volume mounted on /data takes over this owner.
 RUN groupadd --gid 10001 topwork \
     && useradd --uid 10001 --gid topwork --no-create-home --home-dir /data topwork \
-    && install --directory --owner topwork --group topwork --mode 0700 /data
+    && install --directory --owner topwork --group topwork --mode 0700 /data \
+    && touch /etc/topwork-image
 WORKDIR /srv
 
 FROM base AS package

@@ -28,6 +28,7 @@ from app.samples import digits, images_in
 from app.supervisor.process import tethered
 from core.child import python
 from core.errors import TopworkError, WeightsUnavailable
+from core.extras import require_torch
 from core.settings import Settings
 from models import catalogue
 from models.networks import weights
@@ -84,7 +85,9 @@ def run(terminal: Terminal, settings: Settings, data: Path | None, architecture:
 
     Raises:
         DemoFailed: They are not, or the service did not start.
+        TorchMissing: It is not installed here.
     """
+    require_torch()
     watch, config = Stopwatch(), choose(terminal, settings, architecture)
     (settings.data_dir / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
     with (

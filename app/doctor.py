@@ -25,6 +25,7 @@ from core.child import python, which
 from core.db import Database
 from core.errors import TopworkError
 from core.ids import new_id
+from core.invocation import command, install
 from core.machine import NETWORK, filesystem
 from core.migrate import configuration
 from core.queue import make_celery
@@ -76,7 +77,7 @@ def examine_content(settings: Settings) -> list[Finding]:
                 for one in invariants.check(resources)
             ]
         except (SQLAlchemyError, StorageUnavailable) as error:
-            return [Finding("content", "fail", str(error).splitlines()[0], FIXES["content"])]
+            return [Finding("content", "fail", str(error).splitlines()[0], _fix("content"))]
     if any(one.status == "fail" for one in found):
         return found
     return [*found, Finding("content", "ok", "every history, artefact and shard is as it must be")]
@@ -89,7 +90,7 @@ def _careful(name: str, check: Callable[[Settings], Finding], settings: Settings
         return Finding(name, "fail", error.message, error.hint or "")
     except Exception as error:  # noqa: BLE001 - drivers raise anything; the words help.
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Finding(name, "fail", first, FIXES.get(name, ""))
+        return Finding(name, "fail", first, _fix(name))
 
 
 def check_python(_settings: Settings) -> Finding:
@@ -105,7 +106,7 @@ def check_torch(_settings: Settings) -> Finding:
     try:
         found = f"torch {version('torch')}, torchvision {version('torchvision')}"
     except PackageNotFoundError as error:
-        return Finding("torch", "fail", f"{error.name} is not installed", FIXES["torch"])
+        return Finding("torch", "fail", f"{error.name} is not installed", _fix("torch"))
     child = python("-c", PROBE)
     done = subprocess.run(
         child.command,
@@ -116,7 +117,7 @@ def check_torch(_settings: Settings) -> Finding:
         timeout=PROBE_SECONDS,
     )
     if done.returncode:
-        return Finding("torch", "fail", done.stderr.strip().rpartition("\n")[2], FIXES["torch"])
+        return Finding("torch", "fail", done.stderr.strip().rpartition("\n")[2], _fix("torch"))
     facts = json.loads(done.stdout)
     found += f", {facts['threads']} threads, {facts['gpus']} GPUs"
     if not facts["gpus"] and _gpus():
@@ -151,7 +152,7 @@ def check_disk(settings: Settings) -> Finding:
     found = f"{free / GIGABYTE:.1f} GB free in {settings.data_dir}"
     if free >= DISK_COMFORT:
         return Finding("disk", "ok", found)
-    return Finding("disk", "warn" if free >= DISK_LEAST else "fail", found, FIXES["disk"])
+    return Finding("disk", "warn" if free >= DISK_LEAST else "fail", found, _fix("disk"))
 
 
 def check_data_dir(settings: Settings) -> Finding:
@@ -198,7 +199,8 @@ def check_database(settings: Settings) -> Finding:
     newest = ScriptDirectory.from_config(configuration(settings.database_url)).get_current_head()
     if current == newest:
         return Finding("database", "ok", f"{shown} at revision {current}")
-    fix = "Run `python -P -m core.migrate`; `topwork up` does it at each start."
+    up = command("up", data_dir=settings.data_dir)
+    fix = f"{up} migrates it when it starts; of docker-compose.yml, the service `migrate` does."
     return Finding("database", "warn", f"{shown} is at {current}, not at {newest}", fix)
 
 
@@ -211,7 +213,7 @@ def check_storage(settings: Settings) -> Finding:
     if same and not storage.exists(key):
         return Finding("storage", "ok", f"{settings.storage_url} can be written, read and deleted")
     return Finding(
-        "storage", "fail", f"{settings.storage_url} gives back other bytes", FIXES["storage"]
+        "storage", "fail", f"{settings.storage_url} gives back other bytes", _fix("storage")
     )
 
 
@@ -220,10 +222,17 @@ def check_weights(settings: Settings) -> Finding:
     names = sorted(path.stem for path in settings.weights_dir.glob("*.safetensors"))
     if names:
         return Finding("weights", "ok", f"{', '.join(names)} in {settings.weights_dir}")
-    found = f"none in {settings.weights_dir}"
-    if settings.offline:
-        return Finding("weights", "warn", f"{found}, and TOPWORK_OFFLINE is set", FIXES["weights"])
-    return Finding("weights", "warn", f"{found}: downloaded when first used", FIXES["weights"])
+    why = "and TOPWORK_OFFLINE is set" if settings.offline else "downloaded when first used"
+    add = command("weights", "add", "ARCHITECTURE", "FILE", weights_dir=settings.weights_dir)
+    fix = f"For a machine without internet: {add}."
+    return Finding("weights", "warn", f"none in {settings.weights_dir}, {why}", fix)
+
+
+def _fix(check: str) -> str:
+    """Return what to do about a check that failed in whatever way."""
+    if check == "torch":
+        return f"Install the versions that fit: {install('torch')}."
+    return FIXES.get(check, "")
 
 
 CHECKS: dict[str, Callable[[Settings], Finding]] = {
@@ -239,11 +248,9 @@ CHECKS: dict[str, Callable[[Settings], Finding]] = {
 }
 FIXES = {
     "content": "Make database and storage reachable and migrated; the lines above name the fix.",
-    "torch": "Install the locked versions: pip install 'topwork[torch]'.",
     "disk": "Free some space, or choose another disk with TOPWORK_DATA_DIR.",
     "data_dir": "Make the folder writable for this user, or choose one with TOPWORK_DATA_DIR.",
     "broker": "Start the broker, or correct TOPWORK_BROKER_URL.",
     "database": "Start the database, or correct TOPWORK_DATABASE_URL.",
     "storage": "Check the bucket or folder and its access rights, or correct TOPWORK_STORAGE_URL.",
-    "weights": "For a machine without internet: topwork weights add ARCHITECTURE FILE.",
 }

@@ -24,6 +24,7 @@ from core import garbage
 from core.db import Database
 from core.durable import make_folder, sha256, sync, write_atomically
 from core.errors import IntegrityError, NotFound, StateConflict
+from core.invocation import command
 from core.migrate import upgrade
 from core.resources import Resources
 from core.tables import Dataset, DatasetVersion, Job, ModelVersion, Row
@@ -143,7 +144,8 @@ def _fetch(resources: Resources, key: str, path: Path) -> None:
         with resources.database.read() as session:
             kept = garbage.referred(session, [key])
         if key in kept:
-            hint = "Run `topwork doctor --deep`; what is damaged there cannot be backed up."
+            check = command("doctor", "--deep", data_dir=resources.settings.data_dir)
+            hint = f"Run {check}; what is damaged there cannot be backed up."
             raise IntegrityError(f"{key} is missing in storage", hint=hint) from None
         raise _Vanished(key) from None
 

@@ -17,13 +17,14 @@ from sqlalchemy.orm import Session
 from core import garbage, leftovers
 from core.durable import sha256
 from core.errors import NotFound
+from core.invocation import command
 from core.resources import Resources
 from core.storage import Storage
 from core.tables import STATES, Dataset, DatasetVersion, Job, JobEvent, ModelVersion
 from core.transitions import MOVES
 
 DAY = 86400.0
-BUG = "This is a defect of Topwork: please report it together with `topwork jobs events JOB`."
+BUG = "This is a defect of Topwork: please report it together with {events}."
 RESTORE = "Restore the object from a backup, or delete what refers to it and make it anew."
 SOON = "Nothing: a worker removes it with its next collection (TOPWORK_GC_SECONDS)."
 KINDS = {
@@ -51,7 +52,7 @@ class Violation:
     @property
     def fix(self) -> str:
         """What to do about it."""
-        return KINDS[self.kind]
+        return KINDS[self.kind].format(events=command("jobs", "events", "JOB"))
 
     def to_dict(self) -> dict[str, str]:
         """Return the violation as JSON."""

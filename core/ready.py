@@ -5,15 +5,16 @@ has it, so what arrives there is this process's own word. An answer on a port co
 """
 
 import contextlib
+import functools
 import os
 
 VARIABLE = "TOPWORK_READY_FD"
 
 
+@functools.cache  # The number may be another file's after it was closed.
 def announce() -> None:
-    """Say it once, where somebody waits for it; safe from any thread."""
-    number = os.environ.pop(VARIABLE, "")
-    if number:
+    """Say it, the first time that this is called, where somebody waits for it."""
+    if number := os.environ.get(VARIABLE):
         with contextlib.suppress(OSError):  # The starter has ended.
             os.write(int(number), b"\n")
             os.close(int(number))

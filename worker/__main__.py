@@ -14,6 +14,7 @@ from celery.exceptions import SecurityWarning
 from celery.platforms import EX_OK
 from celery.worker import state
 
+from core.extras import TorchMissing, require_torch
 from core.log import configure
 from core.resources import open_resources
 from core.settings import Settings
@@ -95,6 +96,10 @@ def main() -> int:
     settings = Settings()
     if options.check:
         return 0 if is_alive(settings) else 1
+    try:
+        require_torch()
+    except TorchMissing as missing:
+        sys.exit(f"{missing.message} {missing.hint}")
     configure()
     serve(settings, options.slots)
     return 0

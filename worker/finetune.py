@@ -82,13 +82,13 @@ def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -
         # The row's own words, as no hash is recorded of the object that repeats them.
         (draft / "dataset.json").write_text(json.dumps(version.summary), encoding="utf-8")
         manifest = f"{version.prefix}/manifest.jsonl"
-        fetch(resources.storage, manifest, draft / "manifest.jsonl", version.digest)
+        fetch(resources, manifest, draft / "manifest.jsonl", version.digest)
         with (draft / "manifest.jsonl").open("rb") as lines:
             shards = {json.loads(line)["shard"] for line in lines}
         for shard in sorted(shards):
             check()
             name = f"shards/{shard}.tar"
-            fetch(resources.storage, name, draft / name, shard)
+            fetch(resources, name, draft / name, shard)
         for path in [*draft.rglob("*"), draft]:
             sync(path)  # The name vouches for the content, after a power cut as well.
         try:
@@ -108,7 +108,7 @@ def _stage_model(resources: Resources, weights: str, folder: Path, check: Check)
         return None
     with resources.database.read() as session:
         version = registry.resolve(session, weights.removeprefix(FROM_MODEL))
-    download(resources.storage, version.prefix, version.files, folder, check)
+    download(resources, version.prefix, version.files, folder, check)
     return str(folder)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from core.durable import sha256
 from core.errors import IntegrityError
 from core.failpoints import hit
+from core.invocation import command, where
 from core.resources import Resources
 from core.storage import Storage
 from core.tables import Job
 
-DAMAGED = "Run `topwork doctor --deep` to see what else is damaged, and restore it from a backup."
 Check = Callable[[], None]  # Raises when there is a reason to go no further.
 
 
@@ -57,7 +57,7 @@ def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[st
 
 
 def download(
-    storage: Storage, prefix: str, files: Mapping[str, Any], folder: Path, check: Check
+    resources: Resources, prefix: str, files: Mapping[str, Any], folder: Path, check: Check
 ) -> None:
     """Fetch the files of an artefact and compare each with its recorded hash.
 
@@ -66,15 +66,17 @@ def download(
     """
     for name, facts in files.items():
         check()
-        fetch(storage, f"{prefix}/{name}", folder / name, facts["sha256"])
+        fetch(resources, f"{prefix}/{name}", folder / name, facts["sha256"])
 
 
-def fetch(storage: Storage, key: str, path: Path, digest: str) -> None:
+def fetch(resources: Resources, key: str, path: Path, digest: str) -> None:
     """Bring an object to a local file and compare it with its recorded hash.
 
     Raises:
         IntegrityError: It is not the one that was published.
     """
-    storage.fetch(key, path)
+    resources.storage.fetch(key, path)
     if sha256(path) != digest:
-        raise IntegrityError(f"{key} does not match its recorded hash", hint=DAMAGED)
+        deep = command("doctor", "--deep", data_dir=resources.settings.data_dir)
+        hint = f"Run {deep} {where()} to see what else is damaged, and restore it from a backup."
+        raise IntegrityError(f"{key} does not match its recorded hash", hint=hint)

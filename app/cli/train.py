@@ -11,6 +11,7 @@ from app.cli.options import with_training_options
 from app.cli.terminal import Session, facts, remote, table
 from app.cli.watch import uploading, watch_job
 from app.client import Job, Prediction
+from core.invocation import command
 
 DATASET_ID = re.compile(r"ds_[0-9a-z]+(@\d+)?")
 
@@ -66,7 +67,7 @@ def outcome(job: Job) -> RenderableType:
     names = list(dict.fromkeys(name for scores in numbers.values() for name in scores))
     rows = ([name, *(scores.get(name) for scores in numbers.values())] for name in names)
     model = str(result.get("model"))
-    hint = f"Try it: topwork predict {model.partition('@')[0]} IMAGE..."
+    hint = f"Try it: {command('predict', model.partition('@')[0], 'IMAGE', url=job.url)}"
     return Group(table(("metric", *splits), rows, f"model {model}"), hint)
 
 

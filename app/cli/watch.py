@@ -15,6 +15,7 @@ from rich.text import Text
 
 from app.cli.terminal import Terminal, table
 from app.client import Event, Job
+from core.invocation import command
 
 REFRESH_SECONDS = 1.0
 COLUMNS = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_macro_f1", "lr", "seconds")
@@ -49,7 +50,8 @@ def watch_job(terminal: Terminal, job: Job) -> Job:
                     board.job = job.refresh()  # Its place in the queue is no event.
             board.job = job.refresh()
     except KeyboardInterrupt:
-        terminal.say(f"{job.id} goes on; follow it with: topwork jobs watch {job.id}")
+        follow = command("jobs", "watch", job.id, url=job.url)
+        terminal.say(f"{job.id} goes on; follow it with {follow}")
         raise
     return board.job
 

@@ -12,6 +12,7 @@ import httpx2
 
 from app.client.errors import ServiceError, Unreachable, from_response
 from core.errors import InvalidField, RequestInFlight
+from core.invocation import command
 
 RETRIES = 2
 RETRIED = frozenset({429, 503})
@@ -153,7 +154,8 @@ class Http:
             pauses += 1
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        return Unreachable(f"No answer from {self.url}: {error}")
+        hint = f"Start it with {command('up')}, or name another one with --url or TOPWORK_URL."
+        return Unreachable(f"No answer from {self.url}: {error}", hint=hint)
 
 
 def _check(response: httpx2.Response) -> None:

@@ -50,6 +50,11 @@ class Job(Record):
     finished_at: datetime | None = None
     _topwork: "Topwork" = PrivateAttr()
 
+    @property
+    def url(self) -> str:
+        """Root of the service that has it."""
+        return self._topwork.http.url
+
     def bind(self, topwork: "Topwork") -> Self:
         """Return this job, able to ask the service it came from."""
         self._topwork = topwork

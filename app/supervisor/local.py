@@ -17,11 +17,13 @@ from app.http.bind import check_bind
 from app.supervisor.console import Console, missing
 from app.supervisor.listening import listening
 from app.supervisor.process import Service
-from app.supervisor.supervise import Supervisor
+from app.supervisor.supervise import ChildFailed, Supervisor
 from app.supervisor.valkey import broker
 from core import outlet
 from core.child import python
 from core.errors import TopworkError
+from core.extras import require_torch
+from core.invocation import command
 from core.machine import NETWORK, filesystem
 from core.settings import Settings
 
@@ -92,6 +94,7 @@ def up(
     """Run everything until SIGINT or SIGTERM; return the exit code.
 
     Raises:
+        TorchMissing: It is not installed here.
         NetworkShare: SQLite's file would lie on one.
         KeyRequired: The host is not loopback and no admin key is set.
         AlreadyRunning: Another instance holds the data folder.
@@ -99,6 +102,7 @@ def up(
         BrokerMissing: No broker URL is set and no server binary exists.
         ChildFailed: A process ended three times before it was ready.
     """
+    require_torch()
     outlet.install(missing)
     check_database_place(settings)
     check_bind(plan.host, settings)
@@ -115,6 +119,10 @@ def up(
         with supervisor:
             try:
                 supervise(supervisor, plan, settings, services)
+            except ChildFailed as failed:
+                doctor = command("doctor", data_dir=settings.data_dir)
+                failed.hint = f"{ChildFailed.hint} {doctor} names what is wrong with a machine."
+                raise
             finally:
                 supervisor.console.say("stopping")
                 for one in sockets:  # Whoever still comes is refused instead of left waiting.

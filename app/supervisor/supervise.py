@@ -26,7 +26,7 @@ class ChildFailed(TopworkError):
     """A process of the service ended three times before it was ready."""
 
     status, code = 503, "child_failed"
-    hint = "These are its last words; `topwork doctor` names what is wrong with a machine."
+    hint = "Its last words say why."
 
 
 class Supervisor:

@@ -68,7 +68,7 @@ def ensure(
             hint="Train from scratch with weights `none`, or choose another architecture.",
         )
     if offline:
-        raise _unavailable(architecture, weights_dir, published, "downloads are switched off")
+        raise _unavailable(architecture, weights_dir, "downloads are switched off")
     url = f"{mirror.rstrip('/')}/{published.file}" if mirror else published.url
     with _workplace(weights_dir) as place:
         try:
@@ -80,7 +80,7 @@ def ensure(
                 progress=progress,
             )
         except WeightsUnavailable as error:
-            raise _unavailable(architecture, weights_dir, published, error.message) from error
+            raise _unavailable(architecture, weights_dir, error.message) from error
         record = Record(url, published.preset, license=published.license)
         return _convert(architecture, place / published.file, weights_dir, record).path
 
@@ -96,14 +96,11 @@ def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
     return _convert(architecture, file, weights_dir, _origin(architecture, file))
 
 
-def _unavailable(
-    architecture: str, weights_dir: Path, published: catalogue.Weights, reason: str
-) -> WeightsUnavailable:
+def _unavailable(architecture: str, weights_dir: Path, reason: str) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"The weights of {architecture} are not in {weights_dir}, and {reason}.".replace("..", "."),
         param="weights",
-        hint=f"Fetch {published.url} on a machine with internet, then run "
-        f"`topwork weights add {architecture} {published.file}` here.",
+        hint=weights.bring(architecture, weights_dir),
     )
 
 

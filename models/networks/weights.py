@@ -21,6 +21,7 @@ from core.errors import (
     WeightsMismatch,
     WeightsUnavailable,
 )
+from core.invocation import command, where
 from models import catalogue
 
 # A header names every tensor; the largest network here needs 0.3 MB.
@@ -182,6 +183,14 @@ def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
         last = done.stderr.strip().splitlines()[-1:]
         raise WeightsMismatch(f"{file.name} could not be read: {' '.join(last)}")
     return entry
+
+
+def bring(architecture: str, weights_dir: Path) -> str:
+    """Return how published weights come to a machine that does not download them."""
+    published = catalogue.get(architecture).weights
+    assert published is not None  # noqa: S101 - who asks has looked.
+    add = command("weights", "add", architecture, published.file, weights_dir=weights_dir)
+    return f"Fetch {published.url} on a machine with internet, then run {add} {where()}."
 
 
 def _answer(text: str) -> dict[str, Any]:

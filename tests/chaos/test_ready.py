@@ -19,7 +19,7 @@ from tests.chaos.conftest import Tell, times
 from tests.e2e.conftest import blocks, png, zip_of  # noqa: F401 - blocks is a fixture.
 from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 STARTS, ASKED, CLIENTS = 10, 1000, 16
 KILLS = 5
 CONFIG = {"architecture": "lenet", "weights": "none", "hyperparameters": {"epochs": 1}}
@@ -56,18 +56,20 @@ def trained(start: Start, blocks: bytes) -> None:  # noqa: F811 - the fixture.
 
 def ask(url: str, count: int) -> Counter[str]:
     """Predict with many clients at once, each request over a connection of its own."""
+    alone = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+    with (
+        httpx2.Client(base_url=url, limits=alone, timeout=60, trust_env=False) as client,
+        ThreadPoolExecutor(CLIENTS) as pool,
+    ):
 
-    def one(number: int) -> str:
-        files = {"file": ("x.png", png(number % 4, number % 50))}
-        try:
-            answer = httpx2.post(
-                f"{url}/predict", files=files, data={"model": "blocks"}, timeout=60
-            )
-        except httpx2.TransportError as error:
-            return type(error).__name__
-        return f"{answer.status_code}{'' if answer.is_success else answer.text}"
+        def one(number: int) -> str:
+            files = {"file": ("x.png", png(number % 4, number % 50))}
+            try:
+                answer = client.post("/predict", files=files, data={"model": "blocks"})
+            except httpx2.TransportError as error:
+                return type(error).__name__
+            return f"{answer.status_code}{'' if answer.is_success else answer.text}"
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
         return Counter(pool.map(one, range(count)))
 
 
@@ -89,6 +91,7 @@ def test_from_the_moment_it_says_ready_no_prediction_is_refused(start: Start, te
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("trained")
 def test_from_the_moment_it_listens_none_is_refused_either(
     start: Start, tmp_path: Path, tell: Tell, monkeypatch: pytest.MonkeyPatch
@@ -147,6 +150,7 @@ class Foreign(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@pytest.mark.nightly
 def test_another_program_that_answers_in_the_predictors_place_is_not_taken_for_it(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def predictor(
             process.wait()
 
 
+@pytest.mark.nightly
 def test_the_predictor_answers_and_ends(
     predictor: tuple[httpx2.Client, "subprocess.Popen[bytes]"],
 ) -> None:

@@ -17,6 +17,7 @@ from tests.foreign import Foreign
 
 TOPWORK = (str(Path(sys.executable).with_name("topwork")),)
 MODULE = (sys.executable, "-P", "-m", "app.cli")
+NIGHTLY = (pytest.mark.chaos, pytest.mark.nightly)
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def images(tmp_path: Path) -> Path:
     [
         pytest.param(TOPWORK, 1, id="console script"),
         # Each further device is a process of its own.
-        pytest.param(MODULE, min(2, cores()), id="module", marks=pytest.mark.chaos),
+        pytest.param(MODULE, min(2, cores()), id="module", marks=NIGHTLY),
     ],
 )
 def test_up_a_dry_run_a_job_and_a_prediction(
@@ -85,6 +86,7 @@ def run(foreign: Foreign, *words: str) -> dict[str, object] | list[dict[str, obj
 
 
 @pytest.mark.chaos
+@pytest.mark.nightly
 def test_the_demo(foreign: Foreign, images: Path, tmp_path: Path) -> None:
     places = ("--data", str(images), "--data-dir", str(tmp_path / "data"))
     told = run(foreign, "demo", "--architecture", "lenet", *places)
