@@ -74,7 +74,7 @@ class PredictorClient:
             except LOST:
                 if lost:
                     raise
-                lost = True
+                until, lost = time.monotonic() + self._patience, True
 
     async def _started(self, until: float) -> None:
         """Wait until the predictor answers; one request looks for all that wait."""

@@ -212,12 +212,12 @@ def lock_data_dir(data_dir: Path) -> Iterator[TextIO]:
             lock.seek(0)
             holder = _whereabouts(lock.read())
             raise AlreadyRunning(f"Another topwork runs on {data_dir}{holder}.") from None
+        lock.truncate(0)  # What stands there is about an earlier one.
         yield lock
 
 
 def note_holder(lock: TextIO, plan: Plan) -> None:
     """Write down for others who holds the folder, and where it answers."""
-    lock.truncate(0)
     lock.write(json.dumps({"pid": os.getpid(), "url": plan.url}))
     lock.flush()
 
