@@ -18,6 +18,9 @@ OTHERS = {
     ("app/doctor.py", "check_broker"): "valkey-server --version",
     ("app/supervisor/tether.py", "main"): "becomes the command that it was given",
     ("app/supervisor/tether.py", "_run_while_open"): "runs the command that it was given",
+    ("core/extras.py", "require_torch"): "names this Python in a message",
+    ("core/invocation.py", "install"): "names this Python in a hint",
+    ("core/invocation.py", "program"): "names this Python in a hint",
     ("worker/child.py", "main"): "forks the work",
     ("worker/nursery.py", "serve"): "forks a guard",
 }
