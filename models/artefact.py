@@ -17,6 +17,7 @@ from core.durable import sha256, sync, write_atomically
 from core.errors import IntegrityError, WeightsMismatch
 from models import catalogue
 from models.networks import weights, zoo
+from models.networks.loading import compare
 from models.preprocess import Preprocess
 
 FORMAT = 1
@@ -49,7 +50,7 @@ def write(folder: Path, model: nn.Module, card: Card) -> Card:
         len(card["classes"]),
         auxiliary=arguments.get("aux_logits", False),
     )
-    zoo.compare(wanted.state_dict(), whole)
+    compare(wanted.state_dict(), whole)
     part = folder / f".{WEIGHTS}.part"
     save_file(whole, part, metadata={"format": "pt"})
     sync(part)

@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from core.errors import DiskFull, IntegrityError, TopworkError, WeightsMismatch,
 from models import catalogue
 from models.networks import weights, zoo
 from models.networks.download import Progress, download
+from models.networks.loading import load_published
 from models.networks.weights import Entry, Record
 
 # Published DenseNet files still have names with a dot where the layers' names have none today.
@@ -173,30 +173,23 @@ def canonical(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Tenso
     """
     model = zoo.shell(architecture)
     expected = model.state_dict()
-    values = OrderedDict((_OLD_DENSE_NAME.sub(r"\1\2", name), state[name]) for name in state)
-    versions = getattr(state, "_metadata", None) or expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001  # torch has no public name for it.
-    values._metadata = versions  # type: ignore[attr-defined]  # noqa: SLF001  # As above.
+    values = {_OLD_DENSE_NAME.sub(r"\1\2", name): state[name] for name in state}
     for name in expected.keys() & values.keys():
         if values[name].is_floating_point() != expected[name].is_floating_point():
             raise WeightsMismatch(
                 f"'{name}' holds {values[name].dtype} instead of {expected[name].dtype}."
             )
-    try:
-        found = model.load_state_dict(values, strict=False, assign=True)
-    except RuntimeError:
-        # Shapes differ.
-        zoo.compare(expected, values)
-        raise
-    zoo.refuse([], found.missing_keys, found.unexpected_keys)
-    return {name: _checked(name, tensor) for name, tensor in model.state_dict().items()}
+    load_published(model, values, getattr(state, "_metadata", None))
+    return {
+        name: _finite(name, tensor.to(expected[name].dtype)).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
 
 
-def _checked(name: str, tensor: Tensor) -> Tensor:
-    if not tensor.is_floating_point():
-        return tensor.contiguous()
-    if not bool(torch.isfinite(tensor).all()):
+def _finite(name: str, tensor: Tensor) -> Tensor:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise WeightsMismatch(f"'{name}' contains numbers that are not finite.")
-    return tensor.float().contiguous()
+    return tensor
 
 
 def main() -> int:

@@ -4,7 +4,6 @@ Given weights are put into an empty shell of the network: drawing random numbers
 them is most of the time a network takes to load (2 s of VGG13's 2.1 s).
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from models.networks.alexnet_lrn import AlexNetLRN
 from models.networks.head import IMAGENET_CLASSES
 from models.networks.inception_resnet_v1 import InceptionResNetV1
 from models.networks.lenet import LeNet
+from models.networks.loading import load_tensors
 from models.networks.nin import NiN
 
 State = Mapping[str, Tensor]
@@ -112,41 +112,12 @@ def build(
 
 def fill(model: nn.Module, state: State) -> nn.Module:
     """Give a shell its values, as float32; raises WeightsMismatch unless everything fits."""
-    expected = model.state_dict()
-    compare(expected, state)
-    values = OrderedDict(
-        (name, tensor.float() if tensor.is_floating_point() else tensor)
+    values = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in state.items()
-    )
-    # Some layers refuse or upgrade values whose layout version is not given.
-    values._metadata = expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001  # torch has no public name for it.
-    model.load_state_dict(values, assign=True)
+    }
+    load_tensors(model, values, assign=True)
     return model
-
-
-def compare(expected: State, given: State) -> None:
-    """Raise WeightsMismatch naming the first names and shapes in which two sets differ."""
-    differences = [
-        f"'{name}' has shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in given and given[name].shape != tensor.shape
-    ]
-    missing = [name for name in expected if name not in given]
-    refuse(differences, missing, [name for name in given if name not in expected])
-
-
-def refuse(differences: list[str], missing: list[str], foreign: list[str]) -> None:
-    """Raise WeightsMismatch if there is any difference, with the first of them."""
-    told = [
-        *differences,
-        *(f"'{name}' is missing" for name in missing),
-        *(f"'{name}' does not belong to it" for name in foreign),
-    ]
-    if told:
-        raise WeightsMismatch(
-            f"The weights do not belong to this architecture: {len(told)} tensors differ, "
-            f"first {'; '.join(told[:3])}."
-        )
 
 
 def _read(source: State | Path | str) -> State:

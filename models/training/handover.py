@@ -7,11 +7,11 @@ is written in one file with the weights it belongs to: made once, whatever happe
 
 from dataclasses import asdict, dataclass, replace
 
-import torch
 from torch import nn
 
-from core.errors import IntegrityError
+from core.errors import IntegrityError, WeightsMismatch
 from core.rundir import RunDir
+from models.networks.loading import load_tensors
 from models.plan import Plan
 from models.training import checkpoint, resume
 from models.training.resume import Key, Progress
@@ -64,15 +64,15 @@ def load(run: RunDir, key: Key, layer: nn.Module) -> Handover | None:
         return None
     try:
         tensors, state = checkpoint.read(path)
-    except IntegrityError:
+        then = state.pop("key")
+        fits = then["spec"] == key["spec"]
+        if fits:
+            load_tensors(layer, tensors)
+    except (IntegrityError, WeightsMismatch):
+        fits = False
+    if not fits:
         path.unlink()
         return None
-    then = state.pop("key")
-    if then["spec"] != key["spec"]:
-        path.unlink()
-        return None
-    with torch.no_grad():
-        layer.load_state_dict(tensors)
     progress = Progress(**state.pop("progress"))
     resume.note_differences(run, progress, then["machine"], key["machine"])
     return Handover(progress, tuple(state.pop("decay")), **state)

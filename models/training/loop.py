@@ -29,6 +29,7 @@ from models.memory import Parts, counts_batches, parts_of, within
 from models.networks import blocks
 from models.networks.blocks import Block
 from models.networks.head import logits_of
+from models.networks.loading import load_tensors
 from models.plan import Plan
 from models.training import mixing, preflight, recipe, resume
 from models.training.checkpoint import Tensors
@@ -137,7 +138,7 @@ class Fit:
             # An end that hangs on time or memory may not be reached twice; any other one is.
             certain = complete and self.task.deadline.minutes is None
             self.save(only_if_due=certain or not now.finished)
-        self.task.model.load_state_dict(self.best)
+        load_tensors(self.task.model, self.best)
         return now
 
     def one_epoch(self) -> bool:

@@ -33,6 +33,7 @@ from models.modes import VIEWS
 from models.networks import openvino
 from models.networks.fold import folded
 from models.networks.head import logits_of
+from models.networks.loading import load_tensors
 from models.plan import Plan
 from models.training import recipe
 from models.training.prepare import Start
@@ -251,7 +252,7 @@ def _steps(
 ) -> tuple[float, Tensor]:
     """Take two training steps; return the seconds of the second, and both losses."""
     plan, begin = problem.plan, problem.begin
-    model.load_state_dict(begin.model.state_dict())
+    load_tensors(model, begin.model.state_dict())
     how.place(model).train()
     if plan.batch_norm == "frozen":
         recipe.freeze_batch_norm(model)

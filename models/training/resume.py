@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.errors import IntegrityError
+from core.errors import IntegrityError, WeightsMismatch
 from core.failpoints import hit
 from core.rundir import RunDir
 from models.execution import Execution
+from models.networks.loading import compare, load_tensors
 from models.plan import Plan
 from models.training import checkpoint
 from models.training.checkpoint import Tensors
@@ -90,7 +91,7 @@ def load(
     Returns:
         Counters and best weights; None where there is no checkpoint yet.
     """
-    found = newest(run, folder, key)
+    found = newest(run, folder, key, models)
     if found is None:
         return None
     tensors, state, best = found
@@ -101,8 +102,13 @@ def load(
     return progress, best
 
 
-def newest(run: RunDir, folder: Path, key: Key) -> tuple[Tensors, dict[str, Any], Tensors] | None:
-    """Return tensors, state and best weights of the newest usable checkpoint; drop what is not."""
+def newest(
+    run: RunDir, folder: Path, key: Key, models: Mapping[str, nn.Module]
+) -> tuple[Tensors, dict[str, Any], Tensors] | None:
+    """Return tensors, state and best weights of the newest usable checkpoint; drop what is not.
+
+    Usable is what is whole, of this very training, and fits the models name by name.
+    """
     for path in checkpoint.newest_first(folder):
         try:
             tensors, state = checkpoint.read(path)
@@ -110,7 +116,11 @@ def newest(run: RunDir, folder: Path, key: Key) -> tuple[Tensors, dict[str, Any]
                 path.unlink()
                 continue
             best = _best(folder, state)
-        except IntegrityError as error:
+            for which, model in models.items():
+                compare(model.state_dict(), _of(which, tensors))
+            if best:
+                compare(models["model"].state_dict(), best)
+        except (IntegrityError, WeightsMismatch) as error:
             run.events.note("checkpoint_damaged", f"An older state is used: {error.message}")
             path.unlink()
             continue
@@ -118,6 +128,16 @@ def newest(run: RunDir, folder: Path, key: Key) -> tuple[Tensors, dict[str, Any]
         return tensors, state, best
     _drop_best_files(folder, None)
     return None
+
+
+def _of(which: str, tensors: Tensors) -> Tensors:
+    """Return the tensors of one model of a checkpoint, under its own names."""
+    prefix = f"{which}."
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _best(folder: Path, state: dict[str, Any]) -> Tensors:
@@ -141,7 +161,7 @@ def _restore(
     tensors: Tensors, models: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
     for which, model in models.items():
-        model.load_state_dict({name: tensors[f"{which}.{name}"] for name in model.state_dict()})
+        load_tensors(model, _of(which, tensors))
     values = [value for group in optimizer.param_groups for value in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, saved in tensors.items():

@@ -24,6 +24,7 @@ from models.networks import blocks
 from models.networks.blocks import Block
 from models.networks.fold import folded
 from models.networks.head import Head, split
+from models.networks.loading import load_tensors
 from models.plan import GIVEN, Plan
 from models.predict import forward
 from models.training import decay, handover, probe, resume
@@ -278,13 +279,13 @@ def reached(work: Work, plan: Plan, begin: Start, model: nn.Module) -> Progress:
         TimeLimitReached: There are none of this stage.
     """
     key = resume.key(plan, digest(work, begin), work.request.config.seed, work.how)
-    found = resume.newest(work.run, work.run.checkpoint / plan.stage, key)
+    found = resume.newest(work.run, work.run.checkpoint / plan.stage, key, {"model": model})
     if found is None or not found[2]:
         work.deadline.enough = False
         work.deadline.check()  # Without any model, a retry has all its time.
         raise TimeLimitReached
     _, state, best = found
-    model.load_state_dict(best)
+    load_tensors(model, best)
     words = "The time was over while images were decoded. What was reached before is kept."
     work.run.events.note("time_limit_reached", words)
     return Progress(**state["progress"])

@@ -204,7 +204,8 @@ def test_a_manifest_names_every_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "calibration"), [("squeezenet1_1", {"temperature": 0.1}), ("googlenet", None)]
+    ("architecture", "calibration"),
+    [("squeezenet1_1", {"temperature": 0.1}), ("googlenet", None), ("mnasnet0_5", None)],
 )
 def test_the_documented_loader_needs_nothing_of_ours(
     tmp_path: Path, architecture: str, calibration: dict[str, float] | None
