@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from core import events, transitions
 from core.db import Database, db_now
 from core.errors import Poison, WorkerLost
+from core.faults import Fault, UnexpectedException
 from core.settings import Settings
 from core.tables import Dataset, Job
 
@@ -177,10 +178,26 @@ def _hand_back(session: Session, job: Job, reason: str) -> None:
 
 
 def crashed(
-    session: Session, job_id: str, fence: int, error: dict[str, Any], max_attempts: int
+    session: Session,
+    job_id: str,
+    fence: int,
+    error: dict[str, Any],
+    max_attempts: int,
+    fault: Fault | None = None,
 ) -> None:
-    """Queue a job whose process died, unless it keeps dying without progress."""
-    _requeue(session, held(session, job_id, fence), error, max_attempts)
+    """Queue a job whose process died, unless it keeps dying without progress.
+
+    A `fault`, the exception that ended it, is met once: the same one again would come a third time.
+    """
+    job = held(session, job_id, fence)
+    progressed = job.last_step > job.step_at_claim
+    known = fault is not None and not progressed and fault.digest == job.fault
+    job.fault = fault.digest if fault else None
+    if fault is not None and known and job.cancel_requested_at is None:
+        job.stalls += 1
+        transitions.finish(session, job, "failed", error=UnexpectedException.of(fault).to_dict())
+    else:
+        _requeue(session, job, error, max_attempts)
 
 
 def _requeue(session: Session, job: Job, error: dict[str, Any], max_attempts: int) -> None:

@@ -105,6 +105,7 @@ class Job(Owned, Row):
     last_step: Mapped[int] = mapped_column(default=0)
     step_at_claim: Mapped[int] = mapped_column(default=0)
     stalls: Mapped[int] = mapped_column(default=0)  # Attempts in a row without progress.
+    fault: Mapped[str | None]  # Digest of the exception that ended the last attempt that crashed.
 
     progress: Mapped[float] = mapped_column(default=0.0)
     eta: Mapped[float | None]  # Seconds left, by the running process's own estimate.

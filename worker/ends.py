@@ -9,6 +9,7 @@ pause asked                     paused, once the checkpoint is saved; not counte
 storage or database away        queued, not counted; so is a database without room
 disk full                       queued until there is room; failed after tries without progress
 out of memory                   failed; another attempt would end the same way
+an unexpected exception         queued; failed when the same one ends the next attempt as well
 crash, hang, broken contract    queued, or failed as poison after attempts without progress
 lease lost                      nothing is written: the job is another worker's
 """
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from core import db, leases
 from core.errors import DiskFull, TopworkError
+from core.faults import Fault
 from core.settings import Settings
 from core.storage import StorageUnavailable
 from core.tables import Job
@@ -36,7 +38,16 @@ class Drained(Exception):
 
 
 class Crashed(Exception):
-    """The child broke off, hung, or broke the contract of RUN_DIR."""
+    """The child broke off, hung, or broke the contract of RUN_DIR.
+
+    Args:
+        words: How, for the job's reason.
+        fault: The exception that ended it, where one did.
+    """
+
+    def __init__(self, words: str, fault: Fault | None = None) -> None:
+        super().__init__(words)
+        self.fault = fault
 
 
 class Refused(Exception):
@@ -64,10 +75,11 @@ def write(
     elif (refusal := refusal_of(error)) is not None:
         leases.fail(session, job.id, job.fence, refusal)
     else:
+        fault = error.fault if isinstance(error, Crashed) else Fault.of(error)
         if not isinstance(error, Crashed):
             log.error("worker.bug", exc_info=error)
         problem = TopworkError(str(error) or repr(error)).to_dict()
-        leases.crashed(session, job.id, job.fence, problem, settings.max_attempts)
+        leases.crashed(session, job.id, job.fence, problem, settings.max_attempts, fault)
 
 
 def refusal_of(error: Exception) -> dict[str, Any] | None:

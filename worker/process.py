@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
+from core import faults
 from core.child import python
-from core.rundir import DONE, FAILED, NO_ROOM, STOPPED
+from core.rundir import CRASHED, DONE, FAILED, NO_ROOM, STOPPED
 from worker.child import SIGNALLED
 from worker.environment import environment
 from worker.machine import oom_kills
@@ -32,6 +33,7 @@ class Ending(enum.Enum):
     STOPPED = "stopped"  # It was asked to stop; the next attempt goes on from its checkpoint.
     OUT_OF_MEMORY = "out of memory"
     DISK_FULL = "disk full"  # Too full even for error.json.
+    RAISED = "raised"  # exception.json says which exception nobody expected.
     CRASHED = "crashed"
 
 
@@ -156,6 +158,7 @@ class Process:
             int(told) if told else ended,
             done=(self.run_dir / "result").is_dir(),
             refused=(self.run_dir / "error.json").is_file(),
+            raised=(self.run_dir / faults.FILE).is_file(),
             stopping=self._stopping,
             out_of_memory=out_of_memory,
         )
@@ -190,20 +193,21 @@ def adopt(pid: int, lifeline: socket.socket) -> Guard:
     return Guard(pid, lifeline, reap)
 
 
-def classify(code: int, *, done: bool, refused: bool, stopping: bool, out_of_memory: bool) -> Exit:
+def classify(
+    code: int, *, done: bool, refused: bool, raised: bool, stopping: bool, out_of_memory: bool
+) -> Exit:
     """Decide what an exit code means, given what lies in RUN_DIR and what was asked.
 
     Code 0 without a result and 2 without an error are crashes: the contract was broken.
     """
     number = -code if code < 0 else code - SIGNALLED
-    if code == DONE and done:
-        return Exit(Ending.DONE, code)
-    if code == FAILED and refused:
-        return Exit(Ending.REFUSED, code)
-    if code == STOPPED or (stopping and number in (signal.SIGTERM, signal.SIGKILL)):
-        return Exit(Ending.STOPPED, code)
-    if out_of_memory and number == signal.SIGKILL:
-        return Exit(Ending.OUT_OF_MEMORY, code)
-    if code == NO_ROOM:
-        return Exit(Ending.DISK_FULL, code)
-    return Exit(Ending.CRASHED, code)
+    killed = number in (signal.SIGTERM, signal.SIGKILL)
+    meanings = (
+        (Ending.DONE, code == DONE and done),
+        (Ending.REFUSED, code == FAILED and refused),
+        (Ending.STOPPED, code == STOPPED or (stopping and killed)),
+        (Ending.OUT_OF_MEMORY, out_of_memory and number == signal.SIGKILL),
+        (Ending.DISK_FULL, code == NO_ROOM),
+        (Ending.RAISED, code == CRASHED and raised),
+    )
+    return Exit(next((ending for ending, holds in meanings if holds), Ending.CRASHED), code)

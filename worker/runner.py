@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import db, leases
+from core import db, faults, leases
 from core.errors import DiskFull, OutOfMemory
 from core.machine import cores
 from core.resources import Resources
@@ -192,6 +192,8 @@ def raise_for(ended: Exit, folder: Path) -> None:
         raise OutOfMemory
     if ended.ending is Ending.DISK_FULL:
         raise DiskFull
+    if ended.ending is Ending.RAISED and (fault := faults.recorded(folder)) is not None:
+        raise Crashed(f"the process ended with {fault}", fault)
     said = attempt.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace")
     lines = said.replace("\0", "").strip().splitlines()  # Postgres takes no NUL.
     last = lines[-1] if lines else ""

@@ -91,3 +91,41 @@ def test_a_job_that_fills_every_disk_ends_with_that_reason(resources: Resources)
         job = again
     assert row.state == "failed"
     assert (row.error or {})["code"] == "disk_full"
+
+
+BROKEN = (
+    lambda: {}[object()],
+    lambda: {}[object()],
+)
+
+
+def raised(place: int) -> Exception:
+    """Return the exception of a bug, with a message of its own each time, at one of two places."""
+    with pytest.raises(KeyError) as caught:
+        BROKEN[place - 1]()
+    return caught.value
+
+
+def test_the_same_bug_of_the_worker_twice_ends_the_job(resources: Resources) -> None:
+    job = claimed(resources)
+    for place, state in ((1, "queued"), (2, "queued"), (2, "failed")):
+        with resources.database.write() as session:
+            ends.write(session, job, raised(place), resources.settings, cancelled=False)
+        with resources.database.read() as session:
+            row = jobs.get(session, job.id)
+        assert row.state == state
+        with resources.database.write() as session:
+            job = leases.claim(session, "me", 30) or job
+    assert (row.error or {})["code"] == "unexpected_exception"
+    assert "KeyError in tests/worker/test_ends.py" in (row.error or {})["message"]
+
+
+def test_the_same_exception_after_progress_is_met_again(resources: Resources) -> None:
+    job = claimed(resources)
+    for step in range(1, 5):
+        with resources.database.write() as session:
+            leases.record(session, job.id, job.fence, [{"kind": "progress", "step": step}])
+            ends.write(session, job, raised(1), resources.settings, cancelled=False)
+        with resources.database.write() as session:
+            job = leases.claim(session, "me", 30) or job
+    assert job.fence == 5
