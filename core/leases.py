@@ -4,10 +4,11 @@ A claim raises the job's fence. A worker that lost its lease (frozen, partitione
 carries an old fence, so none of its later writes match. All times are the database's.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, or_, select, update
+from sqlalchemy import ColumnElement, Row, or_, select, update
 from sqlalchemy.orm import Session
 
 from core import events, transitions
@@ -30,36 +31,37 @@ class Lease:
     pause_requested: bool
 
 
-def best(session: Session) -> Job | None:
-    """Return the queued job that a claim would take now."""
-    return session.scalars(_queue()).first()
+def best(session: Session, besides: Collection[str] = ()) -> Job | None:
+    """Return the first queued job that is due, leaving out those of these ids."""
+    queue = select(Job).where(*_due(), Job.id.not_in(besides))
+    return session.scalars(queue.order_by(Job.priority, Job.id).limit(1)).first()
 
 
-def _queue() -> Select[Job]:
-    due = or_(Job.not_before.is_(None), Job.not_before <= db_now())
-    return select(Job).where(Job.state == "queued", due).order_by(Job.priority, Job.id).limit(1)
+def _due() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return Job.state == "queued", or_(Job.not_before.is_(None), Job.not_before <= db_now())
 
 
-def postpone(session: Session, job_id: str, lacks: str, reason: str, seconds: float) -> None:
-    """Leave a queued job where it is for a while because a worker lacks something for it."""
+def postpone(session: Session, job_id: str, lacks: str, reason: str) -> None:
+    """Say of a queued job what a worker lacks for it; another worker may take it all the same."""
     job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
     if job is None or job.state != "queued":
         return
     if job.lacks != lacks:
         events.append(session, job, "waiting", {"for": lacks, "reason": reason})
-    _lack(session, job, lacks, reason, seconds)
+    job.lacks, job.reason = lacks, reason
 
 
-def _lack(session: Session, job: Job, lacks: str, reason: str, seconds: float) -> None:
-    job.lacks, job.reason, job.not_before = lacks, reason, transitions.now(session) + seconds
+def claim(session: Session, seen: Job, owner: str, lease_seconds: float) -> Job | None:
+    """Take a queued job if it is still what it was when it was `seen`, else None.
 
-
-def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
-    """Take the best queued job, or None; one statement, so two workers never take the same."""
-    first = _queue().with_only_columns(Job.id).with_for_update(skip_locked=True)
+    Whatever happens to a job is an event, so the number of its newest one tells. One statement, so
+    two workers never take the same; a row that another one is about to write is left to it.
+    """
+    unchanged = (Job.id == seen.id, Job.last_seq == seen.last_seq, *_due())
+    free = select(Job.id).where(*unchanged).with_for_update(skip_locked=True)
     taken = (
         update(Job)
-        .where(Job.id == first.scalar_subquery(), Job.state == "queued")
+        .where(Job.id == free.scalar_subquery(), *unchanged)
         .values(
             state="running",
             phase="preparing",
@@ -73,7 +75,7 @@ def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
             not_before=None,
         )
         .returning(Job)
-        .execution_options(synchronize_session=False)
+        .execution_options(synchronize_session=False, populate_existing=True)
     )
     job = session.scalars(taken).one_or_none()
     if job is not None:
@@ -228,7 +230,8 @@ def starved(
         return
     _hand_back(session, job, error["message"])
     if job.state == "queued":
-        _lack(session, job, "disk", error["message"], seconds)
+        job.lacks, job.reason = "disk", error["message"]
+        job.not_before = transitions.now(session) + seconds
 
 
 def abandon(session: Session, owner: str) -> None:

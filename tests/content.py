@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from core import datasets, jobs, leases
+from core import datasets, jobs
 from core.durable import sha256
 from core.resources import Resources
 from core.tables import Job
+from tests.claims import claim_best
 from worker import finetune, ingest
 from worker.work import Check
 
@@ -21,7 +22,7 @@ def claimed(resources: Resources, **order: Any) -> Job:
     with resources.database.write() as session:
         wanted = jobs.submit(session, **order).id
     with resources.database.write() as session:
-        job = leases.claim(session, "box:1:aa", 60.0)
+        job = claim_best(session, "box:1:aa", 60.0)
     assert job is not None
     assert job.id == wanted
     return job

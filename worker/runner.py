@@ -16,6 +16,7 @@ from core import db, faults, leases
 from core.errors import DiskFull, OutOfMemory
 from core.machine import cores
 from core.resources import Resources
+from core.storage import StorageUnavailable
 from core.tables import Job
 from worker import attempt, ends, space
 from worker.claim import Claim
@@ -49,6 +50,7 @@ class Runner:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.draining = threading.Event()
         self._free = threading.Semaphore(slots)
+        self._next_look: dict[str, float] = {}  # Of jobs without room here: the monotonic time.
         self._threads = max(1, cores() // slots)
         heavy = {work.module for work in works.values() if work.warm}
         wanted = heavy if resources.settings.warm_start else ()
@@ -60,34 +62,50 @@ class Runner:
         if not self._free.acquire(timeout=1.0):
             return
         try:
-            while not self.draining.is_set():
-                claimed_at = time.monotonic()
-                job = self._claim()
-                if job is None:
-                    return
+            while (claimed := self._claim()) is not None:
+                job, claimed_at = claimed
                 with structlog.contextvars.bound_contextvars(
                     job_id=job.id, fence=job.fence, request_id=job.request_id
                 ):
                     self.run(job, claimed_at)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, StorageUnavailable, OSError) as error:
             log.warning("claim.failed", error=str(error))
         finally:
             self._free.release()
 
-    def _claim(self) -> Job | None:
-        """Take the best queued job for which this machine has room."""
+    def _claim(self) -> tuple[Job, float] | None:
+        """Take the first queued job for which this machine has room; also tell when it was asked.
+
+        Looking for room takes too long for a transaction, so it comes before. A job that finds
+        none keeps its place for other workers, and this one looks at those behind it.
+        """
         database, settings = self.resources.database, self.resources.settings
-        while True:
+        while not self.draining.is_set():
             with database.read() as session:
-                best = leases.best(session)
-            if best is None:
+                seen = leases.best(session, besides=self._passed_over())
+            if seen is None:
                 return None
-            missing = space.lacking(self.resources, best, self.works.get(best.kind))
+            missing = space.lacking(self.resources, seen, self.works.get(seen.kind))
+            asked_at = time.monotonic()
             with database.write() as session:
                 if missing is None:
-                    return leases.claim(session, self.owner, settings.lease_seconds)
-                leases.postpone(session, best.id, "disk", missing, settings.sweep_seconds)
-            log.warning("job.postponed", job_id=best.id, reason=missing)
+                    job = leases.claim(session, seen, self.owner, settings.lease_seconds)
+                else:
+                    leases.postpone(session, seen.id, "disk", missing)
+            if missing is not None:
+                log.warning("job.postponed", job_id=seen.id, reason=missing)
+                self._next_look[seen.id] = asked_at + settings.sweep_seconds
+            elif job is not None:
+                return job, asked_at
+        return None
+
+    def _passed_over(self) -> list[str]:
+        """Return the jobs for which this machine had no room a moment ago."""
+        now = time.monotonic()
+        for job_id, due in list(self._next_look.items()):
+            if due <= now:
+                self._next_look.pop(job_id, None)
+        return list(self._next_look)
 
     def run(self, job: Job, claimed_at: float) -> None:
         """Run one claimed job to whatever end."""

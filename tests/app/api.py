@@ -17,12 +17,13 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app.main import ApiServer
-from core import datasets, jobs, leases, registry
+from core import datasets, jobs, registry
 from core.ingest.manifest import Line, encode, examine, json_line, summarise
 from core.ingest.shards import ShardWriter
 from core.owners import Caller
 from core.resources import Resources
 from core.tables import Dataset, ModelVersion
+from tests.claims import claim_best
 from tests.waiting import wait_for
 
 HERE = ("127.0.0.1", 50000)
@@ -188,7 +189,7 @@ class Work:
 
     def claim(self) -> tuple[str, int]:
         with self._database.write() as session:
-            job = leases.claim(session, "test:1", self._seconds)
+            job = claim_best(session, "test:1", self._seconds)
             assert job is not None
             return job.id, job.fence
 

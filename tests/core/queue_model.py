@@ -41,10 +41,13 @@ class Known:
     step: int = 0
     step_at_claim: int = 0
     stalls: int = 0
+    lacks: bool = False
+    moves: int = 0  # What has happened to it since it was submitted.
 
     def leave(self, state: str) -> None:
         """Stop running, or whatever else it is; a wish to pause ends with that."""
-        self.state, self.pausing = state, False
+        self.state, self.pausing, self.lacks = state, False, False
+        self.moves += 1
 
     def handed_back(self) -> None:
         """Stop running because the worker does, not because of the work."""
@@ -66,6 +69,7 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.known: dict[str, Known] = {}
+        self.seen: tuple[Job, int] | None = None  # What a worker looks at, and its moves by then.
 
     @initialize(target=tickets, priorities=st.lists(PRIORITY, min_size=1, max_size=3))
     def begin(self, priorities: list[str]) -> object:
@@ -88,21 +92,53 @@ class QueueMachine(RuleBasedStateMachine):
             job = jobs.submit(session, kind="export", config={}, priority=priority)
         self.known[job.id] = Known(priority)
 
+    @rule(skipped=st.integers(0, 2))
+    def look(self, skipped: int) -> None:
+        """A worker looks at the queue, behind the first jobs if it has no room for them."""
+        queued = sorted(
+            (jobs.PRIORITIES[one.priority], name)
+            for name, one in self.known.items()
+            if one.state == "queued"
+        )
+        order = [name for _, name in queued]
+        with self.database.read() as session:
+            job = leases.best(session, besides=order[:skipped])
+        assert (job and job.id) == next(iter(order[skipped:]), None)
+        self.seen = (job, self.known[job.id].moves) if job else None
+
+    @rule(target=tickets, worker=st.sampled_from(["anna", "bert"]))
+    def claim_what_was_seen(self, worker: str) -> object:
+        """It is taken as it was seen, or not at all, whatever has happened meanwhile."""
+        if self.seen is None:
+            return multiple()
+        job, moves = self.seen
+        mine = self.known[job.id]
+        with self.database.write() as session:
+            taken = leases.claim(session, job, worker, LEASE)
+        assert (taken is not None) == (mine.state == "queued" and mine.moves == moves)
+        if taken is None:
+            return multiple()
+        assert taken.id == job.id
+        mine.leave("running")
+        mine.expired, mine.step_at_claim = False, mine.step
+        mine.fence += 1
+        assert taken.fence == mine.fence
+        return taken.id, taken.fence
+
     @rule(target=tickets, worker=st.sampled_from(["anna", "bert"]))
     def claim(self, worker: str) -> object:
-        with self.database.write() as session:
-            job = leases.claim(session, worker, LEASE)
-        queued = [(jobs.PRIORITIES[one.priority], name) for name, one in self.known.items()
-                  if one.state == "queued"]  # fmt: skip
-        if job is None:
-            assert not queued
-            return multiple()
-        assert job.id == min(queued)[1]
-        mine = self.known[job.id]
-        mine.state, mine.expired, mine.step_at_claim = "running", False, mine.step
-        mine.fence += 1
-        assert job.fence == mine.fence
-        return job.id, job.fence
+        self.look(0)
+        return self.claim_what_was_seen(worker)
+
+    @precondition(any_in("queued"))
+    @rule(number=st.integers(0, 9))
+    def pass_over(self, number: int) -> None:
+        """A worker has no room for a job, says so, and leaves it to others."""
+        if name := self.pick(number, "queued"):
+            with self.database.write() as session:
+                leases.postpone(session, name, "disk", "too full")
+            self.known[name].moves += not self.known[name].lacks
+            self.known[name].lacks = True
 
     @rule(target=tickets, ticket=tickets)
     def lapse_and_take_over(self, ticket: tuple[str, int]) -> object:
@@ -259,7 +295,8 @@ class QueueMachine(RuleBasedStateMachine):
             with self.expecting(StateConflict, unless=may), self.database.write() as session:
                 jobs.retry(session, name)
             if may:
-                mine.state, mine.stalls, mine.cancelling = "queued", 0, False
+                mine.leave("queued")
+                mine.stalls, mine.cancelling = 0, False
 
     @invariant()
     def both_agree(self) -> None:
@@ -274,6 +311,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert (row.pause_requested_at is not None) == mine.pausing
             assert (row.worker is None) == (row.lease_until is None) == (row.state != "running")
             assert (row.finished_at is not None) == (row.state in ENDED)
+            assert (row.lacks is not None) == mine.lacks
             assert row.state != "succeeded" or row.result == {"fence": row.fence}
 
     def teardown(self) -> None:

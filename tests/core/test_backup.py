@@ -12,7 +12,7 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from app.cli import program
-from core import backup, datasets, jobs, leases
+from core import backup, datasets, jobs
 from core.backup import save
 from core.errors import IntegrityError, StateConflict
 from core.migrate import upgrade
@@ -21,6 +21,7 @@ from core.restore import restore
 from core.settings import Settings
 from core.tables import Job, ModelVersion
 from tests import content
+from tests.claims import claim_best
 from tests.invariants import broken, broken_after_tidying
 
 pytestmark = pytest.mark.plan
@@ -70,7 +71,7 @@ def test_a_restored_service_has_everything(
         assert after == before | ended
         assert broken(restored) == broken_after_tidying(restored) == []
         with restored.database.write() as session:
-            again = leases.claim(session, "box:2:bb", 60.0)
+            again = claim_best(session, "box:2:bb", 60.0)
         assert again is not None
         assert (again.id, again.fence) == (running, 2)
     if anywhere.storage.root is not None:  # Nothing was copied twice on one disk.

@@ -8,7 +8,7 @@ import pytest
 from alembic import command
 from sqlalchemy import Engine, inspect, select, text
 
-from core import jobs, leases
+from core import jobs
 from core.db import Database, db_now
 from core.migrate import configuration, upgrade
 from core.tables import (
@@ -21,6 +21,7 @@ from core.tables import (
     ModelVersion,
     Row,
 )
+from tests.claims import claim_best
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -139,7 +140,7 @@ def test_racing_workers_claim_each_job_once(database: Database) -> None:
     def work(owner: str) -> None:
         while True:
             with database.write() as session:
-                job = leases.claim(session, owner, 30)
+                job = claim_best(session, owner, 30)
             if job is None:
                 return
             taken.append(job.id)

@@ -13,6 +13,7 @@ from core import datasets, garbage, leases
 from core.resources import Resources
 from core.tables import Chore, DatasetShard
 from tests import content
+from tests.claims import claim_best
 from tests.invariants import broken, broken_after_tidying
 from tests.waiting import wait_for
 from worker import finetune, ingest
@@ -147,7 +148,7 @@ def test_what_is_published_between_listing_and_deleting_stays(anywhere: Resource
         try:
             wait_for(lambda: frozen(collector))
             with anywhere.database.write() as session:
-                again = leases.claim(session, "box:1:aa", 60.0)
+                again = claim_best(session, "box:1:aa", 60.0)
             assert again is not None
             finetune.publish(anywhere, again, folder, lambda: None)
             content.a_dataset(anywhere, b"two")

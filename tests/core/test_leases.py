@@ -5,6 +5,7 @@ from core import datasets, events, jobs, leases
 from core.errors import JobNotFound, StateConflict
 from core.resources import Resources
 from core.tables import Job
+from tests.claims import claim_best
 
 
 def submit(resources: Resources, **values: object) -> str:
@@ -14,7 +15,7 @@ def submit(resources: Resources, **values: object) -> str:
 
 def claim(resources: Resources) -> Job | None:
     with resources.database.write() as session:
-        return leases.claim(session, "worker-1", 30)
+        return claim_best(session, "worker-1", 30)
 
 
 def expire(resources: Resources, job_id: str) -> None:

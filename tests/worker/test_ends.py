@@ -10,6 +10,7 @@ from core.errors import OutOfMemory
 from core.resources import Resources
 from core.storage import StorageUnavailable
 from core.tables import Job
+from tests.claims import claim_best
 from worker import ends
 from worker.ends import Crashed, Drained, Refused
 
@@ -20,7 +21,7 @@ def claimed(resources: Resources, *, cancel: bool = False) -> Job:
     with resources.database.write() as session:
         jobs.submit(session, kind="finetune", config={})
     with resources.database.write() as session:
-        job = leases.claim(session, "me", 30)
+        job = claim_best(session, "me", 30)
     assert job is not None
     if cancel:
         with resources.database.write() as session:
@@ -85,7 +86,7 @@ def test_a_job_that_fills_every_disk_ends_with_that_reason(resources: Resources)
             assert (row.state, row.lacks, leases.best(session)) == ("queued", "disk", None)
             row.not_before = 0.0
         with resources.database.write() as session:
-            again = leases.claim(session, "me", 30)
+            again = claim_best(session, "me", 30)
         assert again is not None
         assert (again.lacks, again.reason, again.not_before) == (None, None, None)
         job = again
@@ -115,7 +116,7 @@ def test_the_same_bug_of_the_worker_twice_ends_the_job(resources: Resources) -> 
             row = jobs.get(session, job.id)
         assert row.state == state
         with resources.database.write() as session:
-            job = leases.claim(session, "me", 30) or job
+            job = claim_best(session, "me", 30) or job
     assert (row.error or {})["code"] == "unexpected_exception"
     assert "KeyError in tests/worker/test_ends.py" in (row.error or {})["message"]
 
@@ -127,5 +128,5 @@ def test_the_same_exception_after_progress_is_met_again(resources: Resources) ->
             leases.record(session, job.id, job.fence, [{"kind": "progress", "step": step}])
             ends.write(session, job, raised(1), resources.settings, cancelled=False)
         with resources.database.write() as session:
-            job = leases.claim(session, "me", 30) or job
+            job = claim_best(session, "me", 30) or job
     assert job.fence == 5

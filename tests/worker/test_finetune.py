@@ -12,6 +12,7 @@ from core.errors import IntegrityError, ModelNotFound
 from core.resources import Resources
 from core.tables import DatasetVersion, Job
 from tests.app.api import publish_dataset
+from tests.claims import claim_best
 from tests.worker.conftest import Bench
 from worker import finetune
 
@@ -50,7 +51,7 @@ def claimed(
             dataset_version=version.number,
         )
     with resources.database.write() as session:
-        job = leases.claim(session, owner, 30)
+        job = claim_best(session, owner, 30)
     assert job is not None
     return job
 
@@ -110,7 +111,7 @@ def test_a_job_that_another_host_takes_up_says_that_it_starts_over(
         leases.record(session, job.id, 1, [{"kind": "progress", "progress": 0.5, "step": 7}])
         leases.release(session, job.id, 1, "its worker was stopped")
     with resources.database.write() as session:
-        again = leases.claim(session, second, 30)
+        again = claim_best(session, second, 30)
     assert again is not None
     stage(resources, again, checkpoint=checkpoint)
     with resources.database.read() as session:
