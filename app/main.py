@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -21,7 +20,7 @@ from app.http.envelope import Envelope
 from app.http.origins import cross_origin
 from app.http.protocol import BoundedProtocol
 from app.http.security import Guard
-from app.http.server import Server, run
+from app.http.server import Server, configuration, run
 from app.routes import ROUTERS
 from app.service import serving
 from core.log import configure
@@ -97,18 +96,15 @@ def serve(
     check_bind(host, settings)
     hide(settings.admin_key.get_secret_value())
     files = _allow_many_files()
-    config = uvicorn.Config(
+    config = configuration(
         create_app(settings),
+        protocol=BoundedProtocol,
+        keep_alive=KEEP_ALIVE_SECONDS,
+        grace=grace,
         host=host,
         port=port,
-        http=BoundedProtocol,
-        log_config=None,
-        access_log=False,  # The envelope logs each request with its id.
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies or None,
-        server_header=False,
-        timeout_graceful_shutdown=grace,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         limit_concurrency=min(settings.max_connections, files // FILES_EACH),
     )
     sockets = [socket.socket(fileno=fd) for fd in fds]

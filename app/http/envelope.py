@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.counters import Counters
 from app.http.errors import internal
+from app.http.handshake import as_get
 from app.http.idempotency import REPLAYED
 from app.http.naming import HEADER, name
 from app.http.problems import render
@@ -44,9 +45,11 @@ class Envelope:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            scope, receive, send = as_get(scope, receive, send)
         request_id = name(scope)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._serve(scope, receive, _Sender(send, request_id))

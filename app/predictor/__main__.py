@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 import structlog
 import torch
-import uvicorn
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -32,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.http.disconnect import unless_gone
 from app.http.naming import name
 from app.http.problems import render
-from app.http.server import Server, run
+from app.http.server import Server, configuration, run
 from app.predictor.measures import Measures
 from app.predictor.serving import Predictor
 from app.predictor.wire import HEADER, Order
@@ -235,13 +234,8 @@ def main() -> None:
         server = listen(settings)
     except OSError as error:
         sys.exit(f"The predictor cannot listen: {error}")
-    config = uvicorn.Config(
-        create_app(settings),
-        loop="asyncio",
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=grace,
+    config = configuration(
+        create_app(settings), loop="asyncio", keep_alive=KEEP_ALIVE_SECONDS, grace=grace
     )
     run(Server(config), [server])
     if not settings.predictor_url:
