@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
@@ -168,7 +169,7 @@ def check_data_dir(settings: Settings) -> Finding:
         return Finding("data_dir", "fail", f"{found}: SQLite is not safe on it", fix)
     mode = stat.S_IMODE(settings.data_dir.stat().st_mode)
     if mode & OTHERS:
-        fix = f"Unless that is meant: chmod 700 {settings.data_dir}"
+        fix = f"Unless that is meant: {shlex.join(['chmod', '700', str(settings.data_dir)])}"
         return Finding("data_dir", "warn", f"{found}, and open to other users ({mode:04o})", fix)
     return Finding("data_dir", "ok", found)
 

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.orm import Session
 
 from core import garbage
+from core.addresses import sqlite_url
 from core.db import Database
 from core.durable import make_folder, sha256, sync, write_atomically
 from core.errors import IntegrityError, NotFound, StateConflict
@@ -91,8 +92,8 @@ def _save(resources: Resources, draft: Path) -> dict[str, Any]:
 
 def _save_rows(resources: Resources, path: Path) -> dict[str, int]:
     path.unlink(missing_ok=True)
-    upgrade(f"sqlite:///{path}")
-    copy = Database(f"sqlite:///{path}")
+    upgrade(sqlite_url(path))
+    copy = Database(sqlite_url(path))
     try:
         with resources.database.snapshot() as session, copy.write() as target:
             counts = copy_rows(session.connection(), target.connection())
@@ -120,7 +121,7 @@ def copy_rows(source: Connection, target: Connection) -> dict[str, int]:
 
 
 def _save_objects(resources: Resources, draft: Path) -> dict[str, Any]:
-    copy = Database(f"sqlite:///{draft / ROWS}")
+    copy = Database(sqlite_url(draft / ROWS))
     objects = {}
     try:
         with copy.read() as session:

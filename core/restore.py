@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core import garbage, transitions
+from core.addresses import sqlite_url
 from core.backup import FACTS, FORMAT, OBJECTS, ROWS, copy_rows
 from core.db import Database
 from core.durable import sha256
@@ -44,13 +45,13 @@ def restore(source: Path, settings: Settings) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=settings.data_dir) as folder:
             rows = Path(shutil.copy(source / ROWS, folder))
             try:
-                upgrade(f"sqlite:///{rows}")
+                upgrade(sqlite_url(rows))
             except CommandError:
                 message = "this backup was made by a later version of Topwork"
                 raise StateConflict(message, hint="Install that version first.") from None
             for key in facts["objects"]:
                 resources.storage.put_file(key, source / OBJECTS / key)
-            copy = Database(f"sqlite:///{rows}")
+            copy = Database(sqlite_url(rows))
             try:
                 with copy.snapshot() as read, resources.database.write() as session:
                     copy_rows(read.connection(), session.connection())

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from core.addresses import file_path
 from core.durable import make_folder, sync
 from core.errors import NotFound
 
@@ -58,8 +58,7 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.root = Path(unquote(parts.path)) if parts.scheme == "file" else None
+        self.root = file_path(url)
         # Inodes of folders in the root whose names are on disk; one made again has another.
         self._settled: set[int] = set()
         if self.root is not None:

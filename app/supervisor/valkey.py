@@ -11,6 +11,7 @@ from pathlib import Path
 import redis
 
 from app.supervisor.process import Service
+from core.addresses import broker_url, valkey_word
 from core.child import which
 from core.errors import TopworkError
 
@@ -47,10 +48,10 @@ def configuration(socket: Path, folder: Path, password: str) -> str:
     return "\n".join(
         (
             "port 0",
-            f'unixsocket "{socket}"',
+            f"unixsocket {valkey_word(socket)}",
             "unixsocketperm 700",
             f"requirepass {password}",
-            f'dir "{folder}"',
+            f"dir {valkey_word(folder)}",
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
@@ -90,8 +91,7 @@ def broker(run_dir: Path, data_dir: Path) -> tuple[Service, str]:
         grace=1.0,
         quiet=("Reading config from stdin", "Memory overcommit must be enabled"),
     )
-    # Kombu lets the user part win over a password in the query, so the password stands here.
-    return service, f"redis+socket://:{password}@{socket}?virtual_host=0"
+    return service, broker_url(socket, password)
 
 
 def set_aside(log: Path) -> str | None:
