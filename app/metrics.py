@@ -32,16 +32,19 @@ class _Jobs(Collector):
         )
         stalled = GaugeMetricFamily(
             "topwork_job_stalls",
-            "Attempts at these jobs that ended without progress since their last.",
+            "Crashes of these jobs since their last progress.",
             labels=["kind", "state"],
         )
-        states = select(
-            Job.kind, Job.state, func.count(), func.sum(Job.attempt), func.sum(Job.stalls)
-        ).group_by(Job.kind, Job.state)
-        for kind, state, number, attempts, stalls in self._rows(states):
-            jobs.add_metric([kind, state], number)
-            tried.add_metric([kind, state], attempts)
-            stalled.add_metric([kind, state], stalls)
+        lost = GaugeMetricFamily(
+            "topwork_job_losses",
+            "Losses of worker or machine of these jobs since their last progress.",
+            labels=["kind", "state"],
+        )
+        sums = [func.sum(column) for column in (Job.attempt, Job.stalls, Job.losses)]
+        states = select(Job.kind, Job.state, func.count(), *sums).group_by(Job.kind, Job.state)
+        for kind, state, *numbers in self._rows(states):
+            for family, number in zip((jobs, tried, stalled, lost), numbers, strict=True):
+                family.add_metric([kind, state], number)
         failed = GaugeMetricFamily(
             "topwork_jobs_failed", "Failed jobs by error code.", labels=["kind", "code"]
         )
@@ -55,7 +58,7 @@ class _Jobs(Collector):
         made = select(db_now() - func.min(Job.created_at)).where(Job.state == "queued")
         ((seconds,),) = self._rows(made)
         oldest.add_metric([], seconds or 0.0)
-        return [jobs, tried, stalled, failed, oldest]
+        return [jobs, tried, stalled, lost, failed, oldest]
 
     def _rows(self, wanted: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         return self._session.execute(wanted).all()

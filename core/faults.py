@@ -5,6 +5,7 @@ compares it with the one of the attempt before. Messages hold numbers, addresses
 differ from one attempt to the next, so only the type and the place count.
 """
 
+import errno
 import hashlib
 import json
 import sysconfig
@@ -24,6 +25,22 @@ REFUSED = (
     "The operating system refused this: look at the disk, the permissions and the limits of the"
     " machine that ran the job, then retry it."
 )
+OF_THE_MACHINE = {
+    errno.EACCES,
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENODEV,
+    errno.ENOLCK,
+    errno.ENOMEM,
+    errno.ENXIO,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
 LIBRARIES = tuple(
     f"{Path(sysconfig.get_path(name))}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
@@ -33,7 +50,8 @@ LIBRARIES = tuple(
 class Fault:
     """Type, place and message of an exception, and the digest by which it is known again.
 
-    `refused` tells whether the operating system refused something, which no code can mend.
+    `refused` tells whether the machine refused something, which no code can mend: rights, limits, a
+    broken disk. That a file is missing is more often a mistake of ours.
     """
 
     exception: str
@@ -51,7 +69,7 @@ class Fault:
             file = Path(found[-1].filename)
             name = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file.name
             place = f"{name}, line {found[-1].lineno}, {found[-1].name}"
-        refused = isinstance(error, OSError) and error.errno is not None
+        refused = isinstance(error, OSError) and error.errno in OF_THE_MACHINE
         return cls(type(error).__qualname__, place, _one_line(str(error)), refused)
 
     @property

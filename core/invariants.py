@@ -152,6 +152,10 @@ def _outcome(session: Session, job: Job) -> Iterator[str]:
         yield f"it is {job.state} and finished at {job.finished_at}"
     if (job.worker is not None) != (job.state == "running"):
         yield f"it is {job.state} and its worker is {job.worker}"
+    if (job.lacks or job.not_before) and job.state != "queued":
+        yield f"it is {job.state} and waits for {job.lacks or 'a time'}"
+    if job.not_before is not None and not (job.lacks and job.reason):
+        yield "it waits until a time and does not say what for"
     dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
     if job.kind == "ingest" and dataset is not None:
         number = select(DatasetVersion.number).where(DatasetVersion.dataset_id == dataset.id)

@@ -136,7 +136,8 @@ def retry(session: Session, job_id: str) -> Job:
     if job.state not in ("failed", "cancelled"):
         raise StateConflict(f"a job that is {job.state} cannot be retried")
     job.error = job.finished_at = job.cancel_requested_at = None
-    job.stalls, job.fault = 0, None
+    job.stalls = job.losses = job.shortages = 0
+    job.fault = None
     dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
     if job.kind == "ingest" and dataset is not None:
         dataset.state, dataset.error = "ingesting", None

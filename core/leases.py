@@ -11,10 +11,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, or_, select, update
 from sqlalchemy.orm import Session
 
-from core import events, transitions
+from core import blame, events, transitions
 from core.db import Database, db_now
-from core.errors import Poison, WorkerLost
-from core.faults import Fault, UnexpectedException
+from core.faults import Fault
 from core.settings import Settings
 from core.tables import Dataset, Job
 
@@ -69,7 +68,7 @@ def claim(session: Session, seen: Job, owner: str, lease_seconds: float) -> Job 
             fence=Job.fence + 1,
             attempt=Job.attempt + 1,
             lease_until=db_now() + lease_seconds,
-            step_at_claim=Job.last_step,
+            progressed=False,
             reason=None,
             lacks=None,
             not_before=None,
@@ -131,18 +130,25 @@ def held(session: Session, job_id: str, fence: int) -> Job:
 
 
 def record(session: Session, job_id: str, fence: int, reports: list[dict[str, Any]]) -> None:
-    """Take over what the job's process reported: progress onto the row, the rest as events."""
+    """Take over what the job's process reported: progress onto the row, the rest as events.
+
+    A step beyond all earlier ones, and a phase that the job never came to, are progress.
+    """
     job = held(session, job_id, fence)
     for report in reports:
         data = {key: value for key, value in report.items() if key != "kind"}
         kind = str(report.get("kind", "note"))
         if kind == "progress":
+            step = int(data.get("step", 0))
             job.progress = min(1.0, max(0.0, float(data.get("progress", job.progress))))
-            job.last_step = max(job.last_step, int(data.get("step", 0)))
+            job.progressed |= step > job.last_step
+            job.last_step = max(job.last_step, step)
             job.eta = data.get("eta")
             continue
         if kind == "phase":
             job.phase = str(data["phase"])
+            before = {event.data.get("phase") for event in events.of_kind(session, job_id, "phase")}
+            job.progressed |= job.phase not in before
         if kind == "plan":
             job.plan = data["plan"]
         events.append(session, job, kind, data)
@@ -167,71 +173,26 @@ def cancelled(session: Session, job_id: str, fence: int) -> None:
 
 def release(session: Session, job_id: str, fence: int, reason: str) -> None:
     """Hand a job back on purpose (a draining worker, a pause); never counts against it."""
-    _hand_back(session, held(session, job_id, fence), reason)
-
-
-def _hand_back(session: Session, job: Job, reason: str) -> None:
-    if job.cancel_requested_at is not None:
-        transitions.finish(session, job, "cancelled")
-    elif job.pause_requested_at is not None:
-        transitions.move(session, job, "paused")
-    else:
-        transitions.move(session, job, "queued", reason=reason)
+    transitions.hand_back(session, held(session, job_id, fence), reason)
 
 
 def crashed(
-    session: Session,
-    job_id: str,
-    fence: int,
-    error: dict[str, Any],
-    max_attempts: int,
-    fault: Fault | None = None,
+    session: Session, job_id: str, fence: int, words: str, most: int, fault: Fault | None = None
 ) -> None:
-    """Queue a job whose process died, unless it keeps dying without progress.
-
-    A `fault`, the exception that ended it, is met once: the same one again would come a third time.
-    """
-    job = held(session, job_id, fence)
-    progressed = job.last_step > job.step_at_claim
-    known = fault is not None and not progressed and fault.digest == job.fault
-    job.fault = fault.digest if fault else None
-    if fault is not None and known and job.cancel_requested_at is None:
-        job.stalls += 1
-        transitions.finish(session, job, "failed", error=UnexpectedException.of(fault).to_dict())
-    else:
-        _requeue(session, job, error, max_attempts)
+    """End an attempt that the job's own process broke off; see `core.blame.crash`."""
+    blame.crash(session, held(session, job_id, fence), words, most, fault)
 
 
-def _requeue(session: Session, job: Job, error: dict[str, Any], max_attempts: int) -> None:
-    job.stalls = 0 if job.last_step > job.step_at_claim else job.stalls + 1
-    if job.cancel_requested_at is None and job.stalls >= max_attempts:
-        poison = Poison(
-            f"the job failed {job.stalls} times without progress; last: {error['message']}",
-            hint=error.get("hint"),
-        )
-        transitions.finish(session, job, "failed", error=poison.to_dict())
-    else:
-        _hand_back(session, job, error["message"])
-
-
-def starved(
-    session: Session,
-    job_id: str,
-    fence: int,
-    error: dict[str, Any],
-    max_attempts: int,
-    seconds: float,
+def lost(
+    session: Session, job_id: str, fence: int, words: str, most: int, fault: Fault | None = None
 ) -> None:
-    """Queue a job that filled the disk, for later; fail it if it does so again and again."""
-    job = held(session, job_id, fence)
-    job.stalls = 0 if job.last_step > job.step_at_claim else job.stalls + 1
-    if job.cancel_requested_at is None and job.stalls >= max_attempts:
-        transitions.finish(session, job, "failed", error=error)
-        return
-    _hand_back(session, job, error["message"])
-    if job.state == "queued":
-        job.lacks, job.reason = "disk", error["message"]
-        job.not_before = transitions.now(session) + seconds
+    """End an attempt that its worker or machine failed; see `core.blame.lose`."""
+    blame.lose(session, held(session, job_id, fence), words, most, fault)
+
+
+def starved(session: Session, job_id: str, fence: int, words: str, seconds: float) -> None:
+    """End an attempt that found the disk full; see `core.blame.starve`."""
+    blame.starve(session, held(session, job_id, fence), words, seconds)
 
 
 def abandon(session: Session, owner: str) -> None:
@@ -262,8 +223,7 @@ def sweep(database: Database, settings: Settings) -> int:
         still = Job.id.in_(due)
         lost = session.scalars(select(Job).where(expired, still).with_for_update()).all()
         for job in lost:
-            error = WorkerLost(f"worker {job.worker} disappeared").to_dict()
-            _requeue(session, job, error, settings.max_attempts)
+            blame.lose(session, job, f"worker {job.worker} disappeared", settings.max_losses)
         ready = select(Job).where(orphaned, still).with_for_update(of=Job)
         for job in session.scalars(ready):
             dataset = session.get_one(Dataset, job.dataset_id)

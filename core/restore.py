@@ -89,8 +89,7 @@ def _check_empty(session: Session, storage: Storage) -> None:
 def _begin_again(session: Session) -> None:
     """Queue what was running; nothing has a checkpoint here."""
     for job in session.scalars(select(Job).where(Job.state.not_in(TERMINAL))).all():
-        job.last_step = job.step_at_claim = 0
-        job.progress = 0.0
+        job.last_step, job.progress = 0, 0.0
         if job.cancel_requested_at is not None:
             transitions.finish(session, job, "cancelled")
         elif job.state == "running":

@@ -105,7 +105,13 @@ class Settings(BaseSettings):
         300.0, gt=0, description="A job whose process reports nothing for so long is restarted."
     )
     max_attempts: int = Field(
-        3, ge=1, description="Attempts without progress after which a job counts as poison."
+        3, ge=1, description="Crashes without progress after which a job counts as poison."
+    )
+    max_losses: int = Field(
+        20,
+        ge=1,
+        description="Losses of its worker or machine, in a row and without progress, after which"
+        " a job fails with worker_lost.",
     )
     disk_reserve_bytes: int = Field(
         1024 * MEBIBYTE,

@@ -27,7 +27,7 @@ SMALL = 32 << 20  # Reports, logs and what else is small.
 def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[str, Any]:
     """Bring dataset and starting weights to this machine."""
     settings = resources.settings
-    if job.step_at_claim and not (folder / "checkpoint").is_dir():
+    if job.last_step and not (folder / "checkpoint").is_dir():
         _say_started_over(resources, job)
     config = dict(job.config)
     name = config.pop("name")

@@ -34,6 +34,7 @@ class Ending(enum.Enum):
     OUT_OF_MEMORY = "out of memory"
     DISK_FULL = "disk full"  # Too full even for error.json.
     RAISED = "raised"  # exception.json says which exception nobody expected.
+    KILLED = "killed"  # By somebody else, or by its guard when no heartbeat came.
     CRASHED = "crashed"
 
 
@@ -207,6 +208,7 @@ def classify(
         (Ending.REFUSED, code == FAILED and refused),
         (Ending.STOPPED, code == STOPPED or (stopping and killed)),
         (Ending.OUT_OF_MEMORY, out_of_memory and number == signal.SIGKILL),
+        (Ending.KILLED, number == signal.SIGKILL),
         (Ending.DISK_FULL, code == NO_ROOM),
         (Ending.RAISED, code == CRASHED and raised),
     )

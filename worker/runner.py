@@ -14,13 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core import db, faults, leases
 from core.errors import DiskFull, OutOfMemory
+from core.failpoints import hit
 from core.machine import cores
 from core.resources import Resources
 from core.storage import StorageUnavailable
 from core.tables import Job
 from worker import attempt, ends, space
 from worker.claim import Claim
-from worker.ends import AWAY, Crashed, Drained, Refused
+from worker.ends import AWAY, Crashed, Drained, Lost, Refused
 from worker.finetune import FINETUNE
 from worker.ingest import INGEST
 from worker.process import Ending, Exit, Process
@@ -135,6 +136,7 @@ class Runner:
         work = self.works.get(job.kind)
         if work is None:
             raise Refused({"code": "internal", "message": f"no worker runs {job.kind} jobs"})
+        hit("stage.begin")
         request = work.stage(self.resources, job, folder, check)
         (folder / "request.json").write_text(json.dumps(request, indent=1))
         check()
@@ -210,6 +212,8 @@ def raise_for(ended: Exit, folder: Path) -> None:
         raise OutOfMemory
     if ended.ending is Ending.DISK_FULL:
         raise DiskFull
+    if ended.ending is Ending.KILLED:
+        raise Lost(f"the process was {ended}, from outside")
     if ended.ending is Ending.RAISED and (fault := faults.recorded(folder)) is not None:
         raise Crashed(f"the process ended with {fault}", fault)
     said = attempt.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace")

@@ -19,7 +19,7 @@ from worker.process import Ending, Exit, Process
 from worker.warm import WarmStart
 
 MODULE = "tests.chaos.trainer"
-PARTS = ("cache.", "durable.", "checkpoint.", "events.", "result.", "train.")
+PARTS = ("cache.", "durable.", "checkpoint.", "events.", "evaluate.", "result.", "train.")
 REACHED = sorted(point for point in POINTS if point.startswith(PARTS))
 TIMEOUT = 240.0
 

@@ -47,9 +47,10 @@ def test_the_place_is_the_innermost_line_of_our_own_code() -> None:
     assert fault.place.endswith(", there")
 
 
-def test_what_the_operating_system_refused_is_told_apart() -> None:
+def test_what_the_machine_refused_is_told_apart() -> None:
     assert caught(refused).refused
     assert not caught(lambda: here("a")).refused
+    assert not caught(lambda: Path("/no/such/file").read_bytes()).refused
 
 
 def test_a_message_is_one_short_printable_line() -> None:

@@ -61,31 +61,6 @@ def test_a_stale_fence_cannot_write(resources: Resources) -> None:
     assert look(resources, job_id).state == "succeeded"
 
 
-def test_a_job_that_dies_without_progress_three_times_is_poison(resources: Resources) -> None:
-    job_id = submit(resources)
-    for attempt in range(3):
-        job = claim(resources)
-        assert job is not None, attempt
-        expire(resources, job_id)
-        leases.sweep(resources.database, resources.settings)
-    job = look(resources, job_id)
-    assert job.state == "failed"
-    assert job.error is not None
-    assert job.error["code"] == "poison"
-
-
-def test_progress_keeps_a_dying_job_alive(resources: Resources) -> None:
-    job_id = submit(resources)
-    for step in range(1, 7):
-        job = claim(resources)
-        assert job is not None
-        with resources.database.write() as session:
-            leases.record(session, job_id, job.fence, [{"kind": "progress", "step": step}])
-        expire(resources, job_id)
-        leases.sweep(resources.database, resources.settings)
-    assert look(resources, job_id).state == "queued"
-
-
 def test_reports_land_on_the_row_and_in_the_history(resources: Resources) -> None:
     job_id = submit(resources)
     job = claim(resources)

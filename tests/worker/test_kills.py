@@ -82,6 +82,21 @@ def test_a_job_survives_the_death_of_the_nursery_it_came_from(
         assert (job.state, job.attempt) == ("succeeded", 1)
 
 
+def test_a_child_that_somebody_else_kills_is_not_to_blame(calm: Bench) -> None:
+    job_id = calm.submit({1: "hang"}, always=["hang"])
+    for attempt in range(1, calm.resources.settings.max_attempts + 1):
+        wait_for(lambda attempt=attempt: calm.job(job_id).attempt == attempt)
+        (pid,) = wait_for(lambda: living(calm.gate))
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: calm.job(job_id).state != "running")
+    calm.go()
+    job = calm.reaches(job_id, "succeeded", "failed")
+    reasons = [one.data.get("reason") or "" for one in calm.events(job_id) if one.kind == "state"]
+    assert job.state == "succeeded"
+    assert (job.attempt, job.stalls) == (calm.resources.settings.max_attempts + 1, 0)
+    assert any("killed by SIGKILL, from outside" in reason for reason in reasons)
+
+
 def test_a_worker_that_is_started_again_need_not_wait_for_the_lease(
     make_bench: Callable[..., Any],
 ) -> None:

@@ -130,7 +130,7 @@ def test_a_child_that_is_not_extended_dies_at_its_time(start: Start, gate: Path)
         assert process.wait(0.2) is None
         process.extend(time.monotonic() + 1.0)
         assert process.wait(0.6) is None, "the second extension should have counted"
-        assert wait_for(lambda: process.wait(0.05), 2).ending is Ending.CRASHED
+        assert wait_for(lambda: process.wait(0.05), 2).ending is Ending.KILLED
 
 
 def test_a_stopped_work_cannot_keep_itself_alive(start: Start, gate: Path) -> None:
@@ -199,7 +199,9 @@ def test_secrets_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         (2, {}, Ending.CRASHED),
         (74, {}, Ending.DISK_FULL),
         (75, {}, Ending.STOPPED),
-        (137, {}, Ending.CRASHED),
+        (137, {}, Ending.KILLED),
+        (-9, {}, Ending.KILLED),
+        (137, {"stopping": True}, Ending.STOPPED),
         (137, {"out_of_memory": True}, Ending.OUT_OF_MEMORY),
         (-9, {"out_of_memory": True}, Ending.OUT_OF_MEMORY),
         (139, {"out_of_memory": True}, Ending.CRASHED),

@@ -98,7 +98,8 @@ def test_readiness_is_looked_at_once_for_many(client: TestClient) -> None:
 def test_metrics_are_prometheus_text(client: TestClient, work: Work) -> None:
     work.submit()
     for _ in range(2):
-        work.do(leases.crashed, work.claim(), {"message": "it fell over"}, 9)
+        work.do(leases.crashed, work.claim(), "it fell over", 9)
+    work.do(leases.lost, work.claim(), "its worker did", 9)
     client.get("/jobs")
     client.get("/jobs/job_x")
     client.get("/no/such/place")
@@ -107,6 +108,7 @@ def test_metrics_are_prometheus_text(client: TestClient, work: Work) -> None:
     text = answer.text
     assert 'topwork_jobs{kind="finetune",state="queued"} 1.0' in text
     assert 'topwork_job_stalls{kind="finetune",state="queued"} 2.0' in text
+    assert 'topwork_job_losses{kind="finetune",state="queued"} 1.0' in text
     assert 'topwork_http_requests_total{method="GET",route="/jobs",status="200"} 1.0' in text
     assert 'route="/jobs/{job_id}",status="404"' in text
     assert "no/such" not in text
