@@ -1,10 +1,10 @@
 """A copy of a live service: its rows at one moment, and every object to which they refer.
 
 `TARGET/topwork.db` is an SQLite file with the newest schema, whatever database the service runs on;
-`TARGET/objects/KEY` are the objects, hard links where that is possible; `TARGET/backup.json` lists
-them with size and SHA-256. Only its user can read it. It is built beside its place and renamed, so
-it is there complete or not at all. Nothing waits for it: rows are read in one snapshot, and objects
-never change.
+`TARGET/objects/KEY` are the objects, hard links where blocks cannot be shared; `TARGET/backup.json`
+lists them with size and SHA-256. Only its user can read it. It is built beside its place and
+renamed, so it is there complete or not at all. Nothing waits for it: rows are read in one snapshot,
+and objects never change.
 """
 
 import contextlib
@@ -140,7 +140,7 @@ def _save_objects(resources: Resources, draft: Path) -> dict[str, Any]:
 
 def _fetch(resources: Resources, key: str, path: Path) -> None:
     try:
-        resources.storage.fetch(key, path)
+        resources.storage.share(key, path)
     except NotFound:
         with resources.database.read() as session:
             kept = garbage.referred(session, [key])

@@ -49,8 +49,7 @@ def restore(source: Path, settings: Settings) -> dict[str, Any]:
             except CommandError:
                 message = "this backup was made by a later version of Topwork"
                 raise StateConflict(message, hint="Install that version first.") from None
-            for key in facts["objects"]:
-                resources.storage.put_file(key, source / OBJECTS / key)
+            _put_objects(resources.storage, source, facts)
             copy = Database(sqlite_url(rows))
             try:
                 with copy.snapshot() as read, resources.database.write() as session:
@@ -76,6 +75,16 @@ def _check_objects(source: Path, facts: dict[str, Any]) -> None:
         path = source / OBJECTS / key
         if not path.is_file() or sha256(path) != wanted["sha256"]:
             raise IntegrityError(f"{key} is missing in the backup, or damaged")
+
+
+def _put_objects(storage: Storage, source: Path, facts: dict[str, Any]) -> None:
+    """Store every object, or none where one is not any more what it was a moment ago."""
+    stored = []
+    for key, wanted in facts["objects"].items():
+        stored.append(key)
+        if storage.put_hashed(key, source / OBJECTS / key) != wanted["sha256"]:
+            storage.delete_all(stored)
+            raise IntegrityError(f"{key} was changed in the backup while it was restored")
 
 
 def _check_empty(session: Session, storage: Storage) -> None:

@@ -42,7 +42,7 @@ def train(run: RunDir) -> None:
         return
     request = TrainRequest.model_validate_json(run.request())
     run.events.phase("preparing")
-    staged = Staged(request.dataset)
+    staged = Staged(request.dataset, request.dataset_sha256)
     facts = catalogue.get(request.config.architecture)
     summary = {"classes": staged.classes, "counts": staged.counts()}
     plan = resolve(request.config, facts, summary, parent_size(request))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.durable import sha256
 from core.errors import IntegrityError
 from core.failpoints import hit
 from core.invocation import command, where
@@ -49,8 +48,8 @@ def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[st
     files = {}
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         check()
-        files[path.name] = {"sha256": sha256(path), "size": path.stat().st_size}
-        storage.put_file(f"{prefix}/{path.name}", path)
+        digest = storage.put_hashed(f"{prefix}/{path.name}", path)
+        files[path.name] = {"sha256": digest, "size": path.stat().st_size}
         hit("storage.between_files")
     storage.put_bytes(f"{prefix}/manifest.json", json.dumps(files).encode())
     return files
@@ -75,8 +74,12 @@ def fetch(resources: Resources, key: str, path: Path, digest: str) -> None:
     Raises:
         IntegrityError: It is not the one that was published.
     """
-    resources.storage.fetch(key, path)
-    if sha256(path) != digest:
-        deep = command("doctor", "--deep", data_dir=resources.settings.data_dir)
-        hint = f"Run {deep} {where()} to see what else is damaged, and restore it from a backup."
-        raise IntegrityError(f"{key} does not match its recorded hash", hint=hint)
+    if resources.storage.fetch(key, path) != digest:
+        raise damaged(resources, key)
+
+
+def damaged(resources: Resources, key: str) -> IntegrityError:
+    """Return the error for an object that is not as it was published."""
+    deep = command("doctor", "--deep", data_dir=resources.settings.data_dir)
+    hint = f"Run {deep} {where()} to see what else is damaged, and restore it from a backup."
+    return IntegrityError(f"{key} does not match its recorded hash", hint=hint)

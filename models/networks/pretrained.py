@@ -5,6 +5,8 @@
 """
 
 import errno
+import hashlib
+import io
 import json
 import pickle
 import re
@@ -18,21 +20,46 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models as torchvision_models
 
-from core.durable import sha256
 from core.errors import DiskFull, IntegrityError, TopworkError, WeightsMismatch, WeightsUnavailable
 from models import catalogue
-from models.networks import weights, zoo
+from models.networks import tensorfile, weights, zoo
 from models.networks.download import Progress, download
 from models.networks.loading import load_published
+from models.networks.tensorfile import TensorFile
 from models.networks.weights import Entry, Record
 
 # Published DenseNet files still have names with a dot where the layers' names have none today.
 _OLD_DENSE_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 _STALE_SECONDS = 24 * 3600.0
+
+
+def load(
+    architecture: str,
+    weights_dir: Path,
+    *,
+    offline: bool = False,
+    timeout: float = 5.0,
+    progress: Progress | None = None,
+) -> TensorFile:
+    """Return the weights of an architecture in memory, fetched first if they are not here.
+
+    Raises:
+        WeightsUnavailable: There is no file here, and none could be fetched.
+        IntegrityError: The file here, or the downloaded one, is not the recorded one.
+        WeightsMismatch: A file without a record is no safetensors file.
+    """
+    entry = ensure(architecture, weights_dir, offline=offline, timeout=timeout, progress=progress)
+    try:
+        return tensorfile.read(entry.path, entry.record.sha256)
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"{entry.path} has changed since it was added.",
+            hint="Remove it, or add the weights again.",
+        ) from error
 
 
 def ensure(
@@ -43,23 +70,18 @@ def ensure(
     timeout: float = 5.0,
     mirror: str | None = None,
     progress: Progress | None = None,
-) -> Path:
-    """Return the safetensors file of an architecture, downloaded and converted if need be.
+) -> Entry:
+    """Return the entry of an architecture, downloaded and converted if need be; it is not read.
 
     `mirror` is the address of a folder that holds the publisher's files under their own names.
 
     Raises:
         WeightsUnavailable: There is no file here, and none could be fetched.
-        IntegrityError: The file here, or the downloaded one, is not the recorded one.
+        IntegrityError: The downloaded file is not the published one.
     """
     entry = weights.find(weights_dir, architecture)
     if entry is not None:
-        if not weights.trusted(entry):
-            raise IntegrityError(
-                f"{entry.path} has changed since it was added.",
-                hint="Remove it, or add the weights again.",
-            )
-        return entry.path
+        return entry
     published = catalogue.get(architecture).weights
     if published is None:
         raise WeightsUnavailable(
@@ -81,8 +103,11 @@ def ensure(
             )
         except WeightsUnavailable as error:
             raise _unavailable(architecture, weights_dir, error.message) from error
+        state, digest = read(place / published.file)
+        if not digest.startswith(published.hash_prefix):
+            raise IntegrityError(f"{published.file} was changed while it was converted.")
         record = Record(url, published.preset, license=published.license)
-        return _convert(architecture, place / published.file, weights_dir, record).path
+        return _keep(architecture, state, weights_dir, record)
 
 
 def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
@@ -93,7 +118,8 @@ def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
     """
     if not file.is_file():
         raise WeightsMismatch(f"There is no file {file}.")
-    return _convert(architecture, file, weights_dir, _origin(architecture, file))
+    state, digest = read(file)
+    return _keep(architecture, state, weights_dir, _origin(architecture, file.name, digest))
 
 
 def _unavailable(architecture: str, weights_dir: Path, reason: str) -> WeightsUnavailable:
@@ -104,16 +130,14 @@ def _unavailable(architecture: str, weights_dir: Path, reason: str) -> WeightsUn
     )
 
 
-def _origin(architecture: str, file: Path) -> Record:
+def _origin(architecture: str, name: str, digest: str) -> Record:
     """Tell from its hash whether a local file is one of the published ones."""
-    if architecture in zoo.OWN:
-        return Record(file.name)
-    digest = sha256(file)
-    for entry in torchvision_models.get_model_weights(architecture):
+    own = architecture in zoo.OWN
+    for entry in () if own else torchvision_models.get_model_weights(architecture):
         prefix = entry.url.rpartition("-")[2].removesuffix(".pth")
         if digest.startswith(prefix):
             return Record(entry.url, entry.name, license=entry.meta.get("license"))
-    return Record(file.name)
+    return Record(name)
 
 
 @contextmanager
@@ -137,22 +161,28 @@ def _workplace(weights_dir: Path) -> Iterator[Path]:
         raise
 
 
-def _convert(architecture: str, file: Path, weights_dir: Path, record: Record) -> Entry:
-    state = canonical(architecture, read(file))
+def _keep(
+    architecture: str, found: Mapping[str, Tensor], weights_dir: Path, record: Record
+) -> Entry:
+    state = canonical(architecture, found)
     with _workplace(weights_dir) as place:
         made = place / f"{architecture}.safetensors"
         save_file(state, made, {"format": "pt", "architecture": architecture})
         return weights.publish(made, weights_dir, architecture, record)
 
 
-def read(file: Path) -> Mapping[str, Tensor]:
-    """Return the tensors of a .safetensors file or of a pickled state, without running its code."""
+def read(file: Path) -> tuple[Mapping[str, Tensor], str]:
+    """Return the tensors of a .safetensors file or of a pickled state, and the file's SHA-256.
+
+    Code that a pickle holds is not run.
+    """
     try:
         if file.suffix == ".safetensors":
-            weights.header(file)
-            return load_file(file)
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            whole = tensorfile.read(file)
+            return whole.tensors, whole.sha256
+        data = file.read_bytes()
+        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = f"{error}".partition("\n")[0] or type(error).__name__
         raise WeightsMismatch(
             f"{file.name} is not a readable file of plain tensors: {reason}"
@@ -163,7 +193,7 @@ def read(file: Path) -> Mapping[str, Tensor]:
             loaded = loaded[name]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise WeightsMismatch(f"{file.name} is not a mapping of names to tensors.")
-    return loaded
+    return loaded, hashlib.sha256(data).hexdigest()
 
 
 def canonical(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -44,7 +44,6 @@ class Record:
     preset: str | None = None  # Name of the published set, such as IMAGENET1K_V2.
     sha256: str | None = None  # Of the safetensors file.
     license: str | None = None
-    stamp: str | None = None  # Size and time of the file when its hash was taken.
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,7 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         named = {"architecture": self.architecture, "path": str(self.path), "bytes": self.bytes}
-        told = {name: value for name, value in asdict(self.record).items() if name != "stamp"}
-        return {**named, **told}
+        return {**named, **asdict(self.record)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +112,6 @@ def check(entry: Entry) -> Check:
     return Check(entry, "intact" if digest == entry.record.sha256 else "changed")
 
 
-def trusted(entry: Entry) -> bool:
-    """Say whether a file may be used; reads it again only if size or time are not the recorded."""
-    if entry.record.stamp is not None and entry.record.stamp == _stamp(entry.path):
-        return True
-    return check(entry).state in ("intact", "unrecorded")
-
-
 def header(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a safetensors file by tensor name; raises WeightsMismatch for others."""
     with path.open("rb") as file:
@@ -139,12 +130,10 @@ def publish(temporary: Path, weights_dir: Path, architecture: str, record: Recor
     """Move a complete file to its place, then write its record; a crash leaves no half file.
 
     The record gets the file's hash here.
-
-    Running processes keep the file they have mapped, as it is replaced and never written to.
     """
     path = path_of(weights_dir, architecture)
     sync(temporary)
-    record = replace(record, sha256=sha256(temporary), stamp=_stamp(temporary))
+    record = replace(record, sha256=sha256(temporary))
     note = temporary.with_suffix(".note")
     note.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
     sync(note)
@@ -212,8 +201,3 @@ def _record(path: Path) -> Record:
         return Record(**{name: fields.get(name) for name in Record.__slots__})
     except (OSError, ValueError, AttributeError):
         return Record()
-
-
-def _stamp(path: Path) -> str:
-    status = path.stat()
-    return f"{status.st_size}:{status.st_mtime_ns}"

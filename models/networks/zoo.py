@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision import models as torchvision_models
@@ -23,6 +21,7 @@ from models.networks.inception_resnet_v1 import InceptionResNetV1
 from models.networks.lenet import LeNet
 from models.networks.loading import load_tensors
 from models.networks.nin import NiN
+from models.networks.tensorfile import read
 
 State = Mapping[str, Tensor]
 
@@ -100,7 +99,8 @@ def build(
             architecture, classes or IMAGENET_CLASSES, facts.arguments, auxiliary=wanted
         )
         return model.to(device)
-    state = _read(pretrained_state)
+    given = pretrained_state
+    state = read(Path(given)).tensors if isinstance(given, (str, Path)) else given
     prefixes = tuple(f"{entry.module}." for entry in facts.auxiliary)
     present = any(name.startswith(prefixes) for name in state) if prefixes else False
     if prefixes and not auxiliary:
@@ -118,17 +118,6 @@ def fill(model: nn.Module, state: State) -> nn.Module:
     }
     load_tensors(model, values, assign=True)
     return model
-
-
-def _read(source: State | Path | str) -> State:
-    if not isinstance(source, (str, Path)):
-        return source
-    try:
-        return load_file(source)
-    except (SafetensorError, OSError) as error:
-        raise WeightsMismatch(
-            f"{Path(source).name} is no readable safetensors file: {error}"
-        ) from error
 
 
 def _outputs(state: State, layer: str) -> int:

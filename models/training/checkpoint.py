@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from core.durable import settle
-from core.errors import IntegrityError
+from core.errors import IntegrityError, WeightsMismatch
 from core.failpoints import hit
+from models.networks import tensorfile
 
 KEEP = 2
+HEADER_BYTES = 1 << 28  # The state is in it, with the history of every epoch.
 Tensors = dict[str, Tensor]
 State = dict[str, Any]
 
@@ -42,15 +43,13 @@ def read(path: Path) -> tuple[Tensors, State]:
         IntegrityError: The file is damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping.
-    except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"{path.name} cannot be read: {error}") from error
-    text = metadata.get("state", "")
-    if metadata.get("sha256") != _digest(tensors, text):
+        found = tensorfile.read(path, header_bytes=HEADER_BYTES)
+    except WeightsMismatch as error:
+        raise IntegrityError(f"{path.name} cannot be read: {error.message}") from error
+    text = found.metadata.get("state", "")
+    if found.metadata.get("sha256") != _digest(found.tensors, text):
         raise IntegrityError(f"{path.name} does not match its hash.")
-    return tensors, json.loads(text)
+    return found.tensors, json.loads(text)
 
 
 def save(folder: Path, step: int, tensors: Tensors, state: State) -> None:
@@ -89,9 +88,8 @@ def _peek(path: Path) -> State:
 
 def _metadata(path: Path) -> dict[str, str]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError):
+        return tensorfile.metadata(path, header_bytes=HEADER_BYTES)
+    except WeightsMismatch:
         return {}
 
 

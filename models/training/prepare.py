@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.durable import sha256
 from core.errors import IntegrityError, WeightsMismatch
 from core.rundir import RunDir
 from models import artefact
@@ -53,17 +52,17 @@ def start(
         model = zoo.build(facts.name, len(classes), auxiliary=auxiliary)
         lineage: dict[str, Any] = {"weights": "none", "sha256": None}
     else:
-        path = pretrained.ensure(
+        published = pretrained.load(
             facts.name,
             request.weights_dir,
             offline=request.offline,
             timeout=request.download_timeout,
             progress=downloaded,
         )
-        model = zoo.build(facts.name, pretrained_state=path, auxiliary=auxiliary)
+        model = zoo.build(facts.name, pretrained_state=published.tensors, auxiliary=auxiliary)
         heads = _present(model, heads)
         head.replace(model, len(classes), heads)
-        lineage = {"weights": "imagenet", "sha256": sha256(path)}
+        lineage = {"weights": "imagenet", "sha256": published.sha256}
     return Start(model, heads, preprocess.at(plan.image_size), lineage)
 
 
@@ -71,14 +70,17 @@ def parent_size(request: TrainRequest) -> int | None:
     """Return the side in pixels that the model to start from takes; None without such a model."""
     if request.init_from is None:
         return None
-    return Preprocess.from_dict(artefact.read_card(request.init_from)["preprocess"]).crop
+    card = artefact.read_card(request.init_from, request.init_sha256)
+    return Preprocess.from_dict(card["preprocess"]).crop
 
 
 def _own(request: TrainRequest, plan: Plan, facts: Architecture, classes: list[str]) -> Start:
     """Start from an earlier model; rows of the head whose class exists again are kept."""
     if request.init_from is None:
         raise WeightsMismatch(f"The request brings no files for {plan.weights}.", param="weights")
-    model, card = artefact.load(request.init_from, auxiliary=plan.mode != "head")
+    model, card = artefact.load(
+        request.init_from, card_digest=request.init_sha256, auxiliary=plan.mode != "head"
+    )
     if card["architecture"] != facts.name:
         raise WeightsMismatch(
             f"{plan.weights} is a {card['architecture']}, not a {facts.name}.", param="weights"

@@ -7,6 +7,7 @@ result), `litter` (leave a grandchild), `wait` (until `go` exists in the gate fo
 (SIGTERM from here on), `nap`.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -48,8 +49,11 @@ def main(run_dir: Path) -> int:
         save(state, str(step))
     draft = run_dir / "result.tmp"
     draft.mkdir()
-    (draft / "weights.safetensors").write_text(f"weights after {request['steps']} steps")
-    (draft / "card.json").write_text(json.dumps({"metrics": {"accuracy": 1.0}}))
+    weights = f"weights after {request['steps']} steps".encode()
+    (draft / "weights.safetensors").write_bytes(weights)
+    facts = {"sha256": hashlib.sha256(weights).hexdigest(), "size": len(weights)}
+    card = {"metrics": {"accuracy": 1.0}, "files": {"weights.safetensors": facts}}
+    (draft / "card.json").write_text(json.dumps(card))
     draft.rename(run_dir / "result")
     return 0
 

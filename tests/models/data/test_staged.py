@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from core.errors import DatasetInvalid, TooFewClasses
+from core.errors import DatasetInvalid, IntegrityError, TooFewClasses
 from core.images import decode
-from models.data.staged import Staged, batches
+from models.data.staged import Sample, Staged, batches
 from tests.models.staging import png, stage
 
 
@@ -43,6 +45,14 @@ def test_bytes_are_the_uploaded_ones(folder: Path) -> None:
     assert found == [flat(1), flat(2)]
 
 
+def vouch(folder: Path, manifest: str) -> None:
+    """Write a manifest, and let the dataset vouch for it."""
+    (folder / "manifest.jsonl").write_text(manifest)
+    summary = json.loads((folder / "dataset.json").read_text())
+    digest = hashlib.sha256(manifest.encode()).hexdigest()
+    (folder / "dataset.json").write_text(json.dumps(summary | {"digest": digest}))
+
+
 def value(data: bytes) -> torch.Tensor:
     return torch.tensor(int(np.array(decode(data))[0, 0, 0]))
 
@@ -56,15 +66,58 @@ def test_batches_come_in_order_whatever_the_threads(tmp_path: Path) -> None:
     staged.close()
 
 
-def test_an_undecodable_image_is_named(tmp_path: Path) -> None:
-    staged = Staged(stage(tmp_path / "data", [("train", "a", flat(1)), ("train", "b", flat(2))]))
-    sample = staged.splits["train"][1]
+def damage(staged: Staged, sample: Sample) -> bytes:
+    """Change the bytes of an image in place; return what they are then."""
     shard = next((staged.folder / "shards").iterdir())
     with shard.open("r+b") as file:
         file.seek(sample.offset)
         file.write(b"not an image")
+        file.seek(sample.offset)
+        return file.read(sample.length)
+
+
+def test_an_undecodable_image_is_named(tmp_path: Path) -> None:
+    staged = Staged(stage(tmp_path / "data", [("train", "a", flat(1)), ("train", "b", flat(2))]))
+    sample = staged.splits["train"][1]
+    found = hashlib.sha256(damage(staged, sample)).hexdigest()
+    manifest = (staged.folder / "manifest.jsonl").read_text().replace(sample.sha256, found)
+    vouch(staged.folder, manifest)
+    again = Staged(staged.folder)
     with pytest.raises(DatasetInvalid, match=sample.path):
-        list(staged.stream(staged.splits["train"], value, batch=2, threads=2))
+        list(again.stream(again.splits["train"], value, batch=2, threads=2))
+
+
+def test_an_image_that_was_changed_or_cut_is_not_used(tmp_path: Path) -> None:
+    staged = Staged(stage(tmp_path / "data", [("train", "a", flat(1)), ("train", "b", flat(2))]))
+    first, second = staged.splits["train"]
+    damage(staged, second)
+    assert staged.read(first) == flat(1)
+    assert not (staged.folder / "damaged").exists()
+    with pytest.raises(IntegrityError, match=second.path):
+        staged.read(second)
+    assert (staged.folder / "damaged").exists()
+    os.truncate(next((staged.folder / "shards").iterdir()), first.offset + 3)
+    with pytest.raises(IntegrityError, match=first.path):
+        staged.read(first)
+
+
+def test_what_names_the_images_is_compared_too(folder: Path) -> None:
+    told = hashlib.sha256((folder / "dataset.json").read_bytes()).hexdigest()
+    Staged(folder, told).close()
+    manifest = (folder / "manifest.jsonl").read_text()
+    (folder / "manifest.jsonl").write_text(manifest.replace('"a"', '"b"'))
+    with pytest.raises(IntegrityError, match="manifest"):
+        Staged(folder, told)
+    vouch(folder, manifest.replace('"a"', '"b"'))
+    with pytest.raises(IntegrityError, match="dataset"):
+        Staged(folder, told)
+
+
+def test_a_shard_that_is_gone_is_said_to_be_damaged(folder: Path) -> None:
+    next((folder / "shards").iterdir()).unlink()
+    with pytest.raises(IntegrityError, match="shards/"):
+        Staged(folder)
+    assert (folder / "damaged").exists()
 
 
 @pytest.mark.parametrize(
@@ -79,8 +132,8 @@ def test_a_folder_that_contradicts_itself_is_refused(
     tmp_path: Path, change: Callable[[dict[str, object]], dict[str, object]]
 ) -> None:
     folder = stage(tmp_path / "data", [("train", "a", flat(1))], classes=["a", "b"])
-    manifest = folder / "manifest.jsonl"
-    manifest.write_text(json.dumps(change(json.loads(manifest.read_text()))) + "\n")
+    row = json.loads((folder / "manifest.jsonl").read_text())
+    vouch(folder, json.dumps(change(row)) + "\n")
     with pytest.raises(DatasetInvalid):
         Staged(folder)
 
