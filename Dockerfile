@@ -63,7 +63,7 @@ USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s \
     CMD ["python", "-P", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-CMD ["python", "-P", "-m", "app.main", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["python", "-P", "-m", "app.api.main", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM torch-cpu AS worker-cpu
 RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from core.machine import cores
-from core.rundir import DONE, supervise
+from core.system.machine import cores
+from core.system.run_dir import DONE, supervise
 from models.train import train
 from models.training.loop import Fit
 

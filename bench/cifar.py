@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from core.machine import cores
+from core.system.machine import cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10.zip"
 GOALS = {"lenet": (0.70, 10.0), "nin": (0.80, 120.0)}

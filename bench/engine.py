@@ -4,21 +4,22 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.meter import Meter
-from core.rundir import RunDir
-from models import catalogue, execution
-from models.config import TrainRequest
+from core.system.progress import Meter
+from core.system.run_dir import RunDir
+from models.compute import execution
+from models.compute.execution import Execution
 from models.data import augment, sources
 from models.data.cache import Cache
+from models.data.dataset import Staged, batches
 from models.data.sources import Indices
-from models.data.staged import Staged, batches
-from models.execution import Execution
-from models.plan import resolve
-from models.training import probe
+from models.planning import catalogue
+from models.planning.plan import resolve
+from models.training import precision_benchmark
 from models.training.deadline import Deadline
 from models.training.distributed import Group
+from models.training.initial_model import start
 from models.training.loop import Fit, Task
-from models.training.prepare import start
+from topwork.types.training import TrainRequest
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class Engine:
         plan = resolve(request.config, facts, summary)
         how = execution.choose(plan, deterministic=request.config.deterministic)
         begin = start(run, request, plan, facts, staged.classes)
-        how = probe.decide(how, probe.Problem(plan, begin, facts, staged), run, None)
+        how = precision_benchmark.decide(
+            how, precision_benchmark.Problem(plan, begin, facts, staged), run, None
+        )
         views = augment.named(plan.augmentation, plan.image_size)
         assert views is not None
         train = sources.canvases(

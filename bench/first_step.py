@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.client import Topwork
-from app.demo import Stopwatch, service
-from app.samples import digits
-from core.machine import cores
-from core.settings import Settings
+from app.demo.main_job import Stopwatch, service
+from app.demo.samples import digits
+from core.system.machine import cores
+from core.system.settings import Settings
+from topwork.client import Topwork
 
 CONFIG = {
     "architecture": "lenet",

@@ -20,8 +20,8 @@ import engine
 import plain
 import torch
 
-from core.machine import cores
-from models import execution
+from core.system.machine import cores
+from models.compute import execution
 
 NETWORKS = ("alexnet", "resnet18", "vgg13", "mobilenet_v3_large", "efficientnet_b0")
 SMALLER = {"vgg13": 16}  # Images a step where 32 do not fit small machines.

@@ -20,16 +20,16 @@ from pathlib import Path
 import plain
 import torch
 
-from core.machine import cores
-from models.data.staged import ACCEPTED, Staged
+from core.system.machine import cores
+from models.data.dataset import ACCEPTED, Staged
+from models.inference.classifier import forward
+from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.networks.head import find, split
-from models.predict import forward
-from models.preprocess import Preprocess
 
 EPOCHS = 10
 WARM = (
-    "import sys; from core.rundir import supervise; from models.train import train;"
+    "import sys; from core.system.run_dir import supervise; from models.train import train;"
     "print('ready', flush=True);"
     "sys.exit(supervise(train, [sys.stdin.readline().strip()], resumable=True))"
 )

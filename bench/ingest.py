@@ -16,9 +16,9 @@ import time
 import zipfile
 from pathlib import Path
 
-from core.images import ImageLimits
+from core.imaging.decode import ImageLimits
 from core.ingest.decoders import examine
-from core.machine import cores
+from core.system.machine import cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "hymenoptera.zip"
 SAMPLE = 3000

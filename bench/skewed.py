@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from core.machine import cores
+from core.system.machine import cores
 
 MOST, RATIO, VAL, TEST = 100, 50, 10, 30
 

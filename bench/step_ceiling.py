@@ -16,7 +16,7 @@ import plain
 import torch
 from torch.nn import functional
 
-from models import execution
+from models.compute import execution
 from models.networks.head import logits_of
 
 

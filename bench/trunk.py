@@ -17,12 +17,13 @@ import plain
 import torch
 from torch import Tensor, nn
 
-from core.machine import cores
-from models import catalogue, execution
-from models.execution import Execution
-from models.networks import openvino, zoo
+from core.system.machine import cores
+from models.compute import execution, openvino
+from models.compute.execution import Execution
+from models.networks import zoo
 from models.networks.fold import folded
 from models.networks.head import Trunk
+from models.planning import catalogue
 
 NETWORKS = ("mobilenet_v2", "resnet18", "mobilenet_v3_large", "efficientnet_b0", "vit_b_16")
 IMAGES = 32

@@ -14,19 +14,19 @@ from pydantic.fields import FieldInfo
 import app
 import core
 import worker
+from app.api.main import create_app
 from app.cli import program
-from app.main import create_app
-from core.errors import TopworkError
-from core.settings import Settings
+from core.system.settings import Settings
+from topwork.errors import TopworkError
 
 ROOT = Path(__file__).resolve().parents[1]
 # Importing these loads torch, runs a program, or works inside Alembic only.
 NOT_IMPORTED = (
     "app.predictor.__main__",
-    "app.predictor.serving",
-    "app.predictor.modelfiles",
+    "app.predictor.service",
+    "app.predictor.model_files",
     "__main__",
-    "core.migrations",
+    "core.store.migrations",
 )
 MEBIBYTE = 1024 * 1024
 
@@ -35,7 +35,7 @@ SETTINGS = """\
 
 Every knob is an environment variable with the prefix `TOPWORK_`; `topwork up` takes the most
 used ones as options too. A value that cannot be read or lies out of its range stops the process
-at its start, with the variable's name. This page is written from `core/settings.py` by
+at its start, with the variable's name. This page is written from `core/system/settings.py` by
 `make format`; a test compares the two.
 
 | variable | default | range | meaning |
@@ -70,15 +70,15 @@ TREE = "## The tree\n"
 FOLDERS = {
     "app/": "The service: what its routes do",
     "app/cli/": "The topwork command",
-    "app/client/": "A typed client of the HTTP API",
+    "topwork/client/": "A typed client of the HTTP API",
     "app/http/": "What surrounds every request: keys, limits, bodies, errors",
     "app/predictor/": "The process that runs networks for POST /predict",
-    "app/routes/": "One router for each noun of the API",
-    "app/schemas/": "What requests and answers look like",
+    "app/api/routes/": "One router for each noun of the API",
+    "app/api/schemas/": "What requests and answers look like",
     "app/supervisor/": "topwork up: every process as a child of one",
     "core/": "What every process agrees on; no torch, no web framework",
     "core/ingest/": "An archive of strangers to verified shards: python -P -m core.ingest",
-    "core/migrations/": "The database's schema, step by step",
+    "core/store/migrations/": "The database's schema, step by step",
     "models/": "Plan, train, predict; usable without any service",
     "models/data/": "Images to batches: decoding, caches, augmentation",
     "models/evaluation/": "Measures, calibration, intervals",

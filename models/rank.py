@@ -6,7 +6,7 @@ Rank 0, the process LEADER, starts it. It trains along and ends before the evalu
 import sys
 from pathlib import Path
 
-from core.rundir import attempt
+from core.system.run_dir import attempt
 from models.train import train
 from models.training.distributed import Member, follow
 

@@ -1,4 +1,4 @@
-"""Train one model: `python -P -m models.train RUN_DIR`; `core.rundir` describes the folder.
+"""Train one model: `python -P -m models.train RUN_DIR`; `core.system.run_dir` describes the folder.
 
 Reads top to bottom: plan, build, train stage by stage, evaluate, calibrate, publish.
 """
@@ -15,25 +15,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.meter import Meter
-from core.rundir import RunDir, supervise
-from models import artefact, catalogue, execution
-from models.catalogue import Architecture
-from models.config import TrainRequest
+from core.system.progress import Meter
+from core.system.run_dir import RunDir, supervise
+from models.compute import execution
 from models.data import augment
 from models.data.cache import Cache
-from models.data.staged import Staged, batch_count
+from models.data.dataset import Staged, batch_count
 from models.evaluation.calibrate import calibrate
 from models.evaluation.evaluate import answer, calibration_of, evaluate, headlines
-from models.modes import VIEWS
-from models.plan import Plan, resolve
-from models.predict import Classifier, Eager, Label
-from models.training import preflight, probe, strategies
+from models.inference import artefact
+from models.inference.classifier import Classifier, Eager, Label
+from models.planning import catalogue
+from models.planning.catalogue import Architecture
+from models.planning.defaults import VIEWS
+from models.planning.plan import Plan, resolve
+from models.training import precision_benchmark, preflight, stages
 from models.training.deadline import Deadline
 from models.training.distributed import Group
-from models.training.prepare import Start, parent_size, start
+from models.training.initial_model import Start, parent_size, start
 from models.training.resume import Progress
-from models.training.strategies import Work, train_stages
+from models.training.stages import Work, train_stages
+from topwork.types.training import TrainRequest
 
 
 def train(run: RunDir) -> None:
@@ -54,7 +56,9 @@ def train(run: RunDir) -> None:
         remembered = request.cache_dir / "execution" if request.cache_dir else None
         with group.in_turn():  # What rank 0 chooses the others find beside the checkpoints.
             begin = start(run, request, plan, facts, staged.classes)
-            how = probe.decide(how, probe.Problem(plan, begin, facts, staged), run, remembered)
+            how = precision_benchmark.decide(
+                how, precision_benchmark.Problem(plan, begin, facts, staged), run, remembered
+            )
         run.events.emit("plan", plan=plan.to_json() | how.explained())
         need = preflight.needed(begin.model, begin.heads.main, plan.stages()[-1])
         if not group.rank:
@@ -73,7 +77,7 @@ def train(run: RunDir) -> None:
     folder = run.begin_result()
     labels = [Label(name) for name in staged.classes]
     classifier = Classifier(Eager(model), begin.preprocess, labels)
-    told = strategies.told(work, begin, plan)
+    told = stages.told(work, begin, plan)
     answers = answer(run, staged, classifier, threads=how.threads, meter=meter, told=told)
     run.events.phase("calibrating")
     calibration = calibrate(answers.get("val"), staged.labels("val"))

@@ -9,10 +9,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 from sqlalchemy import text
 
-from core.db import Database
-from core.migrate import upgrade
-from core.resources import Resources, open_resources
-from core.settings import Settings
+from core.store.db import Database
+from core.store.migrate import upgrade
+from core.store.resources import Resources, open_resources
+from core.system.settings import Settings
 
 
 @pytest.fixture(scope="session")

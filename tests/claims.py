@@ -2,8 +2,8 @@
 
 from sqlalchemy.orm import Session
 
-from core import leases
-from core.tables import Job
+from core.domain import leases
+from core.store.tables import Job
 
 
 def claim_best(session: Session, owner: str = "me", seconds: float = 30.0) -> Job | None:

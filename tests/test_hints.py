@@ -1,4 +1,4 @@
-"""No message names a command by hand: `core.invocation` knows how this installation is called."""
+"""No message names a command by hand: `core.system.command_names` knows how this installation is called."""
 
 import ast
 import re
@@ -41,7 +41,7 @@ def by_hand(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_message_names_a_command_by_hand(path: Path) -> None:
-    known = {"core/rundir.py"}  # The usage of whatever module was started.
+    known = {"core/system/run_dir.py"}  # The usage of whatever module was started.
     if str(path.relative_to(ROOT)) not in known:
         assert list(by_hand(path.read_text())) == []
 
@@ -52,7 +52,7 @@ def test_no_message_names_a_command_by_hand(path: Path) -> None:
         "raise Error(hint='Run `topwork doctor` first.')",
         "say(f'Try it: topwork predict {model} IMAGE')",
         "FIXES = {'torch': \"pip install 'topwork[torch]'\"}",
-        "fix = 'Run `python -m core.migrate`.'",
+        "fix = 'Run `python -m core.store.migrate`.'",
     ],
 )
 def test_one_is_found(line: str) -> None:

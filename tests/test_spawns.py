@@ -1,4 +1,4 @@
-"""Every process is started as `core.child` says, but for the few programs that are named here."""
+"""Every process is started as `core.system.child` says, but for the few programs that are named here."""
 
 import ast
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ SOURCES = {
 }
 # By file and function: programs that are no Python, and processes that go on as what they are.
 OTHERS = {
-    ("app/doctor.py", "_gpus"): "nvidia-smi",
-    ("app/doctor.py", "check_broker"): "valkey-server --version",
+    ("app/cli/doctor.py", "_gpus"): "nvidia-smi",
+    ("app/cli/doctor.py", "check_broker"): "valkey-server --version",
     ("app/supervisor/tether.py", "main"): "becomes the command that it was given",
     ("app/supervisor/tether.py", "_run_while_open"): "runs the command that it was given",
-    ("core/extras.py", "require_torch"): "names this Python in a message",
-    ("core/invocation.py", "install"): "names this Python in a hint",
-    ("core/invocation.py", "program"): "names this Python in a hint",
-    ("worker/child.py", "main"): "forks the work",
-    ("worker/nursery.py", "serve"): "forks a guard",
+    ("core/system/optional_packages.py", "require_torch"): "names this Python in a message",
+    ("core/system/command_names.py", "install"): "names this Python in a hint",
+    ("core/system/command_names.py", "program"): "names this Python in a hint",
+    ("worker/process/guard.py", "main"): "forks the work",
+    ("worker/process/forkserver.py", "serve"): "forks a guard",
 }
 SUBPROCESS = {"Popen", "run", "call", "check_call", "check_output", "getoutput", "getstatusoutput"}
 OS = {"fork", "forkpty", "popen", "system", "startfile", "posix_spawn", "posix_spawnp"}
@@ -45,7 +45,7 @@ def starts(call: ast.Call) -> bool:
 
 
 def is_childs(call: ast.Call) -> bool:
-    """Tell whether command and environment are those of one `core.child.Child`."""
+    """Tell whether command and environment are those of one `core.system.child.Child`."""
     command = next((ast.unparse(one).lstrip("*") for one in call.args), "")
     env = next((ast.unparse(one.value) for one in call.keywords if one.arg == "env"), "")
     child = command.removesuffix(".command")
@@ -53,7 +53,7 @@ def is_childs(call: ast.Call) -> bool:
 
 
 def unsafe(source: str) -> Iterator[tuple[str, str]]:
-    """Yield function and code of what starts a process in any other way than `core.child` says."""
+    """Yield function and code of what starts a process in any other way than `core.system.child` says."""
     tree = ast.parse(source)
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
 
@@ -73,21 +73,21 @@ def unsafe(source: str) -> Iterator[tuple[str, str]]:
             yield function(node.lineno), ast.unparse(node)
 
 
-@pytest.mark.parametrize("path", sorted(SOURCES.keys() - {"core/child.py"}))
+@pytest.mark.parametrize("path", sorted(SOURCES.keys() - {"core/system/child.py"}))
 def test_python_is_started_as_core_child_says(path: str) -> None:
     assert [(f, code) for f, code in unsafe(SOURCES[path]) if (path, f) not in OTHERS] == []
 
 
 def test_each_exception_is_needed() -> None:
     found = {(path, function) for path, source in SOURCES.items() for function, _ in unsafe(source)}
-    assert found - {("core/child.py", "python")} == OTHERS.keys()
+    assert found - {("core/system/child.py", "python")} == OTHERS.keys()
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "subprocess.run([sys.executable, '-m', 'core.migrate'])",
-        "subprocess.Popen(['python3', '-m', 'core.migrate'])",
+        "subprocess.run([sys.executable, '-m', 'core.store.migrate'])",
+        "subprocess.Popen(['python3', '-m', 'core.store.migrate'])",
         "subprocess.Popen(child.command)",
         "subprocess.Popen(child.command, env=other.env)",
         "subprocess.Popen(child.command, env=os.environ)",

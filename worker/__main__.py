@@ -14,14 +14,14 @@ from celery.exceptions import SecurityWarning
 from celery.platforms import EX_OK
 from celery.worker import state
 
-from core.extras import TorchMissing, require_torch
-from core.log import configure
-from core.resources import open_resources
-from core.settings import Settings
+from core.store.resources import open_resources
+from core.system.log import configure
+from core.system.optional_packages import TorchMissing, require_torch
+from core.system.settings import Settings
 from worker import tasks
-from worker.reconcile import Reconciler, is_alive
+from worker.kinds.kind import Work
+from worker.reconciler import Reconciler, is_alive
 from worker.runner import WORKS, Runner
-from worker.work import Work
 
 PAUSE = 1.0  # Seconds before Celery is started again after it broke down.
 log = structlog.get_logger()
@@ -84,7 +84,7 @@ class Listener(Worker):  # type: ignore[misc]  # Celery has no types.
 
 
 def leave_logging_alone(**_celery: object) -> None:
-    """Do nothing: `core.log` has set up everything."""
+    """Do nothing: `core.system.log` has set up everything."""
 
 
 def main() -> int:

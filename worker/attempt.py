@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from core.storage import Storage, StorageUnavailable
+from core.store.object_store import Storage, StorageUnavailable
 
 KEPT = {
     "checkpoint",

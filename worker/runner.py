@@ -12,22 +12,24 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import db, faults, leases
-from core.errors import DiskFull, OutOfMemory
-from core.failpoints import hit
-from core.machine import cores
-from core.resources import Resources
-from core.storage import StorageUnavailable
-from core.tables import Job
-from worker import attempt, ends, space
-from worker.claim import Claim
-from worker.ends import AWAY, Crashed, Drained, Lost, Refused
-from worker.finetune import FINETUNE
-from worker.ingest import INGEST
-from worker.process import Ending, Exit, Process
-from worker.relay import Relay
-from worker.warm import WarmStart
-from worker.work import Work
+from core.domain import leases
+from core.store import db
+from core.store.object_store import StorageUnavailable
+from core.store.resources import Resources
+from core.store.tables import Job
+from core.system import faults
+from core.system.failpoints import hit
+from core.system.machine import cores
+from topwork.errors import DiskFull, OutOfMemory
+from worker import attempt, disk_check, outcomes
+from worker.event_relay import Relay
+from worker.kinds.finetune import FINETUNE
+from worker.kinds.ingest import INGEST
+from worker.kinds.kind import Work
+from worker.lease_keeper import Claim
+from worker.outcomes import AWAY, Crashed, Drained, Lost, Refused
+from worker.process.job_process import Ending, Exit, Process
+from worker.process.prefork import WarmStart
 
 WORKS: Mapping[str, Work] = {"ingest": INGEST, "finetune": FINETUNE}
 TICK = 0.25  # Seconds between looks at a child's events.
@@ -86,7 +88,7 @@ class Runner:
                 seen = leases.best(session, besides=self._passed_over())
             if seen is None:
                 return None
-            missing = space.lacking(self.resources, seen, self.works.get(seen.kind))
+            missing = disk_check.lacking(self.resources, seen, self.works.get(seen.kind))
             asked_at = time.monotonic()
             with database.write() as session:
                 if missing is None:
@@ -187,7 +189,7 @@ class Runner:
         while not claim.lost:
             try:
                 with self.resources.database.write() as session:
-                    ends.write(session, job, error, settings, cancelled=claim.cancelled)
+                    outcomes.write(session, job, error, settings, cancelled=claim.cancelled)
             except leases.LostLease:
                 break
             except db.AWAY as away:

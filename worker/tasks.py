@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from core.queue import WORK
+from core.store.broker import WORK
 from worker.runner import Runner
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from app.cli.terminal import Session, facts, remote
-from core import audit
+from app.terminal.output import Session, facts, remote
+from core.domain import audit
 
 group = typer.Typer(help="Export and verify the audit log; for admins.", no_args_is_help=True)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app.cli.service import DataDir, chosen
-from app.cli.terminal import Terminal, facts, local
+from app.terminal.output import Terminal, facts, local
 
 
 @local
@@ -16,8 +16,8 @@ def backup(
     data_dir: DataDir = None,
 ) -> None:
     """Copy a service, while it runs: rows at one moment and every object they refer to."""
-    from core.backup import save  # noqa: PLC0415 - as in app/cli/service.py.
-    from core.resources import open_resources  # noqa: PLC0415 - as above.
+    from core.ops.backup import save  # noqa: PLC0415 - as in app/cli/service.py.
+    from core.store.resources import open_resources  # noqa: PLC0415 - as above.
 
     with open_resources(chosen(data_dir)) as resources:
         _show(terminal, target, save(resources, target.absolute()))
@@ -30,7 +30,7 @@ def restore(
     data_dir: DataDir = None,
 ) -> None:
     """Fill an empty service from a backup; what was running starts over."""
-    from core.restore import restore as fill  # noqa: PLC0415 - as above.
+    from core.ops.restore import restore as fill  # noqa: PLC0415 - as above.
 
     _show(terminal, source, fill(source, chosen(data_dir)))
 

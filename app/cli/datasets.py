@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from app.cli.terminal import Session, facts, remote, table
-from app.cli.watch import uploading, watch_job
+from app.terminal.output import Session, facts, remote, table
+from app.terminal.watch import uploading, watch_job
 
 group = typer.Typer(help="Add, list and inspect datasets.", no_args_is_help=True)
 

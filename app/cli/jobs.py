@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from app.cli.terminal import Session, facts, remote, table
-from app.cli.watch import watch_job
-from app.client import Job
+from app.terminal.output import Session, facts, remote, table
+from app.terminal.watch import watch_job
+from topwork.client import Job
 
 group = typer.Typer(help="List, follow, pause, cancel and retry jobs.", no_args_is_help=True)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.terminal import Session, facts, remote, table
+from app.terminal.output import Session, facts, remote, table
 
 group = typer.Typer(help="Make, list and revoke API keys; for admins.", no_args_is_help=True)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group, RenderableType
 
-from app.cli.terminal import Session, facts, remote, table
+from app.terminal.output import Session, facts, remote, table
 
 group = typer.Typer(help="List, inspect and alias models.", no_args_is_help=True)
 

@@ -12,10 +12,10 @@ import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from app.cli.terminal import replace_parameters
-from app.client.errors import describe
-from app.schemas.orders import FinetuneRequest
-from core.errors import InvalidField, TopworkError
+from app.api.schemas.orders import FinetuneRequest
+from app.terminal.output import replace_parameters
+from topwork.client.errors import describe
+from topwork.errors import InvalidField, TopworkError
 
 SHORT = {
     "architecture": ("-m",),

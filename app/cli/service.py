@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from app.cli.terminal import FAILED, Terminal, local, table
-from core.settings import Settings
+from app.terminal.output import FAILED, Terminal, local, table
+from core.system.settings import Settings
 
 DataDir = Annotated[
     Path | None,
@@ -35,7 +35,7 @@ def up(
     ] = 0,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C."""
-    from app.supervisor import local as supervisor  # noqa: PLC0415 - see the module's docstring.
+    from app.supervisor import up as supervisor  # noqa: PLC0415 - see the module's docstring.
 
     raise typer.Exit(supervisor.up(supervisor.Plan(host, port, slots), chosen(data_dir)))
 
@@ -51,7 +51,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Check this machine and say what to do about what is wrong."""
-    from app.doctor import examine, examine_content  # noqa: PLC0415 - see the module's docstring.
+    from app.cli.doctor import examine, examine_content  # noqa: PLC0415 - see the module's docstring.
 
     settings = chosen(data_dir)
     findings = [*examine(settings), *(examine_content(settings) if deep else ())]
@@ -78,7 +78,7 @@ def demo(
     data_dir: DataDir = None,
 ) -> None:
     """Run the main job once: upload, fine-tune, evaluate, predict."""
-    from app.demo import run  # noqa: PLC0415 - see the module's docstring.
+    from app.demo.main_job import run  # noqa: PLC0415 - see the module's docstring.
 
     raise typer.Exit(run(terminal, chosen(data_dir), data, architecture))
 
@@ -86,6 +86,6 @@ def demo(
 @local
 def openapi(terminal: Terminal) -> None:
     """Print the OpenAPI document; no service is needed."""
-    from app.main import create_app  # noqa: PLC0415 - see the module's docstring.
+    from app.api.main import create_app  # noqa: PLC0415 - see the module's docstring.
 
     terminal.json(create_app(Settings()).openapi())

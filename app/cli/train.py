@@ -8,10 +8,10 @@ import typer
 from rich.console import Group, RenderableType
 
 from app.cli.options import with_training_options
-from app.cli.terminal import Session, facts, remote, table
-from app.cli.watch import uploading, watch_job
-from app.client import Job, Prediction
-from core.invocation import command
+from app.terminal.output import Session, facts, remote, table
+from app.terminal.watch import uploading, watch_job
+from core.system.command_names import command
+from topwork.client import Job, Prediction
 
 DATASET_ID = re.compile(r"ds_[0-9a-z]+(@\d+)?")
 

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from app.cli.service import DataDir, chosen
-from app.cli.terminal import FAILED, Terminal, facts, local, table
-from core.extras import require_torch
-from models import catalogue
-from models.networks import weights
+from app.terminal.output import FAILED, Terminal, facts, local, table
+from core.system.optional_packages import require_torch
+from models.planning import catalogue
+from models.weights import local_weights
 
 group = typer.Typer(help="Add, list and verify pretrained weights.", no_args_is_help=True)
 
@@ -34,7 +34,7 @@ def add(
 ) -> None:
     """Check a file of weights against its network and keep it."""
     require_torch()
-    entry = weights.add(architecture, file, _folder(weights_dir, data_dir))
+    entry = local_weights.add(architecture, file, _folder(weights_dir, data_dir))
     terminal.show(entry.to_dict(), lambda: facts(entry.to_dict()))
 
 
@@ -48,7 +48,9 @@ def list_weights(
     every: Annotated[bool, typer.Option("--all", help="Also those that are not here.")] = False,
 ) -> None:
     """List the weights on this machine, with --all every network that has published ones."""
-    here = {entry.architecture: entry for entry in weights.entries(_folder(weights_dir, data_dir))}
+    here = {
+        entry.architecture: entry for entry in local_weights.entries(_folder(weights_dir, data_dir))
+    }
     published = (name for name in catalogue.names() if catalogue.get(name).weights)
     names = sorted({*here, *published}) if every else sorted(here)
     rows = [here[n].to_dict() if n in here else {"architecture": n} for n in names]
@@ -75,7 +77,7 @@ def verify(
     data_dir: DataDir = None,
 ) -> None:
     """Read the files again and compare them with their recorded hashes."""
-    checks = weights.verify(_folder(weights_dir, data_dir), architecture)
+    checks = local_weights.verify(_folder(weights_dir, data_dir), architecture)
     terminal.show(
         [{**check.entry.to_dict(), "state": check.state} for check in checks],
         lambda: table(

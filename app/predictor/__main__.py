@@ -1,6 +1,6 @@
 """The predictor process: `python -P -m app.predictor`, HTTP over a unix socket or TCP.
 
-It answers the api process only (see `app.predictor.wire`), never the outside: the socket is for
+It answers the api process only (see `app.predictor_protocol`), never the outside: the socket is for
 this user alone, and a TCP address belongs on an internal network. SIGTERM answers what was begun
 and ends.
 """
@@ -28,25 +28,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.http.disconnect import unless_gone
-from app.http.naming import name
-from app.http.problems import render
-from app.http.server import Server, configuration, run
-from app.predictor.measures import Measures
-from app.predictor.serving import Predictor
-from app.predictor.wire import HEADER, Order
-from core import outlet
-from core.errors import (
+from app.asgi.disconnect import unless_gone
+from app.asgi.problem import render
+from app.asgi.request_id import name
+from app.asgi.server import Server, configuration, run
+from app.predictor.metrics import Measures
+from app.predictor.service import Predictor
+from app.predictor_protocol import HEADER, Order
+from core.store.object_store import Storage, StorageUnavailable
+from core.system import log_outlet
+from core.system.log import configure
+from core.system.machine import cores
+from core.system.settings import Settings
+from topwork.errors import (
     DiskFull,
     MalformedRequest,
     PredictorUnavailable,
     RequestTooLarge,
     TopworkError,
 )
-from core.log import configure
-from core.machine import cores
-from core.settings import Settings
-from core.storage import Storage, StorageUnavailable
 
 log = structlog.get_logger()
 
@@ -242,7 +242,7 @@ def main() -> None:
         with suppress(FileNotFoundError):
             settings.predictor_socket.unlink()
     logging.shutdown()
-    outlet.flush()
+    log_outlet.flush()
     # A download under way in a loader's thread must not hold the process.
     os._exit(0)
 

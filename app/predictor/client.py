@@ -8,9 +8,9 @@ import anyio
 import httpx2
 import structlog
 
-from app.http.naming import HEADER
-from core.errors import PredictorUnavailable
-from core.settings import Settings
+from app.asgi.request_id import HEADER
+from core.system.settings import Settings
+from topwork.errors import PredictorUnavailable
 
 TIMEOUT = httpx2.Timeout(60.0, connect=2.0)
 LOOK_SECONDS = 0.1  # Between two looks for a predictor that starts.

@@ -1,6 +1,6 @@
 """The supervisor's output: one line at a time from many threads, prefixed with its source.
 
-`topwork up` installs `core.outlet` before, so no thread waits for a terminal that takes nothing.
+`topwork up` installs `core.system.log_outlet` before, so no thread waits for a terminal that takes nothing.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import re
 import sys
 from typing import TextIO
 
-from core import outlet
+from core.system import log_outlet
 
 SOURCE_COLOURS = {"topwork": "1", "api": "36", "worker": "32", "predictor": "35", "valkey": "33"}
 WIDTH = max(map(len, SOURCE_COLOURS))
@@ -44,7 +44,7 @@ class Console:
 
 def missing(lines: int) -> str:
     """Say how many lines nobody took while there was room for them."""
-    return f"{'topwork':<{WIDTH}} | {outlet.dropped(lines)}"
+    return f"{'topwork':<{WIDTH}} | {log_outlet.dropped(lines)}"
 
 
 def readable(text: str) -> str:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from core.errors import TopworkError
+from topwork.errors import TopworkError
 
 Address = tuple[Any, ...]  # Host, port, and for IPv6 two more.
 BACKLOG = 2048  # As many as uvicorn asks for.

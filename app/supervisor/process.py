@@ -13,8 +13,8 @@ from pathlib import Path
 
 from app.supervisor.console import Console
 from app.supervisor.tether import NO_PIPE
-from core import ready
-from core.child import Child, python
+from core.system import readiness_signal
+from core.system.child import Child, python
 
 TETHER = Path(__file__).with_name("tether.py")
 LONGEST_PAUSE = 30.0
@@ -32,7 +32,7 @@ class Service:
     """One process to keep running.
 
     Attributes:
-        ready: Tells whether it can do its work; without it, it says so itself (`core.ready`).
+        ready: Tells whether it can do its work; without it, it says so itself (`core.system.readiness_signal`).
         fds: Descriptors that it inherits.
         repair: Asked what was done about it when it died before it was ready.
         grace: Seconds between SIGTERM and SIGKILL.
@@ -43,7 +43,7 @@ class Service:
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
-    ready: Callable[[], bool] | None = None
+    readiness_signal: Callable[[], bool] | None = None
     fds: tuple[int, ...] = ()
     repair: Callable[[], str | None] = _no_repair
     grace: float = 3.0
@@ -88,7 +88,7 @@ class Process:
         if self._use_pipe:
             tether, self._pipe = os.pipe()
             theirs.append(tether)
-        env = {**os.environ, **self.service.env, ready.VARIABLE: str(word)}
+        env = {**os.environ, **self.service.env, readiness_signal.VARIABLE: str(word)}
         child = tethered(self.service.command, env, tether)
         self._popen = subprocess.Popen(
             child.command,

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from app.supervisor.console import Console
 from app.supervisor.process import Process, Service
-from core.errors import TopworkError
+from topwork.errors import TopworkError
 
 PROBE_SECONDS = 0.1
 MOST_STARTS = 3  # Of a service that has never been ready.

@@ -11,9 +11,9 @@ from pathlib import Path
 import redis
 
 from app.supervisor.process import Service
-from core.addresses import broker_url, valkey_word
-from core.child import which
-from core.errors import TopworkError
+from core.system.addresses import broker_url, valkey_word
+from core.system.child import which
+from topwork.errors import TopworkError
 
 BROKEN_LOG = "appendonlydir"
 

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from core.errors import ArchiveUnsafe, DatasetInvalid, DiskFull, TooFewClasses
-from core.images import DEFAULT_LIMITS, FINDINGS
+from core.imaging.decode import DEFAULT_LIMITS, FINDINGS
 from core.ingest.archive import MEBIBYTE, Limits, Member, Refusal, plan
 from core.ingest.containers import Container, open_container
 from core.ingest.curate import curate
@@ -21,9 +20,10 @@ from core.ingest.manifest import Finding, Line, check, encode, examine, json_lin
 from core.ingest.shards import ShardWriter
 from core.ingest.split import Ratios
 from core.ingest.stream import Stream
-from core.machine import cores
-from core.meter import Meter
-from core.rundir import RunDir, supervise
+from core.system.machine import cores
+from core.system.progress import Meter
+from core.system.run_dir import RunDir, supervise
+from topwork.errors import ArchiveUnsafe, DatasetInvalid, DiskFull, TooFewClasses
 
 SPARE_BYTES = 64 * MEBIBYTE
 UNSAFE = {

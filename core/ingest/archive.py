@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from core.errors import ArchiveTooLarge
+from topwork.errors import ArchiveTooLarge
 
-MEBIBYTE = 1024 * 1024  # Not from core.settings: pydantic would be half of a child's start-up.
+MEBIBYTE = (
+    1024 * 1024
+)  # Not from core.system.settings: pydantic would be half of a child's start-up.
 MAX_PATH_BYTES = 512
 MAX_SEGMENT_BYTES = 255
 MAX_NAME = 1023  # The rest of a longer name is not kept; it is refused as too long.

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterator
 from typing import BinaryIO, Protocol
 
-from core.errors import ArchiveUnreadable
-from core.images import recognised
+from core.imaging.decode import recognised
 from core.ingest.archive import Content, Limits, Member
 from core.ingest.tars import Tar
 from core.ingest.zips import Zip, has_zip_directory
+from topwork.errors import ArchiveUnreadable
 
 HEAD_BYTES = 512
 FOREIGN = {

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from core.child import python
-from core.errors import TopworkError
-from core.images import ImageLimits, inspect
+from core.imaging.decode import ImageLimits, inspect
 from core.ingest.archive import MEBIBYTE
+from core.system.child import python
+from topwork.errors import TopworkError
 
 MEMORY_BYTES = 2048 * MEBIBYTE  # Address space; 36 megapixels as RGB are 0.1 GiB a copy.
 CPU_SECONDS = 10.0

@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from core.errors import DatasetInvalid, LayoutAmbiguous
 from core.ingest.archive import Refusal
+from topwork.errors import DatasetInvalid, LayoutAmbiguous
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
-from core.errors import DatasetInvalid, InvalidField, LayoutAmbiguous, TooFewClasses
 from core.ingest.archive import Refusal
 from core.ingest.layout import MAX_CLASSES, SPLITS, check_classes, class_name_problem
 from core.ingest.split import Ratios, assign
+from topwork.errors import DatasetInvalid, InvalidField, LayoutAmbiguous, TooFewClasses
 
 EXAMPLES = 5
 MISSING = "A class has no image in a split, so nothing is measured for it there."

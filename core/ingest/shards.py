@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from core.failpoints import hit
 from core.ingest.archive import MEBIBYTE
+from core.system.failpoints import hit
 
 MAX_BYTES = 256 * MEBIBYTE
 MAX_IMAGES = 10_000

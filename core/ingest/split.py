@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from core.errors import InvalidField
+from topwork.errors import InvalidField
 
 LARGEST = 0.9
 

@@ -13,8 +13,8 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO, NamedTuple, cast
 
-from core.errors import ArchiveTooLarge, ArchiveUnreadable
 from core.ingest.archive import IMAGE_SUFFIXES, MAX_NAME, MAX_RATIO, MEBIBYTE, Content, Kind, Member
+from topwork.errors import ArchiveTooLarge, ArchiveUnreadable
 
 CHUNK = 64 * 1024
 MAX_EXTENSION = MEBIBYTE  # Of a header about the next member; macOS keeps attributes there.

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import BinaryIO, NamedTuple
 
-from core.errors import ArchiveUnreadable
 from core.ingest.archive import IMAGE_SUFFIXES, MAX_NAME, Content, Kind, Member
+from topwork.errors import ArchiveUnreadable
 
 LOCAL = struct.Struct("<4s5H3I2H")  # Signature .. extra length, 4.3.7
 ENTRY = struct.Struct("<4s6H3I5H2I")  # Signature .. local header offset, 4.3.12

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from models import variation
+from models.compute.transfer import sent
 from models.data.randomness import AUGMENT, POLICY, bits, uniforms
-from models.plan import Plan
-from models.transfer import sent
+from models.planning import augmentation
+from models.planning.plan import Plan
 
 POLICIES: dict[str, Callable[[], v2.Transform]] = {
     "trivial_augment": v2.TrivialAugmentWide,
@@ -56,8 +56,8 @@ SMALL_SIDE = 64  # Inputs up to this side are icons, digits and the like: no cro
 
 def planned(plan: Plan) -> Augmentation | None:
     """Return the augmentation of a plan; None where every epoch sees the same images."""
-    chosen = {name: getattr(plan, name) for name in variation.FIELDS}
-    if not variation.any_of(chosen):
+    chosen = {name: getattr(plan, name) for name in augmentation.FIELDS}
+    if not augmentation.any_of(chosen):
         return None
     return named(plan.augmentation, plan.image_size, plan.augmentation_policy, plan.erasing)
 

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.cachedir import trim
-from core.errors import DiskFull
-from core.failpoints import hit
+from core.system.cache_dir import trim
+from core.system.failpoints import hit
 from models.training.checkpoint import free_bytes
+from topwork.errors import DiskFull
 
 CHECK_BYTES = 8
 NAME_BYTES = 32

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.meter import Meter
+from core.system.progress import Meter
+from models.compute.execution import Execution
 from models.data.cache import Cache, Kind
+from models.data.dataset import ACCEPTED, Staged
 from models.data.sources import Canvases, Features, squares
-from models.data.staged import ACCEPTED, Staged
-from models.execution import Execution
-from models.modes import VIEWS
+from models.inference.classifier import forward
+from models.inference.preprocess import Preprocess
 from models.networks.head import Head
-from models.predict import forward
-from models.preprocess import Preprocess
+from models.planning.defaults import VIEWS
 
 BATCH = 32
 LEAST_SPREAD = 0.1  # Of the mean spread: a feature that hardly varies is noise, do not blow it up.

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from core.images import decode, revision
+from core.imaging.decode import decode, revision
+from models.compute.execution import Execution
+from models.compute.transfer import sent
 from models.data.augment import Augmentation, augment
 from models.data.cache import Cache, Kind
-from models.data.staged import ACCEPTED, Staged
-from models.execution import Execution
-from models.preprocess import FILTERS, Preprocess
-from models.transfer import sent
+from models.data.dataset import ACCEPTED, Staged
+from models.inference.preprocess import FILTERS, Preprocess
 
 Indices = NDArray[np.int64]
 CHUNK = 64  # Images decoded between two looks at the clock and the signals.

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.errors import IntegrityError
-from core.failpoints import hit
-from core.meter import Meter
-from core.rundir import RunDir
-from models.data.staged import ACCEPTED, Sample, Staged
+from core.system.failpoints import hit
+from core.system.progress import Meter
+from core.system.run_dir import RunDir
+from models.compute.memory import within
+from models.data.dataset import ACCEPTED, Sample, Staged
 from models.evaluation import intervals, metrics
 from models.evaluation.calibrate import Calibration
-from models.memory import within
-from models.predict import Classifier
+from models.inference.classifier import Classifier
+from topwork.errors import IntegrityError
 
 BATCH = 32
 SPLITS = ("val", "test")

@@ -13,9 +13,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models as torchvision_models
 
-from models.catalogue import FOLDER, Architecture, Auxiliary, Weights
 from models.networks.head import find, split
 from models.networks.zoo import OWN, Shell, construct
+from models.planning.catalogue import FOLDER, Architecture, Auxiliary, Weights
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.errors import WeightsMismatch
+from topwork.errors import WeightsMismatch
 
 IMAGENET_CLASSES = 1000
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from core.errors import WeightsMismatch
-from core.machine import ran_out_of_memory
+from core.system.machine import ran_out_of_memory
+from topwork.errors import WeightsMismatch
 
 Tensors = Mapping[str, Tensor]
 

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.errors import IntegrityError, WeightsMismatch
-from models.networks.weights import HEADER_LIMIT
+from models.weights.local_weights import HEADER_LIMIT
+from topwork.errors import IntegrityError, WeightsMismatch
 
 DTYPES = {
     "F64": torch.float64,

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision import models as torchvision_models
 
-from core.errors import WeightsMismatch
-from models import catalogue
 from models.networks.alexnet_lrn import AlexNetLRN
 from models.networks.head import IMAGENET_CLASSES
 from models.networks.inception_resnet_v1 import InceptionResNetV1
@@ -22,6 +20,8 @@ from models.networks.lenet import LeNet
 from models.networks.loading import load_tensors
 from models.networks.nin import NiN
 from models.networks.tensorfile import read
+from models.planning import catalogue
+from topwork.errors import WeightsMismatch
 
 State = Mapping[str, Tensor]
 

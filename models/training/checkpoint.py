@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.durable import settle
-from core.errors import IntegrityError, WeightsMismatch
-from core.failpoints import hit
+from core.system.atomic_files import settle
+from core.system.failpoints import hit
 from models.networks import tensorfile
+from topwork.errors import IntegrityError, WeightsMismatch
 
 KEEP = 2
 HEADER_BYTES = 1 << 28  # The state is in it, with the history of every epoch.

@@ -8,9 +8,9 @@ import json
 import time
 from pathlib import Path
 
-from core.durable import write_atomically
-from core.errors import TimeLimitReached
-from core.rundir import RunDir
+from core.system.atomic_files import write_atomically
+from core.system.run_dir import RunDir
+from topwork.errors import TimeLimitReached
 
 NOTE_SECONDS = 5.0
 

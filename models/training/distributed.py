@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from core.child import python
-from core.errors import InvalidField, OutOfMemory
-from core.machine import cores
-from core.rundir import CRASHED, FAILED, RunDir
+from core.system.child import python
+from core.system.machine import cores
+from core.system.run_dir import CRASHED, FAILED, RunDir
 from models.data.sources import Indices
+from topwork.errors import InvalidField, OutOfMemory
 
 STEP_WAIT = timedelta(minutes=10)  # Longest wait inside a step, a save of rank 0 included.
 TURN_WAIT = timedelta(days=1)  # While rank 0 decodes or downloads, the others wait.

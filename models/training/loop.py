@@ -15,28 +15,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.errors import LossDiverged, OutOfMemory
-from core.failpoints import hit
-from core.machine import ran_out_of_memory
-from core.meter import Meter
-from core.rundir import RunDir, Stopped
+from core.system.failpoints import hit
+from core.system.machine import ran_out_of_memory
+from core.system.progress import Meter
+from core.system.run_dir import RunDir, Stopped
+from models.compute.execution import Execution
+from models.compute.memory import Parts, counts_batches, parts_of, within
+from models.data.dataset import batch_count, batches
 from models.data.randomness import drawn, order, step_seed
 from models.data.sources import Indices, Source
-from models.data.staged import batch_count, batches
 from models.evaluation import metrics
-from models.execution import Execution
-from models.memory import Parts, counts_batches, parts_of, within
 from models.networks import blocks
 from models.networks.blocks import Block
 from models.networks.head import logits_of
 from models.networks.loading import load_tensors
-from models.plan import Plan
+from models.planning.plan import Plan
 from models.training import mixing, preflight, recipe, resume
 from models.training.checkpoint import Tensors
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.ema import Average
 from models.training.resume import Progress
+from topwork.errors import LossDiverged, OutOfMemory
 
 SAVE_SECONDS = 60.0
 SAVE_SHARE = 50  # A save may cost at most one part in so many of the time.

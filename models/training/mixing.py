@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from models.plan import Plan
+from models.planning.plan import Plan
 
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from torch import nn
 
-from core.cachedir import trim
-from core.errors import DiskFull
-from core.rundir import RunDir
-from models.plan import Plan
+from core.system.cache_dir import trim
+from core.system.run_dir import RunDir
+from models.planning.plan import Plan
 from models.training.checkpoint import KEEP, free_bytes
+from topwork.errors import DiskFull
 
 MARGIN = 32 << 20  # Reports, logs and what else is small.
 _MOMENTS = {"sgd": 1, "adamw": 2}  # Numbers that an optimiser keeps for each weight.

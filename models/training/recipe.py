@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.memory import batch_norms
+from models.compute.memory import batch_norms
 from models.networks.blocks import Block, holds
-from models.plan import Plan
+from models.planning.plan import Plan
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 _ONECYCLE_START, _ONECYCLE_END = 1 / 25, 1e-5

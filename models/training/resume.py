@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.errors import IntegrityError, WeightsMismatch
-from core.failpoints import hit
-from core.rundir import RunDir
-from models.execution import Execution
+from core.system.failpoints import hit
+from core.system.run_dir import RunDir
+from models.compute.execution import Execution
 from models.networks.loading import compare, load_tensors
-from models.plan import Plan
+from models.planning.plan import Plan
 from models.training import checkpoint
 from models.training.checkpoint import Tensors
+from topwork.errors import IntegrityError, WeightsMismatch
 
 Key = dict[str, Any]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx2
 
-from core.resources import Resources, open_resources
-from core.settings import Settings
-from tests.app.api import Work
+from core.store.resources import Resources, open_resources
+from core.system.settings import Settings
+from tests.app.apiclient import Work
 from tests.waiting import wait_for
 
 
@@ -46,7 +46,7 @@ class Api:
 
     def launch(self) -> None:
         """Start it, or start it again at the same address."""
-        command = [sys.executable, "-m", "app.main", "--port", str(self.port), *self.arguments]
+        command = [sys.executable, "-m", "app.api.main", "--port", str(self.port), *self.arguments]
         with self.log.open("a") as log:
             out = log.fileno() if self.output is None else self.output
             self.process = subprocess.Popen(command, env=self.environment, stdout=out, stderr=out)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.storage import Storage
+from core.store.object_store import Storage
 
 MakeModel = Callable[..., dict[str, Any]]
 

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from app.supervisor.console import Console
-from app.supervisor.local import Plan, up
 from app.supervisor.process import Service
 from app.supervisor.supervise import Supervisor
-from core.child import python
-from core.errors import TopworkError
-from core.settings import Settings
+from app.supervisor.up import Plan, up
+from core.system.child import python
+from core.system.settings import Settings
+from topwork.errors import TopworkError
 
 API = """
 import http.server, socket, sys, time

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from core.storage import Storage
-from models import artefact
+from core.store.object_store import Storage
+from models.inference import artefact
+from models.inference.preprocess import Preprocess
 from models.networks import zoo
-from models.preprocess import Preprocess
 
 
 def store_model(storage: Storage, folder: Path, *, seed: int = 1, **changes: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx2
 
-from core import failpoints
-from core.settings import Settings
+from core.system import failpoints
+from core.system.settings import Settings
 from tests.e2e.conftest import free_port
 from tests.waiting import wait_for
 
@@ -29,7 +29,7 @@ def api(
     usual = {failpoints.VARIABLE: order, "TOPWORK_OFFLINE": "1"}
     usual["TOPWORK_PREDICT_WAIT_SECONDS"] = "0"  # Many tests have no predictor, on purpose.
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.main", "--port", str(port)],
+        [sys.executable, "-m", "app.api.main", "--port", str(port)],
         cwd=ROOT,
         env=os.environ | usual | given,
     )

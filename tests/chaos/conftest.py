@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from core.migrate import upgrade
-from core.resources import Resources, open_resources
-from core.settings import Settings
+from core.store.migrate import upgrade
+from core.store.resources import Resources, open_resources
+from core.system.settings import Settings
 from tests.invariants import broken_after_tidying
 from tests.worker.conftest import bench, gate, make_bench  # noqa: F401 - fixtures.
 

@@ -9,9 +9,9 @@ import select
 import sys
 import time
 
-from core import jobs
-from core.db import Database
-from core.settings import Settings
+from core.domain import jobs
+from core.store.db import Database
+from core.system.settings import Settings
 
 
 def write(database: Database, job_id: str, count: int) -> list[float]:

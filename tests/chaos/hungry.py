@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from core.rundir import RunDir, supervise
+from core.system.run_dir import RunDir, supervise
 
 LIMIT = 1024**3
 

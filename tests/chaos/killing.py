@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from core.durable import sha256
-from core.failpoints import POINTS
+from core.system.atomic_files import sha256
+from core.system.failpoints import POINTS
 from tests.models.staging import events, png, request, stage
 from tests.waiting import wait_for
-from worker.process import Ending, Exit, Process
-from worker.warm import WarmStart
+from worker.process.job_process import Ending, Exit, Process
+from worker.process.prefork import WarmStart
 
 MODULE = "tests.chaos.trainer"
 PARTS = ("cache.", "durable.", "checkpoint.", "events.", "evaluate.", "result.", "train.")

@@ -11,14 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from core import leases, log
-from core.resources import Resources
-from core.settings import Settings
-from core.tables import Job
+from core.domain import leases
+from core.store.resources import Resources
+from core.store.tables import Job
+from core.system import log
+from core.system.settings import Settings
 from tests.worker import fake_worker
 from worker.__main__ import serve
-from worker.finetune import FINETUNE
-from worker.work import Check, Work
+from worker.kinds.finetune import FINETUNE
+from worker.kinds.kind import Check, Work
 
 
 def stage(_resources: Resources, job: Job, _folder: Path, _check: Check) -> dict[str, Any]:

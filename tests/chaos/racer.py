@@ -11,10 +11,10 @@ import time
 
 from sqlalchemy import func, select
 
-from core import leases, registry
-from core.resources import Resources, open_resources
-from core.settings import Settings
-from core.tables import TERMINAL, Job
+from core.domain import leases, registry
+from core.store.resources import Resources, open_resources
+from core.store.tables import TERMINAL, Job
+from core.system.settings import Settings
 
 WEIGHTS = "weights.safetensors"
 SWEEP = 0.1  # Seconds between two sweeps of one racer.

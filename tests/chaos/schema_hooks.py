@@ -15,7 +15,7 @@ from schemathesis.core.transport import Response
 from schemathesis.generation.meta import CoverageScenario
 from schemathesis.openapi.checks import EnsureResourceAvailability
 
-from app.http.tus import PIECE
+from app.api.uploads.tus import PIECE
 
 schemathesis.serializer.alias(PIECE, "application/octet-stream")
 replayed: set[str] = set()

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from core import log
-from core.resources import Resources
-from core.settings import Settings
-from core.tables import Job
+from core.store.resources import Resources
+from core.store.tables import Job
+from core.system import log
+from core.system.settings import Settings
 from worker.__main__ import serve
-from worker.finetune import FINETUNE
+from worker.kinds.finetune import FINETUNE
+from worker.kinds.kind import Check
 from worker.runner import WORKS
-from worker.work import Check
 
 
 def stage(resources: Resources, _job: Job, _folder: Path, _check: Check) -> dict[str, Any]:

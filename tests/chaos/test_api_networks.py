@@ -10,11 +10,11 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from core.migrate import upgrade
-from core.resources import Resources, open_resources
-from core.settings import Settings
-from core.tables import Job
-from tests.app.api import publish_dataset
+from core.store.migrate import upgrade
+from core.store.resources import Resources, open_resources
+from core.store.tables import Job
+from core.system.settings import Settings
+from tests.app.apiclient import publish_dataset
 from tests.chaos.api_process import api
 from tests.chaos.broker import PASSWORD, Broker
 from tests.chaos.conftest import Tell

@@ -19,14 +19,15 @@ import pytest
 import torch
 from torch import nn
 
-from core.images import DEFAULT_LIMITS
-from core.machine import cores
-from models import artefact, catalogue
-from models.catalogue import Architecture
-from models.data.staged import Staged
+from core.imaging.decode import DEFAULT_LIMITS
+from core.system.machine import cores
+from models.data.dataset import Staged
+from models.inference import artefact
+from models.inference.classifier import Classifier
+from models.inference.preprocess import Preprocess
 from models.networks import zoo
-from models.predict import Classifier
-from models.preprocess import Preprocess
+from models.planning import catalogue
+from models.planning.catalogue import Architecture
 from tests.chaos.killing import Trainers, killed, new_run, noise, outcome, trainers
 from tests.models.staging import events, stage
 

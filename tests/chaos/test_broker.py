@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.queue import QUEUE
+from core.store.broker import QUEUE
 from tests.chaos.broker import Broker
 from tests.chaos.conftest import Tell, times
 from tests.waiting import wait_for

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from core.errors import StateConflict
 from tests.app.processes import descendants
 from tests.chaos.conftest import Tell, times
 from tests.chaos.trainings import order, training
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench, living
+from topwork.errors import StateConflict
 
 pytestmark = pytest.mark.chaos
 MOMENTS, STEPS, LIFE = 20, 6, 1.5  # A job of six naps lives about so many seconds.

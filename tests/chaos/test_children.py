@@ -13,7 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from core import failpoints, jobs
+from core.domain import jobs
+from core.system import failpoints
 from tests.chaos.api_process import api
 from tests.chaos.conftest import Tell, times
 from tests.chaos.trainings import digest, order, reasons, training

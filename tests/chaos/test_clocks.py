@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from core.migrate import upgrade
+from core.store.migrate import upgrade
 from tests.chaos.conftest import Tell
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench

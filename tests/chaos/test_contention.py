@@ -6,8 +6,8 @@ from itertools import chain
 import pytest
 from sqlalchemy import text
 
-from core import jobs
-from core.resources import Resources
+from core.domain import jobs
+from core.store.resources import Resources
 from tests.chaos.conftest import Tell, times
 from tests.chaos.crowd import answers, crowd, start
 from tests.invariants import broken_after_tidying

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import datasets, jobs
+from core.domain import datasets, jobs
 from tests.app.processes import command_line, descendants
 from tests.chaos.conftest import Tell, times
 from tests.chaos.trainings import reasons

@@ -17,14 +17,14 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from app import pieces
-from app.main import create_app
-from core import jobs
-from core.migrate import upgrade
-from core.resources import Resources, open_resources
-from core.settings import Settings
-from core.tables import Dataset, Job
-from tests.app.api import config, local_client, publish_dataset, zipped
+from app.api.main import create_app
+from app.api.uploads import partial_file
+from core.domain import jobs
+from core.store.migrate import upgrade
+from core.store.resources import Resources, open_resources
+from core.store.tables import Dataset, Job
+from core.system.settings import Settings
+from tests.app.apiclient import config, local_client, publish_dataset, zipped
 from tests.chaos.api_process import api
 from tests.chaos.conftest import Tell
 from tests.chaos.small_disk import MEBIBYTE, SmallDisk, integrity, mounted
@@ -201,7 +201,7 @@ def patch(client: httpx2.Client, path: str, start: int, data: bytes, disk: Small
     line.putheader("Upload-Offset", str(start))
     line.putheader("Content-Length", str(len(data)))
     line.endheaders(data[: len(data) // 2])
-    bytes_of = disk.path / "data" / pieces.FOLDER / path.rpartition("/")[2]
+    bytes_of = disk.path / "data" / partial_file.FOLDER / path.rpartition("/")[2]
     wait_for(lambda: bytes_of.stat().st_size > start)
     with disk.full(leave=LEFT):
         line.send(data[len(data) // 2 :])
@@ -222,7 +222,7 @@ def test_a_piece_that_fills_the_disk_counts_as_far_as_it_came(small: SmallDisk) 
         assert patch(client, path, 0, content, small) == 507
         arrived = client.get(path).json()["offset"]
         assert FIRST // 2 < arrived < LENGTH
-        kept = pieces.path_of(settings, path.rpartition("/")[2]).read_bytes()
+        kept = partial_file.path_of(settings, path.rpartition("/")[2]).read_bytes()
         assert kept == content[:arrived]
         rest = TUS | {"Content-Type": "application/offset+octet-stream"}
         rest |= {"Upload-Offset": str(arrived)}

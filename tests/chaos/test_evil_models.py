@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core import registry
-from core.resources import open_resources
-from core.settings import Settings
-from models import artefact
-from models.networks.weights import HEADER_LIMIT
+from core.domain import registry
+from core.store.resources import open_resources
+from core.system.settings import Settings
+from models.inference import artefact
+from models.weights.local_weights import HEADER_LIMIT
 from tests.app.trained import put_model, store_model
 from tests.chaos.conftest import Tell
 from tests.e2e.conftest import Service, png, running, zip_of

@@ -22,10 +22,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core import datasets
-from core.errors import DiskFull
-from core.failpoints import VARIABLE
-from core.tables import DatasetVersion
+from core.domain import datasets
+from core.store.tables import DatasetVersion
+from core.system.failpoints import VARIABLE
 from models.training import checkpoint
 from tests.chaos.conftest import Tell
 from tests.chaos.killing import new_run, outcome, pictures, trainers
@@ -33,10 +32,11 @@ from tests.chaos.small_disk import SmallDisk, go_on, halted, integrity, mounted
 from tests.invariants import broken, broken_after_tidying
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench
-from tests.worker.test_ingest import archive, order
-from worker import ends
-from worker.process import Ending, Exit
-from worker.work import download
+from tests.worker.kinds.test_ingest import archive, order
+from topwork.errors import DiskFull
+from worker import outcomes
+from worker.kinds.kind import download
+from worker.process.job_process import Ending, Exit
 
 pytestmark = [pytest.mark.chaos, pytest.mark.nightly, pytest.mark.timeout(900)]
 FAKE = "tests.worker.fake_worker"
@@ -103,7 +103,7 @@ def told(bench: Bench, job_id: str) -> set[str]:
     lines = bench.log(0).read_text().splitlines()
     unkept = [line for line in lines if "lease.unrenewed" in line and job_id in line]
     full = {DATABASE_FULL for line in unkept if DATABASE_FULL in line}
-    return full | reasons & {DiskFull().message, ends.FULL}
+    return full | reasons & {DiskFull().message, outcomes.FULL}
 
 
 def succeeds(bench: Bench, job_id: str) -> None:

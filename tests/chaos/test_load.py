@@ -14,13 +14,13 @@ import httpx2
 import pytest
 import redis
 
-from core.errors import PredictorBusy
-from core.queue import QUEUE
+from core.store.broker import QUEUE
 from tests.app.processes import descendants
 from tests.chaos.conftest import BEYOND, Tell, times
 from tests.chaos.crowd import answers, crowd, start
 from tests.e2e.conftest import Service, png, running, zip_of
 from tests.waiting import wait_for
+from topwork.errors import PredictorBusy
 
 pytestmark = pytest.mark.chaos
 CLIENTS, UPLOADS = 50, 5
@@ -186,7 +186,7 @@ class Vitals:
     def add(self, pid: int) -> None:
         """Add one process, unless it belongs to a job."""
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
-        if any(part in command for part in (b"worker.child", b"core.ingest", b"nursery")):
+        if any(part in command for part in (b"worker.process.guard", b"core.ingest", b"nursery")):
             return
         status = Path(f"/proc/{pid}/status").read_text()
         numbers = dict(line.split(":", 1) for line in status.splitlines())

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from core import datasets, failpoints
-from core.tables import Job
-from tests.app.api import publish_dataset
+from core.domain import datasets
+from core.store.tables import Job
+from core.system import failpoints
+from tests.app.apiclient import publish_dataset
 from tests.chaos import trainings
 from tests.chaos.conftest import TIMES, Tell
 from tests.waiting import wait_for

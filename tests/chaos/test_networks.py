@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.migrate import upgrade
+from core.store.migrate import upgrade
 from tests.chaos.broker import PASSWORD, Broker
 from tests.chaos.conftest import Tell
 from tests.chaos.proxy import Proxy, before_postgres

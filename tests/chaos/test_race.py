@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import func, select
 
-from core import jobs
-from core.tables import Job, ModelVersion
+from core.domain import jobs
+from core.store.tables import Job, ModelVersion
 from tests.chaos.conftest import Tell, opened, times
 from tests.chaos.crowd import answers, crowd, start
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from core.settings import Settings
+from core.system.settings import Settings
 from tests.app.processes import alive, command_line, descendants
 from tests.chaos.api_process import Api, api
 from tests.chaos.conftest import Tell, times
@@ -33,7 +33,7 @@ SETTLED = 0.1  # A request sent this long before the signal is in the api's hand
 
 def api_of(service: Service) -> int:
     below = descendants(service.process.pid)
-    return next(pid for pid in below if "app.main" in command_line(pid))
+    return next(pid for pid in below if "app.api.main" in command_line(pid))
 
 
 def ask(service: Service, seen: list[tuple[float, str]], done: threading.Event) -> None:

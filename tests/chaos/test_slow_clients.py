@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.app.api import png, zipped
+from tests.app.apiclient import png, zipped
 from tests.app.apiprocess import Api, start
 from tests.chaos.conftest import Tell
 from tests.invariants import broken

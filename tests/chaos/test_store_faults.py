@@ -16,16 +16,18 @@ import torch
 from sqlalchemy import Engine, PoolProxiedConnection, event
 from sqlalchemy.exc import OperationalError
 
-from core import garbage, leases
-from core.resources import Resources
-from core.storage import Storage, StorageUnavailable
-from core.tables import Job
+from core.domain import leases
+from core.ops import garbage
+from core.store.object_store import Storage, StorageUnavailable
+from core.store.resources import Resources
+from core.store.tables import Job
 from models.training import checkpoint
 from tests import content
 from tests.chaos.conftest import Tell
 from tests.claims import claim_best
 from tests.invariants import broken_after_tidying
-from worker import ends, finetune, ingest
+from worker import outcomes
+from worker.kinds import finetune, ingest
 
 pytestmark = pytest.mark.chaos
 VERBS = ("put_bytes", "put_file", "exists", "delete", "delete_all", "get_bytes", "list")
@@ -112,7 +114,7 @@ def hand_back(resources: Resources, job: Job) -> Job:
     """Settle a failed attempt as the worker would, and claim the job again."""
     with resources.database.write() as session, contextlib.suppress(leases.LostLease):
         away = StorageUnavailable("told to")
-        ends.write(session, job, away, resources.settings, cancelled=False)
+        outcomes.write(session, job, away, resources.settings, cancelled=False)
     with resources.database.write() as session:
         again = claim_best(session, "box:1:aa", 60.0)
     with resources.database.read() as session:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from core.settings import Settings
+from core.system.settings import Settings
 from tests.app.processes import alive, descendants
 from tests.app.running import ROOT, Up
 from tests.chaos.conftest import Tell, times

@@ -13,13 +13,13 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from app import pieces, resumable, uploads
-from core import jobs
-from core.migrate import upgrade
-from core.resources import Resources
-from core.settings import Settings
-from core.tables import Job
-from tests.app.api import config, publish_dataset, zipped
+from app.api.uploads import multipart_archive, partial_file, resumable
+from core.domain import jobs
+from core.store.migrate import upgrade
+from core.store.resources import Resources
+from core.store.tables import Job
+from core.system.settings import Settings
+from tests.app.apiclient import config, publish_dataset, zipped
 from tests.chaos.api_process import api
 from tests.chaos.broker import Broker
 from tests.chaos.conftest import Tell, times
@@ -79,7 +79,7 @@ def uploaded(resources: Resources) -> str:
     size, settings = len(ARCHIVE), resources.settings
     with resources.database.write() as session:
         row = resumable.begin(session, settings, length=size, filename=None, metadata="")
-    pieces.path_of(settings, row.id).write_bytes(ARCHIVE)
+    partial_file.path_of(settings, row.id).write_bytes(ARCHIVE)
     return row.id
 
 
@@ -104,7 +104,7 @@ def nothing_left(resources: Resources) -> None:
     for folder in ("tmp", "uploads"):
         for path in (data / folder).glob("*"):
             os.utime(path, (0, 0))
-    uploads.remove_abandoned(resources.settings)
+    multipart_archive.remove_abandoned(resources.settings)
     resumable.tidy(resources)
     assert [path for name in ("tmp", "uploads") for path in (data / name).glob("*")] == []
     # The worker tidies its run folders up behind the job's end.

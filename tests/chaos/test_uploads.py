@@ -15,19 +15,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.client import Topwork
-from app.client import http as client_http
-from app.client import pieces as client_pieces
-from app.client import topwork as client_topwork
-from core import datasets, failpoints, jobs
+from core.domain import datasets, jobs
+from core.system import failpoints
+from tests.app.api.uploads.test_upload_kills import arrived, revived
 from tests.app.apiprocess import Api, start
-from tests.app.test_upload_kills import arrived, revived
 from tests.chaos.conftest import Tell, times
 from tests.core.ingested import prepare
 from tests.e2e.conftest import zip_of
 from tests.invariants import broken_after_tidying
 from tests.models.staging import png
 from tests.waiting import wait_for
+from topwork.client import Topwork
+from topwork.client import resumable_upload as client_pieces
+from topwork.client import service as client_topwork
+from topwork.client import transport as client_http
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 KILLS = 20

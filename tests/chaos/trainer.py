@@ -12,11 +12,11 @@ import resource
 import sys
 from pathlib import Path
 
-from core import failpoints
-from core.rundir import supervise
-from models import strategy
+from core.system import failpoints
+from core.system.run_dir import supervise
+from models.planning import strategy
 from models.train import train
-from models.training import probe
+from models.training import precision_benchmark
 from models.training.loop import Fit
 
 NEVER = 10**9
@@ -31,7 +31,7 @@ def main(run_dir: Path) -> int:
     save_every(orders["save_every"])
     strategy.DEFAULT_BUDGET = PATIENCE
     if orders["measured"]:
-        probe.WORTH_SECONDS = 0.0
+        precision_benchmark.WORTH_SECONDS = 0.0
     code = supervise(train, [str(run_dir)], resumable=True)
     visits = {point: NEVER - order.left for point, order in active.items()}
     (run_dir / "visits.json").write_text(json.dumps(visits))

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.schemas.orders import FinetuneRequest
-from core import datasets, jobs
-from core.tables import Dataset
-from tests.app.api import publish_dataset
+from app.api.schemas.orders import FinetuneRequest
+from core.domain import datasets, jobs
+from core.store.tables import Dataset
+from tests.app.apiclient import publish_dataset
 from tests.worker.conftest import Bench
 
 LEASE, SWEEP = 3.0, 1.0

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import TopworkError
 from core.ingest.__main__ import ingest
-from core.rundir import RunDir
+from core.system.run_dir import RunDir
 from tests.core.ingested import Ingest, Outcome, outcome, prepare
+from topwork.errors import TopworkError
 
 
 @pytest.fixture

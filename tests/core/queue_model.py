@@ -17,11 +17,12 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, select, update
 
-from core import invariants, jobs, leases
-from core.db import Database
-from core.errors import StateConflict
-from core.settings import Settings
-from core.tables import Job, JobEvent
+from core.domain import jobs, leases
+from core.ops import integrity_check
+from core.store.db import Database
+from core.store.tables import Job, JobEvent
+from core.system.settings import Settings
+from topwork.errors import StateConflict
 
 LEASE = 600.0  # Nothing expires but where a rule says so.
 PRIORITY = st.sampled_from(["high", "normal", "low"])
@@ -357,5 +358,5 @@ class QueueMachine(RuleBasedStateMachine):
             events = list(session.scalars(select(JobEvent).order_by(JobEvent.seq)))
             for job in session.scalars(select(Job)):
                 mine = [event for event in events if event.job_id == job.id]
-                assert not list(invariants._history(job, mine))
-                assert not list(invariants._outcome(session, job))
+                assert not list(integrity_check._history(job, mine))
+                assert not list(integrity_check._outcome(session, job))

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.resources import open_resources
-from core.settings import Settings
+from core.store.resources import open_resources
+from core.system.settings import Settings
 from tests.invariants import broken_after_tidying, own_tmp
 from tests.waiting import wait_for
 

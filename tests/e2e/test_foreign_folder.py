@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from app.client import Topwork
-from core.machine import cores
-from tests.app.api import png
+from core.system.machine import cores
+from tests.app.apiclient import png
 from tests.app.running import Up
 from tests.foreign import Foreign
+from topwork.client import Topwork
 
 TOPWORK = (str(Path(sys.executable).with_name("topwork")),)
 MODULE = (sys.executable, "-P", "-m", "app.cli")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from core import jobs
-from core.resources import Resources, open_resources
-from core.settings import Settings
+from core.domain import jobs
+from core.store.resources import Resources, open_resources
+from core.system.settings import Settings
 from tests.e2e.conftest import Service, running
 from tests.invariants import broken
 from tests.waiting import wait_for
@@ -17,9 +17,9 @@ from tests.waiting import wait_for
 # Words in its name and command line by which each process is known.
 COMMANDS = {
     "valkey": ("valkey-server",),
-    "api": ("app.main",),
+    "api": ("app.api.main",),
     "worker": ("worker", "--slots"),
-    "trainer": ("worker.child", "models.train"),
+    "trainer": ("worker.process.guard", "models.train"),
 }
 # Nobody has to ask the api how far the job is: it may be the one that was killed.
 SHARES = {"valkey": 0.05, "api": 0.15, "worker": 0.25, "trainer": 0.5}

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from core.db import Database
-from core.storage import Storage
-from core.tables import ModelVersion
+from core.store.db import Database
+from core.store.object_store import Storage
+from core.store.tables import ModelVersion
 from tests.e2e.conftest import png, running
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core.rundir import supervise
+from core.system.run_dir import supervise
 from models.train import train
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core.rundir import DONE
+from core.system.run_dir import DONE
 
 ROOT = Path(__file__).resolve().parents[2]
 

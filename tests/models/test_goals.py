@@ -10,10 +10,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from bench import skewed
-from core.errors import ImageUndecodable
-from core.images import probe
-from core.rundir import DONE
+from core.imaging.decode import probe
+from core.system.run_dir import DONE
 from tests.models.staging import Labelled, png, request, stage, start
+from topwork.errors import ImageUndecodable
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from core.rundir import DONE
-from models.data.staged import Staged
-from models.networks import pretrained, zoo
-from models.predict import Classifier
+from core.system.run_dir import DONE
+from models.data.dataset import Staged
+from models.inference.classifier import Classifier
+from models.networks import zoo
+from models.weights import pretrained
 from tests.models.running import go, read
 from tests.models.staging import events, request, stage, stripes
 

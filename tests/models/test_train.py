@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.rundir import CRASHED, DONE, FAILED, STOPPED
-from models import artefact
-from models.data.staged import Staged
-from models.predict import Classifier
+from core.system.run_dir import CRASHED, DONE, FAILED, STOPPED
+from models.data.dataset import Staged
+from models.inference import artefact
+from models.inference.classifier import Classifier
 from models.training import checkpoint, loop
 from tests.models.running import go, outcome, read
 from tests.models.staging import events, png, request, stage, start, striped, stripes
@@ -83,8 +83,8 @@ def test_decoding_and_validation_are_not_silent(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A supervisor restarts a run that says nothing for minutes, as large data would make it."""
-    monkeypatch.setattr("core.rundir.PROGRESS_SECONDS", 0)
-    monkeypatch.setattr("core.rundir.ALIVE_SECONDS", 0)
+    monkeypatch.setattr("core.system.run_dir.PROGRESS_SECONDS", 0)
+    monkeypatch.setattr("core.system.run_dir.ALIVE_SECONDS", 0)
     run_dir = lenet(tmp_path / "run", dataset, hyperparameters=SHORT | {"epochs": 2})
     assert go(run_dir) == DONE
     steps = Counter(event["step"] for event in events(run_dir, "progress"))

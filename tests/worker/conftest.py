@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from core import jobs
-from core.events import after
-from core.resources import Resources, open_resources
-from core.settings import Settings
-from core.tables import Job, JobEvent, ModelVersion
-from core.turnstile import PATIENCE_SECONDS, turn
+from core.domain import jobs
+from core.domain.events import after
+from core.store.resources import Resources, open_resources
+from core.store.sqlite_write_queue import PATIENCE_SECONDS, turn
+from core.store.tables import Job, JobEvent, ModelVersion
+from core.system.settings import Settings
 from tests.invariants import broken_after_tidying, own_tmp
 from tests.waiting import wait_for
 

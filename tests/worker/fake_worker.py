@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from core import log
-from core.resources import Resources
-from core.settings import Settings
-from core.tables import Job
+from core.store.resources import Resources
+from core.store.tables import Job
+from core.system import log
+from core.system.settings import Settings
 from worker.__main__ import serve
-from worker.finetune import FINETUNE
-from worker.work import Check
+from worker.kinds.finetune import FINETUNE
+from worker.kinds.kind import Check
 
 
 def stage(_resources: Resources, job: Job, _folder: Path, check: Check) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from core.resources import Resources
+from core.store.resources import Resources
 from worker import attempt
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from core import leases
-from core.tables import Job
+from core.domain import leases
+from core.store.tables import Job
 from tests.claims import claim_best
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench, living, runs

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
-from core.resources import Resources
-from core.tables import Job
-from models import catalogue
-from models.config import TrainConfig
+from core.store.resources import Resources
+from core.store.tables import Job
 from models.networks import zoo
-from models.plan import Plan, resolve
+from models.planning import catalogue
+from models.planning.plan import Plan, resolve
 from models.training import preflight
-from worker.finetune import needs
+from topwork.types.training import TrainConfig
+from worker.kinds.finetune import needs
 
 SUMMARY = {"classes": ["a", "b"], "counts": {"train": {"a": 9, "b": 9}}}
 

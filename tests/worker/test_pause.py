@@ -1,7 +1,7 @@
 """A job that rests keeps its checkpoint, frees its worker, and goes on where it stopped."""
 
-from core import jobs
-from core.tables import Job
+from core.domain import jobs
+from core.store.tables import Job
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench, living
 

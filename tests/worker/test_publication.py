@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from core import datasets, registry
-from core.errors import DatasetNotReady, ModelNotFound
-from core.failpoints import VARIABLE
-from core.migrate import upgrade
-from core.tables import DatasetVersion
+from core.domain import datasets, registry
+from core.store.migrate import upgrade
+from core.store.tables import DatasetVersion
+from core.system.failpoints import VARIABLE
 from tests.invariants import broken, broken_after_tidying
 from tests.worker.conftest import Bench
-from tests.worker.test_ingest import archive, order
+from tests.worker.kinds.test_ingest import archive, order
+from topwork.errors import DatasetNotReady, ModelNotFound
 
 # A model is two files; an ingestion stores the three of its version first, then the shard.
 OF_MODEL = ["storage.between_files", "storage.between_files@2", "publish.before_commit"]

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from core import events, jobs, leases
-from core.resources import Resources
-from core.tables import Job
+from core.domain import events, jobs, leases
+from core.store.resources import Resources
+from core.store.tables import Job
 from tests.waiting import wait_for
+from worker.kinds.kind import Work
 from worker.runner import Runner
-from worker.work import Work
 
 TOO_MUCH = 10**18
 SWEEP = 0.05

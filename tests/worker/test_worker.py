@@ -13,8 +13,8 @@ from unittest.mock import ANY
 
 import pytest
 
-from core import jobs
-from core.queue import QUEUE, WORK
+from core.domain import jobs
+from core.store.broker import QUEUE, WORK
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench, living
 

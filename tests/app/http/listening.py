@@ -9,8 +9,8 @@ from typing import Any
 
 import uvicorn
 
-from app.http.protocol import BoundedProtocol
-from app.http.server import configuration
+from app.asgi.connection_limits import BoundedProtocol
+from app.asgi.server import configuration
 from tests.waiting import wait_for
 
 

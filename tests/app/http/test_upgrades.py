@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.api import zipped
+from tests.app.apiclient import zipped
 from tests.app.apiprocess import Api, start
 from tests.waiting import wait_for
 

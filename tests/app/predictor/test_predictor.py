@@ -24,9 +24,9 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.predictor.__main__ import create_app, listen
-from app.predictor.wire import HEADER
-from core.settings import Settings
-from core.storage import Storage, StorageUnavailable
+from app.predictor_protocol import HEADER
+from core.store.object_store import Storage, StorageUnavailable
+from core.system.settings import Settings
 from tests.app.trained import store_model
 from tests.waiting import wait_for
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.core.test_addresses import PRINTABLE
 
 from app.supervisor.valkey import broker
-from core.queue import make_celery
-from tests.core.test_addresses import PRINTABLE
+from core.store.broker import make_celery
 from tests.waiting import wait_for
 
 # The path of a socket is short, so not all characters go into one name.

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import ArchiveTooLarge
 from core.ingest.archive import REJECTED, SKIPPED, Limits, Member, Refusal, clean, plan
+from topwork.errors import ArchiveTooLarge
 
 MEBIBYTE = 1024 * 1024
 

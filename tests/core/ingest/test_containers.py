@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import TopworkError
 from core.ingest.archive import Limits, plan
 from core.ingest.containers import open_container
 from core.ingest.layout import read_layout
 from tests.archives import Entry, folder, gzipped, honest, picture, raw_zip, special, tar_of, zip_of
+from topwork.errors import TopworkError
 
 FILES = folder("cat", "dog")
 ZIPS = [

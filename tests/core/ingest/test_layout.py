@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import DatasetInvalid, LayoutAmbiguous
 from core.ingest.layout import MAX_CLASSES, Reading, class_name_problem, read_layout
+from topwork.errors import DatasetInvalid, LayoutAmbiguous
 
 
 def read(*files: str, folders: tuple[str, ...] = ()) -> dict[str, tuple[str | None, str]]:

@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from core.errors import DatasetInvalid, InvalidField, TooFewClasses
 from core.ingest.archive import Refusal
 from core.ingest.layout import MAX_CLASSES
 from core.ingest.manifest import (
@@ -20,6 +19,7 @@ from core.ingest.manifest import (
     summarise,
 )
 from core.ingest.split import Ratios
+from topwork.errors import DatasetInvalid, InvalidField, TooFewClasses
 
 
 def line(number: int, name: str, split: str = "train", findings: tuple[str, ...] = ()) -> Line:

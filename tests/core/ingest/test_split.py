@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import InvalidField
 from core.ingest.split import Copy, Ratios, assign, choose
+from topwork.errors import InvalidField
 
 
 def hashes(count: int, name: str = "cat") -> list[str]:

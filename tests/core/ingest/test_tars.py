@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import ArchiveTooLarge, ArchiveUnreadable
 from core.ingest.archive import Limits, Member, plan
 from core.ingest.containers import open_container, sniff
 from core.ingest.tars import BLOCK, MAX_EXTENSIONS, MAX_RECORDS, Tar
 from tests.archives import folder, gzipped, picture, special, tar_of, zip_of
+from topwork.errors import ArchiveTooLarge, ArchiveUnreadable
 
 MEBIBYTE = 1024 * 1024
 MOST = 1024 * MEBIBYTE

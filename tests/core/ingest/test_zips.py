@@ -8,11 +8,11 @@ from itertools import islice
 
 import pytest
 
-from core.errors import ArchiveUnreadable
 from core.ingest.archive import Limits, Member
 from core.ingest.containers import open_container, sniff
 from core.ingest.zips import Zip
 from tests.archives import Entry, folder, honest, picture, raw_zip, zip_of
+from topwork.errors import ArchiveUnreadable
 
 MOST = 1000
 ZEROS = bytes(4 * 1024 * 1024)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models import catalogue
-from models.config import TrainConfig
 from models.data import augment as augmenting
 from models.data.augment import Augmentation, augment, named, planned
 from models.data.randomness import AUGMENT, uniforms
-from models.plan import resolve
+from models.planning import catalogue
+from models.planning.plan import resolve
+from topwork.types.training import TrainConfig
 
 SAMPLES = np.arange(64)
 

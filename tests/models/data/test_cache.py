@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.errors import DiskFull
 from models.data import cache
 from models.data.cache import Cache, Kind
 from tests.models.staging import ROOT
 from tests.waiting import wait_for
+from topwork.errors import DiskFull
 
 KIND = Kind("test", {"of": "numbers"}, (3, 5), np.float32)
 

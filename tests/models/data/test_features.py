@@ -13,15 +13,16 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from core.rundir import DONE, STOPPED
-from models import artefact
+from core.system.run_dir import DONE, STOPPED
 from models.data import features
 from models.data.features import Standardise, layer_of
-from models.modes import VIEWS
-from models.networks import pretrained, zoo
+from models.inference import artefact
+from models.inference.preprocess import Preprocess
+from models.networks import zoo
 from models.networks.head import Head, split
-from models.preprocess import Preprocess
+from models.planning.defaults import VIEWS
 from models.training import loop
+from models.weights import pretrained
 from tests.models.running import go, read
 from tests.models.staging import events, png, request, stage, start
 
@@ -312,7 +313,7 @@ def test_the_place_in_a_batch_leaves_the_bits_of_features(weights_dir: Path) -> 
 def test_views_multiply_the_training_features(
     tmp_path: Path, colours: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.rundir.PROGRESS_SECONDS", 0)
+    monkeypatch.setattr("core.system.run_dir.PROGRESS_SECONDS", 0)
     run_dir = run(
         tmp_path / "run", colours, weights_dir, "mobilenet_v3_small", augmentation="standard"
     )

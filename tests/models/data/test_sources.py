@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.compute.transfer import sent
 from models.data.augment import POLICIES, Augmentation, named
 from models.data.sources import Canvases, Crops
-from models.preprocess import Preprocess
-from models.transfer import sent
+from models.inference.preprocess import Preprocess
 
 SIDE = 32
 PREPROCESS = Preprocess(36, SIDE, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

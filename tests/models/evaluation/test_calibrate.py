@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from models.data.staged import Staged
+from models.data.dataset import Staged
 from models.evaluation.calibrate import COLDEST, HOTTEST, LEAST_IMAGES, calibrate
 from models.evaluation.metrics import probabilities
-from models.predict import Classifier
+from models.inference.classifier import Classifier
 from tests.models.staging import events, train_doubtful
 
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.errors import IntegrityError
-from core.meter import Meter
-from core.rundir import RunDir, Stopped
-from models.data.staged import Staged
+from core.system.progress import Meter
+from core.system.run_dir import RunDir, Stopped
+from models.data.dataset import Staged
 from models.evaluation.calibrate import Calibration
 from models.evaluation.evaluate import (
     Evaluation,
@@ -22,9 +21,10 @@ from models.evaluation.evaluate import (
     headlines,
     worst,
 )
-from models.predict import Classifier, Label
-from models.preprocess import Preprocess
+from models.inference.classifier import Classifier, Label
+from models.inference.preprocess import Preprocess
 from tests.models.staging import png, stage
+from topwork.errors import IntegrityError
 
 PLAIN_ANSWERS = Calibration(reason="for want of images")
 PLAIN = Preprocess(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

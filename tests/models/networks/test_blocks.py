@@ -5,9 +5,9 @@ import torch
 from _pytest.mark import ParameterSet
 from torch import Tensor, nn
 
-from models import catalogue
 from models.networks import blocks, zoo
 from models.networks.head import Heads
+from models.planning import catalogue
 
 
 def heads_of(name: str) -> Heads:

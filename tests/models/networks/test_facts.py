@@ -3,8 +3,8 @@ from dataclasses import asdict
 import pytest
 from torchvision import models as torchvision_models
 
-from models import catalogue
 from models.networks import facts
+from models.planning import catalogue
 
 # One of each kind of builder; the rest differ in size only.
 SAMPLE = (

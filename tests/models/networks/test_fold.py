@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import fx, nn
 
-from models import catalogue
 from models.networks import zoo
 from models.networks.fold import folded
 from models.networks.head import Trunk
+from models.planning import catalogue
 
 # Plain, depthwise, pre-activated, auxiliary heads, a convolutional head, attention, our own.
 NETWORKS = [

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.errors import WeightsMismatch
-from models import catalogue
 from models.networks import blocks, head, zoo
 from models.networks.head import Heads
+from models.planning import catalogue
+from topwork.errors import WeightsMismatch
 
 FAMILIES = (
     "alexnet",

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.errors import WeightsMismatch
 from models.networks import zoo
 from models.networks.loading import load_published, load_tensors
+from topwork.errors import WeightsMismatch
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("app", "core", "models", "worker")

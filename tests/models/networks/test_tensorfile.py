@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from core.durable import sha256
-from core.errors import IntegrityError, WeightsMismatch
+from core.system.atomic_files import sha256
 from models.networks import tensorfile
+from topwork.errors import IntegrityError, WeightsMismatch
 
 TENSORS = {
     **{

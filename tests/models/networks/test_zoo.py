@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.errors import ArchitectureUnknown, WeightsMismatch
-from models import catalogue
 from models.networks import head, zoo
+from models.planning import catalogue
+from topwork.errors import ArchitectureUnknown, WeightsMismatch
 
 # Above either, the forward runs on shapes only; the slow tests run those with values.
 SMALLEST_SIDE = 8  # No smaller one can be asked for.

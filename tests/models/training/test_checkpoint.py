@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from core.errors import IntegrityError
 from models.training import checkpoint
+from topwork.errors import IntegrityError
 
 TENSORS = {
     "weight": torch.randn(3, 4),

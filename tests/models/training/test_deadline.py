@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import TimeLimitReached
-from core.rundir import RunDir
+from core.system.run_dir import RunDir
 from models.training.deadline import Deadline
+from topwork.errors import TimeLimitReached
 
 
 @pytest.fixture

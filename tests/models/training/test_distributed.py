@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.rundir import CRASHED, DONE, FAILED, STOPPED
+from core.system.run_dir import CRASHED, DONE, FAILED, STOPPED
 from models.networks import zoo
 from tests.models.running import go, read
 from tests.models.staging import events, request, stage, start, striped, stripes
@@ -117,7 +117,7 @@ def test_more_devices_than_cores_is_a_failure_with_a_name(
 RANK_0 = """
 import os, signal, subprocess, sys
 from pathlib import Path
-from core.rundir import RunDir
+from core.system.run_dir import RunDir
 from models.training.distributed import Group
 
 def ends(number, watched):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from core.rundir import DONE
-from models.networks import pretrained, zoo
+from core.system.run_dir import DONE
+from models.networks import zoo
+from models.weights import pretrained
 from tests.models.running import go, read
 from tests.models.staging import events, png, request, stage
 

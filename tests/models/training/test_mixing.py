@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models import catalogue
-from models.config import TrainConfig
 from models.data.randomness import step_seed
-from models.plan import Plan, resolve
+from models.planning import catalogue
+from models.planning.plan import Plan, resolve
 from models.training import mixing, recipe
+from topwork.types.training import TrainConfig
 
 CLASSES = 3
 SUMMARY = {

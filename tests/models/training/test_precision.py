@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.rundir import DONE, STOPPED
+from core.system.run_dir import DONE, STOPPED
 from models.training import loop
 from tests.models.running import go, outcome
 from tests.models.staging import events, request, striped

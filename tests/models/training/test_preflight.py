@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from core.errors import DiskFull
-from core.rundir import FAILED, RunDir
-from models.catalogue import get
-from models.config import TrainConfig
-from models.plan import Plan, resolve
+from core.system.run_dir import FAILED, RunDir
+from models.planning.catalogue import get
+from models.planning.plan import Plan, resolve
 from models.training import checkpoint, preflight
 from tests.models.running import go
 from tests.models.staging import request, striped
+from topwork.errors import DiskFull
+from topwork.types.training import TrainConfig
 
 
 def plan(**config: Any) -> Plan:

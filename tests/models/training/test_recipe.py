@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from models import catalogue, memory
-from models.config import TrainConfig
+from models.compute import memory
 from models.networks import zoo
-from models.plan import Plan, resolve
+from models.planning import catalogue
+from models.planning.plan import Plan, resolve
 from models.training import recipe
+from topwork.types.training import TrainConfig
 
 SUMMARY = {"classes": ["a", "b"], "counts": {"train": {"a": 50, "b": 50}, "val": {"a": 5}}}
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from core.rundir import DONE, STOPPED
-from models import artefact
+from core.system.run_dir import DONE, STOPPED
+from models.inference import artefact
 from models.training import checkpoint, loop
 from tests.models.running import go, outcome
 from tests.models.staging import events, request, striped

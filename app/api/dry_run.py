@@ -1,0 +1,156 @@
+"""A dry run: what would happen to this request, worked out without storing anything."""
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from app.api import finetuning
+from app.api.finetuning import Order
+from app.api.schemas.orders import FinetuneRequest, PlanOut
+from app.api.uploads.multipart_archive import Upload
+from core.ingest.archive import Limits
+from core.store.resources import Resources
+from core.store.row_access import Caller
+from core.system.child import python
+from core.system.settings import Settings
+from topwork.errors import (
+    ArchiveTooLarge,
+    ArchiveUnreadable,
+    DatasetInvalid,
+    LayoutAmbiguous,
+    TooFewClasses,
+    TooManyRequests,
+    UploadNotFound,
+)
+
+SECONDS = 30.0  # After which a preview is none; a zip's list takes one, a tar's by its length.
+TURN_SECONDS = 10.0
+RETRY_AFTER_SECONDS = 10
+# One thread for numpy: its pool would reserve most of the address space.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+SAID = {
+    error.code: error
+    for error in (
+        ArchiveTooLarge,
+        ArchiveUnreadable,
+        DatasetInvalid,
+        LayoutAmbiguous,
+        TooFewClasses,
+    )
+}
+REAL = "Send the request without `dry_run`: the job reads it in its own time."
+
+
+class Previews:
+    """Looks into archives one at a time, each in a process of its own with bounded memory.
+
+    Args:
+        settings: Limits of archives.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._turn = asyncio.Lock()
+
+    async def summary(self, upload: Upload, request: FinetuneRequest) -> dict[str, Any]:
+        """Return what ingestion would say about an upload, as far as its names tell.
+
+        Raises:
+            ArchiveUnreadable, LayoutAmbiguous, TooFewClasses: What the ingestion would say.
+            ArchiveTooLarge: The same, or it cannot be told in advance.
+            TooManyRequests: Others are looked into.
+        """
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            message = "other dry runs are under way, and archives are looked into one by one"
+            raise TooManyRequests(message, retry_after=RETRY_AFTER_SECONDS) from None
+        try:
+            return await self._ask(upload, request)
+        finally:
+            self._turn.release()
+
+    async def _ask(self, upload: Upload, request: FinetuneRequest) -> dict[str, Any]:
+        settings, split = self._settings, request.split
+        limits = Limits(
+            settings.max_archive_entries, settings.max_entry_bytes, settings.max_expanded_bytes
+        )
+        question = {
+            "archive": str(upload.path),
+            "limits": asdict(limits),
+            "ratios": {"val": split.val, "test": split.test, "seed": request.seed},
+            "seconds": SECONDS,
+        }
+        words = "-m", "core.ingest.dry_run", json.dumps(question)
+        child = python(*words, env=os.environ | ONE_THREAD)
+        process = await asyncio.create_subprocess_exec(
+            *child.command,
+            env=child.env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            said, _ = await process.communicate()
+        finally:
+            with suppress(ProcessLookupError):  # The client has left, or it is over.
+                process.kill()
+        return _answer(upload, said, process.returncode)
+
+
+def _answer(upload: Upload, said: bytes, code: int | None) -> dict[str, Any]:
+    if code == -signal.SIGALRM:
+        message = f"The archive takes over {SECONDS:.0f} s to list, so its plan is not told before."
+        raise ArchiveTooLarge(message, hint=REAL)
+    if code == -signal.SIGKILL:
+        raise ArchiveTooLarge("The archive's list takes more memory than there is.", hint=REAL)
+    if code and not upload.path.exists():  # It was used or deleted meanwhile.
+        raise UploadNotFound(param="upload")
+    if code:
+        message = f"a preview ended with {code}; its own words are in the log"
+        raise RuntimeError(message)
+    answer = json.loads(said)
+    if "error" in answer:
+        error = answer["error"]
+        raise SAID[error["code"]](error["message"], param=error["param"], hint=error["hint"])
+    return dict(answer["summary"])
+
+
+def preview(
+    resources: Resources, caller: Caller, order: Order, summary: dict[str, Any] | None
+) -> PlanOut:
+    """Return the plan of a caller's order.
+
+    Args:
+        resources: The database.
+        caller: Whose order it is.
+        order: What was asked for.
+        summary: Of the upload, where the order names or brings one.
+
+    Raises:
+        DatasetNotReady: The plan needs the dataset's counts.
+        ModelNotFound: There is no such model to start from.
+    """
+    request = order.request
+    with resources.database.read(caller) as session:
+        size = finetuning.parent_size(session, request)
+        if order.upload is None:
+            name, summary = finetuning.named_summary(session, request)
+    if order.upload is not None:
+        name = request.name or finetuning.model_name(finetuning.dataset_name(order.upload))
+    assert summary is not None  # noqa: S101 - an upload has been looked into, a dataset has one.
+    resolved = finetuning.resolve_plan(request, summary, size)
+    return PlanOut(
+        name=name,
+        classes=summary["classes"],
+        counts=summary["counts"],
+        plan=resolved.to_json(),
+        eta=resolved.eta_seconds,
+        findings=summary.get("findings", []),
+        skipped=summary.get("skipped", {}),
+        rejected=summary.get("rejected", {}),
+    )

@@ -1,0 +1,264 @@
+"""`POST /predict` between the client and the predictor: read, resolve, forward, judge."""
+
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio.to_thread
+import httpx2
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+
+from app import predictor_protocol
+from app.api.schemas.predictions import PredictFields, PredictRequest
+from app.asgi.disconnect import unless_gone
+from app.asgi.exception_handlers import Invalid
+from app.asgi.memory_budget import LEAST, Body
+from app.asgi.multipart import FILE, FORM, receive
+from app.asgi.problem import nearest
+from app.asgi.request_body import StrictRequest, decode, media_type, unsupported
+from app.predictor.client import PredictorClient
+from core.domain import registry
+from core.ingest.archive import printable
+from core.system.settings import Settings
+from models.planning import catalogue
+from topwork.errors import (
+    ImageUndecodable,
+    InvalidField,
+    MalformedRequest,
+    ModelNotFound,
+    PredictorBusy,
+    PredictorUnavailable,
+    RequestTooLarge,
+    TopworkError,
+)
+
+JSON = "application/json"
+LONGEST_NAME = 200
+LONGEST_FIELD = 1000
+MOST_FIELDS = 50
+
+
+@dataclass
+class Images:
+    """What a request wants classified, as a sink for forms."""
+
+    most: int
+    fields: dict[str, Any] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    data: list[bytes] = field(default_factory=list)
+    _name: str = ""
+    _is_file: bool = False
+    _piece: bytearray = field(default_factory=bytearray)
+
+    def add(self, name: str | None, data: bytes) -> None:
+        """Take one image."""
+        self.expect(len(self.data) + 1)
+        self.names.append(printable(name or "")[:LONGEST_NAME])
+        self.data.append(data)
+
+    def expect(self, count: int) -> None:
+        """Raise RequestTooLarge where so many images are too many."""
+        if count > self.most:
+            raise RequestTooLarge(f"send at most {self.most} images in one request")
+
+    def begin(self, name: str, filename: str | None) -> None:
+        """Start a part of a form."""
+        self._is_file = filename is not None or name == FILE
+        self._name, self._piece = filename or "" if self._is_file else name, bytearray()
+        if self._is_file and name != FILE:
+            message = f"images come in parts named `{FILE}`, not {printable(name)!r}"
+            raise InvalidField(message, param=printable(name)[:LONGEST_NAME])
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece of the part."""
+        self._piece += data
+        if not self._is_file and len(self._piece) > LONGEST_FIELD:
+            raise RequestTooLarge(f"the form field {self._name!r} is too long")
+
+    def end(self) -> None:
+        """Finish the part."""
+        if self._is_file:
+            if self._name or self._piece:
+                self.add(self._name, bytes(self._piece))
+        elif self._name in self.fields:
+            raise MalformedRequest("the form has this field twice", param=self._name)
+        elif len(self.fields) >= MOST_FIELDS:
+            raise MalformedRequest(f"the form has more than {MOST_FIELDS} fields")
+        else:
+            self.fields[self._name] = self._piece.decode("utf-8", "replace")
+        self._piece = bytearray()  # Not held beside its copy until the answer is sent.
+
+
+async def read(
+    request: StrictRequest, settings: Settings, query: dict[str, Any], held: Body
+) -> tuple[Images, PredictFields]:
+    """Read the images and the two settings from any of the three kinds of body.
+
+    Raises:
+        UnsupportedMedia: It is none of them.
+        RequestTooLarge: Too many bytes or images.
+        TooManyRequests, PredictorBusy: There is no memory for so many bytes now.
+    """
+    images = Images(settings.max_predict_images)
+    kind = media_type(request)
+    # JSON is there as bytes, as text and as strings within; the others as pieces and as images.
+    held.copies = 3 if kind == JSON else 2
+    request.arrive = held.arrive
+    if kind == FORM:
+        await receive(request, images, limit=settings.max_predict_bytes)
+        given = _fields(images.fields)
+    elif kind == JSON:
+        # Base64 takes four bytes for three.
+        raw = await request.taken(settings.max_predict_bytes * 4 // 3 + 65536)
+        given = await anyio.to_thread.run_sync(_read_json, raw, images)
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        images.add(None, await request.taken(settings.max_predict_bytes))
+        given = PredictFields()
+    else:
+        raise unsupported(request, FORM, "image/*", "application/json")
+    if not images.data:
+        hint = "Send at least one part named `file`."
+        raise MalformedRequest("the request carries no image", param="file", hint=hint)
+    held.hold(max(LEAST, sum(len(data) for data in images.data)))
+    return images, PredictFields.model_validate(query | given.model_dump(exclude_unset=True))
+
+
+def _fields(raw: dict[str, Any]) -> PredictFields:
+    try:
+        return PredictFields.model_validate(raw)
+    except ValidationError as error:
+        raise Invalid(list(error.errors()), PredictFields) from None
+
+
+def _read_json(raw: bytes, images: Images) -> PredictFields:
+    body = decode(raw)
+    named = body.get("images") if isinstance(body, dict) else None
+    if isinstance(named, list):  # Before each of too many is explained.
+        images.expect(len(named))
+    try:
+        wanted = PredictRequest.model_validate(body)
+    except ValidationError as error:
+        raise Invalid(list(error.errors()), PredictRequest) from None
+    for index, image in enumerate(wanted.images):
+        try:
+            images.add(image.filename, base64.b64decode(image.data, validate=True))
+        except (binascii.Error, ValueError):
+            param = f"images.{index}.data"
+            raise InvalidField("this is not base64", param=param) from None
+    return PredictFields.model_validate(wanted.model_dump(exclude={"images"}, exclude_unset=True))
+
+
+def resolve(session: Session, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the predictor and what the client is told about the model a reference means.
+
+    Raises:
+        ModelNotFound: It is neither a model, version or alias nor an architecture.
+    """
+    if reference in catalogue.names():
+        if catalogue.get(reference).weights is None:
+            message = f"nobody publishes ImageNet weights for {reference}"
+            raise ModelNotFound(message, param="model", hint="Fine-tune it first: POST /finetune.")
+        told: dict[str, Any] = {"name": reference, "version": None, "architecture": reference}
+        return {"kind": "imagenet", "architecture": reference}, told
+    try:
+        version = registry.resolve(session, reference)
+    except ModelNotFound as error:
+        own, _ = registry.page(session, limit=1000)
+        known = [model.name for model in own] + list(catalogue.names())
+        name = reference.partition("@")[0]
+        hint = None if name in known else nearest(name, known)
+        raise ModelNotFound(error.message, param="model", hint=hint or error.hint) from None
+    architecture = version.card.get("architecture")
+    told = {
+        "name": version.name,
+        "version": version.number,
+        "architecture": architecture,
+        "digest": f"sha256:{version.digest}",
+    }
+    prefix, files = version.prefix, version.files
+    wanted = {"kind": "artefact", "prefix": prefix, "digest": version.digest, "files": files}
+    return wanted, told
+
+
+async def forward(
+    request: Request,
+    predictor: PredictorClient,
+    model: dict[str, Any],
+    images: Images,
+    top_k: int,
+) -> dict[str, Any]:
+    """Return the predictor's answer to a request that has been read.
+
+    Raises:
+        ClientDisconnect: The client went away meanwhile.
+        PredictorUnavailable: It is away, or went away twice meanwhile.
+        PredictorBusy: Its queue is full.
+    """
+    sizes = [len(data) for data in images.data]
+    order = {
+        "model": model,
+        "top_k": top_k,
+        "sizes": sizes,
+        "filenames": images.names,
+    }
+    headers = {
+        predictor_protocol.HEADER: json.dumps(order),
+        "Content-Type": "application/octet-stream",
+        "Content-Length": str(sum(sizes)),
+    }
+    try:
+        asking = predictor.predict(headers, lambda: _given(images))
+        answer = await unless_gone(request, asking)
+        body = answer.json()
+    except httpx2.TimeoutException as error:
+        raise PredictorBusy("the predictor did not answer in time") from error
+    except (httpx2.TransportError, ValueError) as error:
+        raise PredictorUnavailable from error
+    if answer.status_code == httpx2.codes.OK:
+        return dict(body)
+    raise _from_predictor(answer.status_code, body)
+
+
+async def _given(images: Images) -> AsyncIterator[bytes]:
+    """Yield the images end to end without a copy of them all."""
+    for data in images.data:
+        yield data
+
+
+def _from_predictor(status: int, body: Any) -> TopworkError:
+    """Return the error that the predictor named, under its own class."""
+    body = body if isinstance(body, dict) else {}
+    known = _by_code(TopworkError, str(body.get("code")))
+    if known is None:
+        known = PredictorBusy if status in (429, 503) else PredictorUnavailable
+    message = body.get("detail") or body.get("message")
+    return known(message, param=body.get("param"), hint=body.get("hint"))
+
+
+def _by_code(tree: type[TopworkError], code: str) -> type[TopworkError] | None:
+    if tree.__dict__.get("code") == code:
+        return tree
+    found = (_by_code(branch, code) for branch in tree.__subclasses__())
+    return next((error for error in found if error), None)
+
+
+def check_some(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the results, unless every item is bad.
+
+    Raises:
+        TopworkError: The first item's error, with one entry for each item.
+    """
+    if any(item.get("status") == "ok" for item in results):
+        return results
+    errors = [{"param": item.get("filename"), **item["error"]} for item in results]
+    first = errors[0]
+    known = _by_code(TopworkError, first["code"]) or ImageUndecodable
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    refusal = known(first["message"] + more, param="file", hint=first.get("hint"))
+    refusal.errors = errors
+    raise refusal

@@ -1,0 +1,34 @@
+"""One router for each noun of the API."""
+
+from app.api.routes import (
+    architectures,
+    audit,
+    datasets,
+    finetune,
+    images,
+    jobs,
+    keys,
+    models,
+    predict,
+    system,
+    uploads,
+    usage,
+    versions,
+)
+
+ROUTERS = (
+    finetune.router,
+    predict.router,
+    jobs.router,
+    datasets.router,
+    datasets.roomy,
+    images.router,
+    uploads.router,
+    models.router,
+    versions.router,
+    architectures.router,
+    keys.router,
+    usage.router,
+    audit.router,
+    system.router,
+)

@@ -1,0 +1,47 @@
+"""`/architectures`: what can be fine-tuned."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.api.deps import Config, Text
+from app.api.schemas.lists import NameListing, Page
+from app.api.schemas.models import ArchitectureOut, architecture_out
+from app.asgi.etag import TaggedRoute
+from core.system.settings import Settings
+from models.planning import catalogue
+from models.weights import local_weights
+from topwork.errors import ArchitectureNotFound, ArchitectureUnknown
+
+router = APIRouter(prefix="/architectures", tags=["Architectures"], route_class=TaggedRoute)
+Family = Annotated[str | None, Query(max_length=60, examples=["resnet"])]
+
+
+@router.get("")
+def list_architectures(
+    cursor: NameListing, settings: Config, family: Family = None
+) -> Page[ArchitectureOut]:
+    """List the networks by name."""
+    names = [name for name in catalogue.names() if family in (None, catalogue.get(name).family)]
+    if cursor.after is not None:
+        later = cursor.order == "asc"
+        names = [n for n in names if (n > cursor.after if later else n < cursor.after)]
+    names.sort(reverse=cursor.order == "desc")
+    items = [_out(name, settings) for name in names[: cursor.limit]]
+    return cursor.page(items, len(names) > cursor.limit, key="name")
+
+
+@router.get("/{name}")
+def get_architecture(name: Text, settings: Config) -> ArchitectureOut:
+    """Return what goes in, what is replaced, and whether the weights are here."""
+    try:
+        return _out(name, settings)
+    except ArchitectureUnknown as error:
+        raise ArchitectureNotFound(error.message, param="name", hint=error.hint) from None
+
+
+def _out(name: str, settings: Settings) -> ArchitectureOut:
+    facts = catalogue.get(name)
+    return architecture_out(
+        facts, available=local_weights.find(settings.weights_dir, name) is not None
+    )

@@ -1,0 +1,187 @@
+"""`/datasets`: labelled images in immutable versions."""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from app.api import dataset_revision, finetuning
+from app.api.dataset_revision import Draft
+from app.api.deps import (
+    Config,
+    Read,
+    ServiceHere,
+    Store,
+    Text,
+    ThisDataset,
+    ThisVersion,
+    Who,
+    Write,
+)
+from app.api.finetuning import DatasetOrder
+from app.api.idempotency import Created, Once
+from app.api.manifests import json_lines
+from app.api.openapi import json_or_files
+from app.api.schemas.datasets import (
+    DatasetOut,
+    DatasetPatch,
+    ReportLine,
+    RevisionRequest,
+    VersionOut,
+    dataset_out,
+    version_out,
+)
+from app.api.schemas.jobs import JobOut, job_out
+from app.api.schemas.lists import Listing, Page, Paging
+from app.api.schemas.orders import DatasetFields, DatasetRequest
+from app.api.uploads.multipart_archive import stored, uploaded
+from app.api.uploads.resumable import resumed
+from app.asgi.etag import IfMatch, TaggedRoute, expect, tag_of
+from app.asgi.multipart import FORM
+from app.asgi.request_body import RoomyRoute, StrictRequest, media_type, unsupported
+from core.domain import datasets
+from core.ops import garbage
+
+router = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=TaggedRoute)
+roomy = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=RoomyRoute)
+Accept = Annotated[str, Header(include_in_schema=False)]
+Line = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last line seen.")]
+Many = Annotated[int, Query(ge=1, le=1000, description="Most lines of one page.")]
+NDJSON = "application/x-ndjson"
+DRAFTS = 2  # Each holds a whole manifest, its revision and the bytes of it.
+
+
+async def _sent(request: Request, service: ServiceHere, who: Who) -> AsyncIterator[DatasetOrder]:
+    assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
+    resources = service.resources
+    if media_type(request) == "application/json":
+        wanted = finetuning.read_dataset_request(await request.json())
+        fingerprint = hashlib.sha256(await request.body()).hexdigest()
+        async with resumed(resources, who, wanted.upload) as (upload, handle):
+            yield DatasetOrder(wanted, fingerprint, handle, upload)
+        return
+    if media_type(request) != FORM:
+        raise unsupported(request, FORM, "application/json")
+    async with uploaded(request, resources.settings) as upload:
+        fields = finetuning.read_dataset_fields(upload.fields)
+        async with stored(resources.storage, upload) as handle:
+            yield DatasetOrder(fields, upload.fingerprint, handle, upload)
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobOut,
+    openapi_extra=json_or_files(DatasetRequest, DatasetFields),
+)
+def create_dataset(
+    once: Once,
+    order: Annotated[DatasetOrder, Depends(_sent, scope="function")],
+    session: Write,
+    settings: Config,
+) -> JSONResponse:
+    """Upload labelled images; the answer is the job that reads them, and names the dataset."""
+
+    def create() -> Created:
+        job = finetuning.place_dataset(session, settings, order)
+        return Created(job_out(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+
+    return once(session, order.fingerprint, create)
+
+
+@router.get("")
+def list_datasets(
+    session: Read, cursor: Listing, state: Literal["ingesting", "ready", "failed"] | None = None
+) -> Page[DatasetOut]:
+    """List datasets, the newest first."""
+    rows, has_more = datasets.page(
+        session, limit=cursor.limit, after=cursor.after, order=cursor.order, state=state
+    )
+    return cursor.page([dataset_out(session, row) for row in rows], has_more)
+
+
+@router.get("/{dataset_id}")
+def get_dataset(dataset: ThisDataset, session: Read) -> DatasetOut:
+    """Return a dataset with its newest version."""
+    return dataset_out(session, dataset)
+
+
+@router.patch("/{dataset_id}")
+def update_dataset(
+    dataset_id: Text, patch: DatasetPatch, session: Write, if_match: IfMatch = None
+) -> DatasetOut:
+    """Rename a dataset or replace its metadata."""
+    dataset = datasets.get(session, dataset_id, lock=True)
+    expect(if_match, tag_of(dataset_out(session, dataset)))
+    dataset.name = patch.name or dataset.name
+    if patch.metadata is not None:
+        dataset.user_metadata = patch.metadata
+    return dataset_out(session, dataset)
+
+
+@router.delete("/{dataset_id}", status_code=204)
+def delete_dataset(
+    dataset_id: Text, session: Write, service: ServiceHere, later: BackgroundTasks
+) -> None:
+    """Forget a dataset that no job and no model refers to."""
+    keys = datasets.delete(session, dataset_id)
+    later.add_task(garbage.discard, service.resources, keys)
+    later.add_task(service.resources.storage.delete_prefix, f"datasets/{dataset_id}")
+
+
+@router.get("/{dataset_id}/versions")
+def list_dataset_versions(dataset: ThisDataset, session: Read) -> Page[VersionOut]:
+    """List the versions of a dataset, the newest first."""
+    rows = [version_out(row) for row in datasets.versions(session, dataset.id)]
+    return Page[VersionOut].of(rows, has_more=False, key="number")
+
+
+def _drafted(
+    dataset_id: Text, wanted: RevisionRequest, service: ServiceHere, who: Who
+) -> Iterator[Draft]:
+    with dataset_revision.drafted(service, who, dataset_id, wanted) as draft:
+        yield draft
+
+
+@roomy.post("/{dataset_id}/versions", status_code=201, response_model=VersionOut)
+def create_dataset_version(
+    once: Once,
+    draft: Annotated[Draft, Depends(_drafted, scope="function", max_concurrency=DRAFTS)],
+    session: Write,
+) -> JSONResponse:
+    """Make a version with some images left out, relabelled or split anew; no image is copied."""
+
+    def create() -> Created:
+        version = version_out(dataset_revision.publish(session, draft.outcome))
+        return Created(version.model_dump(mode="json"), version.links["self"], status=201)
+
+    return once(session, draft.fingerprint, create)
+
+
+@router.get("/{dataset_id}/versions/{number}")
+def get_dataset_version(version: ThisVersion) -> VersionOut:
+    """Return one version: classes, counts, findings."""
+    return version_out(version)
+
+
+@router.get(
+    "/{dataset_id}/versions/{number}/report",
+    response_model=Page[ReportLine],
+    responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
+)
+def get_dataset_report(
+    version: ThisVersion, storage: Store, pager: Paging, after: Line = 0, limit: Many = 100,
+    accept: Accept = "",
+) -> Any:  # fmt: skip
+    """Name every file that is not used, with its reason; as NDJSON where `Accept` asks for it."""
+    key = f"{version.prefix}/report.jsonl"
+    if not storage.exists(key):
+        return Response(media_type=NDJSON) if NDJSON in accept else Page[ReportLine](data=[])
+    if NDJSON in accept:
+        return StreamingResponse(storage.stream(key), media_type=NDJSON)
+    lines = islice(enumerate(json_lines(storage, key), 1), after, after + limit + 1)
+    rows = [ReportLine.model_validate({"id": number, **line}) for number, line in lines]
+    return pager.page(rows[:limit], len(rows) > limit)

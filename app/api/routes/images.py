@@ -1,0 +1,84 @@
+"""`/datasets/{id}/versions/{n}/images`: look at the images themselves."""
+
+from itertools import chain
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.api.deps import Number, ServiceHere, Store, Text, ThisVersion, Who
+from app.api.manifests import image_pieces
+from app.api.schemas.datasets import SHA256, ImageOut, image_out
+from app.api.schemas.lists import Page, Paging
+from app.api.thumbnails import content_type
+from app.asgi.disconnect import unless_gone
+from app.asgi.etag import TaggedRoute
+from core.domain import datasets
+
+router = APIRouter(
+    prefix="/datasets/{dataset_id}/versions/{number}/images",
+    tags=["Datasets"],
+    route_class=TaggedRoute,
+)
+Sha256 = Annotated[str, Path(pattern=SHA256)]
+ClassName = Annotated[str | None, Query(alias="class", max_length=200)]
+Finding = Annotated[str | None, Query(max_length=100, examples=["exif_rotated"])]
+After = Annotated[str | None, Query(pattern=SHA256, description="Cursor: `last_id` of a page.")]
+Many = Annotated[int, Query(ge=1, le=1000)]
+# Content never changes under its hash.
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+@router.get("")
+def list_images(
+    version: ThisVersion,
+    service: ServiceHere,
+    pager: Paging,
+    class_name: ClassName = None,
+    split: Literal["train", "val", "test"] | None = None,
+    finding: Finding = None,
+    after: After = None,
+    limit: Many = 100,
+) -> Page[ImageOut]:
+    """List the images of a version by path."""
+    wanted = {"class": class_name, "split": split, "finding": finding}
+    manifest = service.manifests.of(version)
+    lines, has_more = manifest.select(limit=limit, after=after, wanted=wanted)
+    images = [image_out(version, line) for line in lines]
+    return pager.page(images, has_more, key="sha256")
+
+
+@router.get("/{sha256}/content", response_class=Response)
+def get_image_content(
+    sha256: Sha256, version: ThisVersion, service: ServiceHere, storage: Store
+) -> Response:
+    """Return an image's own bytes, as a download."""
+    line = service.manifests.of(version).line(sha256)
+    pieces = image_pieces(storage, line)
+    first = next(pieces, b"")  # What is missing is known before the answer begins.
+    kind = content_type(first)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{sha256}.{kind.rpartition("/")[2]}"',
+        "Content-Length": str(line["length"]),
+        "ETag": f'"{sha256}"',
+        **FOREVER,
+    }
+    return StreamingResponse(chain((first,), pieces), media_type=kind, headers=headers)
+
+
+@router.get("/{sha256}/thumbnail", response_class=Response)
+async def get_image_thumbnail(
+    request: Request,
+    dataset_id: Text,
+    number: Number,
+    sha256: Sha256,
+    service: ServiceHere,
+    who: Who,
+    size: Annotated[int, Query(ge=16, le=1024, description="Longest side in pixels.")] = 160,
+) -> Response:
+    """Return a small upright JPEG, encoded anew: no byte of the upload reaches the browser."""
+    version = await service.looks.at(
+        who, lambda session: datasets.version(session, f"{dataset_id}@{number}")
+    )
+    data = await unless_gone(request, service.thumbnails.of(version, sha256, size))
+    return Response(data, media_type="image/jpeg", headers=FOREVER)

@@ -1,0 +1,136 @@
+"""`/jobs`: one resource for every kind of work."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Header, Query
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+
+from app.api.deps import Config, Read, ServiceHere, Store, Text, ThisJob, Who, Write
+from app.api.event_stream import stream
+from app.api.idempotency import Created, Once
+from app.api.schemas.jobs import EventOut, JobOut, Kind, State, job_out
+from app.api.schemas.lists import Listing, Page, Paging
+from app.asgi.request_body import StrictRoute
+from core.domain import events, jobs, usage
+from topwork.errors import MalformedRequest
+
+router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictRoute)
+Seq = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last event seen.")]
+Many = Annotated[int, Query(ge=1, le=1000, description="Most events of one page.")]
+LastSeen = Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)]
+Accept = Annotated[str, Header(include_in_schema=False)]
+
+
+@router.get("")
+def list_jobs(
+    session: Read,
+    cursor: Listing,
+    state: State | None = None,
+    kind: Kind | None = None,
+    dataset: Annotated[str | None, Query(max_length=200)] = None,
+) -> Page[JobOut]:
+    """List jobs, the newest first."""
+    rows, has_more = jobs.page(
+        session, limit=cursor.limit, after=cursor.after, order=cursor.order,
+        state=state, kind=kind, dataset=dataset,
+    )  # fmt: skip
+    return cursor.page([job_out(session, row) for row in rows], has_more)
+
+
+@router.get("/{job_id}")
+async def get_job(job_id: Text, service: ServiceHere, who: Who) -> JobOut:
+    """Return a job as it is now."""
+    return await service.looks.at(who, lambda session: job_out(session, jobs.get(session, job_id)))
+
+
+@router.delete("/{job_id}", status_code=204)
+def delete_job(job_id: Text, session: Write, storage: Store, later: BackgroundTasks) -> None:
+    """Forget a job that has ended, with its events and log; what it published stays."""
+    jobs.delete(session, job_id)
+    later.add_task(storage.delete, f"logs/{job_id}.txt")
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(job_id: Text, session: Write) -> JobOut:
+    """Stop a job; harmless where it was asked before."""
+    return job_out(session, jobs.cancel(session, job_id))
+
+
+@router.post("/{job_id}/pause")
+def pause_job(job_id: Text, session: Write) -> JobOut:
+    """Let a job rest; one that runs saves a checkpoint first. Harmless when repeated."""
+    return job_out(session, jobs.pause(session, job_id))
+
+
+@router.post("/{job_id}/resume")
+def resume_job(job_id: Text, session: Write, settings: Config) -> JobOut:
+    """Queue a paused job again; it goes on where it stopped. Harmless where it is not paused."""
+    job = jobs.get(session, job_id, lock=True)
+    if job.state == "paused":
+        usage.check_queue(session, settings, job.owner)
+    return job_out(session, jobs.resume(session, job_id))
+
+
+@router.post("/{job_id}/retry", status_code=202, response_model=JobOut)
+def retry_job(job_id: Text, once: Once, session: Write, settings: Config) -> JSONResponse:
+    """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
+
+    def queue() -> Created:
+        usage.check_queue(session, settings, jobs.get(session, job_id).owner)
+        job = jobs.retry(session, job_id)
+        return Created(job_out(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+
+    return once(session, "", queue)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_model=Page[EventOut],
+    responses={200: {"content": {"text/event-stream": {"example": "id: 1\nevent: state\n\n"}}}},
+)
+def list_events(
+    job: ThisJob,
+    session: Read,
+    service: ServiceHere,
+    who: Who,
+    pager: Paging,
+    *,
+    after: Seq = 0,
+    limit: Many = 100,
+    accept: Accept = "",
+    last_seen: LastSeen = None,
+) -> Any:
+    """List what happened to a job, or follow it as server-sent events.
+
+    With `Accept: text/event-stream` the answer goes on until the job has ended; `Last-Event-ID`
+    replays what was missed. Passing `progress` events carry no id.
+    """
+    if "text/event-stream" in accept:
+        seen = _number(last_seen, after)
+        return stream(service.watch, who.owner, job, seen, again=last_seen is not None)
+    rows = events.after(session, job.id, after, limit + 1)
+    found = [EventOut.model_validate(row) for row in rows[:limit]]
+    return pager.page(found, len(rows) > limit, key="seq")
+
+
+def _number(last_seen: str | None, after: int) -> int:
+    if last_seen is None:
+        return after
+    if not last_seen.isdecimal():
+        raise MalformedRequest("Last-Event-ID is not a number of an event", param="Last-Event-ID")
+    return min(int(last_seen), 2**31 - 1)
+
+
+@router.get("/{job_id}/metrics")
+def get_job_metrics(job: ThisJob, session: Read) -> dict[str, Any]:
+    """Return the course of training: one row for each epoch so far."""
+    epochs = [event.data for event in events.of_kind(session, job.id, "epoch")]
+    return {"object": "metrics", "job": job.id, "epochs": epochs}
+
+
+@router.get("/{job_id}/logs", response_class=PlainTextResponse)
+def get_job_logs(job: ThisJob, storage: Store) -> StreamingResponse:
+    """Return what the job's processes wrote; empty before the first one has ended."""
+    key = f"logs/{job.id}.txt"
+    text = storage.stream(key) if storage.exists(key) else iter(())
+    return StreamingResponse(text, media_type="text/plain; charset=utf-8")

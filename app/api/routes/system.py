@@ -1,0 +1,49 @@
+"""Health, load and metrics of the service."""
+
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from app.api import metrics, queue_status
+from app.api.deps import Config, Read, ServiceHere
+from app.api.readiness import NEEDED
+from app.asgi.request_body import StrictRoute
+
+router = APIRouter(tags=["System"], route_class=StrictRoute)
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Say that the process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "A part that requests need is away."}})
+async def readyz(service: ServiceHere) -> JSONResponse:
+    """Say whether requests can be served, and how each part is; 503 where one is missing."""
+    checks = await service.readiness.check()
+    ready = all(checks[name] == "ok" for name in NEEDED)
+    body = {"status": "ready" if ready else "unavailable", "checks": checks}
+    return JSONResponse(body, 200 if ready else 503, headers={} if ready else {"Retry-After": "2"})
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def get_metrics(service: ServiceHere) -> Response:
+    """Return counters of the api, of the queue and of the predictor as Prometheus text."""
+    text = await anyio.to_thread.run_sync(metrics.render, service)
+    text += await metrics.of_predictor(service)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/queue")
+def get_queue(session: Read) -> dict[str, Any]:
+    """Return how many jobs are in which state, and how long the next one has waited."""
+    return queue_status.queue(session)
+
+
+@router.get("/workers")
+def list_workers(session: Read, settings: Config) -> dict[str, Any]:
+    """List the workers that are there, idle or busy, with the jobs that they hold."""
+    return {"object": "list", "data": queue_status.workers(session, settings), "has_more": False}

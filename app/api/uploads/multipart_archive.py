@@ -1,0 +1,335 @@
+"""Uploads: one archive, or many files written into one tar as they arrive, straight to the disk.
+
+File names of a form become member names of that tar and nothing else; the ingestion judges them
+like those of any archive.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio.to_thread
+
+from app.asgi.multipart import FILE, FORM, receive
+from app.asgi.request_body import StrictRequest, media_type, unsupported
+from core.ingest.archive import ARCHIVE_SUFFIXES
+from core.store.db import is_unsure
+from core.store.object_store import Storage
+from core.system.ids import new_id
+from core.system.settings import MEBIBYTE, Settings
+from topwork.errors import ArchiveTooLarge, DiskFull, MalformedRequest, RequestTooLarge
+
+ARCHIVE_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b")
+TAR_MARK = slice(257, 262)  # Where a POSIX tar says `ustar`.
+FREE_AT_LEAST = 512 * MEBIBYTE
+FREE_SHARE = 0.05
+CHECK_EVERY = 64 * MEBIBYTE
+MAX_FIELDS = 32
+PREFIX = "upload-"
+UNLOCKED_SECONDS = 60.0  # Far more than a new folder is there before it is locked.
+
+
+@dataclass
+class Upload:
+    """What a form carried: its small fields, and its files as one archive on this disk."""
+
+    path: Path
+    fields: dict[str, str] = field(default_factory=dict)
+    filename: str | None = None  # Of the archive, where one was sent as it is.
+    roots: set[str] = field(default_factory=set)  # First folders of many files' paths.
+    files: int = 0
+    fingerprint: str = ""
+    partial: str | None = None  # Id, where it came in pieces; then it lies there until it is used.
+
+
+@dataclass
+class Stored:
+    """An upload in object storage; it is forgotten again unless a row was made for it."""
+
+    key: str
+    size: int
+    kept: bool = False
+
+
+@asynccontextmanager
+async def stored(storage: Storage, upload: Upload) -> AsyncIterator[Stored]:
+    """Put an upload into object storage for as long as it takes to commit its row, or for good.
+
+    Where nobody knows whether the row was committed the object stays: if no row refers to it,
+    garbage collection removes it a day later.
+    """
+    handle = Stored(f"uploads/{new_id('up')}", upload.path.stat().st_size)
+    put = False
+    try:
+        await anyio.to_thread.run_sync(storage.put_file, handle.key, upload.path)
+        put = True
+        yield handle
+    except BaseException as error:
+        handle.kept = handle.kept and is_unsure(error)
+        raise
+    finally:
+        if put and not handle.kept:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(storage.delete, handle.key)
+
+
+@asynccontextmanager
+async def uploaded(
+    request: StrictRequest,
+    settings: Settings,
+    on_field: Callable[[str, str], None] = lambda _name, _value: None,
+) -> AsyncIterator[Upload]:
+    """Receive a form into the data folder; nothing of it is left there afterwards.
+
+    Args:
+        request: The request, its body unread.
+        settings: Limits and the folder.
+        on_field: Called with each text field; what it raises ends the upload before its files.
+
+    Raises:
+        ArchiveTooLarge: Above `max_archive_bytes`, or more files than `max_upload_files`.
+        DiskFull: Too little would stay free.
+        UnsupportedMedia: It is no form.
+    """
+    if media_type(request) != FORM:
+        raise unsupported(request, FORM)
+    folder, lock = await anyio.to_thread.run_sync(_folder, settings)
+    try:
+        check_space(folder, int(request.headers.get("content-length") or 0))
+        sink = UploadSink(folder / "archive", settings, on_field)
+        try:
+            limit = settings.max_archive_bytes
+            await receive(request, sink, limit=limit, too_large=ArchiveTooLarge)
+            yield await anyio.to_thread.run_sync(sink.finish)
+        finally:
+            sink.close()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(_remove, folder, lock)
+
+
+def _folder(settings: Settings) -> tuple[Path, int]:
+    """Make a folder and lock it; the kernel lets go of the lock however this process ends."""
+    parent = settings.data_dir / "tmp"
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return folder, lock
+
+
+def _remove(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
+
+
+def remove_abandoned(settings: Settings) -> int:
+    """Remove what processes that were killed have left of their uploads; return how many."""
+    removed = 0
+    for folder in (settings.data_dir / "tmp").glob(f"{PREFIX}*"):
+        with suppress(OSError):  # Its owner holds it, or has removed it.
+            if time.time() - folder.stat().st_mtime > UNLOCKED_SECONDS:
+                lock = os.open(folder, os.O_RDONLY)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    removed += 1
+                finally:
+                    os.close(lock)
+    return removed
+
+
+def check_space(folder: Path, coming: int = 0) -> None:
+    """Raise DiskFull unless enough stays free after `coming` more bytes."""
+    disk = shutil.disk_usage(folder)
+    if disk.free - coming < min(FREE_AT_LEAST, disk.total * FREE_SHARE):
+        raise DiskFull
+
+
+class UploadSink:
+    """Writes the form's files to one archive and keeps its fields.
+
+    Args:
+        path: The archive to write.
+        settings: Limits.
+        on_field: Called with each text field.
+    """
+
+    def __init__(
+        self, path: Path, settings: Settings, on_field: Callable[[str, str], None]
+    ) -> None:
+        self.upload = Upload(path)
+        self.on_field = on_field
+        self._settings = settings
+        self._file: BinaryIO = path.open("wb")
+        self._digest = hashlib.sha256()
+        self._part: _Field | _File | _Raw | _Member | None = None
+        self._unchecked = 0
+
+    def begin(self, name: str, filename: str | None) -> None:
+        """Start a part."""
+        self._digest.update(f"{name}\0{filename}\0".encode("utf-8", "surrogateescape"))
+        if name == FILE and filename is None:
+            filename = "archive"
+        if filename is None:
+            if len(self.upload.fields) >= MAX_FIELDS:
+                raise MalformedRequest(f"the form has more than {MAX_FIELDS} fields")
+            self._part = _Field(self, name, self._settings.max_request_bytes)
+        elif filename == "":
+            self._part = None  # An empty file input of a browser.
+        else:
+            self._begin_file(filename)
+
+    def _begin_file(self, filename: str) -> None:
+        self.upload.files += 1
+        if self.upload.filename is not None:
+            self._enclose_archive(self.upload.filename)
+        if self.upload.files > self._settings.max_upload_files:
+            most = self._settings.max_upload_files
+            raise ArchiveTooLarge(f"the form has more than {most} files; send one archive instead")
+        self._part = _File(self, filename)
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece of the part."""
+        self._digest.update(data)
+        self._unchecked += len(data)
+        if self._unchecked > CHECK_EVERY:
+            self._unchecked = 0
+            check_space(self.upload.path.parent)
+        if isinstance(self._part, _File):
+            self._part = self._part.decided(data) or self._part
+        elif self._part is not None:
+            self._part.write(data)
+
+    def end(self) -> None:
+        """Finish the part."""
+        if isinstance(self._part, _File):
+            self._part = self._part.decided(b"", complete=True)
+        if self._part is not None:
+            self._part.end()
+        self._part = None
+        self._digest.update(b"\0part\0")
+
+    def open_file(self, name: str, start: bytes) -> "_Raw | _Member":
+        """Decide by its first bytes whether a file is the archive or goes into one."""
+        named = self.upload.files == 1 and name.lower().endswith(ARCHIVE_SUFFIXES)
+        archive = named or start.startswith(ARCHIVE_STARTS) or start[TAR_MARK] == b"ustar"
+        if archive and self.upload.files == 1:
+            self.upload.filename = name
+            return _Raw(self._file, start)
+        if name.count("/") > 1:  # root/class/image: the root may name the whole.
+            self.upload.roots.add(name.partition("/")[0])
+        return _Member(self._file, name, start)
+
+    def _enclose_archive(self, name: str) -> None:
+        """Make the archive that came first a member like any other: ingestion reports it."""
+        self._file.close()
+        alone = self.upload.path.with_name("first")
+        self.upload.path.rename(alone)
+        self._file = self.upload.path.open("wb")
+        member = _Member(self._file, name, b"")
+        with alone.open("rb") as file:
+            shutil.copyfileobj(file, self._file)
+        member.end()
+        alone.unlink()
+        self.upload.filename = None
+
+    def finish(self) -> Upload:
+        """Complete the archive and return what came."""
+        if self.upload.files == 0:
+            hint = "Name the part `file`: one .zip, .tar or .tar.gz, or many images."
+            raise MalformedRequest("the form carries no file", param="file", hint=hint)
+        if self.upload.filename is None:
+            self._file.write(bytes(2 * tarfile.BLOCKSIZE))
+        self._file.close()
+        self.upload.fingerprint = self._digest.hexdigest()
+        return self.upload
+
+    def close(self) -> None:
+        """Close the archive whatever happened."""
+        self._file.close()
+
+
+class _Field:
+    """A small text field."""
+
+    def __init__(self, sink: UploadSink, name: str, limit: int) -> None:
+        self._sink, self._name, self._limit = sink, name, limit
+        self._value = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._value += data
+        if len(self._value) > self._limit:
+            message = f"the field is larger than {self._limit} bytes"
+            raise RequestTooLarge(message, param=self._name)
+
+    def end(self) -> None:
+        fields = self._sink.upload.fields
+        if self._name in fields:
+            raise MalformedRequest("the form has this field twice", param=self._name)
+        try:
+            fields[self._name] = self._value.decode()
+        except UnicodeDecodeError:
+            raise MalformedRequest("the field is not UTF-8", param=self._name) from None
+        self._sink.on_field(self._name, fields[self._name])
+
+
+class _File:
+    """A file of which too little has come to know what it is."""
+
+    def __init__(self, sink: UploadSink, name: str) -> None:
+        self._sink, self._name = sink, name
+        self._start = bytearray()
+
+    def decided(self, data: bytes, *, complete: bool = False) -> "_Raw | _Member | None":
+        self._start += data
+        if not complete and len(self._start) < tarfile.BLOCKSIZE:
+            return None
+        return self._sink.open_file(self._name, bytes(self._start))
+
+
+class _Raw:
+    """An archive that is kept as it came."""
+
+    def __init__(self, file: BinaryIO, start: bytes) -> None:
+        self.write = file.write
+        self.write(start)
+
+    def end(self) -> None:
+        pass
+
+
+class _Member:
+    """A file that becomes a tar member; its size is known only at its end."""
+
+    def __init__(self, file: BinaryIO, name: str, start: bytes) -> None:
+        self._name = name
+        self._file = file
+        self._start = file.tell()
+        self._file.write(self._header(0))
+        self.write = file.write
+        self.write(start)
+
+    def end(self) -> None:
+        end = self._file.tell()
+        size = end - self._start - len(self._header(0))
+        self._file.seek(self._start)
+        self._file.write(self._header(size))
+        self._file.seek(end)
+        self._file.write(bytes(-size % tarfile.BLOCKSIZE))
+
+    def _header(self, size: int) -> bytes:
+        info = tarfile.TarInfo(self._name)
+        info.size = size
+        if "\0" in self._name:  # The short field would end there, under another file's name.
+            info.pax_headers = {"path": self._name}
+        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

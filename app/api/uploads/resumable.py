@@ -1,0 +1,105 @@
+"""Uploads that arrive in pieces: from their first request to the dataset that uses them up."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from sqlalchemy.orm import Session
+
+from app.api.uploads import partial_file
+from app.api.uploads.multipart_archive import Stored, Upload, check_space, stored
+from core.domain import uploads, usage
+from core.store.resources import Resources
+from core.store.row_access import Caller, owner_of
+from core.store.tables import PartialUpload
+from core.system.settings import Settings
+from topwork.errors import ArchiveTooLarge, UploadIncomplete, UploadNotFound
+
+
+def begin(
+    session: Session, settings: Settings, *, length: int, filename: str | None, metadata: str
+) -> PartialUpload:
+    """Add an upload and its empty file.
+
+    Raises:
+        ArchiveTooLarge: It will be larger than an archive may be.
+        DiskFull: It and the open ones would not all find room.
+        TooManyUploads, QuotaExceeded: The owner has too many open, or too much stored.
+    """
+    if length > settings.max_archive_bytes:
+        raise ArchiveTooLarge(f"the upload is larger than {settings.max_archive_bytes} bytes")
+    usage.check_bytes(session, settings, owner_of(session), length)
+    coming = partial_file.outstanding(settings, uploads.lengths(session))
+    check_space(settings.data_dir, coming + length)
+    row = uploads.create(
+        session,
+        length=length,
+        filename=filename,
+        metadata=metadata,
+        hours=settings.upload_hours,
+        most=settings.max_open_uploads,
+    )
+    partial_file.begin(partial_file.path_of(settings, row.id))
+    return row
+
+
+def offset(settings: Settings, upload_id: str) -> int:
+    """Return how many bytes have arrived.
+
+    Raises:
+        UploadLocked: Some are arriving now.
+        UploadNotFound: The upload's file is not on this machine.
+    """
+    with partial_file.held(partial_file.path_of(settings, upload_id)) as piece:
+        return piece.offset
+
+
+def look_up(resources: Resources, caller: Caller, upload_id: str) -> PartialUpload:
+    """Return a caller's upload in a transaction of its own."""
+    with resources.database.read(caller) as session:
+        return uploads.get(session, upload_id)
+
+
+def find(resources: Resources, caller: Caller, upload_id: str) -> Upload | None:
+    """Return a caller's complete upload, or None where there is no such upload.
+
+    Raises:
+        UploadIncomplete: Some of it has yet to arrive.
+    """
+    try:
+        row = look_up(resources, caller, upload_id)
+        arrived = offset(resources.settings, upload_id)
+    except UploadNotFound:
+        return None
+    if arrived < row.length:
+        message = f"{arrived} of {row.length} bytes have arrived"
+        raise UploadIncomplete(message, param="upload")
+    path = partial_file.path_of(resources.settings, upload_id)
+    return Upload(path, filename=row.filename or "archive", files=1, partial=upload_id)
+
+
+@asynccontextmanager
+async def resumed(
+    resources: Resources, caller: Caller, upload_id: str
+) -> AsyncIterator[tuple[Upload, Stored] | tuple[None, None]]:
+    """Put a complete upload into object storage; once a row uses it, its file here goes.
+
+    Nothing is yielded for an upload that is not there, so that a repeated request can still get
+    the answer of the first one, which has used it up.
+    """
+    upload = await anyio.to_thread.run_sync(find, resources, caller, upload_id)
+    if upload is None:
+        yield None, None
+        return
+    async with stored(resources.storage, upload) as handle:
+        yield upload, handle
+    if handle.kept:
+        await anyio.to_thread.run_sync(partial_file.remove, upload.path)
+
+
+def tidy(resources: Resources) -> None:
+    """Forget uploads whose time is over, and files that no row knows."""
+    with resources.database.write() as session:
+        uploads.forget_expired(session)
+        known = uploads.lengths(session)
+    partial_file.remove_strays(resources.settings, known)

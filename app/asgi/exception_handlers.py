@@ -1,0 +1,164 @@
+"""Which problem each exception becomes; installed once, so that no route catches anything."""
+
+import errno
+from typing import Any, cast
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from app.asgi.problem import MOST_ERRORS, explain, render
+from core.store.db import is_full
+from core.store.object_store import StorageUnavailable
+from topwork.errors import (
+    DiskFull,
+    Forbidden,
+    InvalidField,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotFound,
+    RequestTooLarge,
+    TopworkError,
+    Unavailable,
+    UnsupportedMedia,
+)
+
+log = structlog.get_logger()
+BY_STATUS: dict[int, type[TopworkError]] = {
+    error.status: error
+    for error in (MalformedRequest, Forbidden, NotFound, RequestTooLarge, UnsupportedMedia)
+}
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Internal(TopworkError):
+    """This is a mistake in Topwork."""
+
+    hint = "Report it with this request_id and the service's log."
+
+
+class Invalid(Exception):
+    """A body that a route validated itself; carries what pydantic found.
+
+    Args:
+        errors: `ValidationError.errors()`.
+        model: The model the body was held against, for did-you-mean hints.
+    """
+
+    def __init__(self, errors: list[Any], model: type[BaseModel]) -> None:
+        super().__init__(errors, model)
+        self.errors = errors
+        self.model = model
+
+
+def install(app: FastAPI) -> None:
+    """Register a handler for each kind of exception."""
+    handlers: dict[type[Exception], Any] = {
+        TopworkError: _known,
+        RequestValidationError: _invalid,
+        Invalid: _invalid_here,
+        HTTPException: _http,
+        OperationalError: _database,
+        InterfaceError: _database,
+        PoolTimeout: _database,
+        DBAPIError: _refused_by_database,
+        StorageUnavailable: _storage,
+        OSError: _operating_system,
+        ClientDisconnect: _gone,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+def internal(request: Request, error: Exception) -> Response:
+    """Answer an exception that nobody foresaw; the caller logs it."""
+    del error  # Its text may hold anything; it belongs into the log only.
+    return render(request, Internal())
+
+
+async def _known(request: Request, error: TopworkError) -> Response:
+    return render(request, error)
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    found = error.errors()
+    for one in found:
+        if one["type"] == "json_invalid":
+            return render(request, MalformedRequest(f"not valid JSON: {one['ctx']['error']}"))
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model = body.field_info.annotation if body is not None else None
+    return _explained(request, found, model)
+
+
+async def _invalid_here(request: Request, error: Invalid) -> Response:
+    return _explained(request, error.errors, error.model)
+
+
+def _explained(request: Request, found: Any, model: Any) -> Response:
+    known = isinstance(model, type) and issubclass(model, BaseModel)
+    errors = explain(found[:MOST_ERRORS], model if known else None)
+    first = errors[0]
+    named = f"{first['param']}: {first['message']}" if first["param"] else first["message"]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    problem = InvalidField(named + more, param=first["param"], hint=first["hint"])
+    return render(request, problem, errors=errors)
+
+
+async def _http(request: Request, error: HTTPException) -> Response:
+    cause = error.__cause__
+    if isinstance(cause, TopworkError):  # FastAPI wraps what reading the body raised.
+        return render(request, cause)
+    if isinstance(cause, ClientDisconnect):
+        return await _gone(request, cause)
+    if error.status_code == MethodNotAllowed.status:
+        return render(request, MethodNotAllowed(), headers={"Allow": _methods(request) or "GET"})
+    known = BY_STATUS.get(error.status_code, MalformedRequest)
+    return render(request, known(), headers=cast("dict[str, str] | None", error.headers))
+
+
+def _methods(request: Request) -> str:
+    """Return every method of every route at this path; Starlette names only the first's."""
+    methods: set[str] = set()
+    for route in request.app.state.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= route.methods
+    return ", ".join(sorted(methods))
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    log.warning("database.unavailable", error=str(error))
+    if is_full(error):
+        return render(request, DiskFull())
+    return render(request, Unavailable("the database does not answer"))
+
+
+async def _refused_by_database(request: Request, error: DBAPIError) -> Response:
+    if error.connection_invalidated:
+        return await _database(request, error)
+    raise error
+
+
+async def _storage(request: Request, error: StorageUnavailable) -> Response:
+    log.warning("storage.unavailable", error=str(error))
+    if is_full(error):
+        return render(request, DiskFull())
+    return render(request, Unavailable("the object storage does not answer"))
+
+
+async def _operating_system(request: Request, error: OSError) -> Response:
+    if error.errno in DISK_FULL:
+        return render(request, DiskFull())
+    raise error
+
+
+async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+    # Nobody reads this; nginx's number for "client closed request" goes to the access log.
+    return Response(status_code=499)

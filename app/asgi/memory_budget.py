@@ -1,0 +1,96 @@
+"""How many requests of a kind one api process takes on at once, and how much memory they get."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from topwork.errors import PredictorBusy, TooManyRequests, Unavailable
+
+LEAST = 64 * 1024
+"""Bytes that a body counts at least: the server's buffers of a connection."""
+RETRY_AFTER_SECONDS = 2
+
+
+class Admission:
+    """Bounds requests, say predictions, and the bytes they hold; used on the event loop only.
+
+    A request takes a place once its body is there, so a client that stands still holds no place but
+    only the bytes that it has sent. The predictor bounds its queue too, behind all this.
+
+    Args:
+        limit: Requests whose bodies have arrived.
+        memory: Bytes of all bodies, as they arrive and later; half of them for one owner.
+        full: What is raised where all requests together hold too many.
+    """
+
+    def __init__(self, limit: int, memory: int, full: type[Unavailable] = PredictorBusy) -> None:
+        self.limit = limit
+        self.memory = memory
+        self._full = full
+        self.held = 0
+        self.bytes: Counter[str] = Counter()
+
+    def check(self) -> None:
+        """Raise PredictorBusy where every place is taken: the body is then better not sent."""
+        if self.held >= self.limit:
+            raise PredictorBusy
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Take a place until the answer is sent, or raise PredictorBusy."""
+        self.check()
+        self.held += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
+
+    @contextmanager
+    def body(self, owner: str) -> Iterator["Body"]:
+        """Count the memory of a body until the answer is sent."""
+        body = Body(self, owner)
+        try:
+            body.hold(LEAST)
+            yield body
+        finally:
+            body.hold(0)
+
+    def take(self, owner: str, size: int) -> None:
+        """Take bytes, or give them back where `size` is negative.
+
+        Raises:
+            TooManyRequests: The owner's requests hold too many already.
+            Unavailable: All requests together do; PredictorBusy for predictions.
+        """
+        if size > 0 and self.bytes[owner] + size > self.memory // 2:
+            message = "your requests under way hold too many bytes"
+            raise TooManyRequests(message, retry_after=RETRY_AFTER_SECONDS)
+        if size > 0 and self.bytes.total() + size > self.memory:
+            raise self._full("the requests under way hold too many bytes")
+        self.bytes[owner] += size
+        if not self.bytes[owner]:
+            del self.bytes[owner]
+
+
+class Body:
+    """What one request holds in memory.
+
+    Attributes:
+        copies: How often a byte that arrives is held at most, by its way to the predictor.
+    """
+
+    def __init__(self, admission: Admission, owner: str) -> None:
+        self._admission, self._owner = admission, owner
+        self._held = 0
+        self._arrived = 0
+        self.copies = 2
+
+    def arrive(self, size: int) -> None:
+        """Count a piece that has come."""
+        self._arrived += size
+        self.hold(max(LEAST, self.copies * self._arrived))
+
+    def hold(self, size: int) -> None:
+        """Hold so many bytes from now on."""
+        self._admission.take(self._owner, size - self._held)
+        self._held = size

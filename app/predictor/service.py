@@ -1,0 +1,264 @@
+"""Turn an order for predictions into answers: admit, load, decode, batch, rank.
+
+Everything that takes time runs in threads (two load models, one per core decodes, one computes);
+the event loop only passes things on. Every queue is bounded, so a flood is answered with 503.
+"""
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+import torch
+from torch import Tensor
+
+from app.predictor.batching import Batcher
+from app.predictor.metrics import Measures
+from app.predictor.model_cache import ModelCache
+from app.predictor.model_files import ModelFiles
+from app.predictor_protocol import ArtefactModel, ImageNetModel, Order
+from core.imaging.decode import ImageLimits, probe
+from core.store.object_store import Storage
+from core.system.machine import cores
+from core.system.settings import Settings
+from models.inference.classifier import Classifier
+from models.planning import catalogue
+from models.weights import local_weights, pretrained
+from topwork.errors import IntegrityError, PredictorBusy, TopworkError
+
+log = structlog.get_logger()
+
+# Samples, converted copies and the resized one: measured 20 with transparency, 26 of 16 bits.
+BYTES_PER_PIXEL = 28
+DECODE_BYTES = 1024**3
+LOADERS = 2
+# Disk is cheaper than memory: this many times the models that fit there are kept as copies.
+DISK_SHARE = 8
+
+Guess = tuple[Tensor, int]  # A decoded image and how many labels to name.
+Result = dict[str, Any]
+
+
+class Predictor:
+    """Answers orders; make it inside a running event loop and close it at the end."""
+
+    def __init__(self, settings: Settings, storage: Storage, measures: Measures) -> None:
+        self._settings = settings
+        self._measures = measures
+        self._files = ModelFiles(
+            storage,
+            settings.data_dir / "cache" / "models",
+            DISK_SHARE * settings.model_cache_bytes,
+        )
+        self._limits = ImageLimits(max_pixels=settings.max_image_pixels)
+        self._budget = ByteBudget(DECODE_BYTES)
+        self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+        self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
+        self._models: ModelCache[str, Classifier] = ModelCache(
+            lambda classifier: classifier.engine.nbytes, settings.model_cache_bytes
+        )
+        self._batcher: Batcher[Classifier, Guess, Result | TopworkError] = Batcher(
+            answer, largest=settings.predict_batch, observe=measures.batch.observe
+        )
+        self._inside = 0
+
+    async def warm(self, architecture: str) -> None:
+        """Load a published network and run it once, so that the first request need not wait.
+
+        Nothing is downloaded: the first request tells the user what is missing.
+        """
+        if (
+            architecture not in catalogue.names()
+            or local_weights.find(self._settings.weights_dir, architecture) is None
+        ):
+            return
+        try:
+            classifier = await self._load(ImageNetModel(architecture=architecture))
+        except TopworkError as error:
+            log.warning("model.unusable", architecture=architecture, reason=error.message)
+            return
+        side = classifier.preprocess.crop
+        grey = torch.full((3, side, side), 128, dtype=torch.uint8)
+        await self._batcher.submit(classifier, (grey, 1))
+
+    async def close(self) -> None:
+        """Stop all threads once their present work is done."""
+        await self._batcher.close()
+        for threads in (self._decoders, self._loaders):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def admitted(self, images: int) -> Iterator[None]:
+        """Take a place in the queue for the images of one request.
+
+        A request that is larger than the whole queue waits for an empty one.
+
+        Raises:
+            PredictorBusy: The queue is full.
+        """
+        if self._inside and self._inside + images > self._settings.predict_queue:
+            raise PredictorBusy
+        self._inside += images
+        self._measures.inside.set(self._inside)
+        try:
+            yield
+        finally:
+            self._inside -= images
+            self._measures.inside.set(self._inside)
+
+    async def predict(self, order: Order, body: bytes) -> dict[str, Any]:
+        """Answer every image of an admitted order; `body` is as long as its sizes say.
+
+        Raises:
+            TopworkError: The model cannot be loaded.
+        """
+        begun = time.perf_counter()
+        classifier = await self._load(order.model)
+        loaded = time.perf_counter()
+        timings = Timings(loaded)
+        view, jobs, start = memoryview(body), [], 0
+        for size in order.sizes:
+            data = view[start : start + size]
+            jobs.append(self._one(classifier, data, order.top_k, timings))
+            start += size
+        results = await asyncio.gather(*jobs)
+        named = [
+            {"filename": name, **result}
+            for name, result in zip(order.filenames, results, strict=True)
+        ]
+        spent = {"load": loaded - begun, **timings.parts(time.perf_counter())}
+        self._measures.spend(spent)
+        return {
+            "results": named,
+            "timing_ms": {stage: round(1000 * seconds, 2) for stage, seconds in spent.items()},
+            "model": classifier.facts,
+        }
+
+    async def _one(
+        self, classifier: Classifier, data: memoryview, top_k: int, timings: "Timings"
+    ) -> Result:
+        loop = asyncio.get_running_loop()
+        try:
+            with self._batcher.coming(classifier):
+                image = await loop.run_in_executor(self._decoders, self._decode, classifier, data)
+            timings.decoded = time.perf_counter()
+            done = await self._batcher.submit(classifier, (image, top_k))
+            timings.passes.add((done.began, done.ended))
+            if isinstance(done.answer, TopworkError):
+                raise done.answer
+        except TopworkError as error:
+            self._measures.image(error.code)
+            details = {"code": error.code, "message": error.message, "hint": error.hint}
+            return {"status": "error", "error": details}
+        self._measures.image("ok")
+        return {"status": "ok", **done.answer}
+
+    def _decode(self, classifier: Classifier, data: memoryview) -> Tensor:
+        content = bytes(data)
+        info = probe(content, self._limits)
+        with self._budget.reserved(info.width * info.height * BYTES_PER_PIXEL):
+            return classifier.decode(content, self._limits)
+
+    async def _load(self, model: ImageNetModel | ArtefactModel) -> Classifier:
+        key = self._files.name_of(model) if isinstance(model, ArtefactModel) else model.architecture
+        loop = asyncio.get_running_loop()
+        here = contextvars.copy_context()  # The loader's log names the request that waits for it.
+        classifier = await self._models.get(
+            key, lambda: loop.run_in_executor(self._loaders, here.run, self._bring, model)
+        )
+        self._measures.models(len(self._models), self._models.nbytes)
+        return classifier
+
+    def _bring(self, model: ImageNetModel | ArtefactModel) -> Classifier:
+        """Load a model in a loader's thread."""
+        started = time.perf_counter()
+        if isinstance(model, ImageNetModel):
+            classifier = self._published(model.architecture)
+        else:
+            classifier = self._trained(model)
+        seconds = round(time.perf_counter() - started, 3)
+        log.info("model.loaded", seconds=seconds, **classifier.facts)
+        return classifier
+
+    def _published(self, architecture: str) -> Classifier:
+        published = pretrained.load(
+            architecture,
+            self._settings.weights_dir,
+            offline=self._settings.offline,
+            timeout=self._settings.download_timeout,
+        )
+        return Classifier.imagenet(architecture, published.tensors)
+
+    def _trained(self, model: ArtefactModel) -> Classifier:
+        try:
+            return self._read(model)
+        except IntegrityError:
+            # A copy may have been damaged since it was made; storage has the last word.
+            self._files.forget(model)
+            return self._read(model)
+
+    def _read(self, model: ArtefactModel) -> Classifier:
+        folder = self._files.bring(model)
+        classifier = Classifier.from_artefact(folder, self._files.name_of(model))
+        if classifier.facts["sha256"] != self._files.weights_of(model):
+            raise IntegrityError("The model's card names other weights than its manifest.")
+        return classifier
+
+
+def answer(classifier: Classifier, guesses: Sequence[Guess]) -> list[Result | TopworkError]:
+    """Return one answer, or what is wrong with it, for each image of a batch."""
+    rows = classifier.forward([image for image, _ in guesses])
+    answers: list[Result | TopworkError] = []
+    for row, (_, top_k) in zip(rows, guesses, strict=True):
+        try:
+            answers.append(classifier.rank(row, top_k))
+        except TopworkError as error:
+            answers.append(error)
+    return answers
+
+
+class Timings:
+    """When the stages of one request ended, as `time.perf_counter` counts."""
+
+    def __init__(self, begun: float) -> None:
+        self.begun = begun
+        self.decoded = begun
+        self.passes: set[tuple[float, float]] = set()
+
+    def parts(self, now: float) -> dict[str, float]:
+        """Return seconds until the last image was decoded, of its forward passes, and between."""
+        decode = self.decoded - self.begun
+        forward = sum(ended - began for began, ended in self.passes)
+        return {
+            "decode": decode,
+            "queue": max(0.0, now - self.begun - decode - forward),
+            "forward": forward,
+        }
+
+
+class ByteBudget:
+    """Lets threads proceed while the sum of what they need stays within a number of bytes."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserved(self, nbytes: int) -> Iterator[None]:
+        """Wait until there is room; what exceeds the whole budget goes alone."""
+        nbytes = min(nbytes, self._total)
+        with self._changed:
+            self._changed.wait_for(lambda: self._used + nbytes <= self._total)
+            self._used += nbytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= nbytes
+                self._changed.notify_all()

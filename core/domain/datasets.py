@@ -1,0 +1,144 @@
+"""What users do with datasets: create, look, publish a version, rename, delete."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from core.store.pagination import page_of
+from core.store.row_access import EVERYONE
+from core.store.tables import TERMINAL, Dataset, DatasetShard, DatasetVersion, Job, ModelVersion
+from topwork.errors import DatasetInUse, DatasetNotFound, DatasetNotReady
+
+
+def create(session: Session, *, name: str, upload: str | None, metadata: dict[str, Any]) -> Dataset:
+    """Add a dataset that is filled from a stored upload."""
+    dataset = Dataset(name=name, upload=upload, user_metadata=metadata)
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+def get(session: Session, dataset_id: str, *, lock: bool = False) -> Dataset:
+    """Return a dataset or raise DatasetNotFound; `lock` holds its row until the commit."""
+    dataset = session.get(Dataset, dataset_id, with_for_update=lock, populate_existing=lock)
+    if dataset is None:
+        raise DatasetNotFound(f"there is no dataset {dataset_id}", param="dataset")
+    return dataset
+
+
+def version(session: Session, reference: str) -> DatasetVersion:
+    """Return the version that `ds_...@2` names, or the newest one of `ds_...`.
+
+    Raises:
+        DatasetNotFound: There is no such dataset or version.
+        DatasetNotReady: The dataset has no version yet, or never will.
+    """
+    dataset_id, _, number = reference.partition("@")
+    dataset = get(session, dataset_id)
+    found = versions(session, dataset_id)
+    if not found:
+        raise DatasetNotReady(f"the dataset {dataset_id} is {dataset.state}", param="dataset")
+    if not number:
+        return found[0]
+    for row in found:
+        if str(row.number) == number:
+            return row
+    raise DatasetNotFound(f"the dataset {dataset_id} has no version {number}", param="dataset")
+
+
+def versions(session: Session, dataset_id: str) -> list[DatasetVersion]:
+    """Return all versions of a dataset, newest first."""
+    wanted = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset_id)
+    return list(session.scalars(wanted.order_by(DatasetVersion.number.desc())))
+
+
+def publish(
+    session: Session,
+    dataset: Dataset,
+    *,
+    number: int,
+    digest: str,
+    prefix: str,
+    summary: dict[str, Any],
+    shards: Iterable[str] = (),
+) -> DatasetVersion:
+    """Add an immutable version; the commit around it is the publication.
+
+    Args:
+        session: A writing session.
+        dataset: Whose version it is.
+        number: Its number.
+        digest: sha256 of its manifest.
+        prefix: Where its files are stored.
+        summary: The content of `dataset.json`.
+        shards: sha256 of each shard in which its images are; left out, its manifest tells later.
+    """
+    row = DatasetVersion(
+        dataset_id=dataset.id, number=number, digest=digest, prefix=prefix, summary=summary
+    )
+    session.add(row)
+    session.flush()
+    refer(session, row, shards)
+    held = get(session, dataset.id, lock=True)
+    held.state, held.error = "ready", None
+    session.flush()
+    return row
+
+
+def refer(session: Session, version: DatasetVersion, shards: Iterable[str]) -> None:
+    """Record in which shards the images of a version are, so that these are kept."""
+    for shard in set(shards):
+        key = {"dataset_id": version.dataset_id, "number": version.number}
+        session.add(DatasetShard(shard=shard, **key))
+
+
+def page(
+    session: Session,
+    *,
+    limit: int = 20,
+    after: str | None = None,
+    order: str = "desc",
+    state: str | None = None,
+) -> tuple[list[Dataset], bool]:
+    """Return up to `limit` datasets beyond the cursor and whether there are more."""
+    wanted = select(Dataset)
+    if state is not None:
+        wanted = wanted.where(Dataset.state == state)
+    return page_of(session, wanted, Dataset.id, limit=limit, after=after, order=order)
+
+
+def delete(session: Session, dataset_id: str) -> list[str]:
+    """Forget a dataset and its versions; return the keys of upload and shards it referred to.
+
+    Shards may be another dataset's, too: `core.ops.garbage.discard` keeps those.
+
+    Raises:
+        DatasetInUse: A job that has not ended, or a model that was trained on it, needs it.
+    """
+    dataset = get(session, dataset_id, lock=True)
+    # An admin's jobs may use it, too.
+    on_it = select(Job).where(Job.dataset_id == dataset_id).execution_options(**EVERYONE)
+    active = session.scalars(on_it.where(Job.state.not_in(TERMINAL)).limit(1)).first()
+    if active is not None:
+        raise DatasetInUse(f"the job {active.id} still needs this dataset")
+    # The card remembers the dataset when the job that trained the model has been deleted.
+    named = ModelVersion.card["dataset"]["id"].as_string() == dataset_id
+    trained = select(ModelVersion).outerjoin(Job, ModelVersion.job_id == Job.id)
+    trained = trained.where(or_(named, Job.dataset_id == dataset_id))
+    model = session.scalars(trained.limit(1), execution_options=EVERYONE).first()
+    if model is not None:
+        raise DatasetInUse(f"the model {model.name}@{model.number} was trained on this dataset")
+    for job in session.scalars(on_it):
+        job.dataset_id = None
+    session.flush()
+    used = select(DatasetShard.shard).where(DatasetShard.dataset_id == dataset_id).distinct()
+    keys = [f"shards/{shard}.tar" for shard in session.scalars(used)]
+    if dataset.upload is not None:
+        keys.append(dataset.upload)
+    session.execute(sql_delete(DatasetShard).where(DatasetShard.dataset_id == dataset_id))
+    session.execute(sql_delete(DatasetVersion).where(DatasetVersion.dataset_id == dataset_id))
+    session.delete(dataset)
+    return keys

@@ -1,0 +1,104 @@
+"""The one state machine of every kind of job; each move is an event in the same transaction."""
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.domain import events
+from core.store.db import db_now
+from core.store.tables import TERMINAL, Dataset, DatasetVersion, Job
+from topwork.errors import DatasetInvalid, StateConflict
+
+MOVES = {
+    "waiting": {"queued", "paused", "failed", "cancelled"},
+    "queued": {"running", "paused", "cancelled"},
+    "running": {"queued", "paused", "succeeded", "failed", "cancelled"},
+    "paused": {"queued", "waiting", "cancelled"},
+    "succeeded": set(),
+    "failed": {"queued", "waiting"},
+    "cancelled": {"queued", "waiting"},
+}
+
+
+def now(session: Session) -> float:
+    """Return the database's time in epoch seconds."""
+    return float(session.execute(select(db_now())).scalar_one())
+
+
+def move(session: Session, job: Job, state: str, *, reason: str | None = None) -> None:
+    """Bring a job that the caller holds for writing into a state, with its event.
+
+    Raises:
+        StateConflict: The state machine has no such move.
+    """
+    if state not in MOVES[job.state]:
+        raise StateConflict(f"a job that is {job.state} cannot become {state}")
+    job.state = state
+    job.reason = reason
+    if state != "running":
+        job.worker = job.lease_until = job.eta = job.pause_requested_at = None
+        job.lacks = job.not_before = None
+    if state in ("queued", "paused"):
+        job.phase = None
+    if state == "queued":
+        session.info["ring"] = True
+    data = {"state": state, "attempt": job.attempt}
+    events.append(session, job, "state", data | ({"reason": reason} if reason else {}))
+
+
+def hand_back(session: Session, job: Job, reason: str) -> None:
+    """Bring a job that runs no longer to where the user wants it: cancelled, paused or queued."""
+    if job.cancel_requested_at is not None:
+        finish(session, job, "cancelled")
+    elif job.pause_requested_at is not None:
+        move(session, job, "paused")
+    else:
+        move(session, job, "queued", reason=reason)
+
+
+def finish(
+    session: Session,
+    job: Job,
+    state: str,
+    *,
+    result: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+) -> None:
+    """Bring a job into a terminal state and settle what waits for it."""
+    job.result, job.error, job.phase = result, error, None
+    if state == "succeeded":
+        job.progress = 1.0
+    move(session, job, state, reason=error["message"] if error else None)
+    job.finished_at = now(session)
+    if job.kind == "ingest" and job.dataset_id is not None:
+        settle_dataset(session, job.dataset_id, error=error, state=state)
+
+
+def settle_dataset(
+    session: Session, dataset_id: str, *, state: str, error: dict[str, Any] | None = None
+) -> None:
+    """Tell the jobs that wait for a dataset how its ingestion ended."""
+    dataset = session.get_one(Dataset, dataset_id)
+    if state != "succeeded":
+        dataset.state = "failed"
+        dataset.error = error or DatasetInvalid("the ingestion was cancelled").to_dict()
+    waiting = select(Job).where(Job.dataset_id == dataset_id, Job.state == "waiting")
+    for job in session.scalars(waiting.with_for_update()):
+        release_waiting(session, job, dataset)
+
+
+def release_waiting(session: Session, job: Job, dataset: Dataset) -> None:
+    """Queue a job whose dataset has become ready, or fail it with the dataset's error."""
+    if dataset.state == "ready":
+        newest = select(DatasetVersion.number).where(DatasetVersion.dataset_id == dataset.id)
+        numbers = sorted(session.scalars(newest))
+        job.dataset_version = job.dataset_version or numbers[-1]
+        move(session, job, "queued")
+    elif dataset.state == "failed":
+        finish(session, job, "failed", error=dataset.error)
+
+
+def terminal(job: Job) -> bool:
+    """Tell whether a job has ended."""
+    return job.state in TERMINAL

@@ -1,0 +1,188 @@
+"""Published models: names, versions and the aliases that point to them.
+
+Names are unique in the whole service and belong to whoever published under them first.
+"""
+
+import difflib
+from typing import Any
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError as DuplicateRow
+from sqlalchemy.orm import Session
+
+from core.store.pagination import page_of
+from core.store.row_access import EVERYONE, owner_of
+from core.store.tables import TERMINAL, Alias, Job, Model, ModelCounter, ModelVersion
+from topwork.errors import ModelNotFound, NameTaken
+
+
+def publish(
+    session: Session,
+    *,
+    name: str,
+    job_id: str | None,
+    digest: str,
+    prefix: str,
+    files: dict[str, Any],
+    card: dict[str, Any],
+) -> ModelVersion:
+    """Add the next version of a model; the commit around it is the publication.
+
+    Raises:
+        NameTaken: The model is not of the job's owner.
+    """
+    owner = session.get_one(Job, job_id).owner if job_id else owner_of(session)
+    model = session.get(Model, name, with_for_update=True, execution_options=EVERYONE)
+    if model is None:
+        model = _create(session, name, owner)
+    if model.owner != owner:
+        raise NameTaken(f"the model name {name!r} belongs to somebody else", param="name")
+    number = _next_number(session, name)
+    version = ModelVersion(
+        name=name,
+        number=number,
+        job_id=job_id,
+        digest=digest,
+        prefix=prefix,
+        files=files,
+        card=card,
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def _create(session: Session, name: str, owner: str) -> Model:
+    """Return a new model, or the one that somebody else has published first meanwhile."""
+    try:
+        with session.begin_nested():
+            session.add(Model(name=name, owner=owner))
+    except DuplicateRow:
+        return session.get_one(Model, name, with_for_update=True, execution_options=EVERYONE)
+    return session.get_one(Model, name)
+
+
+def _next_number(session: Session, name: str) -> int:
+    """Count on where a deleted model of this name ended: `pets@1` never means two artefacts."""
+    counter = session.get(ModelCounter, name, with_for_update=True)
+    if counter is None:
+        counter = ModelCounter(name=name, last_number=0)
+        session.add(counter)
+    counter.last_number += 1
+    return counter.last_number
+
+
+def check_name(session: Session, name: str) -> None:
+    """Refuse a name under which the session's caller could not publish.
+
+    Raises:
+        NameTaken: It is another owner's model, or a job of another owner is about to make it so.
+    """
+    owner = owner_of(session)
+    models = select(Model.name).where(Model.name == name, Model.owner != owner)
+    jobs = select(Job.id).where(
+        Job.kind == "finetune",
+        Job.state.not_in(TERMINAL),
+        Job.owner != owner,
+        Job.config["name"].as_string() == name,
+    )
+    for taken in (models, jobs):
+        if session.execute(taken.limit(1), execution_options=EVERYONE).first() is not None:
+            raise NameTaken(f"the model name {name!r} belongs to somebody else", param="name")
+
+
+def get(session: Session, name: str, *, lock: bool = False) -> Model:
+    """Return a model by name, or raise ModelNotFound with the nearest names.
+
+    `lock` holds its row until the commit.
+    """
+    model = session.get(Model, name, with_for_update=lock, populate_existing=lock)
+    if model is None:
+        near = difflib.get_close_matches(name, session.scalars(select(Model.name)), n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "GET /models lists them."
+        raise ModelNotFound(f"there is no model {name!r}", param="model", hint=hint)
+    return model
+
+
+def versions(session: Session, name: str) -> list[ModelVersion]:
+    """Return all versions of a model, newest first."""
+    of_name = select(ModelVersion).where(ModelVersion.name == name)
+    return list(session.scalars(of_name.order_by(ModelVersion.number.desc())))
+
+
+def version(session: Session, name: str, number: int) -> ModelVersion:
+    """Return one version, or raise ModelNotFound."""
+    get(session, name)
+    wanted = select(ModelVersion).where(ModelVersion.name == name, ModelVersion.number == number)
+    found = session.scalars(wanted).one_or_none()
+    if found is None:
+        raise ModelNotFound(f"{name!r} has no version {number}", param="model")
+    return found
+
+
+def resolve(session: Session, reference: str) -> ModelVersion:
+    """Return the version that `name`, `name@3` or `name@alias` means.
+
+    A bare name means its newest version.
+
+    Raises:
+        ModelNotFound: No such name, version or alias.
+    """
+    name, _, pointer = reference.partition("@")
+    get(session, name)
+    if pointer.isdecimal():
+        return version(session, name, int(pointer))
+    if pointer:
+        alias = session.get(Alias, (name, pointer))
+        if alias is None:
+            raise ModelNotFound(f"{name!r} has no alias {pointer!r}", param="model")
+        return version(session, name, alias.number)
+    newest = select(ModelVersion).where(ModelVersion.name == name)
+    found = session.scalars(newest.order_by(ModelVersion.number.desc()).limit(1)).first()
+    if found is None:
+        raise ModelNotFound(f"{name!r} has no version left", param="model")
+    return found
+
+
+def page(
+    session: Session, *, limit: int = 20, after: str | None = None, order: str = "asc"
+) -> tuple[list[Model], bool]:
+    """Return up to `limit` models by name beyond the cursor and whether there are more."""
+    return page_of(session, select(Model), Model.name, limit=limit, after=after, order=order)
+
+
+def aliases(session: Session, name: str) -> dict[str, int]:
+    """Return alias -> version number of one model."""
+    rows = session.scalars(select(Alias).where(Alias.name == name).order_by(Alias.alias))
+    return {row.alias: row.number for row in rows}
+
+
+def set_alias(session: Session, *, name: str, alias: str, number: int) -> Alias:
+    """Point an alias to a version, whether or not it existed."""
+    version(session, name, number)
+    row = session.get(Alias, (name, alias), with_for_update=True)
+    if row is None:
+        row = Alias(name=name, alias=alias, number=number)
+        session.add(row)
+    row.number = number
+    session.flush()
+    return row
+
+
+def delete_alias(session: Session, *, name: str, alias: str) -> None:
+    """Remove an alias, or raise ModelNotFound."""
+    row = session.get(Alias, (name, alias))
+    if row is None:
+        raise ModelNotFound(f"{name!r} has no alias {alias!r}", param="alias")
+    session.delete(row)
+
+
+def delete(session: Session, name: str) -> list[str]:
+    """Remove a model with all versions and aliases; returns their storage prefixes."""
+    model = get(session, name, lock=True)  # A worker may be about to publish a version of it.
+    prefixes = [row.prefix for row in versions(session, name)]
+    session.execute(sql_delete(Alias).where(Alias.name == name))
+    session.execute(sql_delete(ModelVersion).where(ModelVersion.name == name))
+    session.delete(model)
+    return prefixes

@@ -1,0 +1,103 @@
+"""What an owner has stored and queued, and whether more is allowed."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Float, cast, func, select
+from sqlalchemy.orm import Session
+
+from core.store.row_access import EVERYONE
+from core.store.tables import (
+    TERMINAL,
+    Dataset,
+    DatasetVersion,
+    Job,
+    Model,
+    ModelVersion,
+    PartialUpload,
+)
+from core.system.settings import Settings
+from topwork.errors import QueueFull, QuotaExceeded
+
+WAITING = ("queued", "waiting")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one owner takes up: bytes by kind of object, and jobs that wait."""
+
+    datasets: int
+    models: int
+    uploads: int
+    queued_jobs: int
+
+    @property
+    def stored(self) -> int:
+        """Bytes in all."""
+        return self.datasets + self.models + self.uploads
+
+
+def of(session: Session, owner: str) -> Usage:
+    """Count an owner's objects.
+
+    A dataset counts as much as its largest version, since versions share their images; one that
+    is being read counts as much as its archive, an upload as much as was announced.
+    """
+    return Usage(
+        datasets=_datasets(session, owner) + _arriving(session, owner),
+        models=_models(session, owner),
+        uploads=_total(
+            session, select(func.sum(PartialUpload.length)).where(PartialUpload.owner == owner)
+        ),
+        queued_jobs=_total(
+            session,
+            select(func.count()).select_from(Job).where(Job.owner == owner, Job.state.in_(WAITING)),
+        ),
+    )
+
+
+def check_queue(session: Session, settings: Settings, owner: str) -> None:
+    """Raise QueueFull when no further job of this owner, or of anybody, is taken."""
+    queued = select(func.count()).select_from(Job).where(Job.state.in_(WAITING))
+    if _total(session, queued) >= settings.max_queued_jobs:
+        raise QueueFull
+    if _total(session, queued.where(Job.owner == owner)) >= settings.max_queued_jobs_per_owner:
+        raise QueueFull("too many of your jobs are waiting")
+
+
+def check_bytes(session: Session, settings: Settings, owner: str, coming: int) -> None:
+    """Raise QuotaExceeded when the owner may not store `coming` bytes more."""
+    most = settings.max_bytes_per_owner
+    if most and of(session, owner).stored + coming > most:
+        raise QuotaExceeded(f"{coming} more bytes would exceed the {most} that you may store")
+
+
+def _datasets(session: Session, owner: str) -> int:
+    size = cast(DatasetVersion.summary["bytes"].as_string(), Float)
+    largest = (
+        select(func.max(size).label("bytes"))
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .where(Dataset.owner == owner)
+        .group_by(DatasetVersion.dataset_id)
+        .subquery()
+    )
+    return _total(session, select(func.sum(largest.c.bytes)))
+
+
+def _arriving(session: Session, owner: str) -> int:
+    size = cast(Job.config["bytes"].as_string(), Float)
+    reading = (Job.owner == owner) & (Job.kind == "ingest") & Job.state.not_in(TERMINAL)
+    return _total(session, select(func.sum(size)).where(reading))
+
+
+def _models(session: Session, owner: str) -> int:
+    wanted = (
+        select(ModelVersion.files)
+        .join(Model, Model.name == ModelVersion.name)
+        .where(Model.owner == owner)
+    )
+    rows = session.scalars(wanted, execution_options=EVERYONE)
+    return sum(int(file["size"]) for files in rows for file in files.values())
+
+
+def _total(session: Session, wanted: object) -> int:
+    return int(session.execute(wanted, execution_options=EVERYONE).scalar_one() or 0)  # type: ignore[call-overload] # Any SELECT of one number.

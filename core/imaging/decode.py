@@ -1,0 +1,382 @@
+"""Open, limit and decode images: the one decoder policy of ingest, trainer and predictor.
+
+Formats are judged by content. Pillow's plugins are called directly, not through `Image.open`: this
+keeps its forty other formats (EPS, PSD, FITS, ...) out of reach, and sizes are checked here before
+any pixel is allocated, where Pillow would only warn. EXIF is parsed here too, because Pillow's
+reader warns about, and sometimes fails on, files whose pixels are perfectly good.
+"""
+
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import BinaryIO
+
+import PIL
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+    features,
+)
+
+from core.imaging import to_rgb
+from core.imaging.header_limits import check_parts
+from topwork.errors import ImageTooLarge, ImageUndecodable, TopworkError
+
+# A JPEG is decoded at a half, a quarter or an eighth of its size as long as its short side keeps
+# this multiple of the wanted one: 4 to 6 times faster on phone photographs for a mean pixel
+# difference of about 0.2 of 255 after the resize.
+DRAFT_OVERSAMPLING = 2
+
+# Each scan of a progressive JPEG costs a pass over the whole picture, however few bytes it has: a
+# thousand empty ones in 100 kB keep a core busy for minutes. Real encoders write about ten. The
+# predictor serves others meanwhile, so the largest pictures may have fewer scans.
+MAX_JPEG_SCANS = 50
+MAX_SCANS_OF_LARGEST = 20
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # One that a length follows, or the end.
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+
+# Raised with every change that moves a pixel: what was decoded before is then decoded again.
+REVISION = 1
+
+ImageData = bytes | bytearray | memoryview | BinaryIO
+
+FINDINGS = {
+    "exif_rotated": "The image is turned upright as its EXIF orientation says.",
+    "exif_corrupt": "The EXIF data cannot be read and is ignored.",
+    "alpha_flattened": "Transparent parts are shown over white.",
+    "cmyk_converted": "The CMYK colours are converted to sRGB.",
+    "sixteen_bit": "The samples are rescaled from their declared depth to 8 bits.",
+    "several_frames": "Only the first frame or page is used.",
+}
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """Sizes above which an image is refused before it is decoded."""
+
+    max_pixels: int = 36_000_000
+    max_aspect: float = 20.0
+    max_side: int = 20_000
+
+
+DEFAULT_LIMITS = ImageLimits()
+# Every size is checked in `_check_size`, but some plugins make pictures while they open a file: the
+# GIF one fills what a frame will leave behind. Pillow's own guard, which `_open` may raise, goes
+# before them; it warns above its limit and fails above twice of it, and to us both is one refusal.
+Image.MAX_IMAGE_PIXELS = DEFAULT_LIMITS.max_pixels
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What the header says: displayed size, format by content, Pillow mode, keys of `FINDINGS`.
+
+    `frames` is 1, or 2 when there are several: counting them all would let a file name its price.
+    """
+
+    width: int
+    height: int
+    format: str
+    mode: str
+    frames: int
+    findings: tuple[str, ...]
+
+
+def probe(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
+    """Read the header and check the limits; no pixel is decoded.
+
+    Raises:
+        ImageUndecodable: The content is none of the six formats, or its header is broken.
+        ImageTooLarge: The size or the aspect ratio is beyond `limits`.
+    """
+    with _named_errors():
+        image, orientation = _open(data, limits)
+        return _describe(image, orientation)
+
+
+def decode(
+    data: ImageData, limits: ImageLimits = DEFAULT_LIMITS, *, shrink_to: int | None = None
+) -> Image.Image:
+    """Return the first frame: complete, upright, 8-bit RGB.
+
+    With `shrink_to` a JPEG may come smaller than stored; its short side is then at least
+    `DRAFT_OVERSAMPLING * shrink_to` pixels.
+
+    Raises:
+        ImageUndecodable: The content is none of the six formats, is truncated or broken, or its
+            samples have no agreed meaning (signed, 32-bit integer, float outside 0..1).
+        ImageTooLarge: The size or the aspect ratio is beyond `limits`.
+    """
+    with _named_errors():
+        image, orientation = _open(data, limits)
+        if shrink_to is not None:
+            side = DRAFT_OVERSAMPLING * shrink_to
+            image.draft(None, (side, side))
+        return _load(image, orientation)
+
+
+def revision() -> str:
+    """Name everything that decides the pixels of `decode`: this code and the libraries below it."""
+    names = ("jpg", "libjpeg_turbo", "webp", "libtiff", "littlecms2")
+    return " ".join(
+        [f"{REVISION} pil {PIL.__version__}", *(f"{n} {features.version(n)}" for n in names)]
+    )
+
+
+def inspect(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
+    """Answer as `probe` does, after the whole image was decoded as `decode` does."""
+    with _named_errors():
+        image, orientation = _open(data, limits)
+        info = _describe(image, orientation)
+        _load(image, orientation)
+        return info
+
+
+def recognised(content: bytes) -> bool:
+    """Tell whether the first bytes are those of a format that is read."""
+    return _plugin(content) is not None
+
+
+def format_of(content: bytes) -> str:
+    """Return the format by the first bytes, as `ImageInfo` names it; "" where there is none."""
+    plugin = _plugin(content)
+    return (plugin.format or "") if plugin else ""
+
+
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """A JPEG whose EXIF is left to this module; also the first picture of an MPO."""
+
+    def getexif(self) -> Image.Exif:
+        return Image.Exif()
+
+
+_PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
+    (b"\xff\xd8\xff", _Jpeg),
+    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    (b"RIFF....WEBP", WebPImagePlugin.WebPImageFile),
+    (b"BM", BmpImagePlugin.BmpImageFile),
+    (b"GIF87a", GifImagePlugin.GifImageFile),
+    (b"GIF89a", GifImagePlugin.GifImageFile),
+    (b"II*\0", TiffImagePlugin.TiffImageFile),
+    (b"MM\0*", TiffImagePlugin.TiffImageFile),
+    (b"II+\0", TiffImagePlugin.TiffImageFile),
+    (b"MM\0+", TiffImagePlugin.TiffImageFile),
+)
+
+# Named in the message only, so that a user learns what the file is instead of that it is "broken".
+_FOREIGN = (
+    (b"8BPS", "a Photoshop document"),
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript document"),
+    (b"....ftypheic", "an HEIC photograph"),
+    (b"....ftypmif1", "an HEIF photograph"),
+    (b"....ftypavif", "an AVIF image"),
+    (b"....ftyp", "a video"),
+    (b"\0\0\x01\xba", "a video"),
+    (b"\0\0\x01\xb3", "a video"),
+    (b"\0\0\0\x0cjP", "a JPEG 2000 image"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML or SVG document"),
+    (b"<!DOCTYPE", "an HTML page"),
+    (b"<html", "an HTML page"),
+)
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = {_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]}
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Turn the dozen unrelated exception types of a broken file into one named error."""
+    try:
+        yield
+    except TopworkError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLarge(
+            f"The image has more than {Image.MAX_IMAGE_PIXELS} pixels.",
+            hint="Send a smaller version of the image.",
+        ) from error
+    except MemoryError as error:
+        raise ImageTooLarge("The image does not fit into memory.") from error
+    except Exception as error:
+        detail = str(error) or type(error).__name__
+        raise ImageUndecodable(f"The image is broken: {detail[:200]}.") from error
+
+
+def _plugin(content: bytes) -> type[ImageFile.ImageFile] | None:
+    return next((cls for magic, cls in _PLUGINS if _matches(content, magic)), None)
+
+
+def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, int | None]:
+    """Return the unloaded image and its EXIF orientation (1..8, None when it cannot be read)."""
+    content = data.read() if hasattr(data, "read") else bytes(data)
+    plugin = _plugin(content)
+    if plugin is None:
+        raise ImageUndecodable(_refusal(content))
+    check_parts(content)
+    scans = _scans(content) if plugin is _Jpeg else 1
+    if scans > MAX_JPEG_SCANS:
+        raise ImageUndecodable(f"The JPEG file has more than {MAX_JPEG_SCANS} scans.")
+    # It holds for the process, in which other threads may be decoding under a higher limit.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, limits.max_pixels)
+    image = plugin(BytesIO(content))
+    _check_size(*image.size, limits)
+    if scans * image.width * image.height > MAX_SCANS_OF_LARGEST * limits.max_pixels:
+        raise ImageTooLarge(
+            f"The JPEG file has {scans} scans of {image.width} x {image.height} pixels.",
+            hint="Save it with the usual ten scans, or as a baseline JPEG.",
+        )
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tile = (image.tag_v2.get(322, 1), image.tag_v2.get(323, 1))
+        _check_size(*tile, limits, aspect=False)
+        return image, _valid(image.tag_v2.get(274, 1))
+    exif = image.info.get("exif")
+    if image.format == "PNG":
+        exif = _checked_png(content)
+    return image, _orientation(exif) if exif else 1
+
+
+def _load(image: ImageFile.ImageFile, orientation: int | None) -> Image.Image:
+    """Decode an opened image: upright, 8-bit RGB."""
+    samples = to_rgb.layout(image)
+    image.load()
+    rgb = to_rgb.to_rgb(image, samples)
+    turn = _turn_left_to_do(image, orientation)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _describe(image: ImageFile.ImageFile, orientation: int | None) -> ImageInfo:
+    width, height = image.size
+    if _turn_left_to_do(image, orientation) in _SIDEWAYS:
+        width, height = height, width
+    several = bool(getattr(image, "is_animated", False))
+    present = {
+        "exif_rotated": orientation not in {None, 1},
+        "exif_corrupt": orientation is None,
+        "alpha_flattened": image.has_transparency_data,
+        "cmyk_converted": image.mode == "CMYK",
+        "sixteen_bit": to_rgb.layout(image).depth > to_rgb.BYTE_BITS,
+        "several_frames": several,
+    }
+    findings = tuple(code for code in FINDINGS if present[code])
+    name = image.format or ""
+    return ImageInfo(width, height, name, image.mode, 1 + several, findings)
+
+
+def _turn_left_to_do(image: ImageFile.ImageFile, orientation: int | None) -> Image.Transpose | None:
+    """Pillow turns a TIFF by itself while loading, its announced size included."""
+    return None if image.format == "TIFF" else _TURNS.get(orientation or 1)
+
+
+def _check_size(width: int, height: int, limits: ImageLimits, *, aspect: bool = True) -> None:
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        raise ImageTooLarge(
+            f"The image is {width} x {height} pixels; the limit is {limits.max_pixels} pixels"
+            f" and {limits.max_side} on a side.",
+            hint="Send a smaller version of the image.",
+        )
+    if aspect and max(width, height) > limits.max_aspect * min(width, height):
+        raise ImageTooLarge(
+            f"The image is {width} x {height} pixels, longer than"
+            f" {limits.max_aspect:g} times its width.",
+            hint="Crop the image to the part that matters.",
+        )
+
+
+def _matches(content: bytes, magic: bytes) -> bool:
+    """Compare the beginning; dots stand for any byte."""
+    head = content[: len(magic)]
+    return len(head) == len(magic) and all(
+        want in (byte, ord(".")) for byte, want in zip(head, magic, strict=True)
+    )
+
+
+def _refusal(content: bytes) -> str:
+    if not content:
+        return "The file is empty."
+    start = content[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
+    for magic, name in _FOREIGN:
+        if _matches(start.lower(), magic.lower()):
+            return f"This is {name}, which is not read."
+    return "The content is not one of the image formats that are read."
+
+
+def _scans(content: bytes) -> int:
+    """Count the scans of a JPEG up to its end, where a phone may have appended a film."""
+    scans, at = 0, 2
+    while scans <= MAX_JPEG_SCANS and (marker := _MARKER.search(content, at)):
+        kind = marker[0][1]
+        if kind == _END_OF_IMAGE:
+            break
+        scans += kind == _START_OF_SCAN
+        at = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
+    return scans
+
+
+def _orientation(exif: bytes) -> int | None:
+    """Find tag 0x0112 of the first directory (TIFF 6.0 section 2); None when it is corrupt."""
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return None
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if (tag, kind) == (0x0112, 3):
+                return _valid(value)
+    except struct.error:
+        return None
+    return 1
+
+
+def _valid(orientation: object) -> int | None:
+    return orientation if isinstance(orientation, int) and orientation in range(1, 9) else None
+
+
+def _checked_png(content: bytes) -> bytes | None:
+    """Check every chunk's CRC up to IEND, which Pillow skips for pixel data; return the EXIF.
+
+    Raises:
+        ImageUndecodable: A chunk is cut off or does not match its CRC.
+    """
+    exif = None
+    view = memoryview(content)
+    at = 8
+    while at + 12 <= len(view):
+        length, kind = struct.unpack_from(">I4s", view, at)
+        end = at + 8 + length
+        if end + 4 > len(view):
+            break
+        (crc,) = struct.unpack_from(">I", view, end)
+        if zlib.crc32(view[at + 4 : end]) != crc:
+            raise ImageUndecodable(f"The image is broken: bad CRC in PNG chunk {kind!r}.")
+        if kind == b"IEND":
+            return exif
+        if kind == b"eXIf":
+            exif = bytes(view[at + 8 : end])
+        at = end + 4
+    raise ImageUndecodable("The image is broken: the PNG file is truncated.")

@@ -1,0 +1,185 @@
+"""Remove from storage what no row refers to, and never what is about to be published.
+
+Objects are listed first and rows are read afterwards, so what was published in between is seen.
+What is left is deleted in short transactions that hold the row `garbage` and look once more;
+an ingestion commits under the same row (`hold`), because it may rely on a shard that it did not
+store itself.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby, islice
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from core.domain import datasets
+from core.store.db import Database, db_now
+from core.store.object_store import Entry, Storage
+from core.store.resources import Resources
+from core.store.tables import Chore, Dataset, DatasetShard, DatasetVersion, Job, ModelVersion
+from core.system.failpoints import hit
+from topwork.errors import NotFound
+
+CHORE = "garbage"
+BATCH = 200
+log = structlog.get_logger()
+
+
+def is_due(database: Database, every: float) -> bool:
+    """Tell one process every so many seconds, across all of them, that it is to collect now."""
+    turn = update(Chore).where(Chore.name == CHORE, Chore.began_at <= db_now() - every)
+    with database.write() as session:
+        taken = session.execute(turn.values(began_at=db_now()).returning(Chore.name))
+        return taken.one_or_none() is not None
+
+
+def hold(session: Session) -> None:
+    """Keep every collection waiting until this transaction ends."""
+    session.get_one(Chore, CHORE, with_for_update=True)
+
+
+def collect(resources: Resources, grace: float) -> list[Entry]:
+    """Remove orphans older than `grace` seconds and old drafts; return what was removed."""
+    found = list(orphans(resources, grace))
+    hit("garbage.before_delete")
+    removed = []
+    for batch in _batches(found):
+        removed += _remove(resources, batch)
+    drafts = resources.storage.prune(time.time() - grace)
+    if removed or drafts:
+        size = sum(entry.size for entry in removed)
+        log.info("garbage.collected", objects=len(removed), bytes=size, drafts=drafts)
+    return removed
+
+
+def discard(resources: Resources, keys: Iterable[str]) -> None:
+    """Remove at once those of these objects to which no row refers."""
+    for batch in _batches(Entry(key, 0, 0.0) for key in keys):
+        _remove(resources, batch)
+
+
+def orphans(resources: Resources, grace: float) -> Iterator[Entry]:
+    """Yield the objects older than `grace` seconds to which no row and no running job refers."""
+    places = list(RULES)
+    try:
+        learn_shards(resources.database, resources.storage)
+    except NotFound as error:
+        log.warning("garbage.shards_unknown", error=str(error))
+        places.remove("shards")
+    before = time.time() - grace
+    for place in places:
+        stored = (e for e in resources.storage.entries(place) if e.stored_at <= before)
+        for batch in _batches(stored):
+            with resources.database.read() as session:
+                kept = referred(session, [entry.key for entry in batch])
+            yield from (entry for entry in batch if entry.key not in kept)
+
+
+def learn_shards(database: Database, storage: Storage) -> None:
+    """Record the shards of versions that were made before shards were recorded.
+
+    Raises:
+        NotFound: A manifest is missing, so nobody can say which shards it needs.
+    """
+    known = select(DatasetShard.dataset_id).where(
+        DatasetShard.dataset_id == DatasetVersion.dataset_id,
+        DatasetShard.number == DatasetVersion.number,
+    )
+    with database.read() as session:
+        unknown = list(session.scalars(select(DatasetVersion).where(~known.exists())))
+    for version in unknown:
+        shards = shards_of(storage, version)
+        with database.write() as session:
+            row = session.get(DatasetVersion, (version.dataset_id, version.number))
+            if row is not None:
+                datasets.refer(session, row, shards)
+
+
+def shards_of(storage: Storage, version: DatasetVersion) -> set[str]:
+    """Return the sha256 of each shard that a version's manifest names."""
+    return shards_in(storage.get_bytes(f"{version.prefix}/manifest.jsonl"))
+
+
+def shards_in(manifest: bytes) -> set[str]:
+    """Return the sha256 of each shard that the lines of a manifest name."""
+    return {json.loads(line)["shard"] for line in manifest.splitlines()}
+
+
+def _remove(resources: Resources, batch: list[Entry]) -> list[Entry]:
+    with resources.database.write() as session:
+        hold(session)
+        kept = referred(session, [entry.key for entry in batch])
+        removed = [entry for entry in batch if entry.key not in kept]
+        resources.storage.delete_all([entry.key for entry in removed])
+        size = sum(entry.size for entry in removed)
+        count = update(Chore).where(Chore.name == CHORE)
+        session.execute(
+            count.values(objects=Chore.objects + len(removed), bytes=Chore.bytes + size)
+        )
+    return removed
+
+
+def referred(session: Session, keys: list[str]) -> set[str]:
+    """Return those of the keys to which a row or a running job refers."""
+    kept: set[str] = set()
+    for place, group in groupby(sorted(keys), key=lambda key: key.partition("/")[0]):
+        kept |= RULES[place](session, list(group))
+    return kept
+
+
+def _models(session: Session, keys: list[str]) -> set[str]:
+    """Running jobs are read first: one that publishes in between has a version by then."""
+    prefixes = {key: key.rpartition("/")[0] for key in keys}
+    named = Job.id.in_({key.split("/")[1] for key in keys})
+    running = select(Job.id, Job.fence).where(named, Job.state == "running")
+    kept = {f"models/{job}/{fence}" for job, fence in session.execute(running)}
+    versions = select(ModelVersion.prefix)
+    kept.update(session.scalars(versions.where(ModelVersion.prefix.in_(prefixes.values()))))
+    return {key for key, prefix in prefixes.items() if prefix in kept}
+
+
+def _datasets(session: Session, keys: list[str]) -> set[str]:
+    """As of models: running ingestions first, then versions."""
+    prefixes = {key: key.rpartition("/")[0] for key in keys}
+    named = Job.dataset_id.in_({key.split("/")[1] for key in keys})
+    running = select(Job.dataset_id).where(named, Job.state == "running", Job.kind == "ingest")
+    filled = set(session.scalars(running))
+    versions = select(DatasetVersion.prefix)
+    kept = set(session.scalars(versions.where(DatasetVersion.prefix.in_(prefixes.values()))))
+    return {
+        key for key, prefix in prefixes.items() if prefix in kept or key.split("/")[1] in filled
+    }
+
+
+def _shards(session: Session, keys: list[str]) -> set[str]:
+    hashes = {key.removeprefix("shards/").removesuffix(".tar") for key in keys}
+    used = select(DatasetShard.shard).where(DatasetShard.shard.in_(hashes))
+    return {f"shards/{shard}.tar" for shard in session.scalars(used)}
+
+
+def _uploads(session: Session, keys: list[str]) -> set[str]:
+    stored = session.scalars(select(Dataset.upload).where(Dataset.upload.in_(keys)))
+    return {key for key in stored if key is not None}
+
+
+def _logs(session: Session, keys: list[str]) -> set[str]:
+    names = {key.removeprefix("logs/").removesuffix(".txt") for key in keys}
+    return {f"logs/{job}.txt" for job in session.scalars(select(Job.id).where(Job.id.in_(names)))}
+
+
+RULES: dict[str, Callable[[Session, list[str]], set[str]]] = {
+    "models": _models,
+    "datasets": _datasets,
+    "shards": _shards,
+    "uploads": _uploads,
+    "logs": _logs,
+}
+
+
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    source = iter(entries)
+    while batch := list(islice(source, BATCH)):
+        yield batch

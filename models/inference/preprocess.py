@@ -1,0 +1,117 @@
+"""From the bytes of an image to the network's input: one object for training, serving and export.
+
+It reproduces torchvision's `ImageClassification` preset (short side, centre crop, scale to 0..1,
+mean and standard deviation) on Pillow images, but for single levels of 255 (see `uint8`).
+"""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, decode
+from models.compute.transfer import sent
+from models.planning import catalogue
+from topwork.errors import IntegrityError
+
+# Pillow's filters always take the reduction into account, which others call antialiasing.
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+LARGEST_SIDE = 4096  # Far beyond what training allows; a card must not ask for all the memory.
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """How an image becomes a network's input; stored in every card.
+
+    `resize` is the short side and `crop` the side of the centred square after it, in pixels;
+    `mean` and `std` are per channel (R, G, B) of samples in 0..1.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bilinear"
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values that a card from elsewhere could carry and that would fail later.
+
+        Raises:
+            IntegrityError: A value lies outside what can be computed.
+        """
+        numbers = (*self.mean, *self.std)
+        if not (
+            isinstance(self.crop, int)
+            and isinstance(self.resize, int)
+            and 0 < self.crop <= self.resize <= LARGEST_SIDE
+            and self.interpolation in FILTERS
+            and self.antialias is True
+            and len(self.mean) == len(self.std) == 3  # noqa: PLR2004  # Red, green, blue.
+            and all(math.isfinite(number) for number in numbers)
+            and min(self.std) > 0
+        ):
+            raise IntegrityError(f"This preprocessing cannot be computed: {self}.")
+
+    @classmethod
+    def for_architecture(cls, name: str) -> "Preprocess":
+        """Return the preset of the architecture's published weights, or of its paper's input."""
+        facts = catalogue.get(name)
+        return cls(facts.resize, facts.input_size, facts.mean, facts.std, facts.interpolation)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
+        """Read the JSON form; raises IntegrityError when it is not one."""
+        try:
+            mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
+            return cls(**{**values, "mean": mean, "std": std})
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"This is no preprocessing: {error}.") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    def at(self, crop: int) -> "Preprocess":
+        """Return the same for another input side, the margin around the crop kept in proportion."""
+        return replace(self, crop=crop, resize=max(crop, round(crop * self.resize / self.crop)))
+
+    def read(self, data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> Tensor:
+        """Decode an image file and return its crop; uint8 (3, crop, crop).
+
+        Raises:
+            ImageUndecodable: The file is no complete image.
+            ImageTooLarge: The image is beyond `limits`.
+        """
+        return self.uint8(decode(data, limits, shrink_to=self.resize))
+
+    def uint8(self, image: Image.Image) -> Tensor:
+        """Resize and crop an RGB image of any size; uint8 (3, crop, crop).
+
+        Resize and crop are one operation on the grid of the resized image, so pixels outside the
+        crop are never computed. Pillow may then filter columns before rows, which moves about 1 %
+        of a photograph's samples by one level.
+        """
+        width, height = image.size
+        short = min(width, height)
+        # Sizes and offsets are rounded as torchvision rounds them.
+        wide, high = (self.resize * side // short for side in (width, height))
+        left, top = (round((side - self.crop) / 2) for side in (wide, high))
+        box = (
+            left * width / wide,
+            top * height / high,
+            (left + self.crop) * width / wide,
+            (top + self.crop) * height / high,
+        )
+        square = image.resize((self.crop, self.crop), FILTERS[self.interpolation], box=box)
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+    def normalise(self, batch: Tensor) -> Tensor:
+        """Turn uint8 (N, 3, H, W) into the network's float32 input, on the batch's device."""
+        numbers = torch.tensor([self.mean, self.std], dtype=torch.float32)
+        mean, std = sent(numbers, batch.device.type).view(2, 3, 1, 1)
+        return batch.to(torch.float32).div_(255).sub_(mean).div_(std)

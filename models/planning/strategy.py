@@ -1,0 +1,141 @@
+"""Which layers to train, in which stages, and for how long: pure, torch-free."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from models.planning.catalogue import Architecture
+from topwork.errors import InvalidField
+
+HEAD_THEN_FULL = "head, then full"
+FEWEST_TO_COMPARE = 20  # Validation images; with fewer, chance decides which model is better.
+# Seconds of fine-tuning after the head where no limit was given, or so many times what the head
+# took, if that is more: nobody should wait long without having said so.
+DEFAULT_BUDGET = 60.0
+BUDGET_FACTOR = 5.0
+LIMIT_SHARE = 0.8  # Of the time left that may be planned; estimates err.
+LEAST_EPOCHS = 3  # Fewer than that over all layers rarely beat a good head.
+BLOCKS = 4
+FEW_FOR_STATISTICS = 5000  # Images; fewer estimate worse statistics than ImageNet's are.
+SMALL_BATCH = 16
+
+
+class Stage(NamedTuple):
+    """One part of the training: its name and the defaults it starts from."""
+
+    name: str
+    mode: str
+
+
+def auto_weights(facts: Architecture) -> tuple[str, str]:
+    """Return the weights to start from when none were named, and why."""
+    if facts.weights is None:
+        return "none", f"nobody publishes pretrained weights for {facts.name}"
+    return "imagenet", "features learned on ImageNet carry over to most photographs"
+
+
+def auto_strategy(weights: str, validation: int) -> tuple[str, str]:
+    """Return what to train when nothing was asked for, and why."""
+    if weights == "none":
+        return "full", "random weights have to be trained in every layer"
+    if validation < FEWEST_TO_COMPARE:
+        words = "a new head on a frozen pretrained trunk trains in one pass over the images;"
+        words += f" {validation} validation images cannot tell whether training more is better"
+        return "head", words
+    words = "the head first, which takes one pass over the images; from there every layer, if its"
+    return HEAD_THEN_FULL, f"{words} score and the time allow; the better on validation is kept"
+
+
+def stages(strategy: str, weights: str) -> tuple[Stage, ...]:
+    """Return the stages of a strategy on these weights, in their order."""
+    head = Stage("head", "head")
+    if strategy == "head":
+        return (head,)
+    if strategy == "gradual":
+        return head, Stage("gradual", "gradual")
+    if strategy == HEAD_THEN_FULL:
+        return head, Stage("full", "refine")
+    return (Stage("full", "scratch" if weights == "none" else "tune"),)
+
+
+def refuse_contradictions(facts: Architecture, weights: str, strategy: str) -> None:
+    """Raise InvalidField where weights and strategy cannot go together."""
+    if weights == "imagenet" and facts.weights is None:
+        raise InvalidField(
+            f"There are no pretrained weights for {facts.name}.",
+            param="weights",
+            hint='Use "weights": "none" to train from scratch.',
+        )
+    if weights == "none" and strategy in ("head", "gradual"):
+        raise InvalidField(
+            "A head on a random trunk learns next to nothing.",
+            param="strategy",
+            hint='Use "strategy": "full" to train from scratch.',
+        )
+
+
+def batch_norm(mode: str, batch: int, images: int) -> tuple[str, str]:
+    """Return whether batch normalisation learns statistics (`train`) or keeps them (`frozen`)."""
+    if mode == "scratch":
+        return "train", "random weights come without statistics"
+    if mode == "head":
+        return "frozen", "the trunk is frozen, its statistics too"
+    if batch < SMALL_BATCH:
+        return "frozen", f"batches below {SMALL_BATCH} give poor statistics"
+    if mode in ("refine", "gradual") and images < FEW_FOR_STATISTICS:
+        words = f"ImageNet's statistics are better than those of {images} images"
+        return "frozen", f"{words}, and the head was fitted to them"
+    return "train", "batches are large enough for their own statistics"
+
+
+class Cost(NamedTuple):
+    """What was measured by the end of the head, in seconds."""
+
+    epoch: float  # Of one epoch over all layers, estimated from a timed pass.
+    spent: float  # So far.
+    left: float | None  # Of the limit; None without one.
+
+
+def decide(best: Mapping[str, Any], epochs: int, cost: Cost, *, given: bool) -> tuple[int, str]:
+    """Return for how many epochs to train every layer after the head, 0 for not at all, and why.
+
+    Args:
+        best: The head's best epoch.
+        epochs: Planned; fewer are taken where the time is short, unless they were `given`.
+        cost: Measured.
+        given: Whether the user named the epochs.
+    """
+    metric = best["metric"]
+    if not metric.endswith("loss") and best[metric] >= 1.0:
+        return 0, f"the head's {metric} is {best[metric]:.3f}: nothing is left to gain"
+    if cost.left is None:
+        budget = max(DEFAULT_BUDGET, BUDGET_FACTOR * cost.spent)
+        source = f"without limits.max_minutes, the longer of {DEFAULT_BUDGET:.0f} s and"
+        source += f" {BUDGET_FACTOR:.0f} times the head's {cost.spent:.0f} s"
+    else:
+        budget = LIMIT_SHARE * cost.left
+        source = f"{LIMIT_SHARE:.0%} of the time left"
+    fits = min(epochs, int(budget / max(cost.epoch, 1e-9)))
+    words = f"about {cost.epoch:.1f} s for an epoch over all layers, a budget of {budget:.0f} s"
+    needed = epochs if given else min(epochs, LEAST_EPOCHS)
+    if fits < needed:
+        return 0, f"{words} ({source}): too little for {needed} epochs"
+    score = f"the head's {metric} of {best[metric]:.3f} leaves something to gain"
+    return fits, f"{score}; {words} ({source})"
+
+
+def compare(
+    head: Mapping[str, Any], kept: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return in words which stage is kept and why, with the scores of both."""
+    metric = head["metric"]
+    loss = "val_loss" if "val_loss" in head else "train_loss"
+    sign = -1 if metric.endswith("loss") else 1
+    later = [record for record in history if record["stage"] != head["stage"]]
+    if not later:
+        return "The head is kept: no epoch over more layers was finished."
+    best = max(later, key=lambda record: (sign * record[metric], -record[loss]))
+    scores = "; ".join(
+        f"{record['stage']}: {metric} {record[metric]:.4f}, {loss} {record[loss]:.4f}"
+        for record in (head, best)
+    )
+    return f"{scores}. The {kept['stage']} stage is kept; between equals the loss decides."

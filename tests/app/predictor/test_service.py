@@ -1,0 +1,331 @@
+"""What stands between an order and its answers: places in the queue, memory, and times."""
+
+import asyncio
+import io
+import json
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from app.predictor.metrics import Measures
+from app.predictor.service import ByteBudget, Predictor, Timings
+from app.predictor_protocol import Order
+from core.store.object_store import Storage
+from core.system.settings import Settings
+from models.data.dataset import Staged
+from models.inference import artefact
+from tests.app.conftest import MakeModel
+from tests.app.trained import put_model, store_model
+from tests.models.staging import train_doubtful
+from tests.waiting import wait_for
+from topwork.errors import ImageTooLarge, IntegrityError, PredictorBusy, WeightsUnavailable
+
+Stored = tuple[Storage, MakeModel]
+
+
+def png(level: int = 0) -> bytes:
+    out = io.BytesIO()
+    Image.linear_gradient("L").rotate(level).convert("RGB").save(out, "PNG")
+    return out.getvalue()
+
+
+def order(model: dict[str, Any], *images: bytes, top_k: int = 3) -> tuple[Order, bytes]:
+    sizes = [len(image) for image in images]
+    names = [f"{number}.png" for number in range(len(images))]
+    fields = {"model": model, "top_k": top_k, "sizes": sizes, "filenames": names}
+    return Order.model_validate_json(json.dumps(fields)), b"".join(images)
+
+
+def trial(
+    stored: Stored,
+    data: Path,
+    work: Callable[[Predictor], Awaitable[None]],
+    measures: Measures | None = None,
+    **options: Any,
+) -> None:
+    settings = Settings(data_dir=data, offline=True, **options)
+
+    async def run() -> None:
+        predictor = Predictor(settings, stored[0], measures or Measures())
+        try:
+            await asyncio.wait_for(work(predictor), 60)
+        finally:
+            await predictor.close()
+
+    asyncio.run(run())
+
+
+def test_the_queue_has_a_fixed_number_of_places(stored: Stored, tmp_path: Path) -> None:
+    async def work(predictor: Predictor) -> None:
+        await asyncio.sleep(0)
+        with predictor.admitted(3):
+            with predictor.admitted(1), pytest.raises(PredictorBusy), predictor.admitted(1):
+                pass
+            with predictor.admitted(1):
+                pass
+        with predictor.admitted(9), pytest.raises(PredictorBusy), predictor.admitted(1):
+            pass
+
+    trial(stored, tmp_path, work, predict_queue=4)
+
+
+def test_limits_of_the_settings_hold(stored: Stored, tmp_path: Path) -> None:
+    model = stored[1]()
+
+    async def work(predictor: Predictor) -> None:
+        answer = await predictor.predict(*order(model, png()))
+        (result,) = answer["results"]
+        assert result["status"] == "error"
+        assert result["error"]["code"] == ImageTooLarge.code
+        assert "256 x 256" in result["error"]["message"]
+
+    trial(stored, tmp_path, work, max_image_pixels=65_535)
+
+
+def test_answers_say_what_they_are_about(stored: Stored, tmp_path: Path) -> None:
+    model = stored[1](calibration={"temperature": 1.5})
+    measures = Measures()
+
+    async def work(predictor: Predictor) -> None:
+        answer = await predictor.predict(*order(model, png(), b"no", png(9), top_k=2))
+        names = [result["filename"] for result in answer["results"]]
+        assert names == ["0.png", "1.png", "2.png"]
+        good, bad, also = answer["results"]
+        assert good["status"] == also["status"] == "ok"
+        assert set(good) == {
+            *("filename", "status", "decision", "label"),
+            *("confidence", "predictions", "threshold"),
+        }
+        assert len(good["predictions"]) == 2
+        assert set(bad) == {"filename", "status", "error"}
+        assert set(bad["error"]) == {"code", "message", "hint"}
+        assert answer["model"]["sha256"] == model["files"][artefact.WEIGHTS]["sha256"]
+        assert set(answer["timing_ms"]) == {"load", "decode", "queue", "forward"}
+        assert all(spent >= 0 for spent in answer["timing_ms"].values())
+        again = await predictor.predict(*order(model, png()))
+        assert again["timing_ms"]["load"] < answer["timing_ms"]["load"]
+
+    trial(stored, tmp_path, work, measures)
+    text = measures.text().decode()
+    assert 'topwork_predict_images_total{outcome="ok"} 3.0' in text
+    assert 'topwork_predict_images_total{outcome="image_undecodable"} 1.0' in text
+    assert "topwork_predictor_models 1.0" in text
+
+
+def test_answers_are_calibrated_as_the_card_says(stored: Stored, tmp_path: Path) -> None:
+    """Of one network with three cards: temperature 2 takes the root of each plain probability."""
+    cards: list[dict[str, Any]] = [{}, {"calibration": None}, {"calibration": {"temperature": 2.0}}]
+    models = []
+    for number, card in enumerate(cards):
+        store_model(stored[0], tmp_path / f"{number}", **card)
+        models.append(put_model(stored[0], tmp_path / f"{number}", f"models/card{number}/1"))
+    assert len({model["digest"] for model in models}) == 1
+    answers: list[list[dict[str, Any]]] = []
+
+    async def work(predictor: Predictor) -> None:
+        for model in models:
+            answer = await predictor.predict(*order(model, png()))
+            answers.append(answer["results"][0]["predictions"])
+
+    trial(stored, tmp_path, work)
+    plain, uncalibrated, soft = answers
+    assert uncalibrated == plain
+    assert [one["label"] for one in soft] == [one["label"] for one in plain]
+    roots = [one["confidence"] ** 0.5 for one in plain]
+    expected = [root / sum(roots) for root in roots]
+    assert [one["confidence"] for one in soft] == pytest.approx(expected, abs=1e-9)
+    assert soft[0]["confidence"] < plain[0]["confidence"]
+
+
+def test_a_job_and_the_service_are_equally_sure(stored: Stored, tmp_path: Path) -> None:
+    """A run of the trainer, then its own validation images as a user would send them."""
+    folder = train_doubtful(tmp_path / "trained")
+    model = put_model(stored[0], folder / "run" / "result", "models/doubtful/1")
+    text = (folder / "run" / "result" / "predictions.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    staged = Staged(folder / "data")
+    images = {sample.sha256: staged.read(sample) for sample in staged.splits["val"]}
+    staged.close()
+
+    async def work(predictor: Predictor) -> None:
+        files = [images[row["sha256"]] for row in rows]
+        answer = await predictor.predict(*order(model, *files))
+        for row, result in zip(rows, answer["results"], strict=True):
+            assert result["label"] == row["label"]
+            assert result["confidence"] == pytest.approx(row["confidence"], abs=1e-5)
+
+    trial(stored, tmp_path, work)
+    assert artefact.read_card(folder / "run" / "result")["calibration"]["temperature"] > 1.2
+
+
+def test_a_model_that_is_pushed_out_comes_back(stored: Stored, tmp_path: Path) -> None:
+    models = [stored[1](seed) for seed in (1, 2, 3)]
+    measures = Measures()
+    first: dict[str, Any] = {}
+
+    async def work(predictor: Predictor) -> None:
+        for _ in range(2):
+            for model in models:
+                answer = await predictor.predict(*order(model, png()))
+                known = first.setdefault(model["digest"], answer["results"])
+                assert answer["results"] == known
+
+    trial(stored, tmp_path, work, measures, model_cache_bytes=600_000)
+    assert len({json.dumps(result) for result in first.values()}) == 3
+    assert "topwork_predictor_models 2.0" in measures.text().decode()
+
+
+def test_a_copy_that_was_damaged_here_is_fetched_again(stored_far: Stored, tmp_path: Path) -> None:
+    model = stored_far[1]()
+    copy = tmp_path / "cache" / "models" / model["files"][artefact.CARD]["sha256"]
+
+    async def work(predictor: Predictor) -> None:
+        await predictor.predict(*order(model, png()))
+
+    trial(stored_far, tmp_path, work)
+    (copy / artefact.WEIGHTS).write_bytes(b"damaged")
+    trial(stored_far, tmp_path, work)
+    assert artefact.load(copy)
+
+
+@pytest.mark.parametrize("where", ["stored", "stored_far"])
+def test_a_file_that_changes_under_a_loaded_model_changes_no_answer(
+    request: pytest.FixtureRequest, tmp_path: Path, where: str
+) -> None:
+    kept: Stored = request.getfixturevalue(where)
+    model = kept[1]()
+    folder = kept[0].local_path(model["prefix"])
+    folder = folder or tmp_path / "cache" / "models" / model["files"][artefact.CARD]["sha256"]
+
+    async def work(predictor: Predictor) -> None:
+        path = folder / artefact.WEIGHTS
+        first = (await predictor.predict(*order(model, png())))["results"]
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            file.write(b"\0" * (path.stat().st_size // 2))
+        assert (await predictor.predict(*order(model, png())))["results"] == first
+        os.truncate(path, 0)
+        assert (await predictor.predict(*order(model, png())))["results"] == first
+
+    trial(kept, tmp_path, work)
+
+
+@pytest.mark.parametrize("name", [artefact.WEIGHTS, artefact.CARD])
+def test_an_object_that_was_changed_in_place_is_not_served(
+    stored: Stored, tmp_path: Path, name: str
+) -> None:
+    storage, make = stored
+    model = make()
+    path = storage.local_path(f"{model['prefix']}/{name}")
+    assert path is not None
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    with path.open("r+b") as file:
+        file.write(data)
+
+    async def work(predictor: Predictor) -> None:
+        with pytest.raises(IntegrityError):
+            await predictor.predict(*order(model, png()))
+
+    trial(stored, tmp_path, work)
+    assert path.read_bytes() == data
+
+
+def test_a_card_that_names_other_weights_than_the_manifest_is_refused(
+    stored: Stored, tmp_path: Path
+) -> None:
+    model, other = stored[1](1), stored[1](2)
+    model["files"][artefact.WEIGHTS] = other["files"][artefact.WEIGHTS]
+
+    async def work(predictor: Predictor) -> None:
+        with pytest.raises(IntegrityError, match="other weights"):
+            await predictor.predict(*order(model, png()))
+
+    trial(stored, tmp_path, work)
+
+
+def test_models_that_cannot_be_loaded_say_why(stored: Stored, tmp_path: Path) -> None:
+    storage, make = stored
+    model = make()
+    storage.delete(f"{model['prefix']}/{artefact.WEIGHTS}")
+
+    async def work(predictor: Predictor) -> None:
+        with pytest.raises(IntegrityError):
+            await predictor.predict(*order(model, png()))
+        published = {"kind": "imagenet", "architecture": "resnet18"}
+        with pytest.raises(WeightsUnavailable):
+            await predictor.predict(*order(published, png()))
+
+    trial(stored, tmp_path, work)
+
+
+def test_the_default_model_is_loaded_before_anyone_asks(
+    stored: Stored, tmp_path: Path, shared: Path
+) -> None:
+    measures = Measures()
+
+    async def work(predictor: Predictor) -> None:
+        await predictor.warm("no such network")
+        await predictor.warm("resnet18")
+        assert "topwork_predictor_models 0.0" in measures.text().decode()
+        await predictor.warm("mobilenet_v2")
+        assert "topwork_predictor_models 1.0" in measures.text().decode()
+        assert "topwork_predict_batch_images_count 1.0" in measures.text().decode()
+
+    trial(stored, tmp_path, work, measures, weights_dir=shared / "weights")
+
+
+def test_damaged_weights_of_the_default_model_do_not_stop_the_start(
+    stored: Stored, tmp_path: Path
+) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "mobilenet_v2.safetensors").write_bytes(b"damaged")
+    measures = Measures()
+
+    async def work(predictor: Predictor) -> None:
+        await predictor.warm("mobilenet_v2")
+
+    trial(stored, tmp_path, work, measures)
+    assert "topwork_predictor_models 0.0" in measures.text().decode()
+
+
+def test_memory_for_decoding_is_shared_out() -> None:
+    budget = ByteBudget(10)
+    inside: list[int] = []
+
+    def take(nbytes: int, leave: threading.Event) -> None:
+        with budget.reserved(nbytes):
+            inside.append(nbytes)
+            assert leave.wait(10)
+        inside.remove(nbytes)
+
+    leaves = [threading.Event() for _ in range(3)]
+    threads = []
+    for nbytes, leave in zip((6, 4, 99), leaves, strict=True):
+        threads.append(threading.Thread(target=take, args=(nbytes, leave)))
+        threads[-1].start()
+        if nbytes != 99:
+            wait_for(lambda nbytes=nbytes: nbytes in inside)
+    leaves[0].set()
+    wait_for(lambda: 6 not in inside)
+    assert 99 not in inside
+    leaves[1].set()
+    wait_for(lambda: inside == [99])
+    leaves[2].set()
+    for thread in threads:
+        thread.join(10)
+    with budget.reserved(10):
+        pass
+
+
+def test_times_of_stages_add_up() -> None:
+    timings = Timings(10.0)
+    timings.decoded = 12.0
+    timings.passes |= {(13.0, 14.0), (13.0, 14.0), (14.0, 14.5)}
+    assert timings.parts(15.0) == {"decode": 2.0, "queue": 1.5, "forward": 1.5}
+    assert Timings(1.0).parts(1.0) == {"decode": 0.0, "queue": 0.0, "forward": 0.0}

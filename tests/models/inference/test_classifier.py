@@ -1,0 +1,208 @@
+"""Decode, forward, rank: the answers a classifier gives, and that grouping does not change them."""
+
+import math
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.evaluation.metrics import probabilities
+from models.inference import artefact
+from models.inference.classifier import Classifier, Eager, Label, forward
+from models.inference.preprocess import Preprocess
+from models.networks import zoo
+from models.planning import catalogue
+from topwork.errors import ImageUndecodable, IntegrityError, WeightsMismatch
+
+
+class Fixed:
+    """An engine that answers the same logits to every image."""
+
+    nbytes = 0
+
+    def __init__(self, *logits: float) -> None:
+        self._logits = torch.tensor(logits)
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        return self._logits.expand(len(batch), -1)
+
+
+def fixed(*logits: float, temperature: float = 1.0) -> Classifier:
+    preprocess = Preprocess.for_architecture("lenet")
+    labels = [Label(name) for name in "abcdefgh"[: len(logits)]]
+    return Classifier(Fixed(*logits), preprocess, labels, temperature=temperature)
+
+
+def images(count: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    shape = (3, 32, 32)
+    return [
+        torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(count)
+    ]
+
+
+def test_rank_orders_by_confidence_and_says_so() -> None:
+    classifier = fixed(1.0, 3.0, 2.0)
+    answer = classifier.rank(classifier.forward(images(1))[0], 2)
+    total = sum(math.exp(logit) for logit in (1, 2, 3))
+    assert answer["decision"] == "accept"
+    assert answer["threshold"] is None
+    assert answer["label"] == "b"
+    assert answer["confidence"] == pytest.approx(math.exp(3) / total, abs=1e-12)
+    assert [entry["label"] for entry in answer["predictions"]] == ["b", "c"]
+    assert [entry["index"] for entry in answer["predictions"]] == [1, 2]
+    assert answer["predictions"][0] == {
+        "label": "b",
+        "index": 1,
+        "confidence": answer["confidence"],
+    }
+
+
+def test_top_k_is_cut_to_the_number_of_classes_and_sums_to_one() -> None:
+    classifier = fixed(0.5, -1.0, 40.0)
+    predictions = classifier.rank(classifier.forward(images(1))[0], 99)["predictions"]
+    assert len(predictions) == 3
+    assert sum(entry["confidence"] for entry in predictions) == pytest.approx(1, abs=1e-12)
+
+
+def test_ties_stand_in_the_order_of_the_network() -> None:
+    classifier = fixed(*[2.0] * 8)
+    predictions = classifier.rank(classifier.forward(images(1))[0], 8)["predictions"]
+    assert [entry["index"] for entry in predictions] == list(range(8))
+
+
+def test_temperature_changes_the_confidence_and_never_the_label() -> None:
+    sharp, soft = fixed(1.0, 3.0), fixed(1.0, 3.0, temperature=4.0)
+    rows = [classifier.forward(images(1))[0] for classifier in (sharp, soft)]
+    assert rows[0][1] == pytest.approx(1 / (1 + math.exp(-2)))
+    assert rows[1][1] == pytest.approx(1 / (1 + math.exp(-0.5)))
+    for bad in (0.0, -1.0, float("nan")):
+        with pytest.raises(IntegrityError):
+            fixed(1.0, temperature=bad)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.7, 1.5, 10.0])
+def test_no_temperature_changes_a_label_or_the_order(temperature: float) -> None:
+    logits = 5 * torch.randn(2000, 7, generator=torch.Generator().manual_seed(4))
+    served = probabilities(logits, temperature)
+    assert torch.equal(served.argmax(1), logits.argmax(1))
+    assert torch.equal(served.argsort(1), logits.argsort(1))
+    assert torch.allclose(served.sum(1), torch.ones(2000, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("calibration", [{}, {"calibration": None}])
+def test_a_card_without_calibration_gives_the_plain_softmax(
+    tmp_path: Path, calibration: dict[str, None]
+) -> None:
+    card = {
+        "architecture": "lenet",
+        "classes": ["ant", "bee"],
+        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
+        **calibration,
+    }
+    artefact.write(tmp_path, zoo.build("lenet", 2), card)
+    classifier = Classifier.from_artefact(tmp_path)
+    assert classifier.temperature == 1.0
+    crop = images(1)
+    expected = torch.softmax(classifier.logits(crop).double(), dim=1)
+    assert torch.equal(classifier.forward(crop), expected)
+
+
+@pytest.mark.parametrize("calibration", ["warm", [1.0], {"temperature": "warm"}])
+def test_a_calibration_that_is_none_is_refused(tmp_path: Path, calibration: object) -> None:
+    card = {
+        "architecture": "lenet",
+        "classes": ["ant", "bee"],
+        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
+        "calibration": calibration,
+    }
+    artefact.write(tmp_path, zoo.build("lenet", 2), card)
+    with pytest.raises(IntegrityError, match="calibration"):
+        Classifier.from_artefact(tmp_path)
+
+
+def test_an_answer_that_is_not_finite_is_none() -> None:
+    classifier = fixed(float("nan"), 1.0)
+    with pytest.raises(IntegrityError, match="finite"):
+        classifier.rank(classifier.forward(images(1))[0], 1)
+
+
+@pytest.mark.parametrize("architecture", ["lenet", "googlenet"])
+def test_grouping_changes_no_answer(architecture: str) -> None:
+    torch.manual_seed(0)
+    model = zoo.build(architecture, 5).eval()
+    side = catalogue.get(architecture).min_size + 17
+    generator = torch.Generator().manual_seed(3)
+    if architecture == "lenet":
+        side = 32
+    batch = torch.randn(7, 3, side, side, generator=generator)
+    alone = torch.cat([forward(model, image[None]) for image in batch])
+    together = forward(model, batch)
+    assert alone.shape == (7, 5)
+    assert alone.dtype == torch.float32
+    assert (alone - together).abs().max() < 1e-5
+    assert torch.equal(alone.argmax(1), together.argmax(1))
+    assert (probabilities(alone) - probabilities(together)).abs().max() < 1e-5
+
+
+def test_the_engine_agrees_with_the_bare_network() -> None:
+    torch.manual_seed(0)
+    model = zoo.build("lenet", 5)
+    engine = Eager(model)
+    assert engine.nbytes == sum(value.nbytes for value in model.state_dict().values())
+    batch = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        expected = model.eval()(batch)
+    assert (engine(batch) - expected).abs().max() < 1e-5
+
+
+def test_a_trained_model_answers_with_its_own_classes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = zoo.build("lenet", 2)
+    card = {
+        "architecture": "lenet",
+        "classes": ["ant", "bee"],
+        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
+        "calibration": {"temperature": 2.0},
+    }
+    artefact.write(tmp_path, model, card)
+    classifier = Classifier.from_artefact(tmp_path)
+    assert [label.name for label in classifier.labels] == ["ant", "bee"]
+    assert classifier.temperature == 2.0
+    assert classifier.facts["architecture"] == "lenet"
+    assert classifier.facts["classes"] == 2
+    crop = images(1)
+    with torch.inference_mode():
+        logits = model.eval()(classifier.preprocess.normalise(torch.stack(crop)))
+    expected = torch.softmax(logits.double() / 2.0, dim=1)
+    assert torch.allclose(classifier.forward(crop), expected, atol=1e-6)
+    with pytest.raises(ImageUndecodable):
+        classifier.decode(b"no image")
+
+
+def test_weights_of_another_network_are_refused(shared: Path) -> None:
+    with pytest.raises(WeightsMismatch):
+        Classifier.imagenet("alexnet", shared / "weights" / "mobilenet_v2.safetensors")
+
+
+def test_real_photographs_get_their_real_labels(shared: Path) -> None:
+    """The stock preset of the network's authors gets 0.795 and 0.955 on these 200."""
+    classifier = Classifier.imagenet(
+        "mobilenet_v2", shared / "weights" / "mobilenet_v2.safetensors"
+    )
+    assert classifier.labels[0] == Label("tench", "n01440764")
+    with zipfile.ZipFile(shared / "data" / "imagenet200.zip") as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".JPEG"))
+        crops = [classifier.decode(archive.read(name)) for name in names]
+    true = [int(Path(name).name[:4]) for name in names]
+    first = top = 0
+    for start in range(0, len(crops), 20):
+        rows = classifier.forward(crops[start : start + 20])
+        for row, index in zip(rows, true[start : start + 20], strict=True):
+            guesses = [entry["index"] for entry in classifier.rank(row, 5)["predictions"]]
+            first += guesses[0] == index
+            top += index in guesses
+    assert first / len(names) >= 0.785
+    assert top / len(names) >= 0.945

@@ -1,0 +1,142 @@
+"""The preprocessing is the published preset, whatever the size of the image."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms._presets import ImageClassification
+
+from models.inference.preprocess import Preprocess
+from topwork.errors import ArchitectureUnknown, ImageUndecodable, IntegrityError
+
+IMAGENET = Preprocess(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def picture(width: int, height: int) -> Image.Image:
+    """Edges and gradients at random places, as in a photograph."""
+    rng = np.random.default_rng(width * 10_000 + height)
+    small = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def stock(preprocess: Preprocess) -> ImageClassification:
+    return ImageClassification(
+        crop_size=preprocess.crop,
+        resize_size=preprocess.resize,
+        mean=preprocess.mean,
+        std=preprocess.std,
+        interpolation=InterpolationMode(preprocess.interpolation),
+    )
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(500, 375), (375, 500), (333, 500), (256, 256), (257, 1001), (90, 61), (224, 225), (20, 400)],
+)
+@pytest.mark.parametrize(
+    "preprocess",
+    [IMAGENET, Preprocess(255, 240, (0.5,) * 3, (0.5,) * 3, "bicubic")],
+    ids=["bilinear", "bicubic"],
+)
+def test_it_equals_the_stock_preset(size: tuple[int, int], preprocess: Preprocess) -> None:
+    """Up to one level of 255 in the order in which Pillow filters rows and columns."""
+    image = picture(*size)
+    ours = preprocess.normalise(preprocess.uint8(image)[None])[0]
+    theirs = stock(preprocess)(image)
+    levels = (ours - theirs).abs() * torch.tensor(preprocess.std).view(3, 1, 1) * 255
+    assert levels.quantile(0.999) <= 1.01
+    assert levels.mean() < 0.4
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20), (20, 1), (7, 5), (3000, 200)])
+def test_any_size_gives_a_full_input(size: tuple[int, int]) -> None:
+    pixels = IMAGENET.uint8(Image.new("RGB", size, (10, 200, 30)))
+    assert pixels.shape == (3, 224, 224)
+    assert pixels.dtype == torch.uint8
+    assert pixels.is_contiguous()
+    assert (pixels == torch.tensor([10, 200, 30], dtype=torch.uint8).view(3, 1, 1)).all()
+
+
+def test_the_middle_of_the_image_is_kept() -> None:
+    image = Image.new("RGB", (800, 400))
+    image.paste((255, 255, 255), (300, 100, 500, 300))
+    pixels = Preprocess(400, 200, (0.0,) * 3, (1.0,) * 3).uint8(image)
+    assert (pixels == 255).all()
+
+
+def test_reading_is_decoding_at_a_fixed_fidelity() -> None:
+    smooth = picture(12, 9).resize((2400, 1800), Image.Resampling.BICUBIC)
+    out = io.BytesIO()
+    smooth.save(out, "JPEG", quality=92)
+    fast = IMAGENET.read(out.getvalue()).float()
+    full = IMAGENET.uint8(Image.open(io.BytesIO(out.getvalue()))).float()
+    assert 0 < (fast - full).abs().mean() < 0.5
+    with pytest.raises(ImageUndecodable):
+        IMAGENET.read(b"no image")
+
+
+def test_a_phone_photograph_is_read_small_and_a_small_one_exactly() -> None:
+    """12 megapixels with fine texture: a quarter of the side is decoded, less than a level off."""
+    photograph = picture(2016, 1512).resize((4032, 3024), Image.Resampling.BICUBIC)
+    for image, least, most in ((photograph, 0.0, 1.0), (picture(500, 375), -1.0, 0.0)):
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=92)
+        fast = IMAGENET.read(out.getvalue()).float()
+        full = IMAGENET.uint8(Image.open(io.BytesIO(out.getvalue()))).float()
+        assert least < (fast - full).abs().mean() <= most
+
+
+def test_normalising_keeps_the_batch_and_its_layout() -> None:
+    batch = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    before = batch.clone()
+    result = IMAGENET.normalise(batch)
+    assert result.dtype == torch.float32
+    assert torch.equal(batch, before)
+    expected = (batch[1, 2, 3, 4].item() / 255 - 0.406) / 0.225
+    assert result[1, 2, 3, 4].item() == pytest.approx(expected, abs=1e-6)
+    last = batch.contiguous(memory_format=torch.channels_last)
+    result = IMAGENET.normalise(last)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_json_round_trip() -> None:
+    text = json.dumps(IMAGENET.to_dict())
+    assert Preprocess.from_dict(json.loads(text)) == IMAGENET
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"crop": 0},
+        {"crop": 300},
+        {"interpolation": "lanczos"},
+        {"antialias": False},
+        {"std": [0.2, 0.2, 0.0]},
+        {"std": [0.2, 0.2]},
+        {"mean": [float("nan"), 0, 0]},
+        {"mean": "abc"},
+        {"resize": None},
+        {"more": 1},
+    ],
+)
+def test_a_damaged_card_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(IntegrityError):
+        Preprocess.from_dict({**IMAGENET.to_dict(), **change})
+
+
+def test_architectures_bring_their_own_preset() -> None:
+    assert Preprocess.for_architecture("mobilenet_v2").crop == 224
+    assert Preprocess.for_architecture("inception_v3").crop == 299
+    assert Preprocess.for_architecture("lenet").crop == 32
+    with pytest.raises(ArchitectureUnknown):
+        Preprocess.for_architecture("mobilenet_v9")
+
+
+def test_another_input_side_keeps_the_margin() -> None:
+    assert IMAGENET.at(112) == Preprocess(128, 112, IMAGENET.mean, IMAGENET.std)
+    assert IMAGENET.at(224) == IMAGENET

@@ -1,0 +1,102 @@
+"""A real ingest through a real worker: archive in storage to dataset version, or to a reason."""
+
+import io
+import secrets
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.domain import datasets, jobs
+from core.store.tables import Dataset
+from core.system import failpoints
+from tests.waiting import wait_for
+from tests.worker.conftest import Bench
+
+
+@pytest.fixture
+def ingesting(bench: Bench) -> Bench:
+    bench.worker(module="worker")
+    return bench
+
+
+def picture(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def archive(*classes: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for place, name in enumerate(classes):
+            for number in range(4):
+                file.writestr(f"{name}/{number}.png", picture(20 * place + number))
+    return buffer.getvalue()
+
+
+def order(bench: Bench, content: bytes) -> tuple[str, str, str]:
+    """Store an upload and queue what POST /finetune queues for it."""
+    key = f"uploads/{secrets.token_hex(4)}"  # Never that of another one, which may go only now.
+    bench.resources.storage.put_bytes(key, content)
+    with bench.resources.database.write() as session:
+        dataset = datasets.create(session, name="pets", upload=key, metadata={})
+        ingest = jobs.submit(
+            session,
+            kind="ingest",
+            config={"split": {"val": 0.25, "test": 0.0, "seed": 42}},
+            dataset_id=dataset.id,
+        )
+        waiting = jobs.submit(
+            session, kind="unheard-of", config={}, dataset_id=dataset.id, waits=True
+        )
+        return dataset.id, ingest.id, waiting.id
+
+
+def test_an_archive_becomes_a_version_and_what_waits_goes_on(ingesting: Bench) -> None:
+    dataset_id, job_id, waiting_id = order(ingesting, archive("cat", "dog"))
+    job = ingesting.reaches(job_id, "succeeded", "failed")
+    assert job.result == {"dataset": f"{dataset_id}@1", "images": 8, "classes": 2}
+    storage = ingesting.resources.storage
+    with ingesting.resources.database.read() as session:
+        version = datasets.version(session, dataset_id)
+        assert session.get_one(Dataset, dataset_id).upload is None
+    assert version.prefix == f"datasets/{dataset_id}/1/1"
+    assert version.summary["classes"] == ["cat", "dog"]
+    assert [key.rsplit("/")[-1] for key in storage.list(version.prefix)] == [
+        "dataset.json",
+        "manifest.json",
+        "manifest.jsonl",
+        "report.jsonl",
+    ]
+    assert len(storage.list("shards")) == 1
+    # The worker forgets the archive after the commit that made it superfluous.
+    wait_for(lambda: not storage.list("uploads"))
+    waiting = ingesting.reaches(waiting_id, "failed")  # It ran: no worker knows its kind.
+    assert waiting.error is not None
+    assert "unheard-of" in waiting.error["message"]
+    assert waiting.dataset_version == 1
+
+
+def test_an_exception_that_comes_again_fails_the_ingestion_and_what_waits_for_it(
+    bench: Bench,
+) -> None:
+    bench.environment[failpoints.VARIABLE] = "ingest.after_image=EIO"
+    bench.worker(module="worker")
+    _, job_id, waiting_id = order(bench, archive("cat", "dog"))
+    job = bench.reaches(job_id, "succeeded", "failed")
+    assert job.error is not None
+    assert (job.error["code"], job.attempt) == ("unexpected_exception", 2)
+    assert "OSError in core/system/failpoints.py" in job.error["message"]
+    assert "operating system refused" in job.error["hint"]
+    assert bench.reaches(waiting_id, "failed").error == job.error
+
+
+def test_a_refused_archive_fails_what_waits_for_it(ingesting: Bench) -> None:
+    _, job_id, waiting_id = order(ingesting, archive("cat"))
+    job = ingesting.reaches(job_id, "succeeded", "failed")
+    assert job.error is not None
+    assert job.error["code"] == "too_few_classes"
+    assert ingesting.reaches(waiting_id, "failed").error == job.error
+    assert ingesting.resources.storage.list("uploads")  # A retry needs it.

@@ -1,0 +1,114 @@
+"""A folder of images as one tar file that is written while it is sent."""
+
+import io
+import os
+import tarfile
+from bisect import bisect_right
+from collections.abc import Callable
+from pathlib import Path
+
+from topwork.errors import TopworkError
+
+BLOCK = tarfile.BLOCKSIZE
+
+
+class FolderUnusable(TopworkError):
+    """There is nothing to send in this folder."""
+
+    status, code = 422, "folder_unusable"
+    hint = "Name a folder that holds one folder of images per class, or a .zip or .tar of one."
+
+
+class FolderChanged(TopworkError):
+    """A file changed while it was being sent."""
+
+    status, code = 409, "folder_changed"
+    hint = "Wait until nothing writes into the folder, then try again."
+
+
+class FolderTar(io.RawIOBase):
+    """The bytes of an uncompressed tar of a folder's regular files; nothing is stored.
+
+    The length is known beforehand and the position can be set back, so a client can announce it
+    and repeat a request. Links and special files are left out; names are relative to the folder.
+
+    Args:
+        folder: Root of the tree.
+        on_read: Called with the number of bytes handed out so far.
+
+    Raises:
+        FolderUnusable: The folder holds no files.
+    """
+
+    def __init__(
+        self, folder: Path, on_read: Callable[[int], None] = lambda _position: None
+    ) -> None:
+        super().__init__()
+        self._on_read = on_read
+        self._members: list[tuple[bytes, Path, int]] = []
+        self._starts = [0]
+        self._position = 0
+        for path in sorted(_files(folder)):
+            self._add(path, path.relative_to(folder).as_posix())
+        if not self._members:
+            raise FolderUnusable(f"There are no files in {folder}.")
+        self.length = self._starts[-1] + 2 * BLOCK
+
+    def _add(self, path: Path, name: str) -> None:
+        info = tarfile.TarInfo(name)
+        info.size = path.stat().st_size
+        header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        self._members.append((header, path, info.size))
+        self._starts.append(self._starts[-1] + len(header) + -(-info.size // BLOCK) * BLOCK)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position and return it."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.length}[whence]
+        self._position = origin + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes, ending at the latest where a member ends."""
+        left = self.length - self._position
+        size = left if size < 0 else min(size, left)
+        if size <= 0:
+            return b""
+        index = bisect_right(self._starts, self._position) - 1
+        if index < len(self._members):
+            data = self._member(index, self._position - self._starts[index], size)
+        else:
+            data = bytes(size)
+        self._position += len(data)
+        self._on_read(self._position)
+        return data
+
+    def _member(self, index: int, offset: int, size: int) -> bytes:
+        header, path, length = self._members[index]
+        if offset < len(header):
+            return header[offset : offset + size]
+        offset -= len(header)
+        if offset >= length:
+            return bytes(min(size, self._starts[index + 1] - self._position))
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(min(size, length - offset))
+        if not data:
+            raise FolderChanged(f"{path} became shorter while it was being sent.")
+        return data
+
+
+def _files(folder: Path) -> list[Path]:
+    paths = (Path(top, name) for top, _folders, names in os.walk(folder) for name in names)
+    return [path for path in paths if path.is_file() and not path.is_symlink()]

@@ -1,0 +1,256 @@
+"""What a user may ask of a training run; torch-free, shared by the API, the CLI and the trainer.
+
+Every value that has a sensible default is `auto`; `models.planning.plan` turns each into a value with
+its reason before anything runs.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+Auto: TypeAlias = Annotated[Literal["auto"], Tag("auto")]
+
+
+def _word_or_value(raw: object) -> str:
+    """Tell `auto` from a value, so that a wrong one gets one error instead of one per branch."""
+    return "auto" if isinstance(raw, str) else "value"
+
+
+def _word_off_or_value(raw: object) -> str:
+    return "off" if raw == "off" else _word_or_value(raw)
+
+
+_Choose = Discriminator(_word_or_value)
+_Ema = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True), Tag("value")]
+_Off: TypeAlias = Annotated[Literal["off"], Tag("off")]
+_Epochs = Annotated[int, Field(ge=1, le=1000, strict=True), Tag("value")]
+_Batch = Annotated[int, Field(ge=1, le=4096, strict=True), Tag("value")]
+_Side = Annotated[int, Field(ge=8, le=1024, strict=True), Tag("value")]
+_Count = Annotated[int, Field(ge=1, le=64, strict=True), Tag("value")]
+_Patience = Annotated[int, Field(ge=1, le=1000, strict=True), Tag("value")]
+_Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False, strict=True), Tag("value")]
+_Factor = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), Tag("value")]
+_Decay = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True), Tag("value")]
+_Below1 = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True), Tag("value")]
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True), Tag("value")]
+_Alpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True), Tag("value")]
+_Warmup = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True), Tag("value")]
+
+
+class _Part(BaseModel):
+    # What a field means is an argument: to find docstrings of attributes, pydantic searches every
+    # module that is loaded for the source, which takes 0.1 s beside torch.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Hyperparameters(_Part):
+    """The numbers of the optimisation; each `auto` is resolved in the plan with its reason."""
+
+    epochs: Annotated[Auto | _Epochs, _Choose] = Field(
+        "auto", examples=["auto", 20], description="Passes over the training images, 1 to 1000."
+    )
+    batch_size: Annotated[Auto | _Batch, _Choose] = Field(
+        "auto", examples=["auto", 32], description="Images per optimiser step, 1 to 4096."
+    )
+    learning_rate: Annotated[Auto | _Rate, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.01],
+        description="Peak learning rate of the head; of all layers when trained from scratch.",
+    )
+    trunk_factor: Annotated[Auto | _Factor, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.1],
+        description="Learning rate of the pretrained trunk as a fraction of the head's.",
+    )
+    weight_decay: Annotated[Auto | _Decay, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.0001],
+        description="Decay of weights; biases and normalisation layers are never decayed.",
+    )
+    momentum: Annotated[Auto | _Below1, _Choose] = Field(
+        "auto", examples=["auto", 0.9], description="Momentum of SGD, first beta of AdamW."
+    )
+    optimizer: Literal["auto", "sgd", "adamw"] = Field(
+        "auto", description="Optimiser of the gradient steps."
+    )
+    schedule: Literal["auto", "onecycle", "cosine", "constant"] = Field(
+        "auto", description="Course of the learning rate over all steps."
+    )
+    warmup_epochs: Annotated[Auto | _Warmup, _Choose] = Field(
+        "auto",
+        examples=["auto", 1.0],
+        description="Epochs over which the learning rate rises to its peak; may be a fraction.",
+    )
+    image_size: Annotated[Auto | _Side, _Choose] = Field(
+        "auto", examples=["auto", 224], description="Side of the square input in pixels, 8 to 1024."
+    )
+
+
+class EarlyStopping(_Part):
+    """When to stop before the last epoch."""
+
+    patience: Annotated[Auto | _Patience, _Choose] = Field(
+        "auto",
+        examples=["auto", 5],
+        description="Epochs without a better value of the selection metric.",
+    )
+
+
+class Split(_Part):
+    """Shares of the images set aside when the upload has no `val` or `test` folder."""
+
+    val: float = Field(
+        0.2,
+        ge=0,
+        le=0.9,
+        allow_inf_nan=False,
+        description="Share of each class used to choose the best epoch.",
+    )
+    test: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        allow_inf_nan=False,
+        description="Share of each class that only the final evaluation sees.",
+    )
+
+    @model_validator(mode="after")
+    def _leave_images_to_train_on(self) -> Self:
+        if self.val + self.test >= 1:
+            message = "val and test together must leave images to train on (sum below 1)"
+            raise ValueError(message)
+        return self
+
+
+class Limits(_Part):
+    """Bounds of the run; reaching one ends training with the best weights so far."""
+
+    max_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=100_000,
+        allow_inf_nan=False,
+        examples=[60],
+        description="Minutes of decoding and training over all attempts; null means no limit.",
+    )
+
+
+class TrainConfig(_Part):
+    """Everything that decides what a fine-tuning run computes."""
+
+    architecture: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,63}$",
+        examples=["mobilenet_v2"],
+        description="Name of a network as listed under `/architectures`.",
+    )
+    weights: str = Field(
+        "auto",
+        pattern=r"^(auto|imagenet|none|model:[A-Za-z0-9][A-Za-z0-9._-]{0,99}(@[A-Za-z0-9._-]{1,64})?)$",
+        examples=["imagenet", "none", "model:pets@3"],
+        description="Starting point; `auto` takes `imagenet` where weights are published, else"
+        " `none` (random).",
+    )
+    strategy: Literal["auto", "head", "full", "gradual"] = Field(
+        "auto",
+        description="`head` trains a new head on a frozen trunk, `full` every layer, `gradual`"
+        " first a head and then one block of layers more at a time, `auto` first a head and then"
+        " every layer if it pays.",
+    )
+    hyperparameters: Hyperparameters = Hyperparameters()
+    selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"] = Field(
+        "auto", description="Validation metric that chooses the epoch to keep."
+    )
+    imbalance: Literal["auto", "none", "weighted_sampling", "logit_adjustment"] = Field(
+        "auto", description="What is done about classes of very different size."
+    )
+    augmentation: Literal["auto", "none", "light", "standard", "strong"] = Field(
+        "auto",
+        description="Random changes of training images: `light` shifts and turns, `standard` crops"
+        " and mirrors, `strong` also changes colours and shapes and covers parts.",
+    )
+    augmentation_policy: Literal["auto", "none", "trivial_augment", "rand_augment"] = Field(
+        "auto",
+        description="Changes of colour and shape by torchvision's policy of that name; in `strong`"
+        " by default.",
+    )
+    erasing: Annotated[Auto | _Share, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.25],
+        description="Probability that a box of a training image is covered, 0 to 1; 0 for never.",
+    )
+    mixup: Annotated[Auto | _Alpha, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.2],
+        description="Blend each training image and its label with another's, by a share from"
+        " Beta(a, a) of this a, 0 to 10; 0 for never.",
+    )
+    cutmix: Annotated[Auto | _Alpha, _Choose] = Field(
+        "auto",
+        examples=["auto", 1.0],
+        description="Paste a box of another training image and its share of the label, by Beta(a,"
+        " a), 0 to 10; 0 for never. With `mixup`, each step does one of the two.",
+    )
+    label_smoothing: Annotated[Auto | _Below1, _Choose] = Field(
+        "auto",
+        examples=["auto", 0.1],
+        description="Probability mass spread over all classes in the training loss, 0 to below 1.",
+    )
+    ema: Annotated[Auto | _Off | _Ema, Discriminator(_word_off_or_value)] = Field(
+        "auto",
+        examples=["auto", "off", 0.99],
+        description="Decay of a running average of the weights, which is validated and kept"
+        " instead of them.",
+    )
+    early_stopping: EarlyStopping | None = Field(
+        EarlyStopping(), description="Null trains all epochs."
+    )
+    split: Split = Split()
+    limits: Limits = Limits()
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Arithmetic of the training steps; weights are always fp32. `auto` measures"
+        " what is faster.",
+    )
+    devices: Annotated[Auto | _Count, _Choose] = Field(
+        "auto", examples=["auto", 1], description="Processes that train together, one per GPU."
+    )
+    seed: int = Field(
+        42,
+        ge=0,
+        le=2**32 - 1,
+        strict=True,
+        description="The same seed on the same machine gives the same weights.",
+    )
+    deterministic: bool = Field(
+        default=True, description="Use only operations that repeat bit for bit."
+    )
+
+
+class DatasetRef(BaseModel):
+    """Where the staged dataset came from, for the model card."""
+
+    id: str | None = None
+    version: int | None = None
+
+
+class TrainRequest(BaseModel):
+    """`request.json` of a trainer run: the config and where its inputs lie on this machine."""
+
+    job: str = "job_local"
+    name: str = "model"
+    config: TrainConfig
+    dataset: Path
+    dataset_sha256: str | None = None
+    """What `dataset.json` must be: it names the manifest's hash, and that each image's."""
+    dataset_ref: DatasetRef = DatasetRef()
+    weights_dir: Path
+    offline: bool = False
+    download_timeout: float = Field(5.0, gt=0)
+    init_from: Path | None = None
+    init_sha256: str | None = None
+    """What the `card.json` of the model to start from must be: it names the hash of its weights."""
+    cache_dir: Path | None = None
+    """What later runs on this machine can use again lies here; None keeps nothing."""
+    cache_bytes: int = Field(8 << 30, ge=0)
+    """Most bytes of decoded images and features kept in `cache_dir`; 0 keeps none."""

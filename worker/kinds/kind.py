@@ -1,0 +1,85 @@
+"""What differs between kinds of jobs: the module that runs, its inputs, its result's place."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.store.object_store import Storage
+from core.store.resources import Resources
+from core.store.tables import Job
+from core.system.command_names import command, where
+from core.system.failpoints import hit
+from topwork.errors import IntegrityError
+
+Check = Callable[[], None]  # Raises when there is a reason to go no further.
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of job.
+
+    Args:
+        module: What `worker.process.guard` runs.
+        stage: Bring the inputs to this machine and return `request.json`.
+        publish: Store `result/` and commit it together with the job's success.
+        warm: Whether the module's imports are worth a nursery that has done them before.
+        needs: Bytes that a job will write below the data folder, roughly.
+        stores: Bytes of what it publishes, roughly.
+    """
+
+    module: str
+    stage: Callable[[Resources, Job, Path, Check], dict[str, Any]]
+    publish: Callable[[Resources, Job, Path, Check], None]
+    warm: bool = False
+    needs: Callable[[Resources, Job], int] = lambda _resources, _job: 0
+    stores: Callable[[Resources, Job], int] = lambda _resources, _job: 0
+
+
+def is_linked(resources: Resources) -> bool:
+    """Tell whether storage is on the data folder's disk, so that a file in both takes room once."""
+    root, data = resources.storage.root, resources.settings.data_dir
+    return root is not None and root.stat().st_dev == data.stat().st_dev
+
+
+def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[str, Any]:
+    """Store the files of a folder, then a manifest; return file name -> {sha256, size}."""
+    files = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        check()
+        digest = storage.put_hashed(f"{prefix}/{path.name}", path)
+        files[path.name] = {"sha256": digest, "size": path.stat().st_size}
+        hit("storage.between_files")
+    storage.put_bytes(f"{prefix}/manifest.json", json.dumps(files).encode())
+    return files
+
+
+def download(
+    resources: Resources, prefix: str, files: Mapping[str, Any], folder: Path, check: Check
+) -> None:
+    """Fetch the files of an artefact and compare each with its recorded hash.
+
+    Raises:
+        IntegrityError: A stored file is not the one that was published.
+    """
+    for name, facts in files.items():
+        check()
+        fetch(resources, f"{prefix}/{name}", folder / name, facts["sha256"])
+
+
+def fetch(resources: Resources, key: str, path: Path, digest: str) -> None:
+    """Bring an object to a local file and compare it with its recorded hash.
+
+    Raises:
+        IntegrityError: It is not the one that was published.
+    """
+    if resources.storage.fetch(key, path) != digest:
+        raise damaged(resources, key)
+
+
+def damaged(resources: Resources, key: str) -> IntegrityError:
+    """Return the error for an object that is not as it was published."""
+    deep = command("doctor", "--deep", data_dir=resources.settings.data_dir)
+    hint = f"Run {deep} {where()} to see what else is damaged, and restore it from a backup."
+    return IntegrityError(f"{key} does not match its recorded hash", hint=hint)

@@ -1,0 +1,28 @@
+"""What a child and the process it may be forked from see of our environment."""
+
+import os
+
+from core.system import failpoints
+
+PRIVATE = ("TOPWORK_", "AWS_", "PG")  # A process that decodes strangers' files sees no secrets.
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return the child's environment: ours without secrets, its thread pools bounded.
+
+    GOMP_SPINCOUNT=0 because waiting OpenMP threads otherwise spin on cores that serving needs
+    (docs/design.md): 12-15 instead of 8 images a second next to one busy process on two cores.
+    OPENBLAS_NUM_THREADS=1 because numpy's BLAS otherwise starts threads when it is imported, and a
+    nursery must have none. The trainer computes with torch, which has its own.
+    """
+    mine = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(PRIVATE) or key == failpoints.VARIABLE
+    }
+    return mine | {
+        "GOMP_SPINCOUNT": "0",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,149 @@
+"""Warm starts: keep a nursery alive, and ask it for children."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Self
+
+import structlog
+
+from core.system.child import python
+from worker.process.environment import environment
+from worker.process.forkserver import READY
+
+ANSWER_SECONDS = 5.0  # A nursery that takes longer to fork is given up.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0  # Seconds between nurseries; a preload costs many.
+HEALTHY_SECONDS = 60.0  # After so long the pauses begin anew.
+log = structlog.get_logger()
+
+
+class WarmStart:
+    """Keeps one `worker.process.forkserver`; a context manager whose end kills it, not its children.
+
+    While there is none, or none that answers, `fork` says so and the caller starts cold.
+
+    Args:
+        modules: What the nursery imports and can run.
+        threads: Size of its children's OpenMP pools; the library reads it when it is imported.
+    """
+
+    def __init__(self, modules: Collection[str], threads: int) -> None:
+        self.modules, self.threads = sorted(modules), threads
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        # The kernel ties a nursery to the thread that started it, so this one stays.
+        self._thread = threading.Thread(target=self._keep, name="nursery", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the first nursery."""
+        if sys.platform == "linux" and self.modules:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Leave no nursery behind."""
+        self._closing.set()
+        with self._lock:
+            self._kill()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the nursery when it is ready."""
+        with self._lock:
+            return self._nursery.pid if self._nursery and self._control else None
+
+    def fork(
+        self, module: str, run_dir: Path, *, output: int, threads: int
+    ) -> tuple[int, socket.socket] | None:
+        """Start a child.
+
+        Args:
+            module: What to run.
+            run_dir: The attempt's folder.
+            output: Descriptor that takes stdout and stderr.
+            threads: Size of its OpenMP pools.
+
+        Returns:
+            The id of its guard and its lifeline, or None when it has to start cold.
+        """
+        message = json.dumps({"module": module, "run_dir": str(run_dir)}).encode()
+        with self._lock:
+            fitting = module in self.modules and threads == self.threads
+            if self._control is None or not fitting:
+                return None
+            ours, theirs = socket.socketpair()
+            try:
+                with theirs:
+                    socket.send_fds(self._control, [message], [theirs.fileno(), output])
+                ours.settimeout(ANSWER_SECONDS)
+                guard = int(ours.recv(32))
+            except (OSError, ValueError) as error:
+                # A guard that is born later finds its lifeline closed and does nothing.
+                ours.close()
+                log.warning("nursery.unanswered", error=repr(error))
+                self._kill()
+                return None
+        ours.settimeout(0)
+        return guard, ours
+
+    def _keep(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._closing.is_set():
+            began = time.monotonic()
+            try:
+                ended: object = self._raise_one()
+            except OSError as error:
+                ended = repr(error)
+            if time.monotonic() - began > HEALTHY_SECONDS:
+                pause = FIRST_PAUSE
+            if not self._closing.is_set():
+                log.warning("nursery.ended", code=ended, pause=pause)
+            self._closing.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _raise_one(self) -> int:
+        """Start a nursery, offer it while it lives, and return its exit code."""
+        began = time.monotonic()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            with theirs:
+                child = python(
+                    "-m", "worker.process.forkserver", *self.modules, env=environment(self.threads)
+                )
+                nursery = subprocess.Popen(
+                    child.command,
+                    stdin=theirs.fileno(),
+                    env=child.env,
+                    start_new_session=True,
+                )
+            with self._lock:
+                self._nursery = nursery
+                if self._closing.is_set():
+                    self._kill()
+            try:
+                if ours.recv(len(READY)) == READY:
+                    seconds = round(time.monotonic() - began, 2)
+                    log.info("nursery.ready", pid=nursery.pid, seconds=seconds)
+                    ours.settimeout(ANSWER_SECONDS)
+                    with self._lock:
+                        self._control = ours
+                return nursery.wait()
+            finally:
+                with self._lock:
+                    self._kill()
+                    self._nursery = self._control = None
+                nursery.wait()
+
+    def _kill(self) -> None:
+        if self._nursery is not None:
+            self._nursery.kill()
+        self._control = None
