@@ -19,7 +19,8 @@ ENV PYTHONUNBUFFERED=1 \
 # A volume mounted on /data takes over this owner.
 RUN groupadd --gid 10001 topwork \
     && useradd --uid 10001 --gid topwork --no-create-home --home-dir /data topwork \
-    && install --directory --owner topwork --group topwork --mode 0700 /data
+    && install --directory --owner topwork --group topwork --mode 0700 /data \
+    && touch /etc/topwork-image
 WORKDIR /srv
 
 FROM base AS package
@@ -63,14 +64,14 @@ RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-CMD ["python", "-m", "app.api.main", "--host", "0.0.0.0", "--port", "8000"]
+    CMD ["python", "-P", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+CMD ["python", "-P", "-m", "app.api.main", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM torch-cpu AS worker-cpu
 RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
     pip install --no-deps --no-index /wheels/*.whl
 USER 10001:10001
-CMD ["python", "-m", "worker"]
+CMD ["python", "-P", "-m", "worker"]
 
 FROM torch-gpu AS worker-gpu
 RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
@@ -78,4 +79,4 @@ RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
 USER 10001:10001
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-CMD ["python", "-m", "worker"]
+CMD ["python", "-P", "-m", "worker"]

@@ -1,4 +1,4 @@
-"""A further process of a run on several devices: `python -m models.rank RUN_DIR RANK LEADER`.
+"""A further process of a run on several devices: `python -P -m models.rank RUN_DIR RANK LEADER`.
 
 Rank 0, the process LEADER, starts it. It trains along and ends before the evaluation.
 """

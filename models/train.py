@@ -1,4 +1,4 @@
-"""Train one model: `python -m models.train RUN_DIR`; `core.system.run_dir` describes the folder."""
+"""Train one model: `python -P -m models.train RUN_DIR`; see `core.system.run_dir`."""
 
 import sys
 from contextlib import closing
@@ -16,7 +16,7 @@ def train(run: RunDir) -> None:
         return
     request = TrainRequest.model_validate_json(run.request())
     run.events.phase("preparing")
-    with closing(StagedDataset(request.dataset)) as dataset:
+    with closing(StagedDataset(request.dataset, request.dataset_sha256)) as dataset:
         with Session.open(run, request, dataset) as session:
             trained = session.fit(session.plan)
         if session.group.rank == 0:  # The others have trained along, and their work is done.

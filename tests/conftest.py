@@ -72,11 +72,14 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def settings(tmp_path: Path, migrated: Path) -> Settings:
-    """Settings of a service of its own below tmp_path, its database migrated, no broker."""
+    """Settings of a service of its own below tmp_path, its database migrated, no broker.
+
+    Nobody starts a predictor, so no prediction waits for one.
+    """
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     shutil.copy(migrated, data / "topwork.db")
-    return Settings(data_dir=data, offline=True)
+    return Settings(data_dir=data, offline=True, predict_wait_seconds=0)
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from core.domain import datasets, jobs, leases
+from core.domain import datasets, jobs
 from core.store.resources import Resources
 from core.store.tables import Job
 from core.system.atomic_files import sha256
+from tests.claims import claim_best
 from worker.kinds import finetune, ingest
 from worker.kinds.kind import Check
 
@@ -21,7 +22,7 @@ def claimed(resources: Resources, **order: Any) -> Job:
     with resources.database.write() as session:
         wanted = jobs.submit(session, **order).id
     with resources.database.write() as session:
-        job = leases.claim(session, "box:1:aa", 60.0)
+        job = claim_best(session, "box:1:aa", 60.0)
     assert job is not None
     assert job.id == wanted
     return job
@@ -64,7 +65,9 @@ def training(resources: Resources, dataset: str, name: str = "pets") -> tuple[Jo
     folder = resources.settings.data_dir / "runs" / job.id / str(job.fence)
     (folder / "result").mkdir(parents=True)
     (folder / "result" / "weights.safetensors").write_bytes(WEIGHTS)
-    card = {"metrics": {"accuracy": 1.0}, "dataset": {"id": dataset}}
+    facts = {"sha256": hashlib.sha256(WEIGHTS).hexdigest(), "size": len(WEIGHTS)}
+    files = {"weights.safetensors": facts}
+    card = {"metrics": {"accuracy": 1.0}, "dataset": {"id": dataset}, "files": files}
     (folder / "result" / "card.json").write_text(json.dumps(card))
     return job, folder
 

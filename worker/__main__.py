@@ -1,4 +1,4 @@
-"""Start a worker: `python -m worker [--slots N]`; `--check` tells whether one is alive."""
+"""Start a worker: `python -P -m worker [--slots N]`; `--check` tells whether one is alive."""
 
 import argparse
 import logging
@@ -9,12 +9,14 @@ from collections.abc import Mapping
 
 import structlog
 from celery import Celery, signals
+from celery.apps.worker import Worker
 from celery.exceptions import SecurityWarning
 from celery.platforms import EX_OK
 from celery.worker import state
 
 from core.store.resources import open_resources
 from core.system.log import configure
+from core.system.optional_packages import TorchMissing, require_torch
 from core.system.settings import Settings
 from worker import tasks
 from worker.kinds.kind import Work
@@ -32,14 +34,14 @@ def serve(settings: Settings, slots: int, works: Mapping[str, Work] = WORKS) -> 
         runner = Runner(resources, slots, works)
         tasks.register(resources.celery, runner)
 
-        def drain(*_signal: object, **_celery: object) -> None:
+        def drain(number: int, _frame: object) -> None:
             runner.draining.set()
             state.should_stop = EX_OK
+            if number == signal.SIGINT:  # The next Ctrl-C does not wait for anything.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-        # Celery puts its own handlers in place of these once it has started.
         signal.signal(signal.SIGTERM, drain)
         signal.signal(signal.SIGINT, drain)
-        signals.worker_shutting_down.connect(drain)
         reconciler = Reconciler(runner)
         reconciler.start()
         try:
@@ -58,6 +60,7 @@ def listen(celery: Celery, runner: Runner) -> None:
     """
     # Celery warns at length when run as root; containers do not, a laptop's owner may.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    celery.Worker = celery.subclass_with_self(Listener)
     # A receiver of this signal is how Celery is told to leave the loggers alone.
     signals.setup_logging.connect(leave_logging_alone)
     logging.getLogger("celery").setLevel(logging.WARNING)
@@ -70,19 +73,34 @@ def listen(celery: Celery, runner: Runner) -> None:
             log.warning("doorbell.restarts")
 
 
+class Listener(Worker):  # type: ignore[misc]  # Celery has no types.
+    """Celery's worker without its signal handlers.
+
+    They write to the terminal before they stop anything, and may have to wait for it for ever; on
+    SIGHUP they would start this program again with whatever modules lie in the current folder.
+    """
+
+    def install_platform_tweaks(self, worker: object) -> None:
+        """Leave signals to `serve`."""
+
+
 def leave_logging_alone(**_celery: object) -> None:
     """Do nothing: `core.system.log` has set up everything."""
 
 
 def main() -> int:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m worker", description=__doc__)
     parser.add_argument("--slots", type=int, default=1, help="jobs at once")
     parser.add_argument("--check", action="store_true", help="exit 0 if a worker is alive")
     options = parser.parse_args()
     settings = Settings()
     if options.check:
         return 0 if is_alive(settings) else 1
+    try:
+        require_torch()
+    except TorchMissing as missing:
+        sys.exit(f"{missing.message} {missing.hint}")
     configure()
     serve(settings, options.slots)
     return 0

@@ -19,6 +19,7 @@ KEPT = {
     "earlier.jsonl",
     "error.json",
     "events.jsonl",
+    "exception.json",
     "log.txt",
     "request.json",
 }

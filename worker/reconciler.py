@@ -9,6 +9,7 @@ import structlog
 
 from core.domain import leases, workers
 from core.store.db import AWAY
+from core.system import readiness_signal
 from core.system.settings import Settings
 from worker.cleanup import Upkeep
 from worker.liveness import Presence
@@ -42,6 +43,7 @@ class Reconciler(threading.Thread):
                     self._sweep(presence)
                     alive.parent.mkdir(parents=True, exist_ok=True)
                     alive.write_text(self._runner.owner)
+                    readiness_signal.announce()
                     self._help()
                 except Exception:
                     # Whatever it is, lost jobs must be found once it is over.

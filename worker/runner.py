@@ -14,8 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.domain import leases
 from core.store import db
+from core.store.object_store import StorageUnavailable
 from core.store.resources import Resources
 from core.store.tables import Job
+from core.system import faults
+from core.system.failpoints import hit
 from core.system.machine import cores
 from topwork.errors import DiskFull, OutOfMemory, TopworkError, from_dict
 from topwork.kinds import Lack, Phase
@@ -24,7 +27,7 @@ from worker.event_relay import Relay
 from worker.kinds.kind import Work
 from worker.kinds.registry import WORKS
 from worker.lease_keeper import Claim
-from worker.outcomes import AWAY, Crashed, Drained
+from worker.outcomes import AWAY, Crashed, Drained, Lost
 from worker.process.job_process import Ending, Exit, Process
 from worker.process.prefork import WarmStart
 
@@ -49,6 +52,7 @@ class Runner:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.draining = threading.Event()
         self._free = threading.Semaphore(slots)
+        self._next_look: dict[str, float] = {}  # Of jobs without room here: the monotonic time.
         self._threads = max(1, cores() // slots)
         heavy = {work.module for work in works.values() if work.warm}
         wanted = heavy if resources.settings.warm_start else ()
@@ -60,34 +64,50 @@ class Runner:
         if not self._free.acquire(timeout=1.0):
             return
         try:
-            while not self.draining.is_set():
-                claimed_at = time.monotonic()
-                job = self._claim()
-                if job is None:
-                    return
+            while (claimed := self._claim()) is not None:
+                job, claimed_at = claimed
                 with structlog.contextvars.bound_contextvars(
                     job_id=job.id, fence=job.fence, request_id=job.request_id
                 ):
                     self.run(job, claimed_at)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, StorageUnavailable, OSError) as error:
             log.warning("claim.failed", error=str(error))
         finally:
             self._free.release()
 
-    def _claim(self) -> Job | None:
-        """Take the best queued job for which this machine has room."""
+    def _claim(self) -> tuple[Job, float] | None:
+        """Take the first queued job for which this machine has room; also tell when it was asked.
+
+        Looking for room takes too long for a transaction, so it comes before. A job that finds
+        none keeps its place for other workers, and this one looks at those behind it.
+        """
         database, settings = self.resources.database, self.resources.settings
-        while True:
+        while not self.draining.is_set():
             with database.read() as session:
-                best = leases.best(session)
-            if best is None:
+                seen = leases.best(session, besides=self._passed_over())
+            if seen is None:
                 return None
-            missing = disk_check.lacking(self.resources, best, self.works.get(best.kind))
+            missing = disk_check.lacking(self.resources, seen, self.works.get(seen.kind))
+            asked_at = time.monotonic()
             with database.write() as session:
                 if missing is None:
-                    return leases.claim(session, self.owner, settings.lease_seconds)
-                leases.postpone(session, best.id, Lack.DISK, missing, settings.sweep_seconds)
-            log.warning("job.postponed", job_id=best.id, reason=missing)
+                    job = leases.claim(session, seen, self.owner, settings.lease_seconds)
+                else:
+                    leases.postpone(session, seen.id, Lack.DISK, missing)
+            if missing is not None:
+                log.warning("job.postponed", job_id=seen.id, reason=missing)
+                self._next_look[seen.id] = asked_at + settings.sweep_seconds
+            elif job is not None:
+                return job, asked_at
+        return None
+
+    def _passed_over(self) -> list[str]:
+        """Return the jobs for which this machine had no room a moment ago."""
+        now = time.monotonic()
+        for job_id, due in list(self._next_look.items()):
+            if due <= now:
+                self._next_look.pop(job_id, None)
+        return list(self._next_look)
 
     def run(self, job: Job, claimed_at: float) -> None:
         """Run one claimed job to whatever end."""
@@ -117,6 +137,7 @@ class Runner:
         work = self.works.get(job.kind)
         if work is None:
             raise TopworkError(f"no worker runs {job.kind} jobs")
+        hit("stage.begin")
         request = work.stage(self.resources, job, folder, check)
         (folder / "request.json").write_text(json.dumps(request, indent=1))
         check()
@@ -192,6 +213,10 @@ def raise_for(ended: Exit, folder: Path) -> None:
         raise OutOfMemory
     if ended.ending is Ending.DISK_FULL:
         raise DiskFull
+    if ended.ending is Ending.KILLED:
+        raise Lost(f"the process was {ended}, from outside")
+    if ended.ending is Ending.RAISED and (fault := faults.recorded(folder)) is not None:
+        raise Crashed(f"the process ended with {fault}", fault)
     said = attempt.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace")
     lines = said.replace("\0", "").strip().splitlines()  # Postgres takes no NUL.
     last = lines[-1] if lines else ""

@@ -75,7 +75,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or say why not."""
-        if scope["type"] == "http":
+        if scope["type"] != "lifespan":
             try:
                 await self._admit(scope)
             except TopworkError as refusal:
@@ -86,8 +86,6 @@ class Guard:
                 away = Unavailable("the database does not answer")
                 await render(Request(scope), away)(scope, receive, send)
                 return
-        elif scope["type"] != "lifespan":
-            return  # No websocket is served.
         await self.app(scope, receive, send)
 
     async def _admit(self, scope: Scope) -> None:

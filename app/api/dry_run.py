@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +14,7 @@ from app.api.uploads.multipart_archive import Upload
 from core.ingest.archive import Limits
 from core.store.resources import Resources
 from core.store.row_access import Caller
+from core.system.child import python
 from core.system.settings import Settings
 from topwork import types
 from topwork.errors import ArchiveTooLarge, TooManyRequests, UploadNotFound, from_dict
@@ -22,7 +22,6 @@ from topwork.errors import ArchiveTooLarge, TooManyRequests, UploadNotFound, fro
 SECONDS = 30.0  # After which a preview is none; a zip's list takes one, a tar's by its length.
 TURN_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 10
-COMMAND = (sys.executable, "-m", "core.ingest.dry_run")
 # One thread for numpy: its pool would reserve most of the address space.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 REAL = "Send the request without `dry_run`: the job reads it in its own time."
@@ -69,12 +68,13 @@ class Previews:
             "ratios": {"val": split.val, "test": split.test, "seed": request.seed},
             "seconds": SECONDS,
         }
+        words = "-m", "core.ingest.dry_run", json.dumps(question)
+        child = python(*words, env=os.environ | ONE_THREAD)
         process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            json.dumps(question),
+            *child.command,
+            env=child.env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            env=os.environ | ONE_THREAD,
         )
         try:
             said, _ = await process.communicate()

@@ -125,14 +125,11 @@ def check_weights(request: types.FinetuneRequest, settings: Settings) -> None:
     if plan.weights != "imagenet" or not settings.offline:
         return
     if local_weights.find(settings.weights_dir, request.architecture) is None:
-        published = catalogue.get(request.architecture).weights
-        assert published is not None  # noqa: S101 - the plan has refused this.
         raise WeightsUnavailable(
             f"The pretrained weights of {request.architecture} are not on this machine,"
             " and it must not download any.",
             param="weights",
-            hint=f"Fetch {published.url} elsewhere, then run"
-            f" `topwork weights add {request.architecture} {published.file}`.",
+            hint=local_weights.bring(request.architecture, settings.weights_dir),
         )
 
 

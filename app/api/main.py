@@ -1,15 +1,13 @@
-"""The HTTP service: `python -m app.api.main --host 127.0.0.1 --port 8000`."""
+"""The HTTP service: `python -P -m app.api.main --host 127.0.0.1 --port 8000`."""
 
 import argparse
 import resource
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -24,6 +22,7 @@ from app.asgi.metrics import share
 from app.asgi.origins import cross_origin
 from app.asgi.request_body import StrictRoute
 from app.asgi.request_log import Envelope
+from app.asgi.server import Server, configuration, run
 from core.system.log import configure
 from core.system.secrets import hide
 from core.system.settings import Settings
@@ -70,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-class Server(uvicorn.Server):
+class ApiServer(Server):
     """A server that tells event streams to end before it waits for its connections."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -80,8 +79,17 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings, *, host: str, port: int, grace: int = GRACE_SECONDS) -> None:
+def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    grace: int = GRACE_SECONDS,
+    fds: Sequence[int] = (),
+) -> None:
     """Listen until SIGTERM or SIGINT; then requests under way have `grace` seconds to end.
+
+    `fds` are sockets that listen already, in place of host and port.
 
     Raises:
         KeyRequired: The host is not loopback and no admin key is set.
@@ -89,24 +97,21 @@ def serve(settings: Settings, *, host: str, port: int, grace: int = GRACE_SECOND
     check_bind(host, settings)
     hide(settings.admin_key.get_secret_value())
     files = _allow_many_files()
-    config = uvicorn.Config(
+    config = configuration(
         create_app(settings),
+        protocol=BoundedProtocol,
+        keep_alive=KEEP_ALIVE_SECONDS,
+        grace=grace,
         host=host,
         port=port,
-        http=BoundedProtocol,
-        log_config=None,
-        access_log=False,  # The envelope logs each request with its id.
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies or None,
-        server_header=False,
-        timeout_graceful_shutdown=grace,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         limit_concurrency=min(settings.max_connections, files // FILES_EACH),
     )
-    # uvicorn raises the signal again once it has shut down; the end is then a clean one.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    Server(config).run()
+    sockets = [socket.socket(fileno=fd) for fd in fds]
+    for one in sockets:
+        one.set_inheritable(False)  # No process that is started here has a use for them.
+    run(ApiServer(config), sockets or None)
 
 
 def _allow_many_files() -> int:
@@ -120,17 +125,20 @@ def _allow_many_files() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the service from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m app.api.main", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m app.api.main", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=8000, type=int, help="port to listen on")
     parser.add_argument(
         "--grace", default=GRACE_SECONDS, type=int, help="seconds to end what is under way"
     )
+    parser.add_argument(
+        "--fd", action="append", default=[], type=int, help="a socket that listens already"
+    )
     given = parser.parse_args(arguments)
     configure()
     settings = Settings()
     share(settings.run_dir / "counters")
-    serve(settings, host=given.host, port=given.port, grace=given.grace)
+    serve(settings, host=given.host, port=given.port, grace=given.grace, fds=given.fd)
 
 
 if __name__ == "__main__":

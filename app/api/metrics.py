@@ -33,18 +33,22 @@ class _Jobs(Collector):
         )
         stalled = GaugeMetricFamily(
             "topwork_job_stalls",
-            "Attempts at these jobs that ended without progress since their last.",
+            "Crashes of these jobs since their last progress.",
             labels=["kind", "state"],
         )
-        states = select(
-            Job.kind, Job.state, func.count(), func.sum(Job.attempt), func.sum(Job.stalls)
-        ).group_by(Job.kind, Job.state)
+        lost = GaugeMetricFamily(
+            "topwork_job_losses",
+            "Losses of worker or machine of these jobs since their last progress.",
+            labels=["kind", "state"],
+        )
+        sums = [func.sum(column) for column in (Job.attempt, Job.stalls, Job.losses)]
+        states = select(Job.kind, Job.state, func.count(), *sums).group_by(Job.kind, Job.state)
         # What there is none of is told as well, so that a graph has no gaps.
-        counts = {(kind, state): (0, 0, 0) for kind in JobKind for state in STORED}
-        counts |= {(row[0], row[1]): (row[2], row[3], row[4]) for row in self._rows(states)}
+        counts = {(kind, state): [0, 0, 0, 0] for kind in JobKind for state in STORED}
+        counts |= {(kind, state): numbers for kind, state, *numbers in self._rows(states)}
         for labels, numbers in counts.items():
-            for metric, number in zip((jobs, tried, stalled), numbers, strict=True):
-                metric.add_metric(labels, number)
+            for family, number in zip((jobs, tried, stalled, lost), numbers, strict=True):
+                family.add_metric(labels, number)
         failed = GaugeMetricFamily(
             "topwork_jobs_failed", "Failed jobs by error code.", labels=["kind", "code"]
         )
@@ -58,7 +62,7 @@ class _Jobs(Collector):
         made = select(db_now() - func.min(Job.created_at)).where(Job.state == JobState.QUEUED)
         ((seconds,),) = self._rows(made)
         oldest.add_metric([], seconds or 0.0)
-        return [jobs, tried, stalled, failed, oldest]
+        return [jobs, tried, stalled, lost, failed, oldest]
 
     def _rows(self, wanted: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
         return self._session.execute(wanted).all()

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from app import predictor_protocol
+from app.api.predictor_client import PredictorClient
 from app.asgi.disconnect import unless_gone
 from app.asgi.exception_handlers import Invalid
 from app.asgi.memory_budget import LEAST, Body
@@ -191,7 +192,7 @@ def resolve(session: Session, reference: str) -> tuple[dict[str, Any], dict[str,
 
 async def forward(
     request: Request,
-    predictor: httpx2.AsyncClient,
+    predictor: PredictorClient,
     model: dict[str, Any],
     images: Images,
     top_k: int,
@@ -200,7 +201,7 @@ async def forward(
 
     Raises:
         ClientDisconnect: The client went away meanwhile.
-        PredictorUnavailable: It is away, or went away meanwhile.
+        PredictorUnavailable: It is away, or went away twice meanwhile.
         PredictorBusy: Its queue is full.
     """
     sizes = [len(data) for data in images.data]
@@ -216,7 +217,7 @@ async def forward(
         "Content-Length": str(sum(sizes)),
     }
     try:
-        asking = predictor.post("/predict", content=_given(images), headers=headers)
+        asking = predictor.predict(headers, lambda: _given(images))
         answer = await unless_gone(request, asking)
         body = answer.json()
     except httpx2.TimeoutException as error:

@@ -8,9 +8,10 @@ import anyio.to_thread
 import httpx2
 from sqlalchemy import text
 
+from app.api.predictor_client import PredictorClient
 from core.store.resources import Resources
 
-NEEDED = ("database", "storage")
+NEEDED = ("database", "storage", "predictor")
 LONGEST_CHECK = 2.0
 FRESH_SECONDS = 1.0
 
@@ -21,7 +22,7 @@ class Readiness:
     Anybody may ask without a key, so asking must cost the parts nothing.
     """
 
-    def __init__(self, resources: Resources, predictor: httpx2.AsyncClient) -> None:
+    def __init__(self, resources: Resources, predictor: PredictorClient) -> None:
         self._resources, self._predictor = resources, predictor
         self._looking = anyio.Lock()
         self._found: dict[str, str] = {}
@@ -49,8 +50,8 @@ class Readiness:
             try:
                 answer = await self._predictor.get("/healthz", timeout=LONGEST_CHECK)
                 found["predictor"] = "ok" if answer.is_success else str(answer.status_code)
-            except httpx2.TransportError as error:
-                found["predictor"] = type(error).__name__
+            except httpx2.TransportError:
+                found["predictor"] = "no answer: it is away, or starts"
 
         async with anyio.create_task_group() as group:
             for name in parts:

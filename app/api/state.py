@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-import httpx2
 import structlog
 
 from app.api.dry_run import Previews
@@ -14,13 +13,13 @@ from app.api.event_stream import Watch
 from app.api.looks import Looks
 from app.api.manifests import Manifests
 from app.api.notifier import Doorbell
+from app.api.predictor_client import PredictorClient
 from app.api.readiness import Readiness
 from app.api.thumbnails import Thumbnails
 from app.api.uploads import resumable
 from app.api.uploads.multipart_archive import remove_abandoned
 from app.asgi.memory_budget import Admission
 from app.asgi.metrics import Counters
-from app.asgi.request_id import HEADER
 from core.domain import leases
 from core.store.resources import Resources, open_resources
 from core.system.settings import MEBIBYTE, Settings
@@ -28,7 +27,6 @@ from topwork.errors import Unavailable
 
 log = structlog.get_logger()
 ROOMY_REQUESTS, ROOMY_BYTES = 100, 256 * MEBIBYTE  # Bodies of 16 MiB that count four times.
-PREDICT_TIMEOUT = httpx2.Timeout(60.0, connect=2.0)
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Service:
 
     resources: Resources
     looks: Looks
-    predictor: httpx2.AsyncClient
+    predictor: PredictorClient
     watch: Watch
     manifests: Manifests
     thumbnails: Thumbnails
@@ -56,7 +54,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
         open_resources(settings, doorbell) as resources,
         _reconciling(resources),
     ):
-        async with predictor_client(settings) as predictor:
+        async with PredictorClient(settings) as predictor:
             watch = Watch(resources.database, asyncio.Event(), most=settings.max_streams_per_owner)
             manifests = Manifests(resources.storage)
             async with watch.running():
@@ -80,25 +78,6 @@ def _admission(settings: Settings) -> Admission:
     # JSON of the largest size counts some four times `max_predict_bytes`, and an owner gets half.
     least = 10 * settings.max_predict_bytes
     return Admission(settings.predict_queue, max(settings.predict_memory_bytes, least))
-
-
-def predictor_client(settings: Settings) -> httpx2.AsyncClient:
-    """Return a pooled client that speaks to the predictor over its socket or its URL."""
-    socket = None if settings.predictor_url else str(settings.predictor_socket)
-    return httpx2.AsyncClient(
-        transport=httpx2.AsyncHTTPTransport(uds=socket, retries=1),
-        base_url=settings.predictor_url or "http://predictor",
-        timeout=PREDICT_TIMEOUT,
-        event_hooks={"request": [_name]},
-        trust_env=False,
-    )
-
-
-async def _name(request: httpx2.Request) -> None:
-    """Pass the id of the request that is being served on to the predictor."""
-    given = structlog.contextvars.get_contextvars().get("request_id")
-    if given is not None:
-        request.headers[HEADER] = given
 
 
 @contextmanager

@@ -5,50 +5,26 @@ forgets a connection that speaks out of turn, and waits for ever for one that do
 """
 
 import asyncio
-import json
 import socket
 from contextlib import suppress
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from app.asgi.problem import MEDIA_TYPE, RETRY_AFTER_SECONDS
+from app.asgi.framing import FramedProtocol, refusal
 from topwork.errors import Unavailable
 
 HEAD_BYTES = 32 * 1024  # Request line and header fields; nginx takes as much.
 HEAD_SECONDS = 20.0
-UNREAD_SECONDS = 5.0  # For a body that was answered before its end, so that the answer is read.
 SEND_SECONDS = 60.0  # In which a client must take something of what waits for it.
 PIECE = 256 * 1024  # What one read of the socket may bring beyond the head.
 UNSENT = 64 * 1024  # What the kernel takes ahead; with megabytes nobody could see a client stall.
-
-
-def _busy() -> bytes:
-    error = Unavailable("too many connections are open")
-    problem = {
-        "type": f"urn:topwork:problem:{error.code}",
-        "title": str(Unavailable.__doc__).rstrip("."),
-        "status": error.status,
-        "detail": error.message,
-        **error.to_dict(),
-    }
-    del problem["message"]
-    body = json.dumps(problem, separators=(",", ":")).encode()
-    return (
-        f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {MEDIA_TYPE}\r\n"
-        f"content-length: {len(body)}\r\nretry-after: {RETRY_AFTER_SECONDS}\r\n"
-        "connection: close\r\n\r\n"
-    ).encode() + body
-
-
-BUSY = _busy()
+BUSY = refusal(Unavailable("too many connections are open"))
 
 
 class HeadTooLarge(Exception):
     """The head is longer than HEAD_BYTES; the parser turns this into 400 and closes."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(FramedProtocol):
     """uvicorn's protocol with limits and deadlines for all that a client alone decides.
 
     Trailers count as part of the head. What the parser keeps to itself until it is complete (a
@@ -81,20 +57,25 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Refuse what has no end before it is complete."""
-        if self._kept + len(data) > HEAD_BYTES + PIECE:
+        if not self.deaf and self._kept + len(data) > HEAD_BYTES + PIECE:
             self.send_400_response("The head of this request is too long.")
-            return
         self._kept += len(data)
         super().data_received(data)
         # Whatever came has stopped the clock of idle connections, even if it began no request.
-        idle = self.cycle is not None and self.cycle.response_complete
+        idle = self.cycle is not None and self.cycle.response_complete and not self.deaf
         if idle and self._deadline is None and self.timeout_keep_alive_task is None:
             self._start(HEAD_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer and close."""
+        """Stop the clock of a head that is not waited for any more."""
+        self._stop()
         super().send_400_response(msg)
-        self._end()
+
+    def finish(self) -> None:
+        """Stop the clock, and watch whether the client takes the last answer."""
+        self._stop()
+        super().finish()
+        self._watch()
 
     def on_message_begin(self) -> None:
         """Count from here; a connection that is kept open begins again."""
@@ -122,19 +103,6 @@ class BoundedProtocol(HttpToolsProtocol):
         """Hand a piece of the body on."""
         self._kept = 0
         super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """Stop the clock of a body that was answered before its end."""
-        super().on_message_complete()
-        self._stop()
-
-    def on_response_complete(self) -> None:
-        """Give what is left of an unread body a moment, and then close."""
-        super().on_response_complete()
-        if self.transport.is_closing():
-            self._end()
-        elif self.cycle.response_complete and self.cycle.more_body:
-            self._start(UNREAD_SECONDS)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection."""

@@ -25,29 +25,43 @@ def render(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """Return the problem+json answer to an error of the one tree."""
-    status = error.status
     request.scope.setdefault("state", {})["problem"] = error.code  # It is counted by.
-    extra = dict(headers or {})
-    if error.retry_after is not None:
-        extra.setdefault("Retry-After", str(error.retry_after))
-    if status in (429, 503, 507) or isinstance(error, RequestInFlight):
-        extra.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
-    if status == 408:  # noqa: PLR2004 - the rest of the body may still come, or never.
-        extra.setdefault("Connection", "close")
-    if status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge.
-        extra.setdefault("WWW-Authenticate", 'Bearer realm="topwork"')
     body = {
-        "type": f"urn:topwork:problem:{error.code}",
-        "title": (type(error).__doc__ or error.code).strip().splitlines()[0].rstrip("."),
-        "status": status,
-        "detail": error.message,
+        **document(error),
         "instance": request.scope["path"],
-        **error.to_dict(),
         "request_id": request.scope.get("state", {}).get("request_id"),
         "errors": list(errors or error.errors)[:MOST_ERRORS],
     }
+    extra = {**fields(error), **(headers or {})}
+    return JSONResponse(body, status_code=error.status, headers=extra, media_type=MEDIA_TYPE)
+
+
+def document(error: TopworkError) -> dict[str, Any]:
+    """Return the members of an error's answer that do not depend on its request."""
+    body = {
+        "type": f"urn:topwork:problem:{error.code}",
+        "title": (type(error).__doc__ or error.code).strip().splitlines()[0].rstrip("."),
+        "status": error.status,
+        "detail": error.message,
+        **error.to_dict(),
+    }
     del body["message"]  # It is `detail` here.
-    return JSONResponse(body, status_code=status, headers=extra, media_type=MEDIA_TYPE)
+    return body
+
+
+def fields(error: TopworkError) -> dict[str, str]:
+    """Return the header fields that belong to an error."""
+    status = error.status
+    found: dict[str, str] = {}
+    if status in (429, 503, 507) or isinstance(error, RequestInFlight):
+        found["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if error.retry_after is not None:
+        found["Retry-After"] = str(error.retry_after)
+    if status == 408:  # noqa: PLR2004 - the rest of the body may still come, or never.
+        found["Connection"] = "close"
+    if status == 401:  # noqa: PLR2004 - RFC 9110 asks for the challenge.
+        found["WWW-Authenticate"] = 'Bearer realm="topwork"'
+    return found
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

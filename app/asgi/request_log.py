@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.asgi.exception_handlers import internal
+from app.asgi.handshake import as_get
 from app.asgi.metrics import Counters
 from app.asgi.problem import render
 from app.asgi.request_id import HEADER, name
@@ -44,9 +45,11 @@ class Envelope:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            scope, receive, send = as_get(scope, receive, send)
         request_id = name(scope)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._serve(scope, receive, _Sender(send, request_id))

@@ -1,4 +1,4 @@
-"""`python -m app.cli` is `topwork`."""
+"""`python -P -m app.cli` is `topwork`."""
 
 from app.cli.program import main
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
@@ -26,6 +27,8 @@ from core.store.db import Database
 from core.store.migrate import configuration
 from core.store.object_store import Storage, StorageUnavailable
 from core.store.resources import open_resources
+from core.system.child import python, which
+from core.system.command_names import command, install
 from core.system.ids import new_id
 from core.system.machine import NETWORK, filesystem
 from core.system.settings import Settings
@@ -75,7 +78,7 @@ def examine_content(settings: Settings) -> list[Finding]:
                 for one in integrity_check.check(resources)
             ]
         except (SQLAlchemyError, StorageUnavailable) as error:
-            return [Finding("content", "fail", str(error).splitlines()[0], FIXES["content"])]
+            return [Finding("content", "fail", str(error).splitlines()[0], _fix("content"))]
     if any(one.status == "fail" for one in found):
         return found
     return [*found, Finding("content", "ok", "every history, artefact and shard is as it must be")]
@@ -88,7 +91,7 @@ def _careful(name: str, check: Callable[[Settings], Finding], settings: Settings
         return Finding(name, "fail", error.message, error.hint or "")
     except Exception as error:  # noqa: BLE001 - drivers raise anything; the words help.
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Finding(name, "fail", first, FIXES.get(name, ""))
+        return Finding(name, "fail", first, _fix(name))
 
 
 def check_python(_settings: Settings) -> Finding:
@@ -104,16 +107,18 @@ def check_torch(_settings: Settings) -> Finding:
     try:
         found = f"torch {version('torch')}, torchvision {version('torchvision')}"
     except PackageNotFoundError as error:
-        return Finding("torch", "fail", f"{error.name} is not installed", FIXES["torch"])
+        return Finding("torch", "fail", f"{error.name} is not installed", _fix("torch"))
+    child = python("-c", PROBE)
     done = subprocess.run(
-        (sys.executable, "-c", PROBE),
+        child.command,
+        env=child.env,
         capture_output=True,
         text=True,
         check=False,
         timeout=PROBE_SECONDS,
     )
     if done.returncode:
-        return Finding("torch", "fail", done.stderr.strip().rpartition("\n")[2], FIXES["torch"])
+        return Finding("torch", "fail", done.stderr.strip().rpartition("\n")[2], _fix("torch"))
     facts = json.loads(done.stdout)
     found += f", {facts['threads']} threads, {facts['gpus']} GPUs"
     if not facts["gpus"] and _gpus():
@@ -128,7 +133,7 @@ def check_gpu(_settings: Settings) -> Finding:
 
 
 def _gpus() -> list[str]:
-    if not (program := shutil.which("nvidia-smi")):
+    if not (program := which("nvidia-smi")):
         return []
     query = "--query-gpu=name,memory.total,driver_version"
     done = subprocess.run(
@@ -148,7 +153,7 @@ def check_disk(settings: Settings) -> Finding:
     found = f"{free / GIGABYTE:.1f} GB free in {settings.data_dir}"
     if free >= DISK_COMFORT:
         return Finding("disk", "ok", found)
-    return Finding("disk", "warn" if free >= DISK_LEAST else "fail", found, FIXES["disk"])
+    return Finding("disk", "warn" if free >= DISK_LEAST else "fail", found, _fix("disk"))
 
 
 def check_data_dir(settings: Settings) -> Finding:
@@ -164,7 +169,7 @@ def check_data_dir(settings: Settings) -> Finding:
         return Finding("data_dir", "fail", f"{found}: SQLite is not safe on it", fix)
     mode = stat.S_IMODE(settings.data_dir.stat().st_mode)
     if mode & OTHERS:
-        fix = f"Unless that is meant: chmod 700 {settings.data_dir}"
+        fix = f"Unless that is meant: {shlex.join(['chmod', '700', str(settings.data_dir)])}"
         return Finding("data_dir", "warn", f"{found}, and open to other users ({mode:04o})", fix)
     return Finding("data_dir", "ok", found)
 
@@ -195,7 +200,8 @@ def check_database(settings: Settings) -> Finding:
     newest = ScriptDirectory.from_config(configuration(settings.database_url)).get_current_head()
     if current == newest:
         return Finding("database", "ok", f"{shown} at revision {current}")
-    fix = "Run `python -m core.store.migrate`; `topwork up` does it at each start."
+    up = command("up", data_dir=settings.data_dir)
+    fix = f"{up} migrates it when it starts; of docker-compose.yml, the service `migrate` does."
     return Finding("database", "warn", f"{shown} is at {current}, not at {newest}", fix)
 
 
@@ -208,7 +214,7 @@ def check_storage(settings: Settings) -> Finding:
     if same and not storage.exists(key):
         return Finding("storage", "ok", f"{settings.storage_url} can be written, read and deleted")
     return Finding(
-        "storage", "fail", f"{settings.storage_url} gives back other bytes", FIXES["storage"]
+        "storage", "fail", f"{settings.storage_url} gives back other bytes", _fix("storage")
     )
 
 
@@ -217,10 +223,17 @@ def check_weights(settings: Settings) -> Finding:
     names = sorted(path.stem for path in settings.weights_dir.glob("*.safetensors"))
     if names:
         return Finding("weights", "ok", f"{', '.join(names)} in {settings.weights_dir}")
-    found = f"none in {settings.weights_dir}"
-    if settings.offline:
-        return Finding("weights", "warn", f"{found}, and TOPWORK_OFFLINE is set", FIXES["weights"])
-    return Finding("weights", "warn", f"{found}: downloaded when first used", FIXES["weights"])
+    why = "and TOPWORK_OFFLINE is set" if settings.offline else "downloaded when first used"
+    add = command("weights", "add", "ARCHITECTURE", "FILE", weights_dir=settings.weights_dir)
+    fix = f"For a machine without internet: {add}."
+    return Finding("weights", "warn", f"none in {settings.weights_dir}, {why}", fix)
+
+
+def _fix(check: str) -> str:
+    """Return what to do about a check that failed in whatever way."""
+    if check == "torch":
+        return f"Install the versions that fit: {install('torch')}."
+    return FIXES.get(check, "")
 
 
 CHECKS: dict[str, Callable[[Settings], Finding]] = {
@@ -236,11 +249,9 @@ CHECKS: dict[str, Callable[[Settings], Finding]] = {
 }
 FIXES = {
     "content": "Make database and storage reachable and migrated; the lines above name the fix.",
-    "torch": "Install the locked versions: pip install 'topwork[torch]'.",
     "disk": "Free some space, or choose another disk with TOPWORK_DATA_DIR.",
     "data_dir": "Make the folder writable for this user, or choose one with TOPWORK_DATA_DIR.",
     "broker": "Start the broker, or correct TOPWORK_BROKER_URL.",
     "database": "Start the database, or correct TOPWORK_DATABASE_URL.",
     "storage": "Check the bucket or folder and its access rights, or correct TOPWORK_STORAGE_URL.",
-    "weights": "For a machine without internet: topwork weights add ARCHITECTURE FILE.",
 }

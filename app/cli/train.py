@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from app.cli.options import with_training_options
 from app.terminal.output import Session, facts, remote, table
 from app.terminal.watch import uploading, watch_job
+from core.system.command_names import command
 from topwork.client.synchronous.jobs import Job
 from topwork.types.predictions import Prediction
 
@@ -67,7 +68,7 @@ def outcome(job: Job) -> RenderableType:
     names = list(dict.fromkeys(name for scores in numbers.values() for name in scores))
     rows = ([name, *(scores.get(name) for scores in numbers.values())] for name in names)
     model = str(result.get("model"))
-    hint = f"Try it: topwork predict {model.partition('@')[0]} IMAGE..."
+    hint = f"Try it: {command('predict', model.partition('@')[0], 'IMAGE', url=job.url)}"
     return Group(table(("metric", *splits), rows, f"model {model}"), hint)
 
 

@@ -22,9 +22,11 @@ from typing import Any
 from rich.console import Group
 
 from app.demo.samples import digits, images_in
-from app.supervisor.supervise import tethered
+from app.supervisor.process import tethered
 from app.terminal.output import Terminal, table
 from app.terminal.watch import watch_job
+from core.system.child import python
+from core.system.optional_packages import require_torch
 from core.system.settings import Settings
 from models.planning import catalogue
 from models.weights import local_weights
@@ -86,7 +88,9 @@ def run(terminal: Terminal, settings: Settings, data: Path | None, architecture:
 
     Raises:
         DemoFailed: They are not, or the service did not start.
+        TorchMissing: It is not installed here.
     """
+    require_torch()
     watch, config = Stopwatch(), choose(terminal, settings, architecture)
     (settings.data_dir / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
@@ -159,15 +163,15 @@ def service(folder: Path, settings: Settings, watch: Stopwatch) -> Iterator[Topw
     environment = {k: v for k, v in os.environ.items() if k not in OWN_PLACES}
     environment["TOPWORK_WEIGHTS_DIR"] = str(settings.weights_dir)
     options = ("--port", "0", "--data-dir", str(folder))
-    command: tuple[str, ...] = (sys.executable, "-m", "app.cli", "up", *options)
+    child = python("-m", "app.cli", "up", *options, env=environment)
     if sys.platform == "linux":
-        command = tethered(command)
+        child = tethered(child.command, child.env)
     with log.open("wb") as out:
         up = subprocess.Popen(
-            command,
+            child.command,
+            env=child.env,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=environment,
             start_new_session=True,  # Ctrl-C reaches the demo alone, which then stops the service.
         )
         try:
@@ -183,11 +187,11 @@ def service(folder: Path, settings: Settings, watch: Stopwatch) -> Iterator[Topw
 
 
 def wait_until_ready(up: "subprocess.Popen[bytes]", folder: Path, log: Path) -> str:
-    """Return the service's address once api and predictor are ready."""
+    """Return the service's address once it is ready."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and up.poll() is None:
         text = log.read_text(errors="replace")
-        if "ready at" in text and "predictor is ready" in text:
+        if "ready at" in text:
             return str(json.loads((folder / "topwork.lock").read_text())["url"])
         time.sleep(0.1)
     raise DemoFailed("The service did not start.")

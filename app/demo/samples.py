@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.system.command_names import install
 from topwork.errors import TopworkError
 
 SIDE = 32
@@ -15,7 +16,7 @@ class DigitsMissing(TopworkError):
     """The demo's images come with scikit-learn, which is not installed."""
 
     status, code = 422, "digits_missing"
-    hint = "Install it with pip install 'topwork[demo]', or pass --data with images of your own."
+    hint = "Pass --data with images of your own."
 
 
 def digits(folder: Path) -> Path:
@@ -28,7 +29,8 @@ def digits(folder: Path) -> Path:
         from PIL import Image  # noqa: PLC0415 - only the demo needs these.
         from sklearn.datasets import load_digits  # noqa: PLC0415 - as above.
     except ImportError as error:
-        raise DigitsMissing from error
+        hint = f"Install it with {install('demo')}, or pass --data with images of your own."
+        raise DigitsMissing(hint=hint) from error
     data = load_digits()
     for number, (values, target) in enumerate(zip(data.images, data.target, strict=True)):
         path = folder / str(target) / f"{number:04}.png"

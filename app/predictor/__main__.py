@@ -1,4 +1,4 @@
-"""The predictor process: `python -m app.predictor`, HTTP over a unix socket or TCP.
+"""The predictor process: `python -P -m app.predictor`, HTTP over a unix socket or TCP.
 
 It answers the api process only (see `app.predictor_protocol`), never the outside: the socket is for
 this user alone, and a TCP address belongs on an internal network. SIGTERM answers what was begun
@@ -10,7 +10,6 @@ import asyncio
 import errno
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -21,7 +20,6 @@ from urllib.parse import urlsplit
 
 import structlog
 import torch
-import uvicorn
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -33,10 +31,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.asgi.disconnect import unless_gone
 from app.asgi.problem import render
 from app.asgi.request_id import name
+from app.asgi.server import Server, configuration, run
 from app.predictor.metrics import Measures
 from app.predictor.service import Predictor
 from app.predictor_protocol import HEADER, Order
 from core.store.object_store import Storage, StorageUnavailable
+from core.system import log_outlet
 from core.system.log import configure
 from core.system.machine import cores
 from core.system.settings import Settings
@@ -222,7 +222,7 @@ def _answers(path: Path) -> bool:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="python -m app.predictor")
+    parser = argparse.ArgumentParser(prog="python -P -m app.predictor")
     parser.add_argument(
         "--grace", default=GRACE_SECONDS, type=int, help="seconds to end what is under way"
     )
@@ -234,23 +234,15 @@ def main() -> None:
         server = listen(settings)
     except OSError as error:
         sys.exit(f"The predictor cannot listen: {error}")
-    config = uvicorn.Config(
-        create_app(settings),
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=grace,
+    config = configuration(
+        create_app(settings), loop="asyncio", keep_alive=KEEP_ALIVE_SECONDS, grace=grace
     )
-    # uvicorn raises the signal again once it has shut down; the end is then a clean one.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    asyncio.run(uvicorn.Server(config).serve(sockets=[server]))
+    run(Server(config), [server])
     if not settings.predictor_url:
         with suppress(FileNotFoundError):
             settings.predictor_socket.unlink()
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    log_outlet.flush()
     # A download under way in a loader's thread must not hold the process.
     os._exit(0)
 

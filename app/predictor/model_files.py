@@ -1,4 +1,7 @@
-"""Copies of stored models on this machine, each in a folder named after what it must contain."""
+"""Where the files of stored models lie on this machine; of remote storage they are copies.
+
+Nothing here vouches for a byte: whoever loads a model hashes what it reads, as it reads it.
+"""
 
 import os
 import shutil
@@ -7,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from app.predictor_protocol import ArtefactModel
+from app.predictor_protocol import ArtefactModel, StoredFile
 from core.store.object_store import Storage
 from models.inference import artefact
 from topwork.errors import IntegrityError, NotFound
@@ -17,10 +20,10 @@ STALE_SECONDS = 3600.0  # A draft this old belongs to a process that was killed.
 
 
 class ModelFiles:
-    """Brings models from object storage into `folder`, checked before they appear there.
+    """Brings models from object storage, each into a folder named after what it must contain.
 
     Args:
-        storage: Where the models are kept.
+        storage: Where the models are kept; a folder on this machine is read as it is.
         folder: Where the copies go; several processes may share it.
         capacity: Bytes of copies to keep; those whose last use is longest ago go first.
     """
@@ -41,13 +44,20 @@ class ModelFiles:
             raise IntegrityError(f"The model has no {missing[0]}.")
         return model.files[artefact.CARD].sha256.removeprefix("sha256:")
 
+    def weights_of(self, model: ArtefactModel) -> str:
+        """Return the SHA-256 of the weights by the model's manifest."""
+        return model.files[artefact.WEIGHTS].sha256.removeprefix("sha256:")
+
     def bring(self, model: ArtefactModel) -> Path:
-        """Return the folder of a model's files, fetched and checked unless it is there.
+        """Return the folder of a model's files, fetched unless it is there.
 
         Raises:
-            IntegrityError: A stored file is missing or not what the manifest says.
+            IntegrityError: A remote file is missing or not what the manifest says.
             StorageUnavailable: The storage does not answer.
         """
+        here = self._storage.local_path(model.prefix)
+        if here is not None:
+            return here
         target = self._folder / self.name_of(model)
         if target.is_dir():
             os.utime(target)
@@ -56,9 +66,7 @@ class ModelFiles:
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder))
         try:
             for name in NAMES:
-                self._fetch(f"{model.prefix}/{name}", draft / name)
-            files = {name: model.files[name].plain() for name in NAMES}
-            artefact.verify(draft, files)
+                self._fetch(f"{model.prefix}/{name}", draft / name, model.files[name])
             self._place(draft, target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -66,14 +74,16 @@ class ModelFiles:
         return target
 
     def forget(self, model: ArtefactModel) -> None:
-        """Remove the copy of a model; processes that have it mapped keep it."""
+        """Remove the copy of a model."""
         shutil.rmtree(self._folder / self.name_of(model), ignore_errors=True)
 
-    def _fetch(self, key: str, path: Path) -> None:
+    def _fetch(self, key: str, path: Path, wanted: StoredFile) -> None:
         try:
-            self._storage.fetch(key, path)
+            digest = self._storage.fetch(key, path)
         except NotFound as error:
             raise IntegrityError(f"{path.name} of the model is gone from storage.") from error
+        if digest != wanted.plain()["sha256"]:
+            raise IntegrityError(f"{path.name} does not match its recorded hash.")
 
     def _make_room(self) -> None:
         """Drop the copies that exceed the capacity, the newest never, and abandoned drafts.

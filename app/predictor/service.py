@@ -187,22 +187,28 @@ class Predictor:
         return classifier
 
     def _published(self, architecture: str) -> Classifier:
-        path = pretrained.ensure(
+        published = pretrained.load(
             architecture,
             self._settings.weights_dir,
             offline=self._settings.offline,
             timeout=self._settings.download_timeout,
         )
-        return Classifier.imagenet(architecture, path)
+        return Classifier.imagenet(architecture, published.tensors)
 
     def _trained(self, model: ArtefactModel) -> Classifier:
-        folder = self._files.bring(model)
         try:
-            return Classifier.from_artefact(folder)
+            return self._read(model)
         except IntegrityError:
-            # The copy here may have been damaged after its check; storage has the last word.
+            # A copy may have been damaged since it was made; storage has the last word.
             self._files.forget(model)
-            return Classifier.from_artefact(self._files.bring(model))
+            return self._read(model)
+
+    def _read(self, model: ArtefactModel) -> Classifier:
+        folder = self._files.bring(model)
+        classifier = Classifier.from_artefact(folder, self._files.name_of(model))
+        if classifier.facts["sha256"] != self._files.weights_of(model):
+            raise IntegrityError("The model's card names other weights than its manifest.")
+        return classifier
 
 
 def answer(classifier: Classifier, guesses: Sequence[Guess]) -> list[Result | TopworkError]:

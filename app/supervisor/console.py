@@ -1,12 +1,16 @@
-"""The supervisor's output: one line at a time from many threads, prefixed with its source."""
+"""The supervisor's output: one line at a time from many threads, prefixed with its source.
+
+`topwork up` installs `core.system.log_outlet` before, so no thread waits for a terminal.
+"""
 
 import contextlib
 import json
 import os
 import re
 import sys
-import threading
 from typing import TextIO
+
+from core.system import log_outlet
 
 SOURCE_COLOURS = {"topwork": "1", "api": "36", "worker": "32", "predictor": "35", "valkey": "33"}
 WIDTH = max(map(len, SOURCE_COLOURS))
@@ -17,10 +21,9 @@ class Console:
     """Writes `source | text`; on a terminal coloured (unless NO_COLOR is set) and without JSON."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
-        self._terminal = self._stream.isatty()
+        self._stream = stream
+        self._terminal = (stream or sys.stdout).isatty()
         self._colour = self._terminal and not os.environ.get("NO_COLOR")
-        self._lock = threading.Lock()
 
     def line(self, source: str, text: str) -> None:
         """Write one line; a reader that has gone away is not an error."""
@@ -29,13 +32,19 @@ class Console:
             text = harmless(readable(text))
         if self._colour:
             prefix = f"\x1b[{SOURCE_COLOURS.get(source, '34')}m{prefix}\x1b[0m"
-        with self._lock, contextlib.suppress(OSError, ValueError):
-            self._stream.write(f"{prefix} {text}\n")
-            self._stream.flush()
+        with contextlib.suppress(OSError, ValueError):
+            stream = self._stream or sys.stdout
+            stream.write(f"{prefix} {text}\n")  # In one piece: others write, too.
+            stream.flush()
 
     def say(self, text: str) -> None:
         """Write a line of the supervisor's own."""
         self.line("topwork", text)
+
+
+def missing(lines: int) -> str:
+    """Say how many lines nobody took while there was room for them."""
+    return f"{'topwork':<{WIDTH}} | {log_outlet.dropped(lines)}"
 
 
 def readable(text: str) -> str:

@@ -8,150 +8,25 @@ import contextlib
 import os
 import select
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Self
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 from app.supervisor.console import Console
-from app.supervisor.tether import NO_PIPE
+from app.supervisor.process import Process, Service
+from topwork.errors import TopworkError
 
-TETHER = Path(__file__).with_name("tether.py")
 PROBE_SECONDS = 0.1
-LONGEST_PAUSE = 30.0
-STABLE_SECONDS = 30.0
+MOST_STARTS = 3  # Of a service that has never been ready.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _always() -> bool:
-    return True
+class ChildFailed(TopworkError):
+    """A process of the service ended three times before it was ready."""
 
-
-def _no_repair() -> str | None:
-    return None
-
-
-@dataclass(frozen=True)
-class Service:
-    """One process to keep running."""
-
-    name: str
-    command: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
-    stdin: bytes = b""
-    ready: Callable[[], bool] = _always
-    on_ready: str = ""  # Said once each time it becomes ready.
-    repair: Callable[[], str | None] = _no_repair  # Asked when it died before it was ready.
-    grace: float = 3.0  # Seconds between SIGTERM and SIGKILL.
-    quiet: tuple[str, ...] = ()  # Lines that hold one of these are not worth showing.
-
-
-class Process:
-    """The current process of a service and what is known about it."""
-
-    def __init__(self, service: Service, console: Console, *, use_pipe: bool) -> None:
-        self.service = service
-        self.is_ready = False
-        self.failures = 0
-        self.start_at: float | None = 0.0  # Monotonic time of the next start while not running.
-        self.console = console
-        self._use_pipe = use_pipe
-        self._popen: subprocess.Popen[bytes] | None = None
-        self._pipe = NO_PIPE
-        self._started_at = 0.0
-        self._pump: threading.Thread | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether a process exists that has not been waited for."""
-        return self._popen is not None
-
-    def start(self) -> None:
-        """Spawn the command in a session of its own, tethered to this process."""
-        read_end = NO_PIPE
-        if self._use_pipe:
-            read_end, self._pipe = os.pipe()
-        self._popen = subprocess.Popen(
-            tethered(self.service.command, read_end),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **self.service.env},
-            pass_fds=() if read_end == NO_PIPE else (read_end,),
-            start_new_session=True,  # Else Ctrl-C reaches every child at once, and Celery twice.
-        )
-        if read_end != NO_PIPE:
-            os.close(read_end)
-        self._started_at, self.start_at, self.is_ready = time.monotonic(), None, False
-        self._feed(self._popen)
-
-    def _feed(self, popen: subprocess.Popen[bytes]) -> None:
-        if popen.stdin is None or popen.stdout is None:
-            return
-        with contextlib.suppress(BrokenPipeError), popen.stdin:
-            popen.stdin.write(self.service.stdin)
-        self._pump = threading.Thread(
-            target=_copy_lines, args=(popen, self.service, self.console), daemon=True
-        )
-        self._pump.start()
-
-    def poll(self) -> int | None:
-        """Return the exit code once after the process ended, else None."""
-        if self._popen is None or self._popen.poll() is None:
-            return None
-        code = self._popen.returncode
-        if self._pump:
-            self._pump.join(timeout=1)
-        if self._pipe != NO_PIPE:
-            os.close(self._pipe)
-        self._popen, self._pipe = None, NO_PIPE
-        return int(code)
-
-    def probe(self) -> bool:
-        """Return True when the process has just become ready."""
-        if self.is_ready or not self.running or not self.service.ready():
-            return False
-        self.is_ready = True
-        return True
-
-    def plan_restart(self) -> float:
-        """Set and return the pause before the next start: 1, 2, 4 ... 30 seconds."""
-        if time.monotonic() - self._started_at >= STABLE_SECONDS:
-            self.failures = 0
-        pause = min(LONGEST_PAUSE, 2.0**self.failures)
-        self.failures += 1
-        self.start_at = time.monotonic() + pause
-        return pause
-
-    def send(self, number: signal.Signals) -> None:
-        """Signal the process; its whole group when the signal is SIGKILL."""
-        if self._popen is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            if number == signal.SIGKILL:
-                os.killpg(self._popen.pid, number)
-            else:
-                self._popen.send_signal(number)
-
-
-def tethered(command: Sequence[str], pipe: int = NO_PIPE) -> tuple[str, ...]:
-    """Return a command line that ends with this process; the main thread must start it."""
-    script = (sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(pipe))
-    return (*script, *command)
-
-
-def _copy_lines(popen: subprocess.Popen[bytes], service: Service, console: Console) -> None:
-    if popen.stdout is None:
-        return
-    with popen.stdout as lines:
-        for line in lines:
-            text = line.decode(errors="replace").rstrip()
-            if text and not any(part in text for part in service.quiet):
-                console.line(service.name, text)
+    status, code = 503, "child_failed"
+    hint = "Its last words say why."
 
 
 class Supervisor:
@@ -168,6 +43,8 @@ class Supervisor:
         self._use_pipe = use_pipe
         self._batches: list[list[Process]] = []
         self._signals = 0
+        self._told_ready = False
+        self._before: dict[signal.Signals, Any] = {}
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
@@ -177,13 +54,19 @@ class Supervisor:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._on_signal)  # But nohup means what it says.
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # Wakes the loop.
+                self._before[number] = signal.signal(number, self._on_signal)
+        # But nohup means what it says. This one wakes the loop.
+        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Stop what still runs."""
+        """Stop what still runs, and leave the signals as they were."""
         self.stop()
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        for end in (self._wake, self._waker):
+            os.close(end)
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._signals += 1
@@ -209,11 +92,27 @@ class Supervisor:
         """Return whether every started service answers its probe."""
         return all(process.is_ready for process in self._processes)
 
-    def watch(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Restart what dies until the condition holds or a stop signal arrives."""
+    def watch(
+        self,
+        until: Callable[[], bool] = lambda: False,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Restart what dies until the condition holds or a stop signal arrives.
+
+        Args:
+            until: Asked about ten times a second.
+            on_ready: Called each time that all services have become ready.
+
+        Raises:
+            ChildFailed: A service ended three times, and has never been ready.
+        """
         while not self.stopping and not until():
             for process in self._processes:
                 self._attend(process)
+            ready, told = self.all_ready(), self._told_ready
+            self._told_ready = ready
+            if ready and not told:
+                on_ready()
             self._sleep()
 
     def _attend(self, process: Process) -> None:
@@ -221,14 +120,16 @@ class Supervisor:
         code = process.poll()
         if code is not None:
             repaired = None if process.is_ready else process.service.repair()
-            pause = process.plan_restart()
-            process.is_ready = False
             say(repaired or f"{name} ended with {describe_exit(code)}")
-            say(f"{name} starts again in {pause:.0f} s")
+            if not process.was_ready and process.starts >= MOST_STARTS:
+                words = f"{name} ended {process.starts} times before it was ready"
+                last = "".join(f"\n  {line}" for line in process.last)
+                raise ChildFailed(f"{words}, at last with {describe_exit(code)}.{last}")
+            say(f"{name} starts again in {process.plan_restart():.0f} s")
         if process.start_at is not None and process.start_at <= time.monotonic():
             process.start()
-        if process.probe() and process.service.on_ready:
-            say(process.service.on_ready)
+        if process.probe():
+            say(f"{name} is ready")
 
     def stop(self) -> None:
         """End every process in order: SIGTERM, then SIGKILL after its grace or a second signal.

@@ -28,7 +28,8 @@ def main(parent: int, pipe: int, command: list[str]) -> int:
 
 
 def _run_while_open(pipe: int, command: list[str]) -> int:
-    child = subprocess.Popen(command)
+    os.set_inheritable(pipe, False)  # noqa: FBT003 - as the function has it.
+    child = subprocess.Popen(command, close_fds=False)  # What it was given is for the command.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: child.send_signal(received))
 

@@ -2,25 +2,28 @@
 
 import contextlib
 import fcntl
-import http.client
 import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TextIO
 
 from app.asgi.bind import check_bind
-from app.supervisor.console import Console
-from app.supervisor.supervise import Service, Supervisor
+from app.supervisor.console import Console, missing
+from app.supervisor.listening import listening
+from app.supervisor.process import Service
+from app.supervisor.supervise import ChildFailed, Supervisor
 from app.supervisor.valkey import broker
+from core.system import log_outlet
+from core.system.child import python
+from core.system.command_names import command
 from core.system.machine import NETWORK, filesystem
+from core.system.optional_packages import require_torch
 from core.system.settings import Settings
 from topwork.errors import TopworkError
 
@@ -33,13 +36,6 @@ class AlreadyRunning(TopworkError):
 
     status, code = 409, "already_running"
     hint = "Use that one, stop it, or pass another --data-dir."
-
-
-class PortInUse(TopworkError):
-    """The port is taken."""
-
-    status, code = 409, "port_in_use"
-    hint = "Pass another --port, or --port 0 for a free one."
 
 
 class MigrationFailed(TopworkError):
@@ -62,6 +58,7 @@ class Plan:
     host: str = "127.0.0.1"
     port: int = 8000
     slots: int = 0  # Jobs at once; 0 means one for every four cores.
+    sockets: tuple[socket.socket, ...] = ()  # Where the api answers: they listen already.
 
     @property
     def url(self) -> str:
@@ -70,33 +67,20 @@ class Plan:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
-def children(plan: Plan, settings: Settings) -> tuple[Service, ...]:
+def children(plan: Plan) -> tuple[Service, ...]:
     """Return the api, worker and predictor in the order in which they stop.
 
     Their graces and the broker's add up to less than ten seconds, which is promised.
     """
-    python, grace = (sys.executable, "-m"), ("--grace", "2")  # Shorter than those below.
+    grace = ("--grace", "2")  # Shorter than those below.
+    fds = tuple(one.fileno() for one in plan.sockets)
+    listening = [word for fd in fds for word in ("--fd", str(fd))]
+    address = ("--host", plan.host, "--port", str(plan.port), *grace, *listening)
     slots = plan.slots or max(1, (os.cpu_count() or 1) // 4)
     return (
-        Service(
-            "api",
-            (*python, "app.api.main", "--host", plan.host, "--port", str(plan.port), *grace),
-            ready=lambda: _answers(_over_tcp(plan.url)),
-            on_ready=f"ready at {plan.url} (API documentation: {plan.url}/docs)",
-            grace=2.5,
-        ),
-        Service("worker", (*python, "worker", "--slots", str(slots)), grace=3.5),
-        Service(
-            "predictor",
-            (*python, "app.predictor", *grace),
-            ready=lambda: _answers(
-                _over_tcp(settings.predictor_url)
-                if settings.predictor_url
-                else _UnixConnection(settings.predictor_socket)
-            ),
-            on_ready="predictor is ready",
-            grace=2.5,
-        ),
+        Service("api", python("-m", "app.api.main", *address).command, fds=fds, grace=2.5),
+        Service("worker", python("-m", "worker", "--slots", str(slots)).command, grace=3.5),
+        Service("predictor", python("-m", "app.predictor", *grace).command, grace=2.5),
     )
 
 
@@ -104,27 +88,45 @@ def up(
     plan: Plan,
     settings: Settings,
     *,
-    services: Callable[[Plan, Settings], tuple[Service, ...]] = children,
+    services: Callable[[Plan], tuple[Service, ...]] = children,
     supervisor: Supervisor | None = None,
 ) -> int:
     """Run everything until SIGINT or SIGTERM; return the exit code.
 
     Raises:
+        TorchMissing: It is not installed here.
         NetworkShare: SQLite's file would lie on one.
+        KeyRequired: The host is not loopback and no admin key is set.
         AlreadyRunning: Another instance holds the data folder.
         PortInUse: Something listens on the port.
-        KeyRequired: The host is not loopback and no admin key is set.
         BrokerMissing: No broker URL is set and no server binary exists.
+        ChildFailed: A process ended three times before it was ready.
     """
+    require_torch()
+    log_outlet.install(missing)
     check_database_place(settings)
+    check_bind(plan.host, settings)
     supervisor = supervisor or Supervisor(Console())
-    plan = claim_port(plan, settings)
-    with lock_data_dir(settings.data_dir, plan), run_dir(settings) as private:
+    with (
+        lock_data_dir(settings.data_dir) as lock,
+        listening(plan.host, plan.port) as sockets,
+        run_dir(settings) as private,
+    ):
+        plan = replace(plan, port=sockets[0].getsockname()[1], sockets=sockets)
+        note_holder(lock, plan)
         if private != settings.run_dir:
             settings = settings.model_copy(update={"run_dir": private})
         with supervisor:
-            supervise(supervisor, plan, settings, services)
-            supervisor.console.say("stopping")
+            try:
+                supervise(supervisor, plan, settings, services)
+            except ChildFailed as failed:
+                doctor = command("doctor", data_dir=settings.data_dir)
+                failed.hint = f"{ChildFailed.hint} {doctor} names what is wrong with a machine."
+                raise
+            finally:
+                supervisor.console.say("stopping")
+                for one in sockets:  # Whoever still comes is refused instead of left waiting.
+                    one.close()
         supervisor.console.say("stopped")
     return 1 if supervisor.killed else 0
 
@@ -133,7 +135,7 @@ def supervise(
     supervisor: Supervisor,
     plan: Plan,
     settings: Settings,
-    services: Callable[[Plan, Settings], tuple[Service, ...]],
+    services: Callable[[Plan], tuple[Service, ...]],
 ) -> None:
     """Start the broker, bring the database up to date, then run the rest until told to stop."""
     url = settings.broker_url
@@ -145,10 +147,12 @@ def supervise(
     if supervisor.stopping:
         return
     shared = {**environment(settings), "TOPWORK_BROKER_URL": url, "PYTHONUNBUFFERED": "1"}
-    supervisor.start(
-        replace(service, env={**shared, **service.env}) for service in services(plan, settings)
+    supervisor.start(replace(service, env={**shared, **service.env}) for service in services(plan))
+    supervisor.watch(
+        on_ready=lambda: supervisor.console.say(
+            f"ready at {plan.url} (API documentation: {plan.url}/docs)"
+        )
     )
-    supervisor.watch()
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -165,9 +169,10 @@ def migrate(settings: Settings) -> None:
     Raises:
         MigrationFailed: With the last line of what the process said.
     """
+    child = python("-m", "core.store.migrate", env={**os.environ, **environment(settings)})
     done = subprocess.run(
-        (sys.executable, "-m", "core.store.migrate"),
-        env={**os.environ, **environment(settings)},
+        child.command,
+        env=child.env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -192,28 +197,8 @@ def check_database_place(settings: Settings) -> None:
         raise NetworkShare(f"SQLite is not safe on {place}, which is on a network share ({share}).")
 
 
-def claim_port(plan: Plan, settings: Settings) -> Plan:
-    """Return the plan with a port that was free a moment ago; 0 asks for any.
-
-    Raises:
-        KeyRequired: The host is not loopback and no admin key is set.
-        PortInUse: Something listens there.
-    """
-    check_bind(plan.host, settings)
-    family = socket.AF_INET6 if ":" in plan.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((plan.host, plan.port))
-        except OSError as error:
-            raise PortInUse(
-                f"Cannot listen on {plan.host}:{plan.port}: {error.strerror}."
-            ) from None
-        return Plan(plan.host, probe.getsockname()[1], plan.slots)
-
-
 @contextlib.contextmanager
-def lock_data_dir(data_dir: Path, plan: Plan) -> Iterator[None]:
+def lock_data_dir(data_dir: Path) -> Iterator[TextIO]:
     """Hold the data folder for this process; the kernel lets go however it ends.
 
     Raises:
@@ -227,10 +212,14 @@ def lock_data_dir(data_dir: Path, plan: Plan) -> Iterator[None]:
             lock.seek(0)
             holder = _whereabouts(lock.read())
             raise AlreadyRunning(f"Another topwork runs on {data_dir}{holder}.") from None
-        lock.truncate(0)
-        lock.write(json.dumps({"pid": os.getpid(), "url": plan.url}))
-        lock.flush()
-        yield
+        lock.truncate(0)  # What stands there is about an earlier one.
+        yield lock
+
+
+def note_holder(lock: TextIO, plan: Plan) -> None:
+    """Write down for others who holds the folder, and where it answers."""
+    lock.write(json.dumps({"pid": os.getpid(), "url": plan.url}))
+    lock.flush()
 
 
 def _whereabouts(holder: str) -> str:
@@ -255,31 +244,3 @@ def run_dir(settings: Settings) -> Iterator[Path]:
         yield short
     finally:
         shutil.rmtree(short, ignore_errors=True)
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket, for the predictor's probe."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=1)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def _over_tcp(url: str) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(urlsplit(url).netloc, timeout=1)
-
-
-def _answers(connection: http.client.HTTPConnection) -> bool:
-    """Return whether GET /healthz gives 200."""
-    try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == HTTPStatus.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()

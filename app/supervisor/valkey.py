@@ -5,13 +5,14 @@ What it holds is disposable: the database owns every job, and a message only say
 
 import os
 import secrets
-import shutil
 import time
 from pathlib import Path
 
 import redis
 
-from app.supervisor.supervise import Service
+from app.supervisor.process import Service
+from core.system.addresses import broker_url, valkey_word
+from core.system.child import which
 from topwork.errors import TopworkError
 
 BROKEN_LOG = "appendonlydir"
@@ -37,7 +38,7 @@ def find_server() -> Path:
     except Exception:  # noqa: BLE001, S110 - whatever it raises, the PATH is next.
         pass
     for name in ("valkey-server", "redis-server"):
-        if found := shutil.which(name):
+        if found := which(name):
             return Path(found)
     raise BrokerMissing
 
@@ -47,10 +48,10 @@ def configuration(socket: Path, folder: Path, password: str) -> str:
     return "\n".join(
         (
             "port 0",
-            f'unixsocket "{socket}"',
+            f"unixsocket {valkey_word(socket)}",
             "unixsocketperm 700",
             f"requirepass {password}",
-            f'dir "{folder}"',
+            f"dir {valkey_word(folder)}",
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
@@ -90,8 +91,7 @@ def broker(run_dir: Path, data_dir: Path) -> tuple[Service, str]:
         grace=1.0,
         quiet=("Reading config from stdin", "Memory overcommit must be enabled"),
     )
-    # Kombu lets the user part win over a password in the query, so the password stands here.
-    return service, f"redis+socket://:{password}@{socket}?virtual_host=0"
+    return service, broker_url(socket, password)
 
 
 def set_aside(log: Path) -> str | None:

@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from core.system import command_names
 from topwork import Topwork
 from topwork.client.synchronous.service import DEFAULT_URL
-from topwork.errors import JobFailed, TopworkError
+from topwork.errors import JobFailed, TopworkError, Unreachable
 from topwork.types.values import Answer
 
 PIPE_WIDTH = 200
@@ -127,6 +128,9 @@ def _run(terminal: Terminal, work: Callable[[], None]) -> None:
     try:
         work()
     except TopworkError as error:
+        if isinstance(error, Unreachable):  # The client cannot know how one is started here.
+            up = command_names.command("up")
+            error.hint = f"Start it with {up}, or name another one with --url or TOPWORK_URL."
         raise typer.Exit(terminal.fail(error)) from None
     except ValidationError as error:  # Of the settings: a TOPWORK_* variable is wrong.
         for one in error.errors():

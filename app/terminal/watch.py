@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.terminal.output import Terminal, table
+from core.system.command_names import command
 from topwork.client.synchronous.jobs import Job
 from topwork.kinds import EventKind, JobState
 from topwork.types.jobs import Event
@@ -51,7 +52,8 @@ def watch_job(terminal: Terminal, job: Job) -> Job:
                     board.job = job.refresh()  # Its place in the queue is no event.
             board.job = job.refresh()
     except KeyboardInterrupt:
-        terminal.say(f"{job.id} goes on; follow it with: topwork jobs watch {job.id}")
+        follow = command("jobs", "watch", job.id, url=job.url)
+        terminal.say(f"{job.id} goes on; follow it with {follow}")
         raise
     return board.job
 

@@ -49,6 +49,16 @@ def move(session: Session, job: Job, state: str, *, reason: str | None = None) -
     events.append(session, job, EventKind.STATE, data | ({"reason": reason} if reason else {}))
 
 
+def hand_back(session: Session, job: Job, reason: str) -> None:
+    """Bring a job that runs no longer to where the user wants it: cancelled, paused or queued."""
+    if job.cancel_requested_at is not None:
+        finish(session, job, JobState.CANCELLED)
+    elif job.pause_requested_at is not None:
+        move(session, job, JobState.PAUSED)
+    else:
+        move(session, job, JobState.QUEUED, reason=reason)
+
+
 def finish(
     session: Session,
     job: Job,

@@ -151,7 +151,8 @@ def retry(session: Session, job_id: str) -> Job:
     if job.state not in (JobState.FAILED, JobState.CANCELLED):
         raise StateConflict(f"a job that is {job.state} cannot be retried")
     job.error = job.finished_at = job.cancel_requested_at = None
-    job.stalls = 0
+    job.stalls = job.losses = job.shortages = 0
+    job.fault = None
     dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
     if job.kind in job_states.FILLING and dataset is not None:
         dataset.state, dataset.error = DatasetState.INGESTING, None

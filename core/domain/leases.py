@@ -4,18 +4,19 @@ A claim raises the job's fence. A worker that lost its lease (frozen, partitione
 carries an old fence, so none of its later writes match. All times are the database's.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, or_, select, update
+from sqlalchemy import ColumnElement, Row, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.domain import events, job_states
+from core.domain import blame, events, job_states
 from core.store.db import Database, db_now
 from core.store.tables import Dataset, Job
+from core.system.faults import Fault
 from core.system.settings import Settings
-from topwork.errors import Poison, WorkerLost
-from topwork.kinds import DatasetState, EventKind, JobState, Lack, Phase
+from topwork.kinds import DatasetState, EventKind, JobState, Phase
 
 
 class LostLease(Exception):
@@ -30,37 +31,37 @@ class Lease:
     pause_requested: bool
 
 
-def best(session: Session) -> Job | None:
-    """Return the queued job that a claim would take now."""
-    return session.scalars(_queue()).first()
+def best(session: Session, besides: Collection[str] = ()) -> Job | None:
+    """Return the first queued job that is due, leaving out those of these ids."""
+    queue = select(Job).where(*_due(), Job.id.not_in(besides))
+    return session.scalars(queue.order_by(Job.priority, Job.id).limit(1)).first()
 
 
-def _queue() -> Select[Job]:
-    due = or_(Job.not_before.is_(None), Job.not_before <= db_now())
-    queued = select(Job).where(Job.state == JobState.QUEUED, due)
-    return queued.order_by(Job.priority, Job.id).limit(1)
+def _due() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return Job.state == JobState.QUEUED, or_(Job.not_before.is_(None), Job.not_before <= db_now())
 
 
-def postpone(session: Session, job_id: str, lacks: str, reason: str, seconds: float) -> None:
-    """Leave a queued job where it is for a while because a worker lacks something for it."""
+def postpone(session: Session, job_id: str, lacks: str, reason: str) -> None:
+    """Say of a queued job what a worker lacks for it; another worker may take it all the same."""
     job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
     if job is None or job.state != JobState.QUEUED:
         return
     if job.lacks != lacks:
         events.append(session, job, EventKind.WAITING, {"for": lacks, "reason": reason})
-    _lack(session, job, lacks, reason, seconds)
+    job.lacks, job.reason = lacks, reason
 
 
-def _lack(session: Session, job: Job, lacks: str, reason: str, seconds: float) -> None:
-    job.lacks, job.reason, job.not_before = lacks, reason, job_states.now(session) + seconds
+def claim(session: Session, seen: Job, owner: str, lease_seconds: float) -> Job | None:
+    """Take a queued job if it is still what it was when it was `seen`, else None.
 
-
-def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
-    """Take the best queued job, or None; one statement, so two workers never take the same."""
-    first = _queue().with_only_columns(Job.id).with_for_update(skip_locked=True)
+    Whatever happens to a job is an event, so the number of its newest one tells. One statement, so
+    two workers never take the same; a row that another one is about to write is left to it.
+    """
+    unchanged = (Job.id == seen.id, Job.last_seq == seen.last_seq, *_due())
+    free = select(Job.id).where(*unchanged).with_for_update(skip_locked=True)
     taken = (
         update(Job)
-        .where(Job.id == first.scalar_subquery(), Job.state == JobState.QUEUED)
+        .where(Job.id == free.scalar_subquery(), *unchanged)
         .values(
             state=JobState.RUNNING,
             phase=Phase.PREPARING,
@@ -68,13 +69,13 @@ def claim(session: Session, owner: str, lease_seconds: float) -> Job | None:
             fence=Job.fence + 1,
             attempt=Job.attempt + 1,
             lease_until=db_now() + lease_seconds,
-            step_at_claim=Job.last_step,
+            progressed=False,
             reason=None,
             lacks=None,
             not_before=None,
         )
         .returning(Job)
-        .execution_options(synchronize_session=False)
+        .execution_options(synchronize_session=False, populate_existing=True)
     )
     job = session.scalars(taken).one_or_none()
     if job is not None:
@@ -130,18 +131,28 @@ def held(session: Session, job_id: str, fence: int) -> Job:
 
 
 def record(session: Session, job_id: str, fence: int, reports: list[dict[str, Any]]) -> None:
-    """Take over what the job's process reported: progress onto the row, the rest as events."""
+    """Take over what the job's process reported: progress onto the row, the rest as events.
+
+    A step beyond all earlier ones, and a phase that the job never came to, are progress.
+    """
     job = held(session, job_id, fence)
     for report in reports:
         data = {key: value for key, value in report.items() if key != "kind"}
         kind = str(report.get("kind", EventKind.NOTE))
         if kind == EventKind.PROGRESS:
+            step = int(data.get("step", 0))
             job.progress = min(1.0, max(0.0, float(data.get("progress", job.progress))))
-            job.last_step = max(job.last_step, int(data.get("step", 0)))
+            job.progressed |= step > job.last_step
+            job.last_step = max(job.last_step, step)
             job.eta = data.get("eta")
             continue
         if kind == EventKind.PHASE:
             job.phase = str(data["phase"])
+            before = {
+                event.data.get("phase")
+                for event in events.of_kind(session, job_id, EventKind.PHASE)
+            }
+            job.progressed |= job.phase not in before
         if kind == EventKind.PLAN:
             job.plan = data["plan"]
         events.append(session, job, kind, data)
@@ -166,54 +177,26 @@ def cancelled(session: Session, job_id: str, fence: int) -> None:
 
 def release(session: Session, job_id: str, fence: int, reason: str) -> None:
     """Hand a job back on purpose (a draining worker, a pause); never counts against it."""
-    _hand_back(session, held(session, job_id, fence), reason)
-
-
-def _hand_back(session: Session, job: Job, reason: str) -> None:
-    if job.cancel_requested_at is not None:
-        job_states.finish(session, job, JobState.CANCELLED)
-    elif job.pause_requested_at is not None:
-        job_states.move(session, job, JobState.PAUSED)
-    else:
-        job_states.move(session, job, JobState.QUEUED, reason=reason)
+    job_states.hand_back(session, held(session, job_id, fence), reason)
 
 
 def crashed(
-    session: Session, job_id: str, fence: int, error: dict[str, Any], max_attempts: int
+    session: Session, job_id: str, fence: int, words: str, most: int, fault: Fault | None = None
 ) -> None:
-    """Queue a job whose process died, unless it keeps dying without progress."""
-    _requeue(session, held(session, job_id, fence), error, max_attempts)
+    """End an attempt that the job's own process broke off; see `core.domain.blame.crash`."""
+    blame.crash(session, held(session, job_id, fence), words, most, fault)
 
 
-def _requeue(session: Session, job: Job, error: dict[str, Any], max_attempts: int) -> None:
-    job.stalls = 0 if job.last_step > job.step_at_claim else job.stalls + 1
-    if job.cancel_requested_at is None and job.stalls >= max_attempts:
-        poison = Poison(
-            f"the job failed {job.stalls} times without progress; last: {error['message']}",
-            hint=error.get("hint"),
-        )
-        job_states.finish(session, job, JobState.FAILED, error=poison.to_dict())
-    else:
-        _hand_back(session, job, error["message"])
-
-
-def starved(
-    session: Session,
-    job_id: str,
-    fence: int,
-    error: dict[str, Any],
-    max_attempts: int,
-    seconds: float,
+def lost(
+    session: Session, job_id: str, fence: int, words: str, most: int, fault: Fault | None = None
 ) -> None:
-    """Queue a job that filled the disk, for later; fail it if it does so again and again."""
-    job = held(session, job_id, fence)
-    job.stalls = 0 if job.last_step > job.step_at_claim else job.stalls + 1
-    if job.cancel_requested_at is None and job.stalls >= max_attempts:
-        job_states.finish(session, job, JobState.FAILED, error=error)
-        return
-    _hand_back(session, job, error["message"])
-    if job.state == JobState.QUEUED:
-        _lack(session, job, Lack.DISK, error["message"], seconds)
+    """End an attempt that its worker or machine failed; see `core.domain.blame.lose`."""
+    blame.lose(session, held(session, job_id, fence), words, most, fault)
+
+
+def starved(session: Session, job_id: str, fence: int, words: str, seconds: float) -> None:
+    """End an attempt that found the disk full; see `core.domain.blame.starve`."""
+    blame.starve(session, held(session, job_id, fence), words, seconds)
 
 
 def abandon(session: Session, owner: str) -> None:
@@ -244,8 +227,7 @@ def sweep(database: Database, settings: Settings) -> int:
         still = Job.id.in_(due)
         lost = session.scalars(select(Job).where(expired, still).with_for_update()).all()
         for job in lost:
-            error = WorkerLost(f"worker {job.worker} disappeared").to_dict()
-            _requeue(session, job, error, settings.max_attempts)
+            blame.lose(session, job, f"worker {job.worker} disappeared", settings.max_losses)
         ready = select(Job).where(orphaned, still).with_for_update(of=Job)
         for job in session.scalars(ready):
             dataset = session.get_one(Dataset, job.dataset_id)

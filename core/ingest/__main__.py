@@ -1,4 +1,4 @@
-"""Turn an uploaded archive into verified shards, a manifest and a report: `python -m core.ingest`.
+"""Turn an archive into verified shards, a manifest and a report: `python -P -m core.ingest`.
 
 Plan over the list of members, read the layout, stream member by member through the decoders into
 shards, settle duplicates and the split, publish. Nothing is written outside RUN_DIR.

@@ -21,13 +21,14 @@ from typing import BinaryIO, Self
 
 from core.imaging.decode import ImageLimits, inspect
 from core.ingest.archive import MEBIBYTE
+from core.system.child import python
 from topwork.errors import TopworkError
 
 MEMORY_BYTES = 2048 * MEBIBYTE  # Address space; 36 megapixels as RGB are 0.1 GiB a copy.
 CPU_SECONDS = 10.0
 LENGTH = struct.Struct("<I")
 READY = b"ready\n"
-COMMAND = [sys.executable, "-m", "core.ingest.decoders"]
+MODULE = ("-m", "core.ingest.decoders")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +120,12 @@ class _Decoder:
     def __init__(self, max_pixels: int) -> None:
         # One thread for numpy: its pool would reserve most of the address space.
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        child = python(*MODULE, str(max_pixels), env=environment)
         self._process = subprocess.Popen(
-            [*COMMAND, str(max_pixels)],
+            child.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=child.env,
         )
 
     def started(self) -> bool:

@@ -1,4 +1,4 @@
-"""Look into an archive without opening an image: `python -m core.ingest.dry_run ASKED`.
+"""Look into an archive without opening an image: `python -P -m core.ingest.dry_run ASKED`.
 
 ASKED is JSON (`ask`). The one line that is printed is the summary that ingestion would give, as far
 as names tell it, or the error that ingestion would end with. The archive is a stranger's, so this

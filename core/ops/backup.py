@@ -1,10 +1,10 @@
 """A copy of a live service: its rows at one moment, and every object to which they refer.
 
 `TARGET/topwork.db` is an SQLite file with the newest schema, whatever database the service runs on;
-`TARGET/objects/KEY` are the objects, hard links where that is possible; `TARGET/backup.json` lists
-them with size and SHA-256. Only its user can read it. It is built beside its place and renamed, so
-it is there complete or not at all. Nothing waits for it: rows are read in one snapshot, and objects
-never change.
+`TARGET/objects/KEY` are the objects, hard links where blocks cannot be shared; `TARGET/backup.json`
+lists them with size and SHA-256. Only its user can read it. It is built beside its place and
+renamed, so it is there complete or not at all. Nothing waits for it: rows are read in one snapshot,
+and objects never change.
 """
 
 import contextlib
@@ -25,7 +25,9 @@ from core.store.db import Database
 from core.store.migrate import upgrade
 from core.store.resources import Resources
 from core.store.tables import Dataset, DatasetVersion, Job, ModelVersion, Row
+from core.system.addresses import sqlite_url
 from core.system.atomic_files import make_folder, sha256, sync, write_atomically
+from core.system.command_names import command
 from topwork.errors import IntegrityError, NotFound, StateConflict
 
 FORMAT = 1
@@ -90,8 +92,8 @@ def _save(resources: Resources, draft: Path) -> dict[str, Any]:
 
 def _save_rows(resources: Resources, path: Path) -> dict[str, int]:
     path.unlink(missing_ok=True)
-    upgrade(f"sqlite:///{path}")
-    copy = Database(f"sqlite:///{path}")
+    upgrade(sqlite_url(path))
+    copy = Database(sqlite_url(path))
     try:
         with resources.database.snapshot() as session, copy.write() as target:
             counts = copy_rows(session.connection(), target.connection())
@@ -119,7 +121,7 @@ def copy_rows(source: Connection, target: Connection) -> dict[str, int]:
 
 
 def _save_objects(resources: Resources, draft: Path) -> dict[str, Any]:
-    copy = Database(f"sqlite:///{draft / ROWS}")
+    copy = Database(sqlite_url(draft / ROWS))
     objects = {}
     try:
         with copy.read() as session:
@@ -138,12 +140,13 @@ def _save_objects(resources: Resources, draft: Path) -> dict[str, Any]:
 
 def _fetch(resources: Resources, key: str, path: Path) -> None:
     try:
-        resources.storage.fetch(key, path)
+        resources.storage.share(key, path)
     except NotFound:
         with resources.database.read() as session:
             kept = garbage.referred(session, [key])
         if key in kept:
-            hint = "Run `topwork doctor --deep`; what is damaged there cannot be backed up."
+            check = command("doctor", "--deep", data_dir=resources.settings.data_dir)
+            hint = f"Run {check}; what is damaged there cannot be backed up."
             raise IntegrityError(f"{key} is missing in storage", hint=hint) from None
         raise _Vanished(key) from None
 

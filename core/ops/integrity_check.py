@@ -20,11 +20,12 @@ from core.store.object_store import Storage
 from core.store.resources import Resources
 from core.store.tables import Dataset, DatasetVersion, Job, JobEvent, ModelVersion
 from core.system.atomic_files import sha256
+from core.system.command_names import command
 from topwork.errors import NotFound
 from topwork.kinds import STORED, TERMINAL, EventKind, JobKind, JobState, Product
 
 DAY = 86400.0
-BUG = "This is a defect of Topwork: please report it together with `topwork jobs events JOB`."
+BUG = "This is a defect of Topwork: please report it together with {events}."
 RESTORE = "Restore the object from a backup, or delete what refers to it and make it anew."
 SOON = "Nothing: a worker removes it with its next collection (TOPWORK_GC_SECONDS)."
 KINDS = {
@@ -52,7 +53,7 @@ class Violation:
     @property
     def fix(self) -> str:
         """What to do about it."""
-        return KINDS[self.kind]
+        return KINDS[self.kind].format(events=command("jobs", "events", "JOB"))
 
     def to_dict(self) -> dict[str, str]:
         """Return the violation as JSON."""
@@ -152,6 +153,10 @@ def _outcome(session: Session, job: Job) -> Iterator[str]:
         yield f"it is {job.state} and finished at {job.finished_at}"
     if (job.worker is not None) != (job.state == JobState.RUNNING):
         yield f"it is {job.state} and its worker is {job.worker}"
+    if (job.lacks or job.not_before) and job.state != "queued":
+        yield f"it is {job.state} and waits for {job.lacks or 'a time'}"
+    if job.not_before is not None and not (job.lacks and job.reason):
+        yield "it waits until a time and does not say what for"
     dataset = session.get(Dataset, job.dataset_id) if job.dataset_id else None
     if job.kind in FILLING and dataset is not None:
         number = select(DatasetVersion.number).where(DatasetVersion.dataset_id == dataset.id)

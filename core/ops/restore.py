@@ -18,6 +18,7 @@ from core.store.migrate import upgrade
 from core.store.object_store import Storage
 from core.store.resources import open_resources
 from core.store.tables import ApiKey, AuditEntry, Dataset, Job, Model
+from core.system.addresses import sqlite_url
 from core.system.atomic_files import sha256
 from core.system.settings import Settings
 from topwork.errors import IntegrityError, StateConflict
@@ -46,13 +47,12 @@ def restore(source: Path, settings: Settings) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=settings.data_dir) as folder:
             rows = Path(shutil.copy(source / ROWS, folder))
             try:
-                upgrade(f"sqlite:///{rows}")
+                upgrade(sqlite_url(rows))
             except CommandError:
                 message = "this backup was made by a later version of Topwork"
                 raise StateConflict(message, hint="Install that version first.") from None
-            for key in facts["objects"]:
-                resources.storage.put_file(key, source / OBJECTS / key)
-            copy = Database(f"sqlite:///{rows}")
+            _put_objects(resources.storage, source, facts)
+            copy = Database(sqlite_url(rows))
             try:
                 with copy.snapshot() as read, resources.database.write() as session:
                     copy_rows(read.connection(), session.connection())
@@ -79,6 +79,16 @@ def _check_objects(source: Path, facts: dict[str, Any]) -> None:
             raise IntegrityError(f"{key} is missing in the backup, or damaged")
 
 
+def _put_objects(storage: Storage, source: Path, facts: dict[str, Any]) -> None:
+    """Store every object, or none where one is not any more what it was a moment ago."""
+    stored = []
+    for key, wanted in facts["objects"].items():
+        stored.append(key)
+        if storage.put_hashed(key, source / OBJECTS / key) != wanted["sha256"]:
+            storage.delete_all(stored)
+            raise IntegrityError(f"{key} was changed in the backup while it was restored")
+
+
 def _check_empty(session: Session, storage: Storage) -> None:
     for table in (Job, Dataset, Model, ApiKey, AuditEntry):
         if session.execute(select(func.count()).select_from(table)).scalar_one():
@@ -90,8 +100,7 @@ def _check_empty(session: Session, storage: Storage) -> None:
 def _begin_again(session: Session) -> None:
     """Queue what was running; nothing has a checkpoint here."""
     for job in session.scalars(select(Job).where(Job.state.not_in(TERMINAL))).all():
-        job.last_step = job.step_at_claim = 0
-        job.progress = 0.0
+        job.last_step, job.progress = 0, 0.0
         if job.cancel_requested_at is not None:
             job_states.finish(session, job, JobState.CANCELLED)
         elif job.state == JobState.RUNNING:

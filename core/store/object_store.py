@@ -14,19 +14,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from core.system.atomic_files import make_folder, sync
+from core.system.addresses import file_path
+from core.system.atomic_files import make_folder, sha256, sync
+from core.system.copies import Hashed, copy, link, pieces_of, share
 from topwork.errors import NotFound
 
 CHUNK = 1024 * 1024
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
+WHOLE = 4 * CHUNK
 DRAFT = ".put-"
 MOVE_TRIES = 3
 LONGEST = timedelta(days=1)  # Of one request to S3: a large archive over a thin line.
@@ -58,8 +60,7 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.root = Path(unquote(parts.path)) if parts.scheme == "file" else None
+        self.root = file_path(url)
         # Inodes of folders in the root whose names are on disk; one made again has another.
         self._settled: set[int] = set()
         if self.root is not None:
@@ -84,13 +85,26 @@ class Storage:
             draft.write_bytes(data)
 
     def put_file(self, key: str, path: Path) -> None:
-        """Store a file; on one file system it is linked, so the caller must not change it."""
+        """Store a file; on one file system it is linked, so nobody may use or change it later."""
         if self.root is None:
             with _translated(key):
                 obstore.put(self._store, _checked(key), path)
             return
         with self._local_draft(key) as draft:
-            _link_or_copy(path, draft)
+            link(path, draft)
+
+    def put_hashed(self, key: str, path: Path) -> str:
+        """Store a file as `put_file` does; return the SHA-256 of what was stored."""
+        if self.root is not None:
+            with self._local_draft(key) as draft:
+                link(path, draft)
+                return sha256(draft)
+        with path.open("rb") as file, _translated(key):
+            pieces = Hashed(pieces_of(file))
+            # What comes in pieces goes up in parts, which takes three requests at least.
+            small = os.fstat(file.fileno()).st_size <= WHOLE
+            obstore.put(self._store, _checked(key), b"".join(pieces) if small else pieces)
+            return pieces.sha256()
 
     def get_bytes(self, key: str) -> bytes:
         """Return a small object's content; NotFound where there is none."""
@@ -108,22 +122,33 @@ class Storage:
         with _translated(key):
             return bytes(obstore.get_range(self._store, _checked(key), start=offset, length=length))
 
-    def fetch(self, key: str, path: Path) -> None:
-        """Bring an object to a local file that appears whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-        draft.unlink(missing_ok=True)
-        try:
+    def fetch(self, key: str, path: Path) -> str:
+        """Copy an object to a local file, which appears whole or not at all.
+
+        Returns:
+            The SHA-256 of the copy, which shares no byte with the object.
+        """
+        with self._local_part(path) as part:
             local = self.local_path(key)
             if local is not None:
                 with _translated(key):
-                    _link_or_copy(local, draft)
-            else:
-                with draft.open("wb") as file:
-                    file.writelines(self.stream(key))
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+                    return copy(local, part)
+            pieces = Hashed(self.stream(key))
+            with part.open("wb") as file:
+                file.writelines(pieces)
+            return pieces.sha256()
+
+    def share(self, key: str, path: Path) -> None:
+        """As `fetch`, but where storage is on the same disk the file may be the object itself.
+
+        Only for what is hashed again before it is used: a change of one would change the other.
+        """
+        local = self.local_path(key)
+        if local is None:
+            self.fetch(key, path)
+            return
+        with self._local_part(path) as part, _translated(key):
+            share(local, part)
 
     def exists(self, key: str) -> bool:
         """Tell whether an object is stored under this key."""
@@ -211,6 +236,18 @@ class Storage:
         """Return where an object lies on this machine, or None for remote storage."""
         return None if self.root is None else self.root / _checked(key)
 
+    @staticmethod
+    @contextlib.contextmanager
+    def _local_part(path: Path) -> Iterator[Path]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.unlink(missing_ok=True)
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def _local_draft(self, key: str) -> Iterator[Path]:
         assert self.root is not None  # noqa: S101 - callers have checked that storage is local.
@@ -266,15 +303,6 @@ def _changed_at(path: Path) -> float:
         return path.stat().st_ctime
     except FileNotFoundError:
         return float("inf")
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # Another file system, or one without hard links.
-        shutil.copyfile(source, target)
 
 
 def _pieces(key: str, found: Any) -> Iterator[bytes]:

@@ -100,13 +100,18 @@ class Job(Owned, Row):
     cancel_requested_at: Mapped[float | None]
     pause_requested_at: Mapped[float | None]
     last_step: Mapped[int] = mapped_column(default=0)
-    step_at_claim: Mapped[int] = mapped_column(default=0)
-    stalls: Mapped[int] = mapped_column(default=0)  # Attempts in a row without progress.
+    progressed: Mapped[bool] = mapped_column(default=False)  # In this attempt, or the last.
+    # Attempts without progress since the last: broken off by the job's own process, lost with their
+    # worker or machine, ended by a full disk.
+    stalls: Mapped[int] = mapped_column(default=0)
+    losses: Mapped[int] = mapped_column(default=0)
+    shortages: Mapped[int] = mapped_column(default=0)
+    fault: Mapped[str | None]  # Digest of the exception that ended the last attempt that crashed.
 
     progress: Mapped[float] = mapped_column(default=0.0)
     eta: Mapped[float | None]  # Seconds left, by the running process's own estimate.
     reason: Mapped[str | None]  # Why the job is not running, in words.
-    lacks: Mapped[str | None]  # What a worker gave a queued job back for: disk.
+    lacks: Mapped[str | None]  # What a queued job waits for: disk, worker.
     not_before: Mapped[float | None]  # A queued job that lacks something is not claimed earlier.
     result: Mapped[Object | None]
     error: Mapped[Object | None]

@@ -23,6 +23,7 @@ POINTS = frozenset(
     {
         "upload.written",  # A piece of a resumable upload: written, not yet on disk.
         "upload.synced",  # On disk, not yet answered.
+        "stage.begin",  # A job is claimed; nothing that it needs is here yet.
         "ingest.after_image",  # One more image is in its shard, or in the buffer before it.
         "durable.before_sync",  # Every durable small file: written, not yet on disk.
         "durable.before_rename",
@@ -38,6 +39,7 @@ POINTS = frozenset(
         "result.after_rename",
         "train.step",  # Before each optimiser step.
         "train.epoch",  # All steps of an epoch are done, its validation is not.
+        "evaluate.split",  # A model is finished; a split that did not train it is to be answered.
         "db.before_ring",  # Work is committed, nobody was told.
         "api.before_answer",  # A request's transaction is committed, its answer is not sent.
         "storage.between_files",  # One object of a publication is stored, others are to come.

@@ -5,7 +5,10 @@ import sys
 
 import structlog
 
+from core.system import log_outlet
 from core.system.secrets import redact
+
+TIME = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
 class _Redacting(structlog.stdlib.ProcessorFormatter):
@@ -16,16 +19,17 @@ class _Redacting(structlog.stdlib.ProcessorFormatter):
 
 
 def configure(*, json: bool | None = None) -> None:
-    """Set up structlog and route the standard library's records through it.
+    """Set up structlog and route the standard library's records through it; nobody waits for it.
 
     Args:
         json: True for one JSON object a line; None chooses it when stderr is no terminal.
     """
     machine = not sys.stderr.isatty() if json is None else json
+    log_outlet.install(_dropped_as_json if machine else log_outlet.dropped)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        TIME,
     ]
     renderer = (
         structlog.processors.JSONRenderer()
@@ -54,3 +58,8 @@ def configure(*, json: bool | None = None) -> None:
     root.setLevel(logging.INFO)
     for chatty in ("httpx", "httpx2", "kombu", "amqp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _dropped_as_json(lines: int) -> str:
+    fields = TIME(None, "", {"lines": lines, "event": "log.dropped", "level": "warning"})
+    return str(structlog.processors.JSONRenderer()(None, "", fields))

@@ -10,6 +10,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 _NO_MEMORY = re.compile(
     "out of memory|can't allocate memory|could not (create|execute) a primitive(?! descriptor)"
+    "|cannot allocate memory(?! in static tls)|failed to map segment from shared object"
 )
 
 
@@ -34,8 +35,9 @@ def cores(cgroups: Path = CGROUPS) -> int:
 def ran_out_of_memory(error: BaseException) -> bool:
     """Tell whether a failure is the lack of memory, of the machine or of its accelerator.
 
-    torch has a class of its own for GPUs only; elsewhere the message says it. oneDNN, which runs
-    convolutions on CPUs, names no cause: it has chosen a primitive, and has no room for its code.
+    torch has a class of its own for GPUs only; elsewhere the message says it, be it the kernel's or
+    the loader's for a library that finds no address space. oneDNN, which runs convolutions on CPUs,
+    names no cause: it has chosen a primitive, and has no room for its code.
     """
     return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error).lower()) is not None
 

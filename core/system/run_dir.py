@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.system import faults
 from core.system.atomic_files import sync, write_atomically
 from core.system.failpoints import hit
 from core.system.machine import ran_out_of_memory
@@ -167,6 +168,24 @@ class RunDir:
         shutil.rmtree(self.path / "result.tmp", ignore_errors=True)
         write_atomically(self.path / "error.json", json.dumps(error.to_dict()).encode())
 
+    def give_up(self, error: Exception, *, began: bool = True) -> int:
+        """Leave what is known of an exception that the work did not expect; return the exit code.
+
+        What the machine lacks is an error that a user can act on; anything else is evidence. Where
+        the work never `began`, no other order to it would need less memory.
+        """
+        known = _named(error)
+        if isinstance(known, OutOfMemory) and not began:
+            known = OutOfMemory(
+                "There is too little memory here to start a job.",
+                hint="Give this machine or container more memory, or run fewer jobs at once.",
+            )
+        if known is None:
+            faults.record(self.path, error)
+            return CRASHED
+        self.fail(known)
+        return FAILED
+
 
 def supervise(
     work: Callable[[RunDir], None], arguments: list[str], *, resumable: bool = False
@@ -174,11 +193,12 @@ def supervise(
     """Run `work` on the folder named on the command line; return the exit code of the contract.
 
     SIGTERM sets `RunDir.stopping` where the work is resumable, so that it can save a checkpoint
-    and raise Stopped; other work is left at once, whatever its threads are doing. A crash prints
-    its traceback into the log and exits 1, which asks the supervisor to try again.
+    and raise Stopped; other work is left at once, whatever its threads are doing. An exception that
+    the work did not expect prints its traceback into the log, leaves `exception.json` and exits 1,
+    which asks the supervisor to try again, once.
     """
     if len(arguments) != 1 or not (Path(arguments[0]) / "request.json").is_file():
-        sys.stderr.write("usage: python -m MODULE RUN_DIR (a folder with request.json)\n")
+        sys.stderr.write("usage: python -P -m MODULE RUN_DIR (a folder with request.json)\n")
         return CRASHED
     run = RunDir(Path(arguments[0]))
 
@@ -188,7 +208,8 @@ def supervise(
             os._exit(STOPPED)
 
     before = signal.signal(signal.SIGTERM, stop)
-    (run.path / "error.json").unlink(missing_ok=True)
+    for name in ("error.json", faults.FILE):
+        (run.path / name).unlink(missing_ok=True)
     try:
         return attempt(work, run)
     except OSError as error:
@@ -213,11 +234,7 @@ def attempt(work: Callable[[RunDir], None], run: RunDir) -> int:
         return FAILED
     except Exception as error:  # noqa: BLE001 - the log and the exit code say what happened.
         traceback.print_exc()
-        known = _named(error)
-        if known is None:
-            return CRASHED
-        run.fail(known)
-        return FAILED
+        return run.give_up(error)
     return DONE
 
 

@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.system.addresses import check_typed, file_url, sqlite_url
 from core.system.secrets import SHORTEST, is_placeholder, read_files
 
 MEBIBYTE = 1024 * 1024
@@ -104,7 +105,13 @@ class Settings(BaseSettings):
         300.0, gt=0, description="A job whose process reports nothing for so long is restarted."
     )
     max_attempts: int = Field(
-        3, ge=1, description="Attempts without progress after which a job counts as poison."
+        3, ge=1, description="Crashes without progress after which a job counts as poison."
+    )
+    max_losses: int = Field(
+        20,
+        ge=1,
+        description="Losses of its worker or machine, in a row and without progress, after which"
+        " a job fails with worker_lost.",
     )
     disk_reserve_bytes: int = Field(
         1024 * MEBIBYTE,
@@ -175,6 +182,11 @@ class Settings(BaseSettings):
         description="Memory for the bodies of predictions under way, half of it for one owner and"
         " never less than ten of the largest; beyond it the answer is 503 or 429.",
     )
+    predict_wait_seconds: float = Field(
+        20.0,
+        ge=0,
+        description="How long POST /predict waits for a predictor that starts before it is 503.",
+    )
     predict_batch: int = Field(8, gt=0, description="Most images in one forward pass.")
     model_cache_bytes: int = Field(
         2048 * MEBIBYTE, gt=0, description="Memory for loaded models before the oldest is dropped."
@@ -185,13 +197,12 @@ class Settings(BaseSettings):
     def _fill_from_data_dir(cls, values: dict[str, object]) -> dict[str, object]:
         """Derive the places that were not named from the data folder."""
         values = read_files(values)
-        data = Path(str(values.get("data_dir") or "~/.topwork")).expanduser().resolve()
+        data = _folder(values.get("data_dir") or "~/.topwork")
         values = {**values, "data_dir": data}
-        values["database_url"] = values.get("database_url") or f"sqlite:///{data}/topwork.db"
-        values["storage_url"] = values.get("storage_url") or f"file://{data}/objects"
-        values["run_dir"] = Path(str(values.get("run_dir") or data / "run")).resolve()
-        weights = values.get("weights_dir") or data / "weights"
-        values["weights_dir"] = Path(str(weights)).expanduser().resolve()
+        values["database_url"] = values.get("database_url") or sqlite_url(data / "topwork.db")
+        values["storage_url"] = values.get("storage_url") or file_url(data / "objects")
+        values["run_dir"] = _folder(values.get("run_dir") or data / "run")
+        values["weights_dir"] = _folder(values.get("weights_dir") or data / "weights")
         return values
 
     @model_validator(mode="after")
@@ -216,3 +227,13 @@ class Settings(BaseSettings):
     def predictor_socket(self) -> Path:
         """Unix socket on which the predictor listens when no URL is set."""
         return self.run_dir / "predictor.sock"
+
+
+def _folder(named: object) -> Path:
+    """Return the absolute path of a folder that a person named."""
+    try:
+        path = Path(str(named)).expanduser().resolve()
+    except RuntimeError as error:  # `~somebody` who has no home here.
+        raise ValueError(str(error)) from error
+    check_typed(path)
+    return path

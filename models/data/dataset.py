@@ -4,11 +4,14 @@ The staged folder holds `dataset.json`, `manifest.jsonl` and `shards/<sha256>.ta
 come from the frozen class list of `dataset.json`, never from the order of folders or files.
 """
 
+import hashlib
+import io
 import json
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.imaging.decode import ImageLimits
-from topwork.errors import DatasetInvalid, ImageTooLarge, ImageUndecodable, TooFewClasses
+from topwork.errors import (
+    DatasetInvalid,
+    ImageTooLarge,
+    ImageUndecodable,
+    IntegrityError,
+    TooFewClasses,
+)
 
 # Ingest has judged every image by the service's own limits; a second opinion here would only let
 # a job fail on what the upload accepted.
 ACCEPTED = ImageLimits(max_pixels=1 << 31, max_aspect=float("inf"), max_side=1 << 31)
+DAMAGED = "damaged"  # The name of the mark.
+HINT = "Run `topwork doctor --deep` to see what is damaged; if nothing is, run the job again."
 AHEAD = 2  # Batches decoded in advance of the one in use.
 LEAST_CLASSES = 2
 
@@ -43,32 +54,52 @@ class Sample:
 
 
 class StagedDataset:
-    """A dataset version in a local folder.
+    """A dataset version in a local folder, of which nothing is used that was not hashed.
+
+    Args:
+        folder: Several runs may share it, and its shards may lie elsewhere.
+        sha256: Of `dataset.json`, where it is known. That file names the hash of the manifest, and
+            the manifest the hash of each image.
 
     Raises:
         DatasetInvalid: The folder contradicts itself or has no training images.
+        IntegrityError: A file is not as recorded; the folder is then marked, to be made again.
         TooFewClasses: There are fewer than two classes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sha256: str | None = None) -> None:
         self.folder = folder
-        self.summary: dict[str, Any] = json.loads((folder / "dataset.json").read_text("utf-8"))
+        text = (folder / "dataset.json").read_bytes()
+        if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
+            raise self._damaged("dataset.json")
+        self.summary: dict[str, Any] = json.loads(text)
         self.classes: list[str] = list(self.summary["classes"])
         self.digest: str = self.summary["digest"]
         if len(self.classes) < LEAST_CLASSES:
             raise TooFewClasses
         numbers = {name: number for number, name in enumerate(self.classes)}
         self.splits: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
-        with (folder / "manifest.jsonl").open(encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                if row["class"] not in numbers or row["split"] not in self.splits:
-                    raise DatasetInvalid(f"{row['path']} has an unknown class or split.")
-                self.splits[row["split"]].append(_sample(row, numbers[row["class"]]))
+        for row in self._rows():
+            if row["class"] not in numbers or row["split"] not in self.splits:
+                raise DatasetInvalid(f"{row['path']} has an unknown class or split.")
+            self.splits[row["split"]].append(_sample(row, numbers[row["class"]]))
         if not self.splits["train"]:
             raise DatasetInvalid("There are no images to train on.")
         shards = {sample.shard for samples in self.splits.values() for sample in samples}
-        self._handles = {name: os.open(self._shard(name), os.O_RDONLY) for name in sorted(shards)}
+        self._handles: dict[str, int] = {}
+        for name in sorted(shards):
+            try:
+                self._handles[name] = os.open(folder / "shards" / f"{name}.tar", os.O_RDONLY)
+            except FileNotFoundError:
+                self.close()
+                raise self._damaged(f"shards/{name}.tar") from None
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of the manifest."""
+        manifest = (self.folder / "manifest.jsonl").read_bytes()
+        if hashlib.sha256(manifest).hexdigest() != self.digest:
+            raise self._damaged("manifest.jsonl")
+        yield from map(json.loads, io.BytesIO(manifest))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of images by split and class name, classes without images left out."""
@@ -89,12 +120,15 @@ class StagedDataset:
     def read(self, sample: Sample) -> bytes:
         """Return the original bytes of one image."""
         data = os.pread(self._handles[sample.shard], sample.length, sample.offset)
-        if len(data) != sample.length:
-            raise DatasetInvalid(f"The shard of {sample.path} is cut off.")
+        if hashlib.sha256(data).hexdigest() != sample.sha256:
+            raise self._damaged(sample.path)
         return data
 
-    def _shard(self, name: str) -> Path:
-        return self.folder / "shards" / f"{name}.tar"
+    def _damaged(self, name: str) -> IntegrityError:
+        """Return the error, and mark this copy so that no later run uses it."""
+        with suppress(OSError):
+            (self.folder / DAMAGED).touch()
+        return IntegrityError(f"{name} does not match its recorded hash.", hint=HINT)
 
     def close(self) -> None:
         """Close the shards."""

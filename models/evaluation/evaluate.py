@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.system.failpoints import hit
 from core.system.progress import Meter
 from core.system.run_dir import RunDir
 from models.compute.memory import within
@@ -129,6 +130,7 @@ def held_out_logits(
         samples = dataset.splits[split]
         if not samples:
             continue
+        hit("evaluate.split")
         rows = (known or {}).get(split)
         if rows is None or not _close(ask(samples[:CHECKED]), rows[:CHECKED]):
             rows = ask(samples)

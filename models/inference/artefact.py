@@ -5,6 +5,7 @@ no byte is used that nobody vouches for. `docs/artefact.md` describes every fiel
 that needs only torch, torchvision and safetensors.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from torch import nn
 
 from core.system.atomic_files import sha256, sync, write_atomically
 from models.inference.preprocess import Preprocess
-from models.networks import zoo
+from models.networks import tensorfile, zoo
+from models.networks.loading import compare
 from models.planning import catalogue
-from models.weights import local_weights
 from topwork.errors import IntegrityError, WeightsMismatch
 
 FORMAT = 1
@@ -50,7 +51,7 @@ def write(folder: Path, model: nn.Module, card: Card) -> Card:
         len(card["classes"]),
         auxiliary=arguments.get("aux_logits", False),
     )
-    zoo.compare(wanted.state_dict(), whole)
+    compare(wanted.state_dict(), whole)
     part = folder / f".{WEIGHTS}.part"
     save_file(whole, part, metadata={"format": "pt"})
     sync(part)
@@ -71,25 +72,22 @@ def manifest(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def verify(folder: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Compare files with a manifest; raises IntegrityError at the first difference."""
-    for name, facts in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise IntegrityError(f"{name} is missing from the model.")
-        if path.stat().st_size != facts["size"] or sha256(path) != facts["sha256"]:
-            raise IntegrityError(f"{name} does not match its recorded hash.")
-
-
-def read_card(folder: Path) -> Card:
+def read_card(folder: Path, digest: str | None = None) -> Card:
     """Read the card and check the fields that everything else relies on.
+
+    Args:
+        folder: The model's.
+        digest: The card's SHA-256, where it is known; it binds the weights as well.
 
     Raises:
         IntegrityError: The card is missing, damaged, or of a format from the future.
     """
     try:
         with (folder / CARD).open("rb") as file:
-            card = json.loads(file.read(MAX_CARD_BYTES))
+            data = file.read(MAX_CARD_BYTES)
+        if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+            raise IntegrityError(f"{CARD} does not match its recorded hash.")
+        card = json.loads(data)
         known = card["format"] == FORMAT
         classes, architecture = card["classes"], card["architecture"]
         facts = card["files"][WEIGHTS]
@@ -113,25 +111,25 @@ def read_card(folder: Path) -> Card:
     return dict(card)
 
 
-def load(folder: Path, *, auxiliary: bool = False) -> tuple[nn.Module, Card]:
+def load(
+    folder: Path, *, card_digest: str | None = None, auxiliary: bool = False
+) -> tuple[nn.Module, Card]:
     """Return the verified model in eval mode on the CPU, and its card.
 
-    Auxiliary heads, which only training uses, come where they are asked for and stored.
+    Both are made of the bytes that were hashed, in memory of their own: whatever becomes of the
+    files afterwards, the model stays what it is. Auxiliary heads, which only training uses, come
+    where they are asked for and stored.
 
     Raises:
         IntegrityError: A file is damaged or does not fit the card, or a value is not finite.
         ArchitectureUnknown: The card names a network that this version does not have.
     """
-    card = read_card(folder)
+    card = read_card(folder, card_digest)
     catalogue.get(card["architecture"])
-    verify(folder, {WEIGHTS: card["files"][WEIGHTS]})
     try:
-        local_weights.header(folder / WEIGHTS)
+        state = tensorfile.read(folder / WEIGHTS, card["files"][WEIGHTS]["sha256"]).tensors
         model = zoo.build(
-            card["architecture"],
-            len(card["classes"]),
-            pretrained_state=folder / WEIGHTS,
-            auxiliary=auxiliary,
+            card["architecture"], len(card["classes"]), pretrained_state=state, auxiliary=auxiliary
         )
     except WeightsMismatch as error:
         raise IntegrityError(f"{WEIGHTS} does not fit the card: {error.message}") from error

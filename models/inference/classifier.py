@@ -93,9 +93,9 @@ class Classifier:
         self.facts = {**(facts or {}), "classes": len(self.labels)}
 
     @classmethod
-    def from_artefact(cls, folder: Path) -> "Classifier":
+    def from_artefact(cls, folder: Path, card_digest: str | None = None) -> "Classifier":
         """Load a trained model; raises IntegrityError when a byte of it is not as it was made."""
-        model, card = artefact.load(folder)
+        model, card = artefact.load(folder, card_digest=card_digest)
         try:
             temperature = float((card.get("calibration") or {}).get("temperature", 1.0))
         except (AttributeError, TypeError, ValueError) as error:
@@ -113,12 +113,12 @@ class Classifier:
 
     @classmethod
     def imagenet(
-        cls, architecture: str, weights: Path, preprocess: Preprocess | None = None
+        cls, architecture: str, weights: zoo.State | Path, preprocess: Preprocess | None = None
     ) -> "Classifier":
         """Load a network with its published weights for the 1000 ImageNet classes.
 
         Raises:
-            WeightsMismatch: The file does not hold this network's weights.
+            WeightsMismatch: They are not this network's weights.
         """
         model = zoo.build(architecture, pretrained_state=weights, auxiliary=False)
         artefact.check_finite(model)

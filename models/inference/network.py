@@ -31,13 +31,15 @@ class Network:
     lineage: dict[str, Any]
 
     @classmethod
-    def from_artefact(cls, folder: Path, source: str, *, auxiliary: bool = False) -> "Network":
-        """Load a trained model, which `source` names.
+    def from_artefact(
+        cls, folder: Path, source: str, *, card_digest: str | None = None, auxiliary: bool = False
+    ) -> "Network":
+        """Load a trained model, which `source` names; its card must have the hash, if one is given.
 
         Raises:
             IntegrityError: A file is damaged, or the card does not name the head.
         """
-        model, card = artefact.load(folder, auxiliary=auxiliary)
+        model, card = artefact.load(folder, card_digest=card_digest, auxiliary=auxiliary)
         digest = card["files"][artefact.WEIGHTS]["sha256"]
         return cls(
             catalogue.get(card["architecture"]),

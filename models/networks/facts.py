@@ -1,4 +1,4 @@
-"""Measure every network and write its facts: `python -m models.networks.facts`.
+"""Measure every network and write its facts: `python -P -m models.networks.facts`.
 
 Run it after a change of torchvision or of an own network. Writes `catalogue.json`; reading that
 needs no torch.

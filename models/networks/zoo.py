@@ -4,14 +4,11 @@ Given weights are put into an empty shell of the network: drawing random numbers
 them is most of the time a network takes to load (2 s of VGG13's 2.1 s).
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision import models as torchvision_models
@@ -20,7 +17,9 @@ from models.networks.alexnet_lrn import AlexNetLRN
 from models.networks.head import IMAGENET_CLASSES
 from models.networks.inception_resnet_v1 import InceptionResNetV1
 from models.networks.lenet import LeNet
+from models.networks.loading import load_tensors
 from models.networks.nin import NiN
+from models.networks.tensorfile import read
 from models.planning import catalogue
 from topwork.errors import WeightsMismatch
 
@@ -100,7 +99,8 @@ def build(
             architecture, classes or IMAGENET_CLASSES, facts.arguments, auxiliary=wanted
         )
         return model.to(device)
-    state = _read(pretrained_state)
+    given = pretrained_state
+    state = read(Path(given)).tensors if isinstance(given, (str, Path)) else given
     prefixes = tuple(f"{entry.module}." for entry in facts.auxiliary)
     present = any(name.startswith(prefixes) for name in state) if prefixes else False
     if prefixes and not auxiliary:
@@ -112,52 +112,12 @@ def build(
 
 def fill(model: nn.Module, state: State) -> nn.Module:
     """Give a shell its values, as float32; raises WeightsMismatch unless everything fits."""
-    expected = model.state_dict()
-    compare(expected, state)
-    values = OrderedDict(
-        (name, tensor.float() if tensor.is_floating_point() else tensor)
+    values = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in state.items()
-    )
-    # Some layers refuse or upgrade values whose layout version is not given.
-    values._metadata = expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001  # torch has no public name for it.
-    model.load_state_dict(values, assign=True)
+    }
+    load_tensors(model, values, assign=True)
     return model
-
-
-def compare(expected: State, given: State) -> None:
-    """Raise WeightsMismatch naming the first names and shapes in which two sets differ."""
-    differences = [
-        f"'{name}' has shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in given and given[name].shape != tensor.shape
-    ]
-    missing = [name for name in expected if name not in given]
-    refuse(differences, missing, [name for name in given if name not in expected])
-
-
-def refuse(differences: list[str], missing: list[str], foreign: list[str]) -> None:
-    """Raise WeightsMismatch if there is any difference, with the first of them."""
-    told = [
-        *differences,
-        *(f"'{name}' is missing" for name in missing),
-        *(f"'{name}' does not belong to it" for name in foreign),
-    ]
-    if told:
-        raise WeightsMismatch(
-            f"The weights do not belong to this architecture: {len(told)} tensors differ, "
-            f"first {'; '.join(told[:3])}."
-        )
-
-
-def _read(source: State | Path | str) -> State:
-    if not isinstance(source, (str, Path)):
-        return source
-    try:
-        return load_file(source)
-    except (SafetensorError, OSError) as error:
-        raise WeightsMismatch(
-            f"{Path(source).name} is no readable safetensors file: {error}"
-        ) from error
 
 
 def _outputs(state: State, layer: str) -> int:

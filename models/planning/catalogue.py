@@ -1,7 +1,7 @@
 """Facts about every architecture, readable without torch.
 
 `catalogue.json` is written from the networks themselves by
-`python -m models.networks.facts`; a test measures samples again, so the two cannot drift apart.
+`python -P -m models.networks.facts`; a test measures samples again, so the two cannot drift apart.
 """
 
 import difflib
@@ -14,6 +14,8 @@ from typing import Any
 from topwork.errors import ArchitectureUnknown
 
 FOLDER = Path(__file__).parent
+# Bytes of a safetensors header, which names every tensor; the largest network here needs 0.3 MB.
+HEADER_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from core.system.atomic_files import settle
 from core.system.failpoints import hit
-from topwork.errors import IntegrityError
+from models.networks import tensorfile
+from topwork.errors import IntegrityError, WeightsMismatch
 
 KEEP = 2
+HEADER_BYTES = 1 << 28  # The state is in it, with the history of every epoch.
 Tensors = dict[str, Tensor]
 State = dict[str, Any]
 
@@ -41,15 +42,13 @@ def read(path: Path) -> tuple[Tensors, State]:
         IntegrityError: The file is damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping.
-    except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"{path.name} cannot be read: {error}") from error
-    text = metadata.get("state", "")
-    if metadata.get("sha256") != _digest(tensors, text):
+        found = tensorfile.read(path, header_bytes=HEADER_BYTES)
+    except WeightsMismatch as error:
+        raise IntegrityError(f"{path.name} cannot be read: {error.message}") from error
+    text = found.metadata.get("state", "")
+    if found.metadata.get("sha256") != _digest(found.tensors, text):
         raise IntegrityError(f"{path.name} does not match its hash.")
-    return tensors, json.loads(text)
+    return found.tensors, json.loads(text)
 
 
 def save(folder: Path, step: int, tensors: Tensors, state: State) -> None:
@@ -88,9 +87,8 @@ def _peek(path: Path) -> State:
 
 def _metadata(path: Path) -> dict[str, str]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError):
+        return tensorfile.metadata(path, header_bytes=HEADER_BYTES)
+    except WeightsMismatch:
         return {}
 
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from core.system.child import python
 from core.system.machine import cores
 from core.system.run_dir import CRASHED, FAILED, RunDir
 from models.data.sources import Indices
@@ -175,10 +176,8 @@ class Group:
         return model
 
     def _start(self, rank: int) -> None:
-        other = subprocess.Popen(
-            [sys.executable, "-m", "models.rank", str(self._run.path), str(rank), str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-        )
+        child = python("-m", "models.rank", str(self._run.path), str(rank), str(os.getpid()))
+        other = subprocess.Popen(child.command, env=child.env, stdin=subprocess.DEVNULL)
         self._others.append(other)
         threading.Thread(target=self._watch, args=(other, rank), daemon=True).start()
 

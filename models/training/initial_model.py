@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.system.atomic_files import sha256
 from core.system.run_dir import RunDir
 from models.data.randomness import step_seed
 from models.inference import artefact
@@ -43,17 +42,19 @@ def build(run: RunDir, request: TrainRequest, plan: Plan, classes: list[str]) ->
         model = zoo.build(architecture.name, len(classes), auxiliary=auxiliary)
         lineage: dict[str, Any] = {"weights": "none", "sha256": None}
     else:
-        path = pretrained.ensure(
+        published = pretrained.load(
             architecture.name,
             request.weights_dir,
             offline=request.offline,
             timeout=request.download_timeout,
             progress=downloaded,
         )
-        model = zoo.build(architecture.name, pretrained_state=path, auxiliary=auxiliary)
+        model = zoo.build(
+            architecture.name, pretrained_state=published.tensors, auxiliary=auxiliary
+        )
         heads = present(model, heads)
         head.replace(model, len(classes), heads)
-        lineage = {"weights": "imagenet", "sha256": sha256(path)}
+        lineage = {"weights": "imagenet", "sha256": published.sha256}
     preprocess = Preprocess.for_architecture(architecture.name).at(plan.image_size)
     return Network(architecture, model, heads, classes, preprocess, lineage)
 
@@ -62,7 +63,8 @@ def parent_size(request: TrainRequest) -> int | None:
     """Return the side in pixels that the model to start from takes; None without such a model."""
     if request.init_from is None:
         return None
-    return Preprocess.from_dict(artefact.read_card(request.init_from)["preprocess"]).crop
+    card = artefact.read_card(request.init_from, request.init_sha256)
+    return Preprocess.from_dict(card["preprocess"]).crop
 
 
 def _own(request: TrainRequest, plan: Plan, classes: list[str]) -> Network:
@@ -70,7 +72,9 @@ def _own(request: TrainRequest, plan: Plan, classes: list[str]) -> Network:
     if request.init_from is None:
         raise WeightsMismatch(f"The request brings no files for {plan.weights}.", param="weights")
     auxiliary = plan.mode != "head"
-    network = Network.from_artefact(request.init_from, plan.weights, auxiliary=auxiliary)
+    network = Network.from_artefact(
+        request.init_from, plan.weights, card_digest=request.init_sha256, auxiliary=auxiliary
+    )
     own, asked = network.architecture.name, request.config.architecture
     if own != asked:
         raise WeightsMismatch(f"{plan.weights} is a {own}, not a {asked}.", param="weights")

@@ -3,6 +3,7 @@
 from models.data import augment, sources
 from models.data.sources import Canvases, Crops
 from models.networks import blocks
+from models.networks.loading import load_tensors
 from models.planning.plan import Plan
 from models.training import resume
 from models.training.fit import Fit
@@ -70,13 +71,14 @@ def reached_before(fit: Fit, plan: Plan) -> Progress:
     Raises:
         TimeLimitReached: There are none of this stage.
     """
-    newest = resume.newest(fit.run, fit.checkpoint / plan.stage, fit.key(plan))
+    models = {"model": fit.network.model}
+    newest = resume.newest(fit.run, fit.checkpoint / plan.stage, fit.key(plan), models)
     if newest is None or not newest[2]:
         fit.deadline.enough = False
         fit.deadline.check()  # Without any model, a retry has all its time.
         raise TimeLimitReached
     _, state, best = newest
-    fit.network.model.load_state_dict(best)
+    load_tensors(fit.network.model, best)
     words = "The time was over while images were decoded. What was reached before is kept."
     fit.run.events.note("time_limit_reached", words)
     return Progress(**state["progress"])

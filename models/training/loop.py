@@ -23,6 +23,7 @@ from models.data.sources import Indices, Source
 from models.evaluation import metrics
 from models.networks import blocks
 from models.networks.blocks import Block
+from models.networks.loading import load_tensors
 from models.planning.plan import Plan
 from models.planning.strategy import score
 from models.training import preflight, recipe
@@ -113,7 +114,7 @@ class Loop:
             # An end that hangs on time or memory may not be reached twice; any other one is.
             certain = complete and self.fit.deadline.minutes is None
             self.save(only_if_due=certain or not progress.finished)
-        self.model.load_state_dict(self.best)
+        load_tensors(self.model, self.best)
         return progress
 
     def epoch(self) -> bool:

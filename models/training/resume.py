@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from core.system.failpoints import hit
 from core.system.run_dir import RunDir
 from models.compute.execution import Execution
+from models.networks.loading import compare, load_tensors
 from models.planning.plan import Plan
 from models.training import checkpoint
 from models.training.checkpoint import Tensors
-from topwork.errors import IntegrityError
+from topwork.errors import IntegrityError, WeightsMismatch
 
 SAVE_SECONDS = 60.0
 SAVE_SHARE = 50  # A save may cost at most one part in so many of the time.
@@ -107,7 +108,7 @@ class Checkpoints:
 
     def load(self) -> tuple[Progress, Tensors] | None:
         """Put the newest usable one into the objects; return counters and best weights."""
-        usable = newest(self.run, self.folder, self.key)
+        usable = newest(self.run, self.folder, self.key, self.models)
         if usable is None:
             return None
         tensors, state, best = usable
@@ -118,8 +119,13 @@ class Checkpoints:
         return progress, best
 
 
-def newest(run: RunDir, folder: Path, key: Key) -> tuple[Tensors, dict[str, Any], Tensors] | None:
-    """Return tensors, state and best weights of the newest usable checkpoint; drop what is not."""
+def newest(
+    run: RunDir, folder: Path, key: Key, models: Mapping[str, nn.Module]
+) -> tuple[Tensors, dict[str, Any], Tensors] | None:
+    """Return tensors, state and best weights of the newest usable checkpoint; drop what is not.
+
+    Usable is what is whole, of this very training, and fits the models name by name.
+    """
     for path in checkpoint.newest_first(folder):
         try:
             tensors, state = checkpoint.read(path)
@@ -127,7 +133,11 @@ def newest(run: RunDir, folder: Path, key: Key) -> tuple[Tensors, dict[str, Any]
                 path.unlink()
                 continue
             best = _best(folder, state)
-        except IntegrityError as error:
+            for which, model in models.items():
+                compare(model.state_dict(), _of(which, tensors))
+            if best:
+                compare(models["model"].state_dict(), best)
+        except (IntegrityError, WeightsMismatch) as error:
             run.events.note("checkpoint_damaged", f"An older state is used: {error.message}")
             path.unlink()
             continue
@@ -135,6 +145,16 @@ def newest(run: RunDir, folder: Path, key: Key) -> tuple[Tensors, dict[str, Any]
         return tensors, state, best
     _drop_best_files(folder, None)
     return None
+
+
+def _of(which: str, tensors: Tensors) -> Tensors:
+    """Return the tensors of one model of a checkpoint, under its own names."""
+    prefix = f"{which}."
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _best(folder: Path, state: dict[str, Any]) -> Tensors:
@@ -158,7 +178,7 @@ def _restore(
     tensors: Tensors, models: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
     for which, model in models.items():
-        model.load_state_dict({name: tensors[f"{which}.{name}"] for name in model.state_dict()})
+        load_tensors(model, _of(which, tensors))
     values = [value for group in optimizer.param_groups for value in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, saved in tensors.items():

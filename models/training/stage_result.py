@@ -8,14 +8,14 @@ is written in one file with the weights it belongs to: made once, whatever happe
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from core.system.run_dir import RunDir
+from models.networks.loading import load_tensors
 from models.planning.plan import Plan
 from models.training import checkpoint, resume
 from models.training.resume import Key, Progress
-from topwork.errors import IntegrityError
+from topwork.errors import IntegrityError, WeightsMismatch
 
 FILE = "head.safetensors"
 
@@ -58,15 +58,15 @@ def load(run: RunDir, folder: Path, key: Key, layer: nn.Module) -> StageResult |
         return None
     try:
         tensors, state = checkpoint.read(path)
-    except IntegrityError:
+        then = state.pop("key")
+        fits = then["spec"] == key["spec"]
+        if fits:
+            load_tensors(layer, tensors)
+    except (IntegrityError, WeightsMismatch):
+        fits = False
+    if not fits:
         path.unlink()
         return None
-    then = state.pop("key")
-    if then["spec"] != key["spec"]:
-        path.unlink()
-        return None
-    with torch.no_grad():
-        layer.load_state_dict(tensors)
     progress = Progress(**state.pop("progress"))
     resume.note_differences(run, progress, then["machine"], key["machine"])
     return StageResult(progress, tuple(state.pop("decay")), **state)

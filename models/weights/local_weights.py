@@ -7,17 +7,16 @@ its origin and hash. Needs no torch; `models.weights.pretrained` fetches, checks
 import json
 import struct
 import subprocess
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from core.system.atomic_files import sha256, sync
+from core.system.child import python
+from core.system.command_names import command, where
 from models.planning import catalogue
+from models.planning.catalogue import HEADER_LIMIT
 from topwork.errors import WeightsMismatch, WeightsUnavailable, from_dict
-
-# A header names every tensor; the largest network here needs 0.3 MB.
-HEADER_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,6 @@ class Record:
     preset: str | None = None  # Name of the published set, such as IMAGENET1K_V2.
     sha256: str | None = None  # Of the safetensors file.
     license: str | None = None
-    stamp: str | None = None  # Size and time of the file when its hash was taken.
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,7 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         named = {"architecture": self.architecture, "path": str(self.path), "bytes": self.bytes}
-        told = {name: value for name, value in asdict(self.record).items() if name != "stamp"}
-        return {**named, **told}
+        return {**named, **asdict(self.record)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +95,6 @@ def check(entry: Entry) -> Check:
     return Check(entry, "intact" if digest == entry.record.sha256 else "changed")
 
 
-def trusted(entry: Entry) -> bool:
-    """Say whether a file may be used; reads it again only if size or time are not the recorded."""
-    if entry.record.stamp is not None and entry.record.stamp == _stamp(entry.path):
-        return True
-    return check(entry).state in ("intact", "unrecorded")
-
-
 def header(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a safetensors file by tensor name; raises WeightsMismatch for others."""
     with path.open("rb") as file:
@@ -123,12 +113,10 @@ def publish(temporary: Path, weights_dir: Path, architecture: str, record: Recor
     """Move a complete file to its place, then write its record; a crash leaves no half file.
 
     The record gets the file's hash here.
-
-    Running processes keep the file they have mapped, as it is replaced and never written to.
     """
     path = path_of(weights_dir, architecture)
     sync(temporary)
-    record = replace(record, sha256=sha256(temporary), stamp=_stamp(temporary))
+    record = replace(record, sha256=sha256(temporary))
     note = temporary.with_suffix(".note")
     note.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
     sync(note)
@@ -150,13 +138,14 @@ def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
         WeightsMismatch: The file is not readable, not of this network, or has non-finite numbers.
     """
     catalogue.get(architecture)
-    command = [sys.executable, "-m", "models.weights.pretrained", architecture]
+    places = str(file.absolute()), str(weights_dir.absolute())
+    child = python("-m", "models.weights.pretrained", architecture, *places)
     done = subprocess.run(
-        [*command, str(file.absolute()), str(weights_dir.absolute())],
+        child.command,
+        env=child.env,
         capture_output=True,
         text=True,
         check=False,
-        cwd=catalogue.FOLDER.parent,
     )
     answer = _answer(done.stdout)
     if "error" in answer:
@@ -166,6 +155,14 @@ def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
         last = done.stderr.strip().splitlines()[-1:]
         raise WeightsMismatch(f"{file.name} could not be read: {' '.join(last)}")
     return entry
+
+
+def bring(architecture: str, weights_dir: Path) -> str:
+    """Return how published weights come to a machine that does not download them."""
+    published = catalogue.get(architecture).weights
+    assert published is not None  # noqa: S101 - who asks has looked.
+    add = command("weights", "add", architecture, published.file, weights_dir=weights_dir)
+    return f"Fetch {published.url} on a machine with internet, then run {add} {where()}."
 
 
 def _answer(text: str) -> dict[str, Any]:
@@ -182,8 +179,3 @@ def _record(path: Path) -> Record:
         return Record(**{name: fields.get(name) for name in Record.__slots__})
     except (OSError, ValueError, AttributeError):
         return Record()
-
-
-def _stamp(path: Path) -> str:
-    status = path.stat()
-    return f"{status.st_size}:{status.st_mtime_ns}"

@@ -1,10 +1,12 @@
 """Get pretrained weights into the folder: from the publisher, or from a file at hand.
 
-`python -m models.weights.pretrained ARCHITECTURE FILE FOLDER` is the child process of
+`python -P -m models.weights.pretrained ARCHITECTURE FILE FOLDER` is the child process of
 `models.weights.local_weights.add`.
 """
 
 import errno
+import hashlib
+import io
 import json
 import pickle
 import re
@@ -12,19 +14,19 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models as torchvision_models
 
-from core.system.atomic_files import sha256
-from models.networks import zoo
+from models.networks import tensorfile, zoo
+from models.networks.loading import load_published
+from models.networks.tensorfile import TensorFile
 from models.planning import catalogue
 from models.weights import local_weights
 from models.weights.download import Progress, download
@@ -42,6 +44,31 @@ _OLD_DENSE_NAME = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*
 _STALE_SECONDS = 24 * 3600.0
 
 
+def load(
+    architecture: str,
+    weights_dir: Path,
+    *,
+    offline: bool = False,
+    timeout: float = 5.0,
+    progress: Progress | None = None,
+) -> TensorFile:
+    """Return the weights of an architecture in memory, fetched first if they are not here.
+
+    Raises:
+        WeightsUnavailable: There is no file here, and none could be fetched.
+        IntegrityError: The file here, or the downloaded one, is not the recorded one.
+        WeightsMismatch: A file without a record is no safetensors file.
+    """
+    entry = ensure(architecture, weights_dir, offline=offline, timeout=timeout, progress=progress)
+    try:
+        return tensorfile.read(entry.path, entry.record.sha256)
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"{entry.path} has changed since it was added.",
+            hint="Remove it, or add the weights again.",
+        ) from error
+
+
 def ensure(
     architecture: str,
     weights_dir: Path,
@@ -50,23 +77,18 @@ def ensure(
     timeout: float = 5.0,
     mirror: str | None = None,
     progress: Progress | None = None,
-) -> Path:
-    """Return the safetensors file of an architecture, downloaded and converted if need be.
+) -> Entry:
+    """Return the entry of an architecture, downloaded and converted if need be; it is not read.
 
     `mirror` is the address of a folder that holds the publisher's files under their own names.
 
     Raises:
         WeightsUnavailable: There is no file here, and none could be fetched.
-        IntegrityError: The file here, or the downloaded one, is not the recorded one.
+        IntegrityError: The downloaded file is not the published one.
     """
     entry = local_weights.find(weights_dir, architecture)
     if entry is not None:
-        if not local_weights.trusted(entry):
-            raise IntegrityError(
-                f"{entry.path} has changed since it was added.",
-                hint="Remove it, or add the weights again.",
-            )
-        return entry.path
+        return entry
     published = catalogue.get(architecture).weights
     if published is None:
         raise WeightsUnavailable(
@@ -75,7 +97,7 @@ def ensure(
             hint="Train from scratch with weights `none`, or choose another architecture.",
         )
     if offline:
-        raise _unavailable(architecture, weights_dir, published, "downloads are switched off")
+        raise _unavailable(architecture, weights_dir, "downloads are switched off")
     url = f"{mirror.rstrip('/')}/{published.file}" if mirror else published.url
     with _workplace(weights_dir) as place:
         try:
@@ -87,9 +109,12 @@ def ensure(
                 progress=progress,
             )
         except WeightsUnavailable as error:
-            raise _unavailable(architecture, weights_dir, published, error.message) from error
+            raise _unavailable(architecture, weights_dir, error.message) from error
+        state, digest = read(place / published.file)
+        if not digest.startswith(published.hash_prefix):
+            raise IntegrityError(f"{published.file} was changed while it was converted.")
         record = Record(url, published.preset, license=published.license)
-        return _convert(architecture, place / published.file, weights_dir, record).path
+        return _keep(architecture, state, weights_dir, record)
 
 
 def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
@@ -100,30 +125,26 @@ def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
     """
     if not file.is_file():
         raise WeightsMismatch(f"There is no file {file}.")
-    return _convert(architecture, file, weights_dir, _origin(architecture, file))
+    state, digest = read(file)
+    return _keep(architecture, state, weights_dir, _origin(architecture, file.name, digest))
 
 
-def _unavailable(
-    architecture: str, weights_dir: Path, published: catalogue.Weights, reason: str
-) -> WeightsUnavailable:
+def _unavailable(architecture: str, weights_dir: Path, reason: str) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"The weights of {architecture} are not in {weights_dir}, and {reason}.".replace("..", "."),
         param="weights",
-        hint=f"Fetch {published.url} on a machine with internet, then run "
-        f"`topwork weights add {architecture} {published.file}` here.",
+        hint=local_weights.bring(architecture, weights_dir),
     )
 
 
-def _origin(architecture: str, file: Path) -> Record:
+def _origin(architecture: str, name: str, digest: str) -> Record:
     """Tell from its hash whether a local file is one of the published ones."""
-    if architecture in zoo.OWN:
-        return Record(file.name)
-    digest = sha256(file)
-    for entry in torchvision_models.get_model_weights(architecture):
+    own = architecture in zoo.OWN
+    for entry in () if own else torchvision_models.get_model_weights(architecture):
         prefix = entry.url.rpartition("-")[2].removesuffix(".pth")
         if digest.startswith(prefix):
             return Record(entry.url, entry.name, license=entry.meta.get("license"))
-    return Record(file.name)
+    return Record(name)
 
 
 @contextmanager
@@ -147,22 +168,28 @@ def _workplace(weights_dir: Path) -> Iterator[Path]:
         raise
 
 
-def _convert(architecture: str, file: Path, weights_dir: Path, record: Record) -> Entry:
-    state = canonical(architecture, read(file))
+def _keep(
+    architecture: str, found: Mapping[str, Tensor], weights_dir: Path, record: Record
+) -> Entry:
+    state = canonical(architecture, found)
     with _workplace(weights_dir) as place:
         made = place / f"{architecture}.safetensors"
         save_file(state, made, {"format": "pt", "architecture": architecture})
         return local_weights.publish(made, weights_dir, architecture, record)
 
 
-def read(file: Path) -> Mapping[str, Tensor]:
-    """Return the tensors of a .safetensors file or of a pickled state, without running its code."""
+def read(file: Path) -> tuple[Mapping[str, Tensor], str]:
+    """Return the tensors of a .safetensors file or of a pickled state, and the file's SHA-256.
+
+    Code that a pickle holds is not run.
+    """
     try:
         if file.suffix == ".safetensors":
-            local_weights.header(file)
-            return load_file(file)
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            whole = tensorfile.read(file)
+            return whole.tensors, whole.sha256
+        data = file.read_bytes()
+        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = f"{error}".partition("\n")[0] or type(error).__name__
         raise WeightsMismatch(
             f"{file.name} is not a readable file of plain tensors: {reason}"
@@ -173,7 +200,7 @@ def read(file: Path) -> Mapping[str, Tensor]:
             loaded = loaded[name]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise WeightsMismatch(f"{file.name} is not a mapping of names to tensors.")
-    return loaded
+    return loaded, hashlib.sha256(data).hexdigest()
 
 
 def canonical(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -183,30 +210,23 @@ def canonical(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Tenso
     """
     model = zoo.shell(architecture)
     expected = model.state_dict()
-    values = OrderedDict((_OLD_DENSE_NAME.sub(r"\1\2", name), state[name]) for name in state)
-    versions = getattr(state, "_metadata", None) or expected._metadata  # type: ignore[attr-defined]  # noqa: SLF001  # torch has no public name for it.
-    values._metadata = versions  # type: ignore[attr-defined]  # noqa: SLF001  # As above.
+    values = {_OLD_DENSE_NAME.sub(r"\1\2", name): state[name] for name in state}
     for name in expected.keys() & values.keys():
         if values[name].is_floating_point() != expected[name].is_floating_point():
             raise WeightsMismatch(
                 f"'{name}' holds {values[name].dtype} instead of {expected[name].dtype}."
             )
-    try:
-        found = model.load_state_dict(values, strict=False, assign=True)
-    except RuntimeError:
-        # Shapes differ.
-        zoo.compare(expected, values)
-        raise
-    zoo.refuse([], found.missing_keys, found.unexpected_keys)
-    return {name: _checked(name, tensor) for name, tensor in model.state_dict().items()}
+    load_published(model, values, getattr(state, "_metadata", None))
+    return {
+        name: _finite(name, tensor.to(expected[name].dtype)).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
 
 
-def _checked(name: str, tensor: Tensor) -> Tensor:
-    if not tensor.is_floating_point():
-        return tensor.contiguous()
-    if not bool(torch.isfinite(tensor).all()):
+def _finite(name: str, tensor: Tensor) -> Tensor:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise WeightsMismatch(f"'{name}' contains numbers that are not finite.")
-    return tensor.float().contiguous()
+    return tensor
 
 
 def main() -> int:

@@ -3,23 +3,28 @@
 import hashlib
 import io
 import json
+import threading
 import zipfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from core.domain import datasets, jobs, leases, registry
+from app.api.main import ApiServer
+from core.domain import datasets, jobs, registry
 from core.ingest.manifest import Line, encode, examine, json_line, summarise
 from core.ingest.shards import ShardWriter
 from core.store.resources import Resources
 from core.store.row_access import Caller
 from core.store.tables import Dataset, ModelVersion
+from tests.claims import claim_best
+from tests.waiting import wait_for
 
 HERE = ("127.0.0.1", 50000)
 
@@ -28,6 +33,18 @@ def local_client(app: FastAPI, **options: Any) -> TestClient:
     """A client on this machine, speaking to 127.0.0.1."""
     options = {"base_url": "http://127.0.0.1", "client": HERE, **options}
     return TestClient(app, **options)
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """Serve over a real socket, from a thread; yield the address."""
+    server = ApiServer(uvicorn.Config(app, port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_for(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 def png(colour: tuple[int, int, int] = (200, 30, 30), side: int = 8) -> bytes:
@@ -172,7 +189,7 @@ class Work:
 
     def claim(self) -> tuple[str, int]:
         with self._database.write() as session:
-            job = leases.claim(session, "test:1", self._seconds)
+            job = claim_best(session, "test:1", self._seconds)
             assert job is not None
             return job.id, job.fence
 

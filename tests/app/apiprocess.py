@@ -22,7 +22,12 @@ class Api:
     """A running api and direct access to its database."""
 
     def __init__(
-        self, data: Path, resources: Resources, *arguments: str, **environment: str
+        self,
+        data: Path,
+        resources: Resources,
+        *arguments: str,
+        output: int | None = None,
+        **environment: str,
     ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -33,14 +38,18 @@ class Api:
         self.work = Work(resources)
         self.log = data / "api.log"
         self.arguments = arguments
-        self.environment = {**os.environ, "TOPWORK_DATA_DIR": str(data), **environment}
+        self.output = output
+        # No predictor will be started here.
+        usual = {"TOPWORK_DATA_DIR": str(data), "TOPWORK_PREDICT_WAIT_SECONDS": "0"}
+        self.environment = {**os.environ, **usual, **environment}
         self.launch()
 
     def launch(self) -> None:
         """Start it, or start it again at the same address."""
         command = [sys.executable, "-m", "app.api.main", "--port", str(self.port), *self.arguments]
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+            out = log.fileno() if self.output is None else self.output
+            self.process = subprocess.Popen(command, env=self.environment, stdout=out, stderr=out)
         wait_for(self.answers, 60)
 
     def answers(self) -> bool:
@@ -58,12 +67,18 @@ class Api:
         return time.monotonic() - begun
 
 
-def start(folder: Path, migrated: Path, *arguments: str, **environment: str) -> Iterator[Api]:
+def start(
+    folder: Path,
+    migrated: Path,
+    *arguments: str,
+    output: int | None = None,
+    **environment: str,
+) -> Iterator[Api]:
     data = folder / "data"
     data.mkdir()
     shutil.copy(migrated, data / "topwork.db")
     with open_resources(Settings(data_dir=data)) as resources:
-        api = Api(data, resources, *arguments, **environment)
+        api = Api(data, resources, *arguments, output=output, **environment)
         try:
             yield api
         finally:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.app.processes import command_line, descendants
@@ -17,14 +18,22 @@ ROOT = Path(__file__).resolve().parents[2]
 class Up:
     """A supervisor in a process of its own, and what it wrote."""
 
-    def __init__(self, log: Path, *command: str) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *command: str,
+        program: Sequence[str] = (sys.executable, "-P", "-m"),
+        cwd: Path = ROOT,
+        output: int | None = None,
+    ) -> None:
         self.log = log
-        with log.open("wb") as out:
+        with log.open("wb") as file:
+            out = file.fileno() if output is None else output
             self.popen = subprocess.Popen(
-                (sys.executable, "-m", *command),
+                (*program, *command),
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                cwd=ROOT,
+                cwd=cwd,
                 start_new_session=True,
             )
 

@@ -26,10 +26,12 @@ def api(
     port = free_port()
     names = settings.model_fields_set & {"data_dir", "database_url", "broker_url", "run_dir"}
     given = {f"TOPWORK_{name.upper()}": str(getattr(settings, name)) for name in names}
+    usual = {failpoints.VARIABLE: order, "TOPWORK_OFFLINE": "1"}
+    usual["TOPWORK_PREDICT_WAIT_SECONDS"] = "0"  # Many tests have no predictor, on purpose.
     process = subprocess.Popen(
         [sys.executable, "-m", "app.api.main", "--port", str(port)],
         cwd=ROOT,
-        env=os.environ | given | {failpoints.VARIABLE: order, "TOPWORK_OFFLINE": "1"},
+        env=os.environ | usual | given,
     )
     with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         try:

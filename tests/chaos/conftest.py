@@ -41,14 +41,33 @@ def tell(record_property: Callable[[str, object], None]) -> Tell:
     return lambda line: record_property("chaos", f"CHAOS {line}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    lines = [
+@pytest.fixture
+def row(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Add a line to the table of networks, whether the test passes or not."""
+
+    def add(name: str, parameters: int, seconds: float, peak: int, result: str) -> None:
+        numbers = f"{parameters / 1e6:8.1f} M {seconds:8.1f} s {peak / 2**30:6.1f} GiB"
+        record_property("network", f"{name:22}{numbers}  {result}")
+
+    return add
+
+
+def noted(terminalreporter: pytest.TerminalReporter, name: str) -> list[str]:
+    """Return what the tests have recorded under a name."""
+    return [
         str(value)
         for reports in terminalreporter.stats.values()
         for report in reports
         for key, value in getattr(report, "user_properties", ())
-        if key == "chaos" and report.when == "call"
+        if key == name and report.when == "call"
     ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if networks := noted(terminalreporter, "network"):
+        terminalreporter.section(f"{len(networks)} networks: parameters, seconds, memory, result")
+        terminalreporter.write_line("\n".join(sorted(networks)))
+    lines = noted(terminalreporter, "chaos")
     if not lines:
         return
     late = [line for line in lines if BEYOND in line]

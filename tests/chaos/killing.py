@@ -19,7 +19,7 @@ from worker.process.job_process import Ending, Exit, Process
 from worker.process.prefork import WarmStart
 
 MODULE = "tests.chaos.trainer"
-PARTS = ("cache.", "durable.", "checkpoint.", "events.", "result.", "train.")
+PARTS = ("cache.", "durable.", "checkpoint.", "events.", "evaluate.", "result.", "train.")
 REACHED = sorted(point for point in POINTS if point.startswith(PARTS))
 TIMEOUT = 240.0
 
@@ -49,6 +49,7 @@ class Trainers:
 
     warm: WarmStart
     threads: int = 1
+    timeout: float = TIMEOUT  # Seconds that an attempt may take.
 
     def attempt(
         self,
@@ -62,26 +63,27 @@ class Trainers:
         """Run one attempt, killed at a failpoint, after some seconds, or not at all."""
         orders = {"failpoints": failpoints, "save_every": save_every, "measured": measured}
         (run_dir / "orders.json").write_text(json.dumps(orders))
-        until = time.monotonic() + TIMEOUT
+        until = time.monotonic() + self.timeout
         with Process(
             MODULE, run_dir, good_until=until, threads=self.threads, warm=self.warm
         ) as process:
             if kill_after is not None and process.wait(kill_after) is None:
                 process.kill()
-            return wait_for(lambda: process.wait(0.02), TIMEOUT)
+            return wait_for(lambda: process.wait(0.02), self.timeout)
 
     def finish(self, run_dir: Path, **orders: Any) -> None:
         """Run one attempt to its good end."""
         ended = self.attempt(run_dir, **orders)
-        assert ended.ending is Ending.DONE, (ended, (run_dir / "log.txt").read_text())
+        said = [run_dir / name for name in ("error.json", "log.txt")]
+        assert ended.ending is Ending.DONE, [path.read_text() for path in said if path.exists()]
 
 
 @contextmanager
-def trainers() -> Iterator[Trainers]:
+def trainers(threads: int = 1, timeout: float = TIMEOUT) -> Iterator[Trainers]:
     """Import torch once; every attempt is a fork of that process."""
-    with WarmStart({MODULE}, 1) as warm:
+    with WarmStart({MODULE}, threads) as warm:
         wait_for(lambda: warm.pid, 120)
-        yield Trainers(warm)
+        yield Trainers(warm, threads, timeout)
 
 
 def killed(ended: Exit) -> bool:

@@ -65,9 +65,14 @@ def race(resources: Resources, owner: str, stall: float) -> dict[str, float]:
         if time.monotonic() - swept_at > SWEEP:
             leases.sweep(resources.database, resources.settings)
             swept_at = time.monotonic()
-        with resources.database.write() as session:
-            job = leases.claim(session, owner, resources.settings.lease_seconds)
-        if job is None:
+        with resources.database.read() as session:
+            seen = leases.best(session)
+        if seen is not None:
+            with resources.database.write() as session:
+                job = leases.claim(session, seen, owner, resources.settings.lease_seconds)
+            if job is None:  # Another was quicker.
+                continue
+        else:
             with resources.database.read() as session:
                 left = select(func.count()).where(Job.state.not_in(TERMINAL))
                 if session.execute(left).scalar_one() == 0:

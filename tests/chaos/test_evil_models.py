@@ -15,7 +15,7 @@ from core.domain import registry
 from core.store.resources import open_resources
 from core.system.settings import Settings
 from models.inference import artefact
-from models.weights.local_weights import HEADER_LIMIT
+from models.planning.catalogue import HEADER_LIMIT
 from tests.app.trained import put_model, store_model
 from tests.chaos.conftest import Tell
 from tests.e2e.conftest import Service, png, running, zip_of

@@ -24,6 +24,7 @@ from core.store.tables import Job
 from models.training import checkpoint
 from tests import content
 from tests.chaos.conftest import Tell
+from tests.claims import claim_best
 from tests.invariants import broken_after_tidying
 from worker import outcomes
 from worker.kinds import finetune, ingest
@@ -115,7 +116,7 @@ def hand_back(resources: Resources, job: Job) -> Job:
         away = StorageUnavailable("told to")
         outcomes.write(session, job, away, resources.settings, cancelled=False)
     with resources.database.write() as session:
-        again = leases.claim(session, "box:1:aa", 60.0)
+        again = claim_best(session, "box:1:aa", 60.0)
     with resources.database.read() as session:
         return again or session.get_one(Job, job.id)
 
@@ -125,7 +126,7 @@ def test_a_claim(anywhere: Resources, faults: Faults, tell: Tell) -> None:
 
     def work() -> None:
         with anywhere.database.write() as session:
-            assert leases.claim(session, "box:1:aa", 60.0) is not None
+            assert claim_best(session, "box:1:aa", 60.0) is not None
 
     def settle() -> None:
         with anywhere.database.write() as session:

@@ -4,10 +4,11 @@
 precision and layout are chosen by measuring, which small work is not worth. However busy the
 machine, no measured time may leave a later stage out. All must hold for one attempt of a process
 that was forked long after its imports, so they cannot come from the environment. What a finished
-attempt did is left in `visits.json`: point -> visits.
+attempt did is left in `visits.json`: point -> visits; and the most bytes that it took, in `peak`.
 """
 
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def main(run_dir: Path) -> int:
     code = supervise(train, [str(run_dir)], resumable=True)
     visits = {point: NEVER - order.left for point, order in active.items()}
     (run_dir / "visits.json").write_text(json.dumps(visits))
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (run_dir / "peak").write_text(str(peak))
     return code
 
 

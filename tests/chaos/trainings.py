@@ -21,7 +21,8 @@ def training(
 ) -> Iterator[tuple[Bench, Dataset]]:
     """A bench for real trainers, and twelve images for them; no death counts against a job."""
     short = {"lease_seconds": LEASE, "heartbeat_seconds": 0.5, "sweep_seconds": SWEEP} | changes
-    with make_bench(warm_start=True, max_attempts=100, cancel_grace_seconds=8.0, **short) as bench:
+    many = {"max_attempts": 100, "max_losses": 1000}
+    with make_bench(warm_start=True, cancel_grace_seconds=8.0, **many, **short) as bench:
         dataset = publish_dataset(bench.resources, folder / "pets")
         with bench.resources.database.read() as session:
             version = datasets.version(session, dataset.id)

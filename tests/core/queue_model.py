@@ -40,12 +40,19 @@ class Known:
     cancelling: bool = False
     pausing: bool = False
     step: int = 0
-    step_at_claim: int = 0
+    trained: bool = False
+    progressed: bool = False
     stalls: int = 0
+    losses: int = 0
+    shortages: int = 0
+    lacks: bool = False
+    rests: bool = False  # Nobody may claim it yet.
+    moves: int = 0  # What has happened to it since it was submitted.
 
     def leave(self, state: str) -> None:
         """Stop running, or whatever else it is; a wish to pause ends with that."""
-        self.state, self.pausing = state, False
+        self.state, self.pausing, self.lacks, self.rests = state, False, False, False
+        self.moves += 1
 
     def handed_back(self) -> None:
         """Stop running because the worker does, not because of the work."""
@@ -67,6 +74,7 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.known: dict[str, Known] = {}
+        self.seen: tuple[Job, int] | None = None  # What a worker looks at, and its moves by then.
 
     @initialize(target=tickets, priorities=st.lists(PRIORITY, min_size=1, max_size=3))
     def begin(self, priorities: list[str]) -> object:
@@ -89,21 +97,65 @@ class QueueMachine(RuleBasedStateMachine):
             job = jobs.submit(session, kind="export", config={}, priority=priority)
         self.known[job.id] = Known(priority)
 
+    @rule(skipped=st.integers(0, 2))
+    def look(self, skipped: int) -> None:
+        """A worker looks at the queue, behind the first jobs if it has no room for them."""
+        queued = sorted(
+            (jobs.PRIORITIES[one.priority], name)
+            for name, one in self.known.items()
+            if one.state == "queued" and not one.rests
+        )
+        order = [name for _, name in queued]
+        with self.database.read() as session:
+            job = leases.best(session, besides=order[:skipped])
+        assert (job and job.id) == next(iter(order[skipped:]), None)
+        self.seen = (job, self.known[job.id].moves) if job else None
+
+    @rule(target=tickets, worker=st.sampled_from(["anna", "bert"]))
+    def claim_what_was_seen(self, worker: str) -> object:
+        """It is taken as it was seen, or not at all, whatever has happened meanwhile."""
+        if self.seen is None:
+            return multiple()
+        job, moves = self.seen
+        mine = self.known[job.id]
+        with self.database.write() as session:
+            taken = leases.claim(session, job, worker, LEASE)
+        unchanged = mine.moves == moves and not mine.rests
+        assert (taken is not None) == (mine.state == "queued" and unchanged)
+        if taken is None:
+            return multiple()
+        assert taken.id == job.id
+        mine.leave("running")
+        mine.expired = mine.progressed = False
+        mine.fence += 1
+        assert taken.fence == mine.fence
+        return taken.id, taken.fence
+
     @rule(target=tickets, worker=st.sampled_from(["anna", "bert"]))
     def claim(self, worker: str) -> object:
+        self.look(0)
+        return self.claim_what_was_seen(worker)
+
+    @precondition(any_in("queued"))
+    @rule(number=st.integers(0, 9))
+    def pass_over(self, number: int) -> None:
+        """A worker has no room for a job, says so, and leaves it to others."""
+        name = self.pick(number, "queued")
+        if name and not (mine := self.known[name]).rests:
+            with self.database.write() as session:
+                leases.postpone(session, name, "disk", "too full")
+            mine.moves += not mine.lacks
+            mine.lacks = True
+
+    @precondition(lambda self: any(job.rests for job in self.known.values()))
+    @rule()
+    def let_time_pass(self) -> None:
+        """Every pause is over."""
         with self.database.write() as session:
-            job = leases.claim(session, worker, LEASE)
-        queued = [(jobs.PRIORITIES[one.priority], name) for name, one in self.known.items()
-                  if one.state == "queued"]  # fmt: skip
-        if job is None:
-            assert not queued
-            return multiple()
-        assert job.id == min(queued)[1]
-        mine = self.known[job.id]
-        mine.state, mine.expired, mine.step_at_claim = "running", False, mine.step
-        mine.fence += 1
-        assert job.fence == mine.fence
-        return job.id, job.fence
+            resting = update(Job).where(Job.not_before.is_not(None))
+            session.execute(resting.values(not_before=1.0))
+        for mine in self.known.values():
+            mine.rests = False
 
     @rule(target=tickets, ticket=tickets)
     def lapse_and_take_over(self, ticket: tuple[str, int]) -> object:
@@ -114,7 +166,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.reap()
         taken = self.claim("carl")
         assert not self.ours(ticket)
-        for late in (self.heartbeat, self.publish, self.refuse, self.drain, self.crash):
+        for late in (self.heartbeat, self.publish, self.refuse, self.drain, self.crash, self.fill):
             late(ticket)
         self.report(ticket, 5)
         return taken
@@ -151,7 +203,8 @@ class QueueMachine(RuleBasedStateMachine):
     def report(self, ticket: tuple[str, int], step: int) -> None:
         progress = [{"kind": "progress", "step": step}, {"kind": "phase", "phase": "training"}]
         if mine := self.worker_says(ticket, leases.record, progress):
-            mine.step = max(mine.step, step)
+            mine.progressed |= step > mine.step or not mine.trained
+            mine.step, mine.trained = max(mine.step, step), True
 
     @rule(ticket=tickets)
     def publish(self, ticket: tuple[str, int]) -> None:
@@ -176,14 +229,27 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(ticket=tickets)
     def crash(self, ticket: tuple[str, int]) -> None:
-        error, most = {"message": "crash"}, self.settings.max_attempts
-        if mine := self.worker_says(ticket, leases.crashed, error, most):
-            self.requeued(mine)
+        """The job's own process breaks off, which is held against the job."""
+        if mine := self.worker_says(ticket, leases.crashed, "crash", self.settings.max_attempts):
+            self.forget(mine)
+            mine.stalls += not mine.progressed
+            self.back(mine, failed=mine.stalls >= self.settings.max_attempts)
 
-    def requeued(self, mine: Known) -> None:
-        mine.stalls = 0 if mine.step > mine.step_at_claim else mine.stalls + 1
-        poisonous = mine.stalls >= self.settings.max_attempts
-        if poisonous and not mine.cancelling:
+    @rule(ticket=tickets)
+    def fill(self, ticket: tuple[str, int]) -> None:
+        """The disk is full, which never fails a job."""
+        if mine := self.worker_says(ticket, leases.starved, "full", LEASE):
+            self.forget(mine)
+            mine.shortages += not mine.progressed
+            self.back(mine, failed=False)
+            mine.lacks = mine.rests = mine.state == "queued"
+
+    def forget(self, mine: Known) -> None:
+        if mine.progressed:
+            mine.stalls = mine.losses = mine.shortages = 0
+
+    def back(self, mine: Known, *, failed: bool) -> None:
+        if failed and not mine.cancelling:
             mine.leave("failed")
         else:
             mine.handed_back()
@@ -205,7 +271,10 @@ class QueueMachine(RuleBasedStateMachine):
         lost = [one for one in self.known.values() if one.state == "running" and one.expired]
         assert leases.sweep(self.database, self.settings) == len(lost)
         for one in lost:
-            self.requeued(one)
+            self.forget(one)
+            one.losses += not one.progressed
+            self.back(one, failed=one.losses >= self.settings.max_losses)
+            one.lacks = one.rests = one.state == "queued" and one.losses > 1
 
     @rule(number=st.integers(0, 9))
     def cancel(self, number: int) -> None:
@@ -242,7 +311,9 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9))
     def resume(self, number: int) -> None:
         if (name := self.pick(number)) and (mine := self.user_says(jobs.resume, name)):
-            mine.leave("queued" if mine.state == "paused" else mine.state)
+            if mine.state == "paused":
+                mine.leave("queued")
+            mine.pausing = False
 
     def user_says(self, action: Callable[..., object], name: str) -> Known | None:
         """Do what works until a job has ended and is refused from then on."""
@@ -260,7 +331,9 @@ class QueueMachine(RuleBasedStateMachine):
             with self.expecting(StateConflict, unless=may), self.database.write() as session:
                 jobs.retry(session, name)
             if may:
-                mine.state, mine.stalls, mine.cancelling = "queued", 0, False
+                mine.leave("queued")
+                mine.stalls = mine.losses = mine.shortages = 0
+                mine.cancelling = False
 
     @invariant()
     def both_agree(self) -> None:
@@ -269,12 +342,15 @@ class QueueMachine(RuleBasedStateMachine):
         assert {row.id for row in rows} == set(self.known)
         for row in rows:
             mine = self.known[row.id]
-            found = (row.state, row.fence, row.attempt, row.last_step, row.stalls)
-            assert found == (mine.state, mine.fence, mine.fence, mine.step, mine.stalls)
+            found = (row.state, row.fence, row.attempt, row.last_step)
+            assert found == (mine.state, mine.fence, mine.fence, mine.step)
+            counts = (row.stalls, row.losses, row.shortages)
+            assert counts == (mine.stalls, mine.losses, mine.shortages)
             assert (row.cancel_requested_at is not None) == mine.cancelling
             assert (row.pause_requested_at is not None) == mine.pausing
             assert (row.worker is None) == (row.lease_until is None) == (row.state != "running")
             assert (row.finished_at is not None) == (row.state in ENDED)
+            assert (row.lacks is not None) == mine.lacks
             assert row.state != "succeeded" or row.result == {"fence": row.fence}
 
     def teardown(self) -> None:
@@ -283,3 +359,4 @@ class QueueMachine(RuleBasedStateMachine):
             for job in session.scalars(select(Job)):
                 mine = [event for event in events if event.job_id == job.id]
                 assert not list(integrity_check._history(job, mine))
+                assert not list(integrity_check._outcome(session, job))

@@ -82,25 +82,27 @@ class Bench:
         *,
         ready: bool = True,
         within: Sequence[str] = (),
+        output: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a worker process; it is killed after the test if it still runs.
 
         With `ready` a worker that starts its children warm is waited for. A command `within` which
         it is to run ends by becoming the worker.
         """
-        with self.log(len(self.workers)).open("ab") as output:
+        with self.log(len(self.workers)).open("ab") as log:
+            out = log.fileno() if output is None else output
             worker = subprocess.Popen(
                 [*within, sys.executable, "-m", module, "--slots", str(slots)],
                 cwd=ROOT,
                 env=os.environ | self.environment,
-                stdout=output,
-                stderr=output,
+                stdout=out,
+                stderr=out,
                 start_new_session=True,
             )
         self.workers.append(worker)
         if ready and self.environment["TOPWORK_WARM_START"] == "True":
-            log = self.log(len(self.workers) - 1)
-            wait_for(lambda: "nursery.ready" in log.read_text(), 120)
+            said = self.log(len(self.workers) - 1)
+            wait_for(lambda: "nursery.ready" in said.read_text(), 120)
         return worker
 
     def freeze(self, worker: subprocess.Popen[bytes]) -> None:

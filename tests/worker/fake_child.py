@@ -2,10 +2,12 @@
 
 request.json: {"steps": N, "script": {step: action}, "gate": folder}. Each step is an event and a
 checkpoint. An action runs before its step, once per job (a file in the gate folder marks it):
-`crash`, `segfault`, `refuse`, `hang`, `vanish` (exit 0 without a result), `litter` (leave a
-grandchild), `wait` (until `go` exists in the gate folder), `ignore` (SIGTERM from here on), `nap`.
+`crash`, `raise` (what nobody expects), `segfault`, `refuse`, `hang`, `vanish` (exit 0 without a
+result), `litter` (leave a grandchild), `wait` (until `go` exists in the gate folder), `ignore`
+(SIGTERM from here on), `nap`.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -47,20 +49,23 @@ def main(run_dir: Path) -> int:
         save(state, str(step))
     draft = run_dir / "result.tmp"
     draft.mkdir()
-    (draft / "weights.safetensors").write_text(f"weights after {request['steps']} steps")
-    (draft / "card.json").write_text(json.dumps({"metrics": {"accuracy": 1.0}}))
+    weights = f"weights after {request['steps']} steps".encode()
+    (draft / "weights.safetensors").write_bytes(weights)
+    facts = {"sha256": hashlib.sha256(weights).hexdigest(), "size": len(weights)}
+    card = {"metrics": {"accuracy": 1.0}, "files": {"weights.safetensors": facts}}
+    (draft / "card.json").write_text(json.dumps(card))
     draft.rename(run_dir / "result")
     return 0
 
 
 def act(action: str, gate: Path, asked: list[int], run_dir: Path) -> int | None:
-    if action == "crash":
+    if action in ("crash", "vanish"):
         sys.stdout.write("RuntimeError: told to\n")
-        return 1
+        return int(action == "crash")
+    if action == "raise":
+        raise ZeroDivisionError(f"told to, as process {os.getpid()}")
     if action == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
-    if action == "vanish":
-        return 0
     if action == "refuse":
         error = {"code": "loss_diverged", "message": "told to", "param": None, "hint": None}
         (run_dir / "error.json").write_text(json.dumps(error))

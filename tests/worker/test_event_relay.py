@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from core.domain import jobs, leases
 from core.domain.events import after
 from core.store.resources import Resources
+from tests.claims import claim_best
 from worker.event_relay import MOST_BYTES, Relay, Tail
 
 
@@ -20,7 +21,7 @@ def job_id(resources: Resources) -> str:
     with resources.database.write() as session:
         jobs.submit(session, kind="finetune", config={})
     with resources.database.write() as session:
-        job = leases.claim(session, "me", 30)
+        job = claim_best(session, "me", 30)
     assert job is not None
     return job.id
 

@@ -11,6 +11,7 @@ import pytest
 
 from core.domain import leases
 from core.store.tables import Job
+from tests.claims import claim_best
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench, living, runs
 
@@ -81,6 +82,21 @@ def test_a_job_survives_the_death_of_the_nursery_it_came_from(
         assert (job.state, job.attempt) == ("succeeded", 1)
 
 
+def test_a_child_that_somebody_else_kills_is_not_to_blame(calm: Bench) -> None:
+    job_id = calm.submit({1: "hang"}, always=["hang"])
+    for attempt in range(1, calm.resources.settings.max_attempts + 1):
+        wait_for(lambda attempt=attempt: calm.job(job_id).attempt == attempt)
+        (pid,) = wait_for(lambda: living(calm.gate))
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: calm.job(job_id).state != "running")
+    calm.go()
+    job = calm.reaches(job_id, "succeeded", "failed")
+    reasons = [one.data.get("reason") or "" for one in calm.events(job_id) if one.kind == "state"]
+    assert job.state == "succeeded"
+    assert (job.attempt, job.stalls) == (calm.resources.settings.max_attempts + 1, 0)
+    assert any("killed by SIGKILL, from outside" in reason for reason in reasons)
+
+
 def test_a_worker_that_is_started_again_need_not_wait_for_the_lease(
     make_bench: Callable[..., Any],
 ) -> None:
@@ -136,7 +152,7 @@ def test_a_lost_lease_kills_the_child(bench: Bench) -> None:
     bench.wait("waiting")
     with bench.resources.database.write() as session:
         leases.release(session, job_id, 1, "it is about to be stolen")
-        thief = leases.claim(session, "somebody else", LEASE)
+        thief = claim_best(session, "somebody else", LEASE)
         assert thief is not None
         assert (thief.id, thief.fence) == (job_id, 2)
     wait_for(lambda: not living(bench.gate), 3)

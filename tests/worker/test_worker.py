@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
+from core.domain import jobs
 from core.store.broker import QUEUE, WORK
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench, living
@@ -85,6 +87,31 @@ def test_crashing_without_progress_is_poison(calm: Bench) -> None:
     assert job.error is not None
     assert (job.error["code"], job.attempt) == ("poison", 4)  # The first one made progress.
     assert "RuntimeError: told to" in job.error["message"]
+
+
+def test_an_unexpected_exception_is_met_once(calm: Bench) -> None:
+    job_id = calm.submit({2: "raise"})
+    job = calm.reaches(job_id, "succeeded", "failed")
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    (told,) = [reason for e in calm.events(job_id) if (reason := e.data.get("reason"))]
+    assert told.startswith("the process ended with ZeroDivisionError in tests/worker/fake_child.py")
+
+
+def test_the_same_exception_twice_ends_the_job_with_its_name_and_place(calm: Bench) -> None:
+    """The message has the number of the process in it, which is another one each time."""
+    job_id = calm.submit({2: "raise"}, always=["raise"])
+    job = calm.reaches(job_id, "succeeded", "failed")
+    assert job.error is not None
+    assert (job.error["code"], job.attempt) == ("unexpected_exception", 2)
+    assert "ZeroDivisionError in tests/worker/fake_child.py, line " in job.error["message"]
+    assert ", act: told to, as process " in job.error["message"]
+    assert "topwork jobs logs" in job.error["hint"]
+    log = calm.resources.storage.get_bytes(f"logs/{job_id}.txt").decode()
+    assert log.count("Traceback (most recent call last)") == 2
+    with calm.resources.database.write() as session:
+        jobs.retry(session, job_id)  # As after an update: it may be met once more.
+    wait_for(lambda: calm.job(job_id).attempt == 4)
+    assert calm.reaches(job_id, "failed").error == job.error | {"message": ANY}
 
 
 def test_a_result_that_never_appears_is_a_crash(calm: Bench) -> None:

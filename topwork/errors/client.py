@@ -7,7 +7,7 @@ class Unreachable(TopworkError):
     """The service does not answer."""
 
     status, code = 503, "unreachable"
-    hint = "Start it with `topwork up`, or name another one with --url or TOPWORK_URL."
+    hint = "Start it, or name another one with --url or TOPWORK_URL."
 
 
 class JobFailed(TopworkError):

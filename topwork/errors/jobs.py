@@ -44,12 +44,14 @@ class TimeLimitReached(TopworkError):
 
 
 class WorkerLost(TopworkError):
-    """The worker that ran this job disappeared."""
+    """The workers that ran this job disappeared, again and again."""
 
     status, code = 409, "worker_lost"
+    hint = "Look for what ends them: memory, power, a full disk, their own log. Then retry the job."
 
 
 class Poison(TopworkError):
-    """The job failed repeatedly without making progress."""
+    """The job's own process broke off again and again without making progress."""
 
     status, code = 422, "poison"
+    hint = "The end of its log may tell why: GET /jobs/JOB/logs or `topwork jobs logs JOB`."

@@ -1,5 +1,6 @@
 """A fine-tuning job: a dataset version in, a model version out."""
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -10,16 +11,18 @@ from core.domain import datasets, events, leases, registry
 from core.domain.products import PLACES
 from core.store.resources import Resources
 from core.store.tables import DatasetVersion, Job
-from core.system.atomic_files import sync
+from core.system.atomic_files import sha256, sync
 from core.system.failpoints import hit
 from models.planning import catalogue
 from models.planning.catalogue import Architecture
 from models.planning.request import DatasetRef, TrainRequest
+from topwork.errors import IntegrityError
 from topwork.kinds import EventKind, Product
 from topwork.types.training import TrainConfig
-from worker.kinds.kind import Check, Work, download, fetch, upload
+from worker.kinds.kind import Check, Work, damaged, download, fetch, upload
 
 FROM_MODEL = "model:"
+DAMAGED = "damaged"  # The mark of a copy in which the trainer met bytes that are not as recorded.
 FLOAT = 4  # Bytes of a parameter.
 CLASSES = 1000
 BUFFERS = 1.02  # What normalisation keeps beside the parameters.
@@ -31,7 +34,7 @@ SMALL = 32 << 20  # Reports, logs and what else is small.
 def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[str, Any]:
     """Bring dataset and starting weights to this machine."""
     settings = resources.settings
-    if job.step_at_claim and not (folder / "checkpoint").is_dir():
+    if job.last_step and not (folder / "checkpoint").is_dir():
         _say_started_over(resources, job)
     fields = dict(job.config)
     name, config = fields.pop("name"), TrainConfig.model_validate(fields)
@@ -42,13 +45,14 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
         name=name,
         config=config,
         dataset=stage_dataset(resources, version, check),
+        dataset_sha256=hashlib.sha256(_summary(version)).hexdigest(),
         dataset_ref=DatasetRef(id=version.dataset_id, version=version.number),
         weights_dir=settings.weights_dir,
         offline=settings.offline,
         download_timeout=settings.download_timeout,
         cache_dir=settings.data_dir / "cache",
         cache_bytes=settings.cache_bytes,
-        init_from=_stage_model(resources, config.weights, folder / "init", check),
+        **_stage_model(resources, config.weights, folder / "init", check),
     )
     return request.model_dump(mode="json")
 
@@ -70,29 +74,31 @@ def _say_started_over(resources: Resources, job: Job) -> None:
 def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -> Path:
     """Return this machine's copy of a dataset version, fetching what is missing.
 
-    It is named by its digest, complete once it exists, and was compared with every hash before;
-    with local storage its shards are hard links. Jobs on one dataset share it.
+    It is named by its digest, complete once it exists, and was compared with every hash before.
+    Jobs on one dataset share it. Shards in a folder on this machine are read where they lie; the
+    copy points to them. The trainer hashes each image again, as it reads it.
 
     Raises:
         IntegrityError: A stored file is not the one that was published.
     """
     folder = resources.settings.data_dir / "cache" / "datasets" / version.digest
     if folder.is_dir():
-        folder.touch()  # Its age decides when the copy is dropped.
-        return folder
+        if _is_usable(folder, version):
+            folder.touch()  # Its age decides when the copy is dropped.
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{version.digest}.", dir=folder.parent))
     try:
         # The row's own words, as no hash is recorded of the object that repeats them.
-        (draft / "dataset.json").write_text(json.dumps(version.summary), encoding="utf-8")
+        (draft / "dataset.json").write_bytes(_summary(version))
         manifest = f"{version.prefix}/manifest.jsonl"
-        fetch(resources.storage, manifest, draft / "manifest.jsonl", version.digest)
+        fetch(resources, manifest, draft / "manifest.jsonl", version.digest)
         with (draft / "manifest.jsonl").open("rb") as lines:
             shards = {json.loads(line)["shard"] for line in lines}
         for shard in sorted(shards):
             check()
-            name = f"shards/{shard}.tar"
-            fetch(resources.storage, name, draft / name, shard)
+            _stage_shard(resources, shard, draft / "shards" / f"{shard}.tar")
         for path in [*draft.rglob("*"), draft]:
             sync(path)  # The name vouches for the content, after a power cut as well.
         try:
@@ -107,20 +113,48 @@ def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -
     return folder
 
 
-def _stage_model(resources: Resources, weights: str, folder: Path, check: Check) -> Path | None:
+def _summary(version: DatasetVersion) -> bytes:
+    return json.dumps(version.summary, sort_keys=True).encode()
+
+
+def _is_usable(folder: Path, version: DatasetVersion) -> bool:
+    """Tell whether a copy is not known to be damaged, and what it points to is there."""
+    try:
+        whole = (folder / "dataset.json").read_bytes() == _summary(version)
+    except FileNotFoundError:
+        return False
+    shards = (folder / "shards").iterdir()
+    return whole and not (folder / DAMAGED).exists() and all(path.exists() for path in shards)
+
+
+def _stage_shard(resources: Resources, shard: str, path: Path) -> None:
+    key = f"shards/{shard}.tar"
+    stored = resources.storage.local_path(key)
+    if stored is None:
+        fetch(resources, key, path, shard)
+        return
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(stored.absolute())
+    if not stored.is_file() or sha256(stored) != shard:
+        raise damaged(resources, key)
+
+
+def _stage_model(resources: Resources, weights: str, folder: Path, check: Check) -> dict[str, Any]:
     if not weights.startswith(FROM_MODEL):
-        return None
+        return {}
     with resources.database.read() as session:
         version = registry.resolve(session, weights.removeprefix(FROM_MODEL))
-    download(resources.storage, version.prefix, version.files, folder, check)
-    return folder
+    download(resources, version.prefix, version.files, folder, check)
+    return {"init_from": folder, "init_sha256": version.files["card.json"]["sha256"]}
 
 
 def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
     """Store the artefact under this attempt's prefix; the commit makes it a model version."""
     prefix = PLACES[Product.MODEL_VERSION].prefix(job)
     files = upload(resources.storage, folder / "result", prefix, check)
-    card = json.loads((folder / "result" / "card.json").read_text())
+    card = json.loads(resources.storage.get_bytes(f"{prefix}/card.json"))
+    if card["files"]["weights.safetensors"] != files["weights.safetensors"]:
+        raise IntegrityError("The weights are not as they were written.", hint="Run the job again.")
     check()
     with resources.database.write() as session:
         leases.held(session, job.id, job.fence)

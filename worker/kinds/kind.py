@@ -9,11 +9,10 @@ from typing import Any
 from core.store.object_store import Storage
 from core.store.resources import Resources
 from core.store.tables import Job
-from core.system.atomic_files import sha256
+from core.system.command_names import command, where
 from core.system.failpoints import hit
 from topwork.errors import IntegrityError
 
-DAMAGED = "Run `topwork doctor --deep` to see what else is damaged, and restore it from a backup."
 Check = Callable[[], None]  # Raises when there is a reason to go no further.
 
 
@@ -49,15 +48,15 @@ def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[st
     files = {}
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         check()
-        files[path.name] = {"sha256": sha256(path), "size": path.stat().st_size}
-        storage.put_file(f"{prefix}/{path.name}", path)
+        digest = storage.put_hashed(f"{prefix}/{path.name}", path)
+        files[path.name] = {"sha256": digest, "size": path.stat().st_size}
         hit("storage.between_files")
     storage.put_bytes(f"{prefix}/manifest.json", json.dumps(files).encode())
     return files
 
 
 def download(
-    storage: Storage, prefix: str, files: Mapping[str, Any], folder: Path, check: Check
+    resources: Resources, prefix: str, files: Mapping[str, Any], folder: Path, check: Check
 ) -> None:
     """Fetch the files of an artefact and compare each with its recorded hash.
 
@@ -66,15 +65,21 @@ def download(
     """
     for name, facts in files.items():
         check()
-        fetch(storage, f"{prefix}/{name}", folder / name, facts["sha256"])
+        fetch(resources, f"{prefix}/{name}", folder / name, facts["sha256"])
 
 
-def fetch(storage: Storage, key: str, path: Path, digest: str) -> None:
+def fetch(resources: Resources, key: str, path: Path, digest: str) -> None:
     """Bring an object to a local file and compare it with its recorded hash.
 
     Raises:
         IntegrityError: It is not the one that was published.
     """
-    storage.fetch(key, path)
-    if sha256(path) != digest:
-        raise IntegrityError(f"{key} does not match its recorded hash", hint=DAMAGED)
+    if resources.storage.fetch(key, path) != digest:
+        raise damaged(resources, key)
+
+
+def damaged(resources: Resources, key: str) -> IntegrityError:
+    """Return the error for an object that is not as it was published."""
+    deep = command("doctor", "--deep", data_dir=resources.settings.data_dir)
+    hint = f"Run {deep} {where()} to see what else is damaged, and restore it from a backup."
+    return IntegrityError(f"{key} does not match its recorded hash", hint=hint)

@@ -1,4 +1,4 @@
-"""Fork children that need not import: `python -m worker.process.forkserver MODULE...`.
+"""Fork children that need not import: `python -P -m worker.process.forkserver MODULE...`.
 
 This process imports the modules and does nothing else with them, so that it has one thread and
 no device open, and forking it is safe. Standard input is a socket whose other end only the worker

@@ -1,4 +1,4 @@
-"""Run a module that cannot outlive its worker: `python -m worker.process.guard MODULE RUN_DIR`.
+"""Run a module that cannot outlive its worker: `python -P -m worker.process.guard MODULE RUN_DIR`.
 
 Two processes in one group: this one guards, the one it forks does the work. The guard's standard
 input is the lifeline, a socket whose other end only the worker holds. Each line that arrives is
@@ -19,6 +19,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -47,7 +48,13 @@ def main(module: str, run_dir: str) -> None:
     become_work(guard)
     sys.argv = [module, run_dir]
     sys.modules.pop(module, None)  # In a nursery it is there; what it imported is what counts.
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception as error:  # noqa: BLE001 - it never came to where RUN_DIR says what happened.
+        from core.system.run_dir import RunDir  # noqa: PLC0415 - the guard needs nothing of it.
+
+        traceback.print_exc()
+        sys.exit(RunDir(Path(run_dir)).give_up(error, began=False))
 
 
 def become_work(guard: int) -> None:

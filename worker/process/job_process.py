@@ -7,7 +7,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-from core.system.run_dir import DONE, FAILED, NO_ROOM, STOPPED
+from core.system import faults
+from core.system.child import python
+from core.system.run_dir import CRASHED, DONE, FAILED, NO_ROOM, STOPPED
 from worker.process.environment import environment
 from worker.process.guard import SIGNALLED
 from worker.process.oom_kills import oom_kills
@@ -32,6 +33,8 @@ class Ending(enum.Enum):
     STOPPED = "stopped"  # It was asked to stop; the next attempt goes on from its checkpoint.
     OUT_OF_MEMORY = "out of memory"
     DISK_FULL = "disk full"  # Too full even for error.json.
+    RAISED = "raised"  # exception.json says which exception nobody expected.
+    KILLED = "killed"  # By somebody else, or by its guard when no heartbeat came.
     CRASHED = "crashed"
 
 
@@ -156,6 +159,7 @@ class Process:
             int(told) if told else ended,
             done=(self.run_dir / "result").is_dir(),
             refused=(self.run_dir / "error.json").is_file(),
+            raised=(self.run_dir / faults.FILE).is_file(),
             stopping=self._stopping,
             out_of_memory=out_of_memory,
         )
@@ -165,12 +169,13 @@ def spawn(module: str, run_dir: Path, log: IO[bytes], threads: int) -> Guard:
     """Start a child cold: its imports are still to come."""
     ours, theirs = socket.socketpair()
     with theirs:
+        child = python("-m", "worker.process.guard", module, str(run_dir), env=environment(threads))
         popen = subprocess.Popen(
-            [sys.executable, "-m", "worker.process.guard", module, str(run_dir)],
+            child.command,
             stdin=theirs.fileno(),
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment(threads),
+            env=child.env,
             start_new_session=True,
         )
     ours.settimeout(0)
@@ -189,20 +194,22 @@ def adopt(pid: int, lifeline: socket.socket) -> Guard:
     return Guard(pid, lifeline, reap)
 
 
-def classify(code: int, *, done: bool, refused: bool, stopping: bool, out_of_memory: bool) -> Exit:
+def classify(
+    code: int, *, done: bool, refused: bool, raised: bool, stopping: bool, out_of_memory: bool
+) -> Exit:
     """Decide what an exit code means, given what lies in RUN_DIR and what was asked.
 
     Code 0 without a result and 2 without an error are crashes: the contract was broken.
     """
     number = -code if code < 0 else code - SIGNALLED
-    if code == DONE and done:
-        return Exit(Ending.DONE, code)
-    if code == FAILED and refused:
-        return Exit(Ending.REFUSED, code)
-    if code == STOPPED or (stopping and number in (signal.SIGTERM, signal.SIGKILL)):
-        return Exit(Ending.STOPPED, code)
-    if out_of_memory and number == signal.SIGKILL:
-        return Exit(Ending.OUT_OF_MEMORY, code)
-    if code == NO_ROOM:
-        return Exit(Ending.DISK_FULL, code)
-    return Exit(Ending.CRASHED, code)
+    killed = number in (signal.SIGTERM, signal.SIGKILL)
+    meanings = (
+        (Ending.DONE, code == DONE and done),
+        (Ending.REFUSED, code == FAILED and refused),
+        (Ending.STOPPED, code == STOPPED or (stopping and killed)),
+        (Ending.OUT_OF_MEMORY, out_of_memory and number == signal.SIGKILL),
+        (Ending.KILLED, number == signal.SIGKILL),
+        (Ending.DISK_FULL, code == NO_ROOM),
+        (Ending.RAISED, code == CRASHED and raised),
+    )
+    return Exit(next((ending for ending, holds in meanings if holds), Ending.CRASHED), code)

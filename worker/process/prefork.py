@@ -12,6 +12,7 @@ from typing import Self
 
 import structlog
 
+from core.system.child import python
 from worker.process.environment import environment
 from worker.process.forkserver import READY
 
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 
 
 class WarmStart:
-    """Keeps one `python -m worker.process.forkserver`, which dies with the context.
+    """Keeps one `worker.process.forkserver`, which dies with the context.
 
     Its children live on.
 
@@ -117,10 +118,13 @@ class WarmStart:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
+                child = python(
+                    "-m", "worker.process.forkserver", *self.modules, env=environment(self.threads)
+                )
                 nursery = subprocess.Popen(
-                    [sys.executable, "-m", "worker.process.forkserver", *self.modules],
+                    child.command,
                     stdin=theirs.fileno(),
-                    env=environment(self.threads),
+                    env=child.env,
                     start_new_session=True,
                 )
             with self._lock:

@@ -22,7 +22,7 @@ async def healthz() -> types.Health:
 @router.get(
     "/readyz",
     response_model=types.Readiness,
-    responses={503: {"description": "A part that every request needs is away."}},
+    responses={503: {"description": "A part that requests need is away."}},
 )
 async def readyz(service: ServiceHere) -> JSONResponse:
     """Say whether requests can be served, and how each part is; 503 where one is missing."""

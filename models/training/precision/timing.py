@@ -12,6 +12,7 @@ from core.system.machine import ran_out_of_memory
 from models.compute.execution import Execution
 from models.data.dataset import ACCEPTED
 from models.networks.head import logits_of
+from models.networks.loading import load_tensors
 from models.training import recipe
 from models.training.precision.workload import Workload
 
@@ -59,7 +60,7 @@ def steps(
 ) -> tuple[float, Tensor]:
     """Take two training steps; return the seconds of the second, and both losses."""
     plan, network = workload.plan, workload.network
-    model.load_state_dict(network.model.state_dict())
+    load_tensors(model, network.model.state_dict())
     candidate.place(model).train()
     if plan.batch_norm == "frozen":
         recipe.freeze_batch_norm(model)

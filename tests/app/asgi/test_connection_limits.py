@@ -10,8 +10,9 @@ import pytest
 import uvicorn
 from starlette.responses import Response, StreamingResponse
 
-from app.asgi import connection_limits
-from app.asgi.connection_limits import HEAD_BYTES, BoundedProtocol
+from app.asgi import connection_limits, framing
+from app.asgi.connection_limits import HEAD_BYTES
+from tests.app.asgi.listening import listening
 from tests.waiting import wait_for
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Padding: "
@@ -41,26 +42,10 @@ async def endless() -> Any:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
     """A server with the protocol and impatient clocks."""
     monkeypatch.setattr(connection_limits, "HEAD_SECONDS", 1.0)
-    monkeypatch.setattr(connection_limits, "UNREAD_SECONDS", 0.5, raising=False)
+    monkeypatch.setattr(framing, "UNREAD_SECONDS", 0.5)
     monkeypatch.setattr(connection_limits, "SEND_SECONDS", 0.5, raising=False)
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        answer,
-        http=BoundedProtocol,
-        lifespan="off",
-        log_config=None,
-        limit_concurrency=MOST,
-        timeout_keep_alive=1,
-        port=listening.getsockname()[1],
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
-    thread.start()
-    wait_for(lambda: server.started, 20)
-    yield server
-    server.should_exit = server.force_exit = True
-    thread.join(20)
-    listening.close()
+    with listening(answer, keep_alive=1, limit_concurrency=MOST) as server:
+        yield server
 
 
 @pytest.fixture
@@ -161,16 +146,25 @@ def test_a_trickle_of_a_refused_body_buys_no_time(port: int) -> None:
         wait_for(gone, 10)
 
 
-def test_a_refused_body_that_comes_leaves_the_connection_usable(port: int) -> None:
+def test_a_refused_body_that_comes_is_read_so_that_its_answer_arrives(port: int) -> None:
     head = REFUSED.replace(b"10000000000", b"1000000")
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
-        for _ in range(3):
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
             wire.sendall(head)
-            assert wire.recv(4096).startswith(b"HTTP/1.1 200")
             wire.sendall(b"a" * 1_000_000)
-        wire.sendall(GET)
-        assert wire.recv(4096).startswith(b"HTTP/1.1 200")
-        assert ends(wire)
+            answer = wire.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_a_client_that_waits_for_a_word_and_gets_its_answer_is_told_to_leave(port: int) -> None:
+    """It need not send its body, and its next request must not be taken for that body."""
+    head = REFUSED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+        wire.sendall(head)
+        answer = wire.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"\r\nconnection: close\r\n" in answer
 
 
 @pytest.mark.parametrize("said", [b"", b"\r\n", b"\r", b"G"])

@@ -1,18 +1,16 @@
 """The command line against a real api in this process; no worker runs, tests move the jobs."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
-import uvicorn
 from safetensors.numpy import save_file
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
-from app.api.main import Server, create_app
+from app.api.main import create_app
 from app.cli import program
 from app.cli.options import choices, request
 from app.terminal.output import Terminal, table
@@ -20,8 +18,7 @@ from core.domain import keys, leases
 from core.store.resources import Resources
 from core.store.tables import Dataset
 from core.system.settings import Settings
-from tests.app.apiclient import Work, png, publish_dataset, publish_model
-from tests.waiting import wait_for
+from tests.app.apiclient import Work, png, publish_dataset, publish_model, served
 from topwork.errors import InvalidField
 from topwork.types.finetune import FinetuneRequest
 
@@ -31,15 +28,9 @@ Run = Callable[..., Result]
 @pytest.fixture
 def url(settings: Settings) -> Iterator[str]:
     """Address of an api on the test's own data."""
-    server = Server(uvicorn.Config(create_app(settings), port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_for(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    with structlog.testing.capture_logs():  # In one process both would write to stdout.
-        yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    # In one process both would write to stdout.
+    with served(create_app(settings)) as url, structlog.testing.capture_logs():
+        yield url
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_an_old_database_is_told_apart_from_a_new_one(settings: Settings) -> Non
     (settings.data_dir / "topwork.db").touch()
     old = finding(settings, "database")
     assert old.status == "warn"
-    assert "core.store.migrate" in old.fix
+    assert f"topwork up --data-dir {settings.data_dir}`" in old.fix
     away = settings.model_copy(
         update={"database_url": "postgresql+psycopg://u:secret@127.0.0.1:1/topwork"}
     )

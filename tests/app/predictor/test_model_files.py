@@ -1,4 +1,4 @@
-"""Copies of stored models are whole and as recorded, or are not there."""
+"""Copies of remote models are whole and as recorded, or are not there."""
 
 import os
 import time
@@ -17,13 +17,14 @@ Stored = tuple[Storage, MakeModel]
 
 
 def replace(storage: Storage, model: ArtefactModel, name: str, data: bytes) -> None:
-    """Change a stored object, which a linked copy must not follow."""
     storage.delete(f"{model.prefix}/{name}")
     storage.put_bytes(f"{model.prefix}/{name}", data)
 
 
-def test_a_model_is_fetched_once_under_the_name_of_its_card(tmp_path: Path, stored: Stored) -> None:
-    storage, make = stored
+def test_a_model_is_fetched_once_under_the_name_of_its_card(
+    tmp_path: Path, stored_far: Stored
+) -> None:
+    storage, make = stored_far
     model = ArtefactModel(**make())
     files = ModelFiles(storage, tmp_path / "cache", 2**30)
     folder = files.bring(model)
@@ -40,9 +41,9 @@ def test_a_model_is_fetched_once_under_the_name_of_its_card(tmp_path: Path, stor
 
 @pytest.mark.parametrize("name", [artefact.WEIGHTS, artefact.CARD])
 def test_a_changed_object_is_refused_and_leaves_nothing(
-    tmp_path: Path, stored: Stored, name: str
+    tmp_path: Path, stored_far: Stored, name: str
 ) -> None:
-    storage, make = stored
+    storage, make = stored_far
     model = ArtefactModel(**make())
     replace(storage, model, name, storage.get_bytes(f"{model.prefix}/{name}") + b" ")
     files = ModelFiles(storage, tmp_path / "cache", 2**30)
@@ -51,10 +52,22 @@ def test_a_changed_object_is_refused_and_leaves_nothing(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_the_same_weights_under_another_card_are_another_model(
-    tmp_path: Path, stored: Stored
+def test_a_model_in_a_folder_here_is_read_where_it_lies(
+    tmp_path: Path, stored: tuple[Storage, MakeModel]
 ) -> None:
     storage, make = stored
+    model = ArtefactModel(**make())
+    files = ModelFiles(storage, tmp_path / "cache", 2**30)
+    assert files.bring(model) == storage.local_path(model.prefix)
+    files.forget(model)
+    assert storage.exists(f"{model.prefix}/{artefact.WEIGHTS}")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_same_weights_under_another_card_are_another_model(
+    tmp_path: Path, stored_far: Stored
+) -> None:
+    storage, make = stored_far
     one = ArtefactModel(**make())
     card = storage.get_bytes(f"{one.prefix}/{artefact.CARD}").replace(b"cicada", b"cricket")
     (tmp_path / artefact.CARD).write_bytes(card)
@@ -66,9 +79,9 @@ def test_the_same_weights_under_another_card_are_another_model(
 
 
 def test_a_hash_may_name_its_kind_and_a_manifest_must_be_complete(
-    tmp_path: Path, stored: Stored
+    tmp_path: Path, stored_far: Stored
 ) -> None:
-    storage, make = stored
+    storage, make = stored_far
     order = make()
     cache = ModelFiles(storage, tmp_path / "cache", 2**30)
     plain = cache.name_of(ArtefactModel(**order))
@@ -82,8 +95,8 @@ def test_a_hash_may_name_its_kind_and_a_manifest_must_be_complete(
         cache.name_of(ArtefactModel(**order))
 
 
-def test_copies_make_room_for_each_other(tmp_path: Path, stored: Stored) -> None:
-    storage, make = stored
+def test_copies_make_room_for_each_other(tmp_path: Path, stored_far: Stored) -> None:
+    storage, make = stored_far
     one, two, three = (ArtefactModel(**make(seed)) for seed in (1, 2, 3))
     size = sum(file.size for file in one.files.values())
     cache = tmp_path / "cache"

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -179,19 +180,73 @@ def test_a_model_that_is_pushed_out_comes_back(stored: Stored, tmp_path: Path) -
     assert "topwork_predictor_models 2.0" in measures.text().decode()
 
 
-def test_a_copy_that_was_damaged_here_is_fetched_again(stored: Stored, tmp_path: Path) -> None:
-    model = stored[1]()
+def test_a_copy_that_was_damaged_here_is_fetched_again(stored_far: Stored, tmp_path: Path) -> None:
+    model = stored_far[1]()
     copy = tmp_path / "cache" / "models" / model["files"][artefact.CARD]["sha256"]
 
     async def work(predictor: Predictor) -> None:
         await predictor.predict(*order(model, png()))
 
-    trial(stored, tmp_path, work)
-    path = copy / artefact.WEIGHTS
-    path.unlink()  # The copy is linked to the stored object, which must stay as it is.
-    path.write_bytes(b"damaged")
-    trial(stored, tmp_path, work)
+    trial(stored_far, tmp_path, work)
+    (copy / artefact.WEIGHTS).write_bytes(b"damaged")
+    trial(stored_far, tmp_path, work)
     assert artefact.load(copy)
+
+
+@pytest.mark.parametrize("where", ["stored", "stored_far"])
+def test_a_file_that_changes_under_a_loaded_model_changes_no_answer(
+    request: pytest.FixtureRequest, tmp_path: Path, where: str
+) -> None:
+    kept: Stored = request.getfixturevalue(where)
+    model = kept[1]()
+    folder = kept[0].local_path(model["prefix"])
+    folder = folder or tmp_path / "cache" / "models" / model["files"][artefact.CARD]["sha256"]
+
+    async def work(predictor: Predictor) -> None:
+        path = folder / artefact.WEIGHTS
+        first = (await predictor.predict(*order(model, png())))["results"]
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            file.write(b"\0" * (path.stat().st_size // 2))
+        assert (await predictor.predict(*order(model, png())))["results"] == first
+        os.truncate(path, 0)
+        assert (await predictor.predict(*order(model, png())))["results"] == first
+
+    trial(kept, tmp_path, work)
+
+
+@pytest.mark.parametrize("name", [artefact.WEIGHTS, artefact.CARD])
+def test_an_object_that_was_changed_in_place_is_not_served(
+    stored: Stored, tmp_path: Path, name: str
+) -> None:
+    storage, make = stored
+    model = make()
+    path = storage.local_path(f"{model['prefix']}/{name}")
+    assert path is not None
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    with path.open("r+b") as file:
+        file.write(data)
+
+    async def work(predictor: Predictor) -> None:
+        with pytest.raises(IntegrityError):
+            await predictor.predict(*order(model, png()))
+
+    trial(stored, tmp_path, work)
+    assert path.read_bytes() == data
+
+
+def test_a_card_that_names_other_weights_than_the_manifest_is_refused(
+    stored: Stored, tmp_path: Path
+) -> None:
+    model, other = stored[1](1), stored[1](2)
+    model["files"][artefact.WEIGHTS] = other["files"][artefact.WEIGHTS]
+
+    async def work(predictor: Predictor) -> None:
+        with pytest.raises(IntegrityError, match="other weights"):
+            await predictor.predict(*order(model, png()))
+
+    trial(stored, tmp_path, work)
 
 
 def test_models_that_cannot_be_loaded_say_why(stored: Stored, tmp_path: Path) -> None:

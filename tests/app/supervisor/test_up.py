@@ -5,7 +5,6 @@ import http.client
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from app.supervisor import up as supervisor
-from app.supervisor.up import NetworkShare, Plan, PortInUse, children, claim_port
+from app.supervisor.supervise import MOST_STARTS
+from app.supervisor.up import NetworkShare, Plan, children
 from app.supervisor.valkey import broker
 from core.system.settings import Settings
 from tests.app.processes import alive, descendants
@@ -83,7 +83,7 @@ def test_sigint_with_an_open_stream_stops_everything_in_order(up: Up) -> None:
 
 def test_a_killed_child_is_started_again_and_it_says_so(up: Up) -> None:
     port = up.wait_ready()
-    for part, name in (("valkey-server", "valkey"), ("http.server", "api"), ("sys.argv", "worker")):
+    for part, name in (("valkey-server", "valkey"), ("http.server", "api"), ("fragile", "worker")):
         killed = up.child(part)
         os.kill(killed, signal.SIGKILL)
         up.wait_said(f"{name} ended with SIGKILL\n.*{name} starts again in 1 s")
@@ -177,37 +177,53 @@ def test_the_private_socket_folder_is_closed_to_others(tmp_path: Path, up: Up) -
     assert (tmp_path / "data/run").stat().st_mode & 0o777 == 0o700
 
 
-def test_stopping_takes_ten_seconds_at_most(settings: Settings, tmp_path: Path) -> None:
+def test_stopping_takes_ten_seconds_at_most(tmp_path: Path) -> None:
     valkey, _url = broker(tmp_path, tmp_path)
-    services = (*children(Plan(), settings), valkey)
+    services = (*children(Plan()), valkey)
     assert sum(service.grace for service in services) <= 9.5
 
 
-def test_what_is_served_ends_before_its_process_is_killed(settings: Settings) -> None:
-    servers = [one for one in children(Plan(), settings) if one.name in ("api", "predictor")]
+def test_what_is_served_ends_before_its_process_is_killed() -> None:
+    servers = [one for one in children(Plan()) if one.name in ("api", "predictor")]
     assert len(servers) == 2
     for server in servers:
         assert server.grace > int(server.command[server.command.index("--grace") + 1])
 
 
-def test_a_taken_port_is_named(settings: Settings) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(PortInUse, match=f"127.0.0.1:{port}"):
-            claim_port(Plan(port=port), settings)
-
-
-def test_port_0_becomes_a_free_one(settings: Settings) -> None:
-    assert claim_port(Plan(port=0), settings).port > 0
-
-
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
 def test_an_open_host_needs_a_key(settings: Settings, host: str) -> None:
     with pytest.raises(KeyRequired, match=re.escape(host)):
-        claim_port(Plan(host=host), settings)
+        up.up(Plan(host=host), settings)
+    assert not (settings.data_dir / "topwork.lock").exists()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
-def test_a_loopback_host_needs_none(settings: Settings, host: str) -> None:
-    with contextlib.suppress(PortInUse):  # A machine may lack IPv6.
-        claim_port(Plan(host=host, port=0), settings)
+def test_a_child_that_is_never_ready_stops_the_whole_with_its_last_words(
+    tmp_path: Path, ups: list[Up]
+) -> None:
+    up = standin(tmp_path / "data", tmp_path / "log", "unready")
+    ups.append(up)
+    assert up.popen.wait(60) == 3
+    assert len(up.said(r"worker +\| this machine has no luck")) == MOST_STARTS
+    assert up.said("worker ended 3 times before it was ready, at last with exit code 1")
+    assert up.said(r"\n  this machine has no luck")
+    assert not up.said("ready at")
+
+
+def test_a_child_that_was_ready_once_is_started_again_as_often_as_it_takes(
+    tmp_path: Path, ups: list[Up]
+) -> None:
+    up = standin(tmp_path / "data", tmp_path / "log", "fragile")
+    ups.append(up)
+    up.wait_said("worker ended with exit code 7", MOST_STARTS + 1)
+    assert up.popen.poll() is None
+    assert up.interrupt()[0] == 0
+
+
+def test_who_connects_while_the_api_is_away_waits_for_it(up: Up) -> None:
+    port = up.wait_ready()
+    for _ in range(2):
+        os.kill(up.child("http.server"), signal.SIGKILL)
+        assert get(port, "/") == 200
+    assert up.interrupt()[0] == 0
+    with pytest.raises(ConnectionRefusedError):
+        get(port, "/")

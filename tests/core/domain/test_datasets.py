@@ -4,6 +4,7 @@ import pytest
 
 from core.domain import datasets, jobs, leases, registry
 from core.store.resources import Resources
+from tests.claims import claim_best
 from topwork.errors import DatasetInUse, DatasetNotFound, DatasetNotReady
 
 
@@ -70,7 +71,7 @@ def test_a_dataset_in_use_cannot_be_deleted(resources: Resources) -> None:
     with resources.database.write() as session, pytest.raises(DatasetInUse, match=job_id):
         datasets.delete(session, dataset_id)
     with resources.database.write() as session:
-        claimed = leases.claim(session, "worker", 30.0)
+        claimed = claim_best(session, "worker", 30.0)
         assert claimed is not None
         registry.publish(
             session, name="pets", job_id=job_id, digest="d", prefix="p", files={}, card={}

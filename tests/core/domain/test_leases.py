@@ -4,6 +4,7 @@ from sqlalchemy import update
 from core.domain import datasets, events, jobs, leases
 from core.store.resources import Resources
 from core.store.tables import Job
+from tests.claims import claim_best
 from topwork.errors import JobNotFound, StateConflict
 
 
@@ -14,7 +15,7 @@ def submit(resources: Resources, **values: object) -> str:
 
 def claim(resources: Resources) -> Job | None:
     with resources.database.write() as session:
-        return leases.claim(session, "worker-1", 30)
+        return claim_best(session, "worker-1", 30)
 
 
 def expire(resources: Resources, job_id: str) -> None:
@@ -58,31 +59,6 @@ def test_a_stale_fence_cannot_write(resources: Resources) -> None:
     with resources.database.write() as session:
         leases.succeed(session, job_id, 2, {"model": "pets"})
     assert look(resources, job_id).state == "succeeded"
-
-
-def test_a_job_that_dies_without_progress_three_times_is_poison(resources: Resources) -> None:
-    job_id = submit(resources)
-    for attempt in range(3):
-        job = claim(resources)
-        assert job is not None, attempt
-        expire(resources, job_id)
-        leases.sweep(resources.database, resources.settings)
-    job = look(resources, job_id)
-    assert job.state == "failed"
-    assert job.error is not None
-    assert job.error["code"] == "poison"
-
-
-def test_progress_keeps_a_dying_job_alive(resources: Resources) -> None:
-    job_id = submit(resources)
-    for step in range(1, 7):
-        job = claim(resources)
-        assert job is not None
-        with resources.database.write() as session:
-            leases.record(session, job_id, job.fence, [{"kind": "progress", "step": step}])
-        expire(resources, job_id)
-        leases.sweep(resources.database, resources.settings)
-    assert look(resources, job_id).state == "queued"
 
 
 def test_reports_land_on_the_row_and_in_the_history(resources: Resources) -> None:

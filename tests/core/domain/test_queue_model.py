@@ -11,7 +11,8 @@ SEQUENCES, STEPS = 40, 20
 
 
 def test_the_queue_behaves_as_its_model(resources: Resources) -> None:
-    QueueMachine.database, QueueMachine.settings = resources.database, resources.settings
+    few = resources.settings.model_copy(update={"max_losses": 3})
+    QueueMachine.database, QueueMachine.settings = resources.database, few
     quick = effort(
         max_examples=SEQUENCES,
         stateful_step_count=STEPS,

@@ -110,7 +110,7 @@ def _use(script: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Start this in place of the ordinary decoder."""
     path = folder / "decoder.py"
     path.write_text(script)
-    monkeypatch.setattr(decoders, "COMMAND", [*decoders.COMMAND[:1], str(path)])
+    monkeypatch.setattr(decoders, "MODULE", (str(path),))
 
 
 def test_closing_does_not_wait_for_a_busy_decoder(

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from app.cli import program
-from core.domain import datasets, jobs, leases
+from core.domain import datasets, jobs
 from core.ops import backup
 from core.ops.backup import save
 from core.ops.restore import restore
@@ -21,6 +21,7 @@ from core.store.resources import Resources, open_resources
 from core.store.tables import Job, ModelVersion
 from core.system.settings import Settings
 from tests import content
+from tests.claims import claim_best
 from tests.invariants import broken, broken_after_tidying
 from topwork.errors import IntegrityError, StateConflict
 
@@ -71,7 +72,7 @@ def test_a_restored_service_has_everything(
         assert after == before | ended
         assert broken(restored) == broken_after_tidying(restored) == []
         with restored.database.write() as session:
-            again = leases.claim(session, "box:2:bb", 60.0)
+            again = claim_best(session, "box:2:bb", 60.0)
         assert again is not None
         assert (again.id, again.fence) == (running, 2)
     if anywhere.storage.root is not None:  # Nothing was copied twice on one disk.

@@ -15,6 +15,7 @@ from core.ops import garbage
 from core.store.resources import Resources
 from core.store.tables import Chore, DatasetShard
 from tests import content
+from tests.claims import claim_best
 from tests.invariants import broken, broken_after_tidying
 from tests.waiting import wait_for
 from topwork.kinds import JobKind
@@ -166,7 +167,7 @@ def test_what_is_published_between_listing_and_deleting_stays(anywhere: Resource
         try:
             wait_for(lambda: frozen(collector))
             with anywhere.database.write() as session:
-                again = leases.claim(session, "box:1:aa", 60.0)
+                again = claim_best(session, "box:1:aa", 60.0)
             assert again is not None
             finetune.publish(anywhere, again, folder, lambda: None)
             content.a_dataset(anywhere, b"two")

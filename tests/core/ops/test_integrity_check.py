@@ -68,6 +68,11 @@ DAMAGE: dict[str, tuple[Callable[[Resources], None], str]] = {
     "worker": (lambda it: change(it, worker="me"), "its worker is me"),
     "fence": (lambda it: change(it, fence=1), "its claims have the fences []"),
     "finished": (lambda it: change(it, finished_at=1.0), "finished at 1.0"),
+    "silent pause": (lambda it: change(it, not_before=1.0), "does not say what for"),
+    "waits for nothing": (
+        lambda it: change(it, lacks="disk", state="paused"),
+        "it is paused and waits for disk",
+    ),
     "no version": (lose_version, "has 0 model versions"),
     "lost shard": (lambda it: spoil(it, "shards", None), ".tar is missing"),
     "damaged shard": (lambda it: spoil(it, "shards", b"no"), ".tar is damaged"),

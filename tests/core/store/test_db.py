@@ -8,7 +8,7 @@ import pytest
 from alembic import command
 from sqlalchemy import Engine, inspect, select, text
 
-from core.domain import jobs, leases
+from core.domain import jobs
 from core.store.db import Database, db_now
 from core.store.migrate import configuration, upgrade
 from core.store.tables import (
@@ -21,6 +21,7 @@ from core.store.tables import (
     ModelVersion,
     Row,
 )
+from tests.claims import claim_best
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -65,7 +66,7 @@ INSERT INTO dataset (id, name, state, user_metadata, created_at)
 VALUES ('ds_1', 'pets', 'ready', '{}', 1.0);
 INSERT INTO job (id, kind, state, priority, config, user_metadata, attempt, fence, owner,
 last_step, step_at_claim, stalls, progress, last_seq, created_at, dataset_id)
-VALUES ('job_1', 'finetune', 'running', 1, '{}', '{}', 1, 1, 'box/1', 0, 0, 0, 0.0, 1, 1.0, 'ds_1');
+VALUES ('job_1', 'finetune', 'running', 1, '{}', '{}', 1, 1, 'box/1', 5, 3, 2, 0.0, 1, 1.0, 'ds_1');
 INSERT INTO job_event (job_id, seq, at, fence, kind, data)
 VALUES ('job_1', 1, 1.0, 1, 'state', '{}');
 INSERT INTO model (name, user_metadata, created_at) VALUES ('pets', '{}', 1.0);
@@ -86,6 +87,8 @@ def test_rows_from_before_owners_get_the_default_one(empty: str) -> None:
         with database.read() as session:
             job = session.get_one(Job, "job_1")
             assert (job.owner, job.worker, job.state) == ("default", "box/1", "running")
+            assert (job.last_step, job.progressed) == (5, True)
+            assert (job.stalls, job.losses, job.shortages, job.fault) == (0, 0, 0, None)
             assert session.get_one(Dataset, "ds_1").owner == "default"
             assert session.get_one(Model, "pets").owner == "default"
             assert session.get_one(JobEvent, ("job_1", 1)).kind == "state"
@@ -139,7 +142,7 @@ def test_racing_workers_claim_each_job_once(database: Database) -> None:
     def work(owner: str) -> None:
         while True:
             with database.write() as session:
-                job = leases.claim(session, owner, 30)
+                job = claim_best(session, owner, 30)
             if job is None:
                 return
             taken.append(job.id)

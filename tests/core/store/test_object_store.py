@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from core.store.object_store import Storage
+from core.store.object_store import WHOLE, Storage
+from core.system.atomic_files import sha256
 from topwork.errors import NotFound
 
 
@@ -23,9 +24,35 @@ def test_what_was_put_comes_back(storage: Storage, tmp_path: Path) -> None:
     assert b"".join(storage.stream("shards/abc.tar")) == big.read_bytes()
     assert storage.get_range("shards/abc.tar", 1000, 10) == big.read_bytes()[1000:1010]
     target = tmp_path / "deep" / "copy"
-    storage.fetch("shards/abc.tar", target)
+    assert storage.fetch("shards/abc.tar", target) == sha256(big)
     assert target.read_bytes() == big.read_bytes()
     assert [path.name for path in target.parent.iterdir()] == ["copy"]
+
+
+def test_a_fetched_file_shares_no_byte_with_its_object(tmp_path: Path) -> None:
+    storage = Storage(f"file://{tmp_path}/objects")
+    storage.put_bytes("a", b"as it was")
+    storage.fetch("a", tmp_path / "copy")
+    (tmp_path / "objects" / "a").write_bytes(b"otherwise")
+    assert (tmp_path / "copy").read_bytes() == b"as it was"
+    assert (tmp_path / "copy").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("size", [0, 1000, WHOLE, WHOLE + 1])
+def test_a_file_is_hashed_as_it_is_stored(storage: Storage, tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(size))
+    assert storage.put_hashed("a/b", source) == sha256(source)
+    assert storage.get_bytes("a/b") == source.read_bytes()
+
+
+def test_a_shared_object_comes_whole(storage: Storage, tmp_path: Path) -> None:
+    storage.put_bytes("a", b"content")
+    storage.share("a", tmp_path / "deep" / "copy")
+    assert (tmp_path / "deep" / "copy").read_bytes() == b"content"
+    with pytest.raises(NotFound):
+        storage.share("b", tmp_path / "deep" / "none")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["copy"]
 
 
 def test_put_replaces_and_delete_forgets(storage: Storage) -> None:

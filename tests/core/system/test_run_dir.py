@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from core.system import faults
 from core.system.run_dir import CRASHED, DONE, FAILED, NO_ROOM, STOPPED, RunDir, supervise
 from tests.waiting import wait_for
 from topwork.errors import TooFewClasses
@@ -79,6 +80,7 @@ def test_a_full_disk_is_a_known_failure(folder: Path, full: Exception) -> None:
 
 NO_ROOM_LEFT = """
 import sys
+from core import faults
 from core.system.run_dir import supervise
 def work(run):
     raise RuntimeError("No space left on device")
@@ -106,6 +108,9 @@ def test_anything_else_is_a_crash(folder: Path, capfd: pytest.CaptureFixture[str
     assert supervise(work, [str(folder)]) == CRASHED
     assert "ZeroDivisionError" in capfd.readouterr().err
     assert not (folder / "error.json").exists()
+    assert "ZeroDivisionError in tests/core/system/test_run_dir.py" in str(faults.recorded(folder))
+    assert supervise(lambda _: None, [str(folder)]) == DONE
+    assert faults.recorded(folder) is None  # It was that of an earlier attempt in this folder.
     assert supervise(work, []) == CRASHED
     assert "RUN_DIR" in capfd.readouterr().err
     assert supervise(work, [str(folder / "nowhere")]) == CRASHED
@@ -113,6 +118,7 @@ def test_anything_else_is_a_crash(folder: Path, capfd: pytest.CaptureFixture[str
 
 STUCK = """
 import sys, threading
+from core import faults
 from core.system.run_dir import supervise
 def work(run):
     threading.Thread(target=threading.Event().wait).start()

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +9,9 @@ import pytest
 import torch
 
 from core.imaging.decode import decode
-from models.data.dataset import StagedDataset, batches
+from models.data.dataset import Sample, StagedDataset, batches
 from tests.models.staging import png, stage
-from topwork.errors import DatasetInvalid, TooFewClasses
+from topwork.errors import DatasetInvalid, IntegrityError, TooFewClasses
 
 
 def flat(value: int) -> bytes:
@@ -43,6 +45,14 @@ def test_bytes_are_the_uploaded_ones(folder: Path) -> None:
     assert found == [flat(1), flat(2)]
 
 
+def vouch(folder: Path, manifest: str) -> None:
+    """Write a manifest, and let the dataset vouch for it."""
+    (folder / "manifest.jsonl").write_text(manifest)
+    summary = json.loads((folder / "dataset.json").read_text())
+    digest = hashlib.sha256(manifest.encode()).hexdigest()
+    (folder / "dataset.json").write_text(json.dumps(summary | {"digest": digest}))
+
+
 def value(data: bytes) -> torch.Tensor:
     return torch.tensor(int(np.array(decode(data))[0, 0, 0]))
 
@@ -56,17 +66,62 @@ def test_batches_come_in_order_whatever_the_threads(tmp_path: Path) -> None:
     staged.close()
 
 
+def damage(staged: StagedDataset, sample: Sample) -> bytes:
+    """Change the bytes of an image in place; return what they are then."""
+    shard = next((staged.folder / "shards").iterdir())
+    with shard.open("r+b") as file:
+        file.seek(sample.offset)
+        file.write(b"not an image")
+        file.seek(sample.offset)
+        return file.read(sample.length)
+
+
 def test_an_undecodable_image_is_named(tmp_path: Path) -> None:
     staged = StagedDataset(
         stage(tmp_path / "data", [("train", "a", flat(1)), ("train", "b", flat(2))])
     )
     sample = staged.splits["train"][1]
-    shard = next((staged.folder / "shards").iterdir())
-    with shard.open("r+b") as file:
-        file.seek(sample.offset)
-        file.write(b"not an image")
+    found = hashlib.sha256(damage(staged, sample)).hexdigest()
+    manifest = (staged.folder / "manifest.jsonl").read_text().replace(sample.sha256, found)
+    vouch(staged.folder, manifest)
+    again = StagedDataset(staged.folder)
     with pytest.raises(DatasetInvalid, match=sample.path):
-        list(staged.stream(staged.splits["train"], value, batch=2, threads=2))
+        list(again.stream(again.splits["train"], value, batch=2, threads=2))
+
+
+def test_an_image_that_was_changed_or_cut_is_not_used(tmp_path: Path) -> None:
+    staged = StagedDataset(
+        stage(tmp_path / "data", [("train", "a", flat(1)), ("train", "b", flat(2))])
+    )
+    first, second = staged.splits["train"]
+    damage(staged, second)
+    assert staged.read(first) == flat(1)
+    assert not (staged.folder / "damaged").exists()
+    with pytest.raises(IntegrityError, match=second.path):
+        staged.read(second)
+    assert (staged.folder / "damaged").exists()
+    os.truncate(next((staged.folder / "shards").iterdir()), first.offset + 3)
+    with pytest.raises(IntegrityError, match=first.path):
+        staged.read(first)
+
+
+def test_what_names_the_images_is_compared_too(folder: Path) -> None:
+    told = hashlib.sha256((folder / "dataset.json").read_bytes()).hexdigest()
+    StagedDataset(folder, told).close()
+    manifest = (folder / "manifest.jsonl").read_text()
+    (folder / "manifest.jsonl").write_text(manifest.replace('"a"', '"b"'))
+    with pytest.raises(IntegrityError, match="manifest"):
+        StagedDataset(folder, told)
+    vouch(folder, manifest.replace('"a"', '"b"'))
+    with pytest.raises(IntegrityError, match="dataset"):
+        StagedDataset(folder, told)
+
+
+def test_a_shard_that_is_gone_is_said_to_be_damaged(folder: Path) -> None:
+    next((folder / "shards").iterdir()).unlink()
+    with pytest.raises(IntegrityError, match="shards/"):
+        StagedDataset(folder)
+    assert (folder / "damaged").exists()
 
 
 @pytest.mark.parametrize(
@@ -81,8 +136,8 @@ def test_a_folder_that_contradicts_itself_is_refused(
     tmp_path: Path, change: Callable[[dict[str, object]], dict[str, object]]
 ) -> None:
     folder = stage(tmp_path / "data", [("train", "a", flat(1))], classes=["a", "b"])
-    manifest = folder / "manifest.jsonl"
-    manifest.write_text(json.dumps(change(json.loads(manifest.read_text()))) + "\n")
+    row = json.loads((folder / "manifest.jsonl").read_text())
+    vouch(folder, json.dumps(change(row)) + "\n")
     with pytest.raises(DatasetInvalid):
         StagedDataset(folder)
 

@@ -1,5 +1,6 @@
 """An artefact comes back as it was written, or not at all; and it is readable without Topwork."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -197,14 +198,24 @@ def test_a_manifest_names_every_file(tmp_path: Path) -> None:
     made(tmp_path)
     files = artefact.manifest(tmp_path)
     assert set(files) == {artefact.WEIGHTS, artefact.CARD}
-    artefact.verify(tmp_path, files)
-    (tmp_path / artefact.CARD).write_text("{}", encoding="utf-8")
+    for name, facts in files.items():
+        data = (tmp_path / name).read_bytes()
+        assert facts == {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+
+def test_another_card_than_the_recorded_one_is_refused(tmp_path: Path) -> None:
+    _, card = made(tmp_path)
+    digest = artefact.manifest(tmp_path)[artefact.CARD]["sha256"]
+    assert artefact.load(tmp_path, card_digest=digest)[1] == card
+    edit(tmp_path, classes=["hornet", *CLASSES[1:]])
+    artefact.load(tmp_path)
     with pytest.raises(IntegrityError, match=r"card\.json"):
-        artefact.verify(tmp_path, files)
+        artefact.load(tmp_path, card_digest=digest)
 
 
 @pytest.mark.parametrize(
-    ("architecture", "calibration"), [("squeezenet1_1", {"temperature": 0.1}), ("googlenet", None)]
+    ("architecture", "calibration"),
+    [("squeezenet1_1", {"temperature": 0.1}), ("googlenet", None), ("mnasnet0_5", None)],
 )
 def test_the_documented_loader_needs_nothing_of_ours(
     tmp_path: Path, architecture: str, calibration: dict[str, float] | None

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ def test_a_cut_file_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(IntegrityError):
         checkpoint.read(path)
+
+
+def test_a_file_that_changes_after_it_was_read_changes_nothing(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    tensors, _ = checkpoint.read(path)
+    with path.open("r+b") as file:
+        file.write(b"\0" * path.stat().st_size)
+    os.truncate(path, 0)
+    assert all(torch.equal(tensors[name], value) for name, value in TENSORS.items())
 
 
 def test_files_of_an_interrupted_save_are_swept(tmp_path: Path) -> None:

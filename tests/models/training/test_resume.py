@@ -124,6 +124,33 @@ def test_best_weights_of_another_run_are_not_taken_for_those_of_this_one(
     assert "checkpoint_damaged" in [note["code"] for note in events(run_dir, "note")]
 
 
+@pytest.mark.parametrize("which", ["model", "best"])
+def test_a_checkpoint_that_does_not_fit_the_network_is_not_used(
+    tmp_path: Path,
+    dataset: Path,
+    whole: tuple[Any, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    which: str,
+) -> None:
+    """Whole and of this very run, but its tensors have names as another torchvision gave them."""
+    run_dir = lenet(tmp_path / "run", dataset)
+    found = stop_at(5, run_dir, monkeypatch)
+    paths = found if which == "model" else (run_dir / "checkpoint/full").glob("best-*.safetensors")
+    for path in paths:
+        tensors, state = checkpoint.read(path)
+        prefix = "model." if which == "model" else ""
+        tensors[f"{prefix}older.weight"] = tensors.pop(f"{prefix}features.0.weight")
+        checkpoint.write(path, tensors, state)
+    if which == "best":
+        for path in found:
+            tensors, state = checkpoint.read(path)
+            state["best_seal"] = checkpoint.seal(run_dir / "checkpoint/full" / state["best_file"])
+            checkpoint.write(path, tensors, state)
+    assert go(run_dir) == DONE
+    assert outcome(run_dir) == whole
+    assert [note["code"] for note in events(run_dir, "note")].count("checkpoint_damaged") == 2
+
+
 @pytest.mark.parametrize("name", ["torch", "torchvision", "numpy", "pillow", "topwork", "threads"])
 def test_under_other_conditions_it_goes_on_and_says_that_bits_may_differ(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, name: str

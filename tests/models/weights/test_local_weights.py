@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from core.system.atomic_files import sha256
 from models.networks import zoo
+from models.planning.catalogue import HEADER_LIMIT
 from models.weights import local_weights, pretrained
 from topwork.errors import ArchitectureUnknown, WeightsMismatch, WeightsUnavailable
 
@@ -74,7 +75,7 @@ def test_a_file_without_record_is_usable_but_unrecorded(folder: Path) -> None:
     assert states(folder) == ["unrecorded"]
     (folder / "lenet.json").write_text("[]")
     assert states(folder) == ["unrecorded"]
-    assert pretrained.ensure("lenet", folder) == folder / "lenet.safetensors"
+    assert pretrained.load("lenet", folder).sha256 == sha256(folder / "lenet.safetensors")
 
 
 def test_verify_of_an_absent_network_says_so(folder: Path) -> None:
@@ -86,7 +87,7 @@ def test_verify_of_an_absent_network_says_so(folder: Path) -> None:
 
 def test_a_header_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "lenet.safetensors"
-    path.write_bytes((local_weights.HEADER_LIMIT + 1).to_bytes(8, "little") + b"{}")
+    path.write_bytes((HEADER_LIMIT + 1).to_bytes(8, "little") + b"{}")
     with pytest.raises(WeightsMismatch, match="header is too long"):
         local_weights.header(path)
 

@@ -9,6 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from models.networks import zoo
 from models.planning import catalogue
 from models.weights import local_weights, pretrained
+from models.weights.download import download
 from topwork.errors import IntegrityError, WeightsMismatch, WeightsUnavailable
 
 NAME = "squeezenet1_1"
@@ -71,14 +73,14 @@ def test_first_use_downloads_and_converts_and_the_second_needs_no_network(
 ) -> None:
     state = publish(tmp_path / "published", monkeypatch)
     folder = tmp_path / "weights"
-    path = pretrained.ensure(NAME, folder, mirror=mirror)
-    assert same(path, state)
-    (entry,) = local_weights.entries(folder)
+    entry = pretrained.ensure(NAME, folder, mirror=mirror)
+    assert same(entry.path, state)
+    assert local_weights.entries(folder) == [entry]
     assert entry.record.preset == "IMAGENET1K_V1"
     assert str(entry.record.source).startswith(mirror)
     assert [check.state for check in local_weights.verify(folder)] == ["intact"]
     assert sorted(file.name for file in folder.iterdir()) == [f"{NAME}.json", f"{NAME}.safetensors"]
-    assert pretrained.ensure(NAME, folder, offline=True) == path
+    assert agree(pretrained.load(NAME, folder, offline=True).tensors, state)
 
 
 def test_a_download_with_another_hash_leaves_nothing(
@@ -106,22 +108,6 @@ def test_a_publisher_without_the_file_is_the_same_error(tmp_path: Path, mirror: 
     assert "topwork weights add resnet18 resnet18-f37072fd.pth" in str(caught.value.hint)
 
 
-def test_a_file_as_it_was_stored_is_not_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.save(state_of("lenet"), tmp_path / "made.pth")
-    entry = pretrained.add("lenet", tmp_path / "made.pth", tmp_path / "weights")
-    reads: list[Path] = []
-    digest = local_weights.sha256
-    monkeypatch.setattr(local_weights, "sha256", lambda path: reads.append(path) or digest(path))
-    assert pretrained.ensure("lenet", tmp_path / "weights") == entry.path
-    assert reads == []
-    # A copied folder has other times: its file is read once more.
-    os.utime(entry.path)
-    assert pretrained.ensure("lenet", tmp_path / "weights") == entry.path
-    assert reads == [entry.path]
-
-
 def test_a_network_nobody_published_weights_for_says_so(tmp_path: Path) -> None:
     with pytest.raises(WeightsUnavailable, match="Nobody has published") as caught:
         pretrained.ensure("lenet", tmp_path)
@@ -133,11 +119,42 @@ def test_a_file_that_changed_is_not_used(tmp_path: Path) -> None:
     entry = pretrained.add("lenet", tmp_path / "made.pth", tmp_path / "weights")
     data = bytearray(entry.path.read_bytes())
     data[-1] ^= 1
+    times = entry.path.stat()
     entry.path.write_bytes(data)
+    # Neither size nor time tells that bytes have changed.
+    os.utime(entry.path, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(IntegrityError, match="has changed"):
-        pretrained.ensure("lenet", tmp_path / "weights")
+        pretrained.load("lenet", tmp_path / "weights")
+    os.truncate(entry.path, 5000)
+    with pytest.raises(IntegrityError, match="has changed"):
+        pretrained.load("lenet", tmp_path / "weights")
     pretrained.add("lenet", tmp_path / "made.pth", tmp_path / "weights")
-    assert pretrained.ensure("lenet", tmp_path / "weights") == entry.path
+    assert agree(pretrained.load("lenet", tmp_path / "weights").tensors, state_of("lenet"))
+
+
+def test_a_file_that_changes_after_it_was_read_changes_no_network(tmp_path: Path) -> None:
+    torch.save(state_of("lenet"), tmp_path / "made.pth")
+    entry = pretrained.add("lenet", tmp_path / "made.pth", tmp_path / "weights")
+    loaded = pretrained.load("lenet", tmp_path / "weights")
+    with entry.path.open("r+b") as file:
+        file.write(b"\0" * entry.bytes)
+    os.truncate(entry.path, 0)
+    assert agree(loaded.tensors, state_of("lenet"))
+
+
+def test_a_download_that_changes_before_it_is_converted_is_thrown_away(
+    tmp_path: Path, mirror: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path / "published", monkeypatch)
+
+    def changed(url: str, target: Path, **options: Any) -> None:
+        download(url, target, **options)
+        torch.save({name: tensor + 1 for name, tensor in state_of(NAME).items()}, target)
+
+    monkeypatch.setattr(pretrained, "download", changed)
+    with pytest.raises(IntegrityError, match="was changed"):
+        pretrained.ensure(NAME, tmp_path / "weights", mirror=mirror)
+    assert list((tmp_path / "weights").iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
@@ -256,9 +273,9 @@ def test_a_published_file_is_recognised_by_its_hash(
 ) -> None:
     file = tmp_path / "renamed.pth"
     torch.save(state_of("resnet18"), file)
-    digest = pretrained.sha256
+    read = pretrained.read
     known = "f37072fd" + 56 * "0"
-    monkeypatch.setattr(pretrained, "sha256", lambda path: known if path == file else digest(path))
+    monkeypatch.setattr(pretrained, "read", lambda path: (read(path)[0], known))
     entry = pretrained.add("resnet18", file, tmp_path / "weights")
     assert entry.record.preset == "IMAGENET1K_V1"
     assert entry.record.source == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
@@ -277,7 +294,7 @@ def test_what_a_killed_download_left_is_cleared_after_a_day(tmp_path: Path) -> N
 def test_shared_weights_can_be_added(tmp_path: Path, shared: Path) -> None:
     file = shared / "weights" / "mobilenet_v2.safetensors"
     entry = pretrained.add("mobilenet_v2", file, tmp_path)
-    assert same(entry.path, dict(pretrained.read(file)))
+    assert same(entry.path, dict(pretrained.read(file)[0]))
     assert [check.state for check in local_weights.verify(tmp_path)] == ["intact"]
     # A folder that somebody else filled works without a record too.
-    assert pretrained.ensure("mobilenet_v2", file.parent, offline=True) == file
+    assert pretrained.ensure("mobilenet_v2", file.parent, offline=True).path == file

@@ -11,6 +11,7 @@ from core.domain import datasets, events, jobs, leases, registry
 from core.store.resources import Resources
 from core.store.tables import DatasetVersion, Job
 from tests.app.apiclient import publish_dataset
+from tests.claims import claim_best
 from tests.worker.conftest import Bench
 from topwork.errors import IntegrityError, ModelNotFound
 from topwork.types.training import TrainConfig
@@ -51,7 +52,7 @@ def claimed(
             dataset_version=version.number,
         )
     with resources.database.write() as session:
-        job = leases.claim(session, owner, 30)
+        job = claim_best(session, owner, 30)
     assert job is not None
     return job
 
@@ -75,13 +76,13 @@ def test_the_request_names_everything_the_trainer_needs(
         "name": "pets",
         "config": TrainConfig(architecture="lenet", weights="none").model_dump(mode="json"),
         "dataset": str(copy),
+        "dataset_sha256": hashlib.sha256((copy / "dataset.json").read_bytes()).hexdigest(),
         "dataset_ref": {"id": version.dataset_id, "version": 1},
         "weights_dir": str(resources.settings.weights_dir),
         "offline": True,
         "download_timeout": 5.0,
         "cache_dir": str(resources.settings.data_dir / "cache"),
         "cache_bytes": resources.settings.cache_bytes,
-        "init_from": None,
     }
     assert {path.stem for path in (copy / "shards").iterdir()} == set(SHARDS)
     assert json.loads((copy / "dataset.json").read_text()) == SUMMARY
@@ -111,7 +112,7 @@ def test_a_job_that_another_host_takes_up_says_that_it_starts_over(
         leases.record(session, job.id, 1, [{"kind": "progress", "progress": 0.5, "step": 7}])
         leases.release(session, job.id, 1, "its worker was stopped")
     with resources.database.write() as session:
-        again = leases.claim(session, second, 30)
+        again = claim_best(session, second, 30)
     assert again is not None
     stage(resources, again, checkpoint=checkpoint)
     with resources.database.read() as session:
@@ -129,9 +130,23 @@ def test_a_copy_is_made_once_and_never_half(resources: Resources, version: Datas
     assert not list(copies.iterdir())
     resources.storage.put_bytes(missing, content)
     copy = finetune.stage_dataset(resources, version, lambda: None)
-    resources.storage.delete_prefix("shards")
+    resources.storage.delete_prefix(version.prefix)
     assert finetune.stage_dataset(resources, version, lambda: None) == copy
     assert list(copies.iterdir()) == [copy]
+
+
+def test_a_copy_that_is_marked_as_damaged_or_lacks_a_shard_is_made_again(
+    resources: Resources, version: DatasetVersion
+) -> None:
+    copy = finetune.stage_dataset(resources, version, lambda: None)
+    (copy / "damaged").touch()
+    assert finetune.stage_dataset(resources, version, lambda: None) == copy
+    assert not (copy / "damaged").exists()
+    missing = f"shards/{max(SHARDS)}.tar"
+    resources.storage.delete(missing)
+    with pytest.raises(IntegrityError, match=missing):
+        finetune.stage_dataset(resources, version, lambda: None)
+    assert not copy.exists()
 
 
 def test_a_copy_is_on_disk_before_its_name_vouches_for_it(
@@ -195,7 +210,8 @@ def test_starting_weights_are_fetched_and_verified(
     resources: Resources, version: DatasetVersion
 ) -> None:
     resources.storage.put_bytes("models/job_0/1/weights.safetensors", b"weights")
-    digest = hashlib.sha256(b"weights").hexdigest()
+    resources.storage.put_bytes("models/job_0/1/card.json", b"{}")
+    digest, card = (hashlib.sha256(data).hexdigest() for data in (b"weights", b"{}"))
     with resources.database.write() as session:
         registry.publish(
             session,
@@ -203,12 +219,15 @@ def test_starting_weights_are_fetched_and_verified(
             job_id=None,
             digest=digest,
             prefix="models/job_0/1",
-            files={"weights.safetensors": {"sha256": digest, "size": 7}},
+            files={
+                "weights.safetensors": {"sha256": digest, "size": 7},
+                "card.json": {"sha256": card, "size": 2},
+            },
             card={},
         )
     request = stage(resources, claimed(resources, version, "model:cats@1"))
     folder = resources.settings.data_dir / "runs" / str(request["job"]) / "1" / "init"
-    assert request["init_from"] == str(folder)
+    assert (request["init_from"], request["init_sha256"]) == (str(folder), card)
     assert (folder / "weights.safetensors").read_bytes() == b"weights"
     resources.storage.put_bytes("models/job_0/1/weights.safetensors", b"tampered")
     with pytest.raises(IntegrityError):

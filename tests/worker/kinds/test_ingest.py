@@ -10,6 +10,7 @@ from PIL import Image
 
 from core.domain import datasets, jobs
 from core.store.tables import Dataset
+from core.system import failpoints
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 
@@ -76,6 +77,20 @@ def test_an_archive_becomes_a_version_and_what_waits_goes_on(ingesting: Bench) -
     assert waiting.error is not None
     assert "unheard-of" in waiting.error["message"]
     assert waiting.dataset_version == 1
+
+
+def test_an_exception_that_comes_again_fails_the_ingestion_and_what_waits_for_it(
+    bench: Bench,
+) -> None:
+    bench.environment[failpoints.VARIABLE] = "ingest.after_image=EIO"
+    bench.worker(module="worker")
+    _, job_id, waiting_id = order(bench, archive("cat", "dog"))
+    job = bench.reaches(job_id, "succeeded", "failed")
+    assert job.error is not None
+    assert (job.error["code"], job.attempt) == ("unexpected_exception", 2)
+    assert "OSError in core/system/failpoints.py" in job.error["message"]
+    assert "operating system refused" in job.error["hint"]
+    assert bench.reaches(waiting_id, "failed").error == job.error
 
 
 def test_a_refused_archive_fails_what_waits_for_it(ingesting: Bench) -> None:

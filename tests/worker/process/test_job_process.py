@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from core.system import faults
 from tests.waiting import wait_for
 from tests.worker.conftest import living
 from worker.process.environment import environment
@@ -63,6 +64,7 @@ def end_of(process: Process) -> Exit:
         ("", Ending.DONE, "exit code 0"),
         ("refuse", Ending.REFUSED, "exit code 2"),
         ("crash", Ending.CRASHED, "exit code 1"),
+        ("raise", Ending.RAISED, "exit code 1"),
         ("vanish", Ending.CRASHED, "exit code 0"),
         ("segfault", Ending.CRASHED, "killed by SIGSEGV"),
     ],
@@ -128,7 +130,7 @@ def test_a_child_that_is_not_extended_dies_at_its_time(start: Start, gate: Path)
         assert process.wait(0.2) is None
         process.extend(time.monotonic() + 1.0)
         assert process.wait(0.6) is None, "the second extension should have counted"
-        assert wait_for(lambda: process.wait(0.05), 2).ending is Ending.CRASHED
+        assert wait_for(lambda: process.wait(0.05), 2).ending is Ending.KILLED
 
 
 def test_a_stopped_work_cannot_keep_itself_alive(start: Start, gate: Path) -> None:
@@ -197,7 +199,9 @@ def test_secrets_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         (2, {}, Ending.CRASHED),
         (74, {}, Ending.DISK_FULL),
         (75, {}, Ending.STOPPED),
-        (137, {}, Ending.CRASHED),
+        (137, {}, Ending.KILLED),
+        (-9, {}, Ending.KILLED),
+        (137, {"stopping": True}, Ending.STOPPED),
         (137, {"out_of_memory": True}, Ending.OUT_OF_MEMORY),
         (-9, {"out_of_memory": True}, Ending.OUT_OF_MEMORY),
         (139, {"out_of_memory": True}, Ending.CRASHED),
@@ -205,13 +209,61 @@ def test_secrets_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         (143, {"stopping": True}, Ending.STOPPED),
         (-15, {"stopping": True}, Ending.STOPPED),
         (1, {"stopping": True}, Ending.CRASHED),
+        (1, {"raised": True}, Ending.RAISED),
+        (1, {"refused": True}, Ending.CRASHED),
+        (0, {"raised": True}, Ending.CRASHED),
+        (0, {"raised": True, "done": True}, Ending.DONE),
+        (134, {"raised": True}, Ending.CRASHED),
     ],
 )
 def test_exit_codes_are_read_with_what_is_known(
     code: int, facts: dict[str, bool], ending: Ending
 ) -> None:
-    unknown = {"done": False, "refused": False, "stopping": False, "out_of_memory": False}
+    unknown = {"done": False, "refused": False, "raised": False}
+    unknown |= {"stopping": False, "out_of_memory": False}
     assert classify(code, **(unknown | facts)).ending is ending
+
+
+CRAMPED = """
+import resource
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (64 << 20),) * 2)
+import torch
+"""
+
+
+def end_of_module(gate: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Exit, Path]:
+    """Run a module of this text as a child."""
+    run_dir = prepare(gate, {})
+    (run_dir / "never_begins.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(run_dir))
+    until = time.monotonic() + FOREVER
+    with Process("never_begins", run_dir, good_until=until, threads=1) as process:
+        return end_of(process), run_dir
+
+
+def test_an_exception_before_the_work_begins_is_evidence_as_well(
+    gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, run_dir = end_of_module(gate, "import nothing_of_this_name\n", monkeypatch)
+    assert ended.ending is Ending.RAISED
+    fault = faults.recorded(run_dir)
+    assert fault is not None
+    assert (fault.exception, fault.place) == (
+        "ModuleNotFoundError",
+        "never_begins.py, line 1, <module>",
+    )
+    assert "Traceback" in (run_dir / "log.txt").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
+def test_want_of_address_space_before_the_work_begins_is_told_by_name(
+    gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, run_dir = end_of_module(gate, CRAMPED, monkeypatch)
+    assert ended.ending is Ending.REFUSED, (run_dir / "log.txt").read_text()
+    error = json.loads((run_dir / "error.json").read_text())
+    assert (error["code"], "batch_size" in error["hint"]) == ("out_of_memory", False)
 
 
 STOPPED_TOO_LATE = """

@@ -17,6 +17,11 @@ class AsyncJob(shapes.Job):
 
     _jobs: "AsyncJobs" = PrivateAttr()
 
+    @property
+    def url(self) -> str:
+        """Root of the service that has it."""
+        return self._jobs.url
+
     def bind(self, jobs: "AsyncJobs") -> Self:
         """Return this job, able to ask the service it came from."""
         self._jobs = jobs
@@ -77,6 +82,7 @@ class AsyncJobs:
 
     def __init__(self, http: AsyncHttp) -> None:
         self._http = http
+        self.url = http.url
 
     async def list(
         self, *, state: JobState | str | None = None, kind: JobKind | str | None = None

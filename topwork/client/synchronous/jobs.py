@@ -18,6 +18,11 @@ class Job(shapes.Job):
 
     _jobs: "Jobs" = PrivateAttr()
 
+    @property
+    def url(self) -> str:
+        """Root of the service that has it."""
+        return self._jobs.url
+
     def bind(self, jobs: "Jobs") -> Self:
         """Return this job, able to ask the service it came from."""
         self._jobs = jobs
@@ -78,6 +83,7 @@ class Jobs:
 
     def __init__(self, http: Http) -> None:
         self._http = http
+        self.url = http.url
 
     def list(
         self, *, state: JobState | str | None = None, kind: JobKind | str | None = None

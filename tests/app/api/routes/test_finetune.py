@@ -1,7 +1,10 @@
 import io
 import json
+import shlex
+import subprocess
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,6 +182,25 @@ def test_a_wrong_field_is_named(
     assert rows(resources, Job) == []
     assert resources.storage.list("uploads") == []
     assert list((resources.settings.data_dir / "tmp").iterdir()) == []
+
+
+def test_the_command_of_the_hint_brings_the_weights_to_this_service(
+    client: TestClient, settings: Settings, tmp_path: Path
+) -> None:
+    import torchvision  # noqa: PLC0415 - it costs seconds that the other tests need not wait.
+    from safetensors.torch import save_file  # noqa: PLC0415 - as above.
+
+    wanted = {"architecture": "squeezenet1_1", "strategy": "head"}
+    hint = send(client, **wanted).json()["hint"]
+    file = tmp_path / "fetched.safetensors"
+    save_file(torchvision.models.squeezenet1_1().state_dict(), file)
+    words = [
+        str(file) if word.endswith(".pth") else word for word in shlex.split(hint.split("`")[1])
+    ]
+    added = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert added.returncode == 0, added.stderr
+    assert (settings.weights_dir / "squeezenet1_1.safetensors").is_file()
+    assert send(client, **wanted).status_code == 202
 
 
 def test_every_wrong_field_is_listed(client: TestClient) -> None:

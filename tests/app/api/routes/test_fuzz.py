@@ -83,7 +83,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory, migrated: Any) -> Any:
 
     folder = tmp_path_factory.mktemp("fuzz")
     shutil.copy(migrated, folder / "topwork.db")
-    config = Settings(data_dir=folder, offline=True)
+    config = Settings(data_dir=folder, offline=True, predict_wait_seconds=0)
     with open_resources(config) as resources:
         dataset = publish_dataset(resources, folder / "pets")
     with local_client(create_app(config), raise_server_exceptions=False) as client:

@@ -149,7 +149,7 @@ def test_a_queued_job_says_what_it_waits_for_and_for_how_long(
     assert look(last) == (103.0, None)
     assert look(work.submit()) == (None, None)  # Nobody has planned the one before it.
     with resources.database.write() as session:
-        leases.postpone(session, third, "disk", "too full", 60.0)
+        leases.postpone(session, third, "disk", "too full")
     answer = client.get(f"/jobs/{third}").json()["waiting_for"]
     assert answer == {"for": "disk", "reason": "too full"}
     assert look(first) == (None, None)  # It runs.

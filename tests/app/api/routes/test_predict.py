@@ -1,79 +1,26 @@
 import base64
 import json
-import socket
 import threading
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-import anyio.to_thread
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.api import prediction
 from app.api.main import create_app
-from app.predictor_protocol import HEADER, Order
 from core.store.resources import Resources
 from core.system.settings import Settings
+from tests.app.api.routes.predictor import Stub, standing_in
 from tests.app.apiclient import local_client, png, publish_model
 from tests.waiting import wait_for
 
 
-@dataclass
-class Stub:
-    """Stands where the predictor listens and remembers what it was asked."""
-
-    status: int = 200
-    answer: dict[str, Any] = field(default_factory=dict)
-    orders: list[Order] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    gate: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        self.gate.set()
-
-    async def predict(self, request: Request) -> Response:
-        order = Order.model_validate_json(request.headers[HEADER])
-        self.orders.append(order)
-        self.bodies.append(await request.body())
-        await anyio.to_thread.run_sync(self.gate.wait)
-        results = [
-            _result(name, size) for name, size in zip(order.filenames, order.sizes, strict=True)
-        ]
-        good = {"results": results, "timing_ms": {"decode": 1.5}, "model": {"classes": 2}}
-        return JSONResponse(self.answer or good, self.status)
-
-
-def _result(name: str, size: int) -> dict[str, Any]:
-    if size < 5:
-        error = {"code": "image_undecodable", "message": "It is no image.", "hint": "Send one."}
-        return {"filename": name, "status": "error", "error": error}
-    guess = {"label": "cat", "index": 0, "confidence": 0.9}
-    ranked = {"label": "cat", "confidence": 0.9, "predictions": [guess]}
-    return {"filename": name, "status": "ok", "decision": "accept", **ranked}
-
-
 @pytest.fixture
 def stub(settings: Settings) -> Iterator[Stub]:
-    made = Stub()
-    app = Starlette(routes=[Route("/predict", made.predict, methods=["POST"])])
-    settings.predictor_socket.parent.mkdir(parents=True, exist_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(settings.predictor_socket))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    wait_for(lambda: server.started)
-    yield made
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    with standing_in(settings) as made:
+        yield made
 
 
 def test_images_in_a_form(client: TestClient, stub: Stub, resources: Resources) -> None:
@@ -161,12 +108,6 @@ def test_an_unknown_model_is_404_with_a_hint(client: TestClient, resources: Reso
         problem = answer.json()
         assert (answer.status_code, problem["code"]) == (404, "model_not_found"), problem
         assert hint is None or hint in problem["hint"], problem
-
-
-def test_without_a_predictor_the_answer_is_503(client: TestClient) -> None:
-    answer = client.post("/predict", files={"file": ("a", png())})
-    assert (answer.status_code, answer.json()["code"]) == (503, "predictor_unavailable")
-    assert int(answer.headers["Retry-After"]) > 0
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from core.domain import jobs, leases
 from core.system.settings import Settings
 from tests.app.apiclient import config, zipped
 from tests.app.apiprocess import Api, start
+from tests.claims import claim_best
 from tests.waiting import wait_for
 
 
@@ -95,7 +96,7 @@ def test_many_streams_share_one_look(api: Api) -> None:
 def test_a_lost_worker_is_noticed(api: Api) -> None:
     api.work.submit(priority="high")
     with api.resources.database.write() as session:
-        job = leases.claim(session, "gone", 0.0)
+        job = claim_best(session, "gone", 0.0)
         assert job is not None
     wait_for(lambda: httpx2.get(f"{api.url}/jobs/{job.id}").json()["state"] == "queued")
     with api.resources.database.write() as session:

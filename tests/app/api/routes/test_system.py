@@ -16,6 +16,7 @@ from app.api.readiness import Readiness
 from core.domain import leases, workers
 from core.store.resources import Resources
 from core.system.settings import Settings
+from tests.app.api.routes.predictor import standing_in
 from tests.app.apiclient import Work, local_client
 from tests.waiting import wait_for
 from topwork.kinds import (
@@ -49,12 +50,13 @@ def test_head_is_get_without_the_body(client: TestClient) -> None:
         assert asked.headers["content-type"] == got.headers["content-type"]
 
 
-def test_ready_without_broker_and_predictor(client: TestClient) -> None:
+def test_not_ready_without_a_predictor(client: TestClient) -> None:
     answer = client.get("/readyz")
-    assert answer.status_code == 200
+    assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+    assert "Retry-After" in answer.headers
     checks = answer.json()["checks"]
     assert (checks["database"], checks["storage"]) == ("ok", "ok")
-    assert checks["predictor"] != "ok"
+    assert checks["predictor"] == "no answer: it is away, or starts"
 
 
 def test_not_ready_without_a_database(settings: Settings) -> None:
@@ -73,12 +75,12 @@ def test_not_ready_without_a_database(settings: Settings) -> None:
 
 def test_a_broker_that_is_away_costs_no_job(settings: Settings) -> None:
     away = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
-    with local_client(create_app(away)) as client:
+    with local_client(create_app(away)) as client, standing_in(settings):
         job = client.post("/jobs/none/cancel")
-        ready = client.get("/readyz").json()
+        ready = client.get("/readyz")
     assert job.status_code == 404
-    assert ready["status"] == "ready"
-    assert ready["checks"]["broker"] != "ok"
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert ready.json()["checks"]["broker"] != "ok"
 
 
 def test_queue_and_workers(client: TestClient, work: Work, resources: Resources) -> None:
@@ -116,7 +118,8 @@ def test_readiness_is_looked_at_once_for_many(client: TestClient) -> None:
 def test_metrics_are_prometheus_text(client: TestClient, work: Work) -> None:
     work.submit()
     for _ in range(2):
-        work.do(leases.crashed, work.claim(), {"message": "it fell over"}, 9)
+        work.do(leases.crashed, work.claim(), "it fell over", 9)
+    work.do(leases.lost, work.claim(), "its worker did", 9)
     client.get("/jobs")
     client.get("/jobs/job_x")
     client.get("/no/such/place")
@@ -125,6 +128,7 @@ def test_metrics_are_prometheus_text(client: TestClient, work: Work) -> None:
     text = answer.text
     assert 'topwork_jobs{kind="finetune",state="queued"} 1.0' in text
     assert 'topwork_job_stalls{kind="finetune",state="queued"} 2.0' in text
+    assert 'topwork_job_losses{kind="finetune",state="queued"} 1.0' in text
     for kind, state in itertools.product(JobKind, STORED):  # None of them is a row, too.
         assert f'topwork_jobs{{kind="{kind}",state="{state}"}} ' in text
     assert 'topwork_http_requests_total{method="GET",route="/jobs",status="200"} 1.0' in text
