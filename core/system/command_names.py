@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.system.child import which
 
-PROGRAM, PROJECT = "topwork", Path(__file__).parents[1]
+PROGRAM, PROJECT = "topwork", Path(__file__).parents[2]
 # Where a command finds the service and its files unless it is told; the key is its option.
 USUAL = {
     "data_dir": Path("~/.topwork"),

@@ -20,7 +20,7 @@ from topwork.errors import TopworkError
 FILE = "exception.json"
 MOST_CHARACTERS = 200  # Of a message.
 MOST_BYTES = 64 * 1024
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REFUSED = (
     "The operating system refused this: look at the disk, the permissions and the limits of the"
     " machine that ran the job, then retry it."
@@ -89,7 +89,7 @@ class UnexpectedException(TopworkError):
     status, code = 422, "unexpected_exception"
     hint = (
         "This is a defect of Topwork: please report it together with the job's log, which"
-        " GET /jobs/JOB/logs or `topwork jobs logs JOB` shows. Retry the job with a later version."
+        " GET /jobs/JOB/logs shows. Retry the job with a later version."
     )
 
     @classmethod

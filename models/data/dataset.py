@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.imaging.decode import ImageLimits
+from core.system.command_names import command, where
 from topwork.errors import (
     DatasetInvalid,
     ImageTooLarge,
@@ -34,7 +35,6 @@ from topwork.errors import (
 # a job fail on what the upload accepted.
 ACCEPTED = ImageLimits(max_pixels=1 << 31, max_aspect=float("inf"), max_side=1 << 31)
 DAMAGED = "damaged"  # The name of the mark.
-HINT = "Run `topwork doctor --deep` to see what is damaged; if nothing is, run the job again."
 AHEAD = 2  # Batches decoded in advance of the one in use.
 LEAST_CLASSES = 2
 
@@ -128,7 +128,9 @@ class StagedDataset:
         """Return the error, and mark this copy so that no later run uses it."""
         with suppress(OSError):
             (self.folder / DAMAGED).touch()
-        return IntegrityError(f"{name} does not match its recorded hash.", hint=HINT)
+        deep = f"{command('doctor', '--deep')} {where()}"
+        hint = f"Run {deep} to see what is damaged; if nothing is, run the job again."
+        return IntegrityError(f"{name} does not match its recorded hash.", hint=hint)
 
     def close(self) -> None:
         """Close the shards."""

@@ -54,4 +54,4 @@ class Poison(TopworkError):
     """The job's own process broke off again and again without making progress."""
 
     status, code = 422, "poison"
-    hint = "The end of its log may tell why: GET /jobs/JOB/logs or `topwork jobs logs JOB`."
+    hint = "The end of its log may tell why: GET /jobs/JOB/logs."
