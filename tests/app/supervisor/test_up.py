@@ -193,7 +193,7 @@ def test_what_is_served_ends_before_its_process_is_killed() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
 def test_an_open_host_needs_a_key(settings: Settings, host: str) -> None:
     with pytest.raises(KeyRequired, match=re.escape(host)):
-        up.up(Plan(host=host), settings)
+        supervisor.up(Plan(host=host), settings)
     assert not (settings.data_dir / "topwork.lock").exists()
 
 

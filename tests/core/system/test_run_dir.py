@@ -80,7 +80,7 @@ def test_a_full_disk_is_a_known_failure(folder: Path, full: Exception) -> None:
 
 NO_ROOM_LEFT = """
 import sys
-from core import faults
+from core.system import faults
 from core.system.run_dir import supervise
 def work(run):
     raise RuntimeError("No space left on device")
@@ -118,7 +118,7 @@ def test_anything_else_is_a_crash(folder: Path, capfd: pytest.CaptureFixture[str
 
 STUCK = """
 import sys, threading
-from core import faults
+from core.system import faults
 from core.system.run_dir import supervise
 def work(run):
     threading.Thread(target=threading.Event().wait).start()
