@@ -105,11 +105,29 @@ ROOMS = {
     "worker/": "Celery threads that run jobs as processes of their own: python -P -m worker",
     "worker/kinds/": "One file for each kind of job: its inputs, module and publication",
     "worker/process/": "The process group of one job: started, guarded, ended",
-    "web/": "The web page, still empty",
     "tests/": "The same tree again, plus tests/e2e and tests/chaos on the whole service",
     "bench/": "Every claim of speed as a script",
-    "docs/": "Design, operations, API guide, reference",
+    "docs/": "Architecture, decisions, operations, API guide, reference",
 }
+AREAS = (
+    "jobs",
+    "training",
+    "predictions",
+    "HTTP and access",
+    "datasets and uploads",
+    "storage",
+    "processes",
+    "code and tools",
+)
+DECISIONS = """\
+# Decisions
+
+What was chosen, why, and what was rejected: one page for each decision, for somebody about to
+change one of these things. Numbers follow the dates. A figure without a command beside it was
+measured once, while choosing, on two shared cores: it is a reason, not a promise. What is promised
+is measured in `bench/`. How to add one is in [CONTRIBUTING.md](../../CONTRIBUTING.md#decisions).
+This page is written from the others by `make format`; a test compares the two.
+"""
 EVERYWHERE = {"--json", "--url", "--key", "--help", "--install-completion", "--show-completion"}
 
 
@@ -153,6 +171,21 @@ def api_page() -> str:
     return f"{guide}{ADDRESSES}\n| | |\n|---|---|\n" + "".join(rows)
 
 
+def decisions_page() -> str:
+    """Return docs/decisions/README.md: a line for each decision, by area."""
+    areas: dict[str, list[str]] = {area: [] for area in AREAS}
+    for path in sorted((ROOT / "docs/decisions").glob("[0-9]*.md")):
+        title, _, date, *_ = path.read_text().splitlines()
+        day, area = date.removeprefix("Date: ").removesuffix(".").split(". Area: ")
+        row = f"| {path.name[:4]} | [{title.removeprefix('# ')}]({path.name}) | {day} |\n"
+        areas[area].append(row)
+    head = "| | decision | date |\n|---|---|---|\n"
+    sections = (
+        f"\n## {area[0].upper()}{area[1:]}\n\n{head}{''.join(rows)}" for area, rows in areas.items()
+    )
+    return DECISIONS + "".join(sections)
+
+
 def readme() -> str:
     """Return README.md with the tree as it is."""
     text = (ROOT / "README.md").read_text()
@@ -167,6 +200,7 @@ PAGES = {
     "docs/errors.md": errors_page,
     "docs/cli.md": cli_page,
     "docs/api.md": api_page,
+    "docs/decisions/README.md": decisions_page,
     "README.md": readme,
 }
 

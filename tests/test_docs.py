@@ -12,7 +12,8 @@ from app.cli import program
 from core.store.migrate import upgrade
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+DECISIONS = sorted(ROOT.glob("docs/decisions/[0-9]*.md"))
 SOURCES = [
     path
     for package in ("app", "core", "models", "topwork", "worker")
@@ -23,7 +24,15 @@ LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/settings.md", "docs/errors.md", "docs/cli.md", "docs/api.md", "README.md"]
+    "page",
+    [
+        "docs/settings.md",
+        "docs/errors.md",
+        "docs/cli.md",
+        "docs/api.md",
+        "docs/decisions/README.md",
+        "README.md",
+    ],
 )
 def test_generated_page_is_current(page: str) -> None:
     pages = runpy.run_path(str(ROOT / "docs/reference.py"))["PAGES"]
@@ -37,21 +46,27 @@ def test_every_error_code_is_explained() -> None:
     assert defined <= listed
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target, _anchor in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), target
 
 
-def test_every_decision_has_a_date_a_choice_and_a_reason() -> None:
-    design = (ROOT / "docs/design.md").read_text()
-    decisions = design.split("\n### ")[1:]
-    assert len(decisions) > 15
-    for decision in decisions:
-        title = decision.splitlines()[0]
-        assert re.search(r"\(20\d\d-\d\d-\d\d\)$", title), title
-        assert "**Choice.**" in decision, title
-        assert "**Reason.**" in decision, title
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda path: path.name[:4])
+def test_every_decision_has_a_title_a_date_a_choice_and_a_reason(page: Path) -> None:
+    text = page.read_text()
+    title = re.match(r"# (\S.{4,79})\n\nDate: 20\d\d-\d\d-\d\d\. Area: [^.\n]+\.\n\n", text)
+    assert title
+    slug = re.sub(r"[^a-z0-9]+", "-", title[1].lower()).strip("-")
+    assert page.name[5:] == f"{slug}.md"
+    assert re.findall(r"^\*\*(Choice|Reason)\.\*\* ", text, re.MULTILINE) == ["Choice", "Reason"]
+
+
+def test_decisions_are_numbered_without_gaps_in_the_order_of_their_dates() -> None:
+    assert [int(page.name[:4]) for page in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    days = [page.read_text().splitlines()[2][:16] for page in DECISIONS]
+    assert len(days) > 80
+    assert days == sorted(days)
 
 
 def test_make_targets_are_few_described_and_as_documented() -> None:

@@ -1,7 +1,7 @@
 """Celery as a doorbell: a message says "there is work", never which; the database says the rest.
 
-Losing, doubling or delaying a message changes latency only. Settings as measured in
-`docs/design.md`: never acknowledged, nothing prefetched, no result backend, JSON only.
+Losing, doubling or delaying a message changes latency only; `docs/decisions/0001-*` has the
+reasons. A message is never acknowledged, nothing is prefetched, no result backend, JSON only.
 """
 
 from typing import Any
