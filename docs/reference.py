@@ -1,7 +1,10 @@
 """Write the pages that repeat the code: `python docs/reference.py` (part of `make format`)."""
 
+import ast
 import importlib
 import pkgutil
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +70,7 @@ interrupted. This page is written from the commands by `make format`; a test com
 
 ADDRESSES = "## Addresses\n"
 TREE = "## The tree\n"
+LAYERS, END_OF_LAYERS = "<!-- layers -->\n", "<!-- end of layers -->\n"
 ROOMS = {
     "topwork/": "The public contract, with pydantic and httpx2 alone: from topwork import Topwork",
     "topwork/errors/": "Everything that can go wrong, as one tree",
@@ -186,6 +190,21 @@ def decisions_page() -> str:
     return DECISIONS + "".join(sections)
 
 
+def architecture_page() -> str:
+    """Return docs/architecture.md with the layers of the import contracts."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    before, _, rest = text.partition(LAYERS)
+    _, _, after = rest.partition(END_OF_LAYERS)
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    blocks = (
+        "".join(_layers(contract["layers"]))
+        for contract in tools["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    )
+    picture = "\n".join(blocks)
+    return f"{before}{LAYERS}\n```text\n{picture}```\n\n{END_OF_LAYERS}{after}"
+
+
 def readme() -> str:
     """Return README.md with the tree as it is."""
     text = (ROOT / "README.md").read_text()
@@ -200,9 +219,26 @@ PAGES = {
     "docs/errors.md": errors_page,
     "docs/cli.md": cli_page,
     "docs/api.md": api_page,
+    "docs/architecture.md": architecture_page,
     "docs/decisions/README.md": decisions_page,
     "README.md": readme,
 }
+
+
+def _layers(layers: list[str]) -> Iterator[str]:
+    """Yield a line for each room, the highest layer first."""
+    for number, layer in zip(range(len(layers), 0, -1), layers, strict=True):
+        for room in layer.split(" | "):
+            yield f"{number:>2}  {room:<20}{_about(room)}\n"
+
+
+def _about(room: str) -> str:
+    """Return what a folder is for, or the first words of a module."""
+    path = room.replace(".", "/")
+    if f"{path}/" in ROOMS:
+        return ROOMS[f"{path}/"]
+    module = ast.parse((ROOT / f"{path}.py").read_text())
+    return re.split(r"\. |\.?\n|;", ast.get_docstring(module) or "")[0].replace("`", "")
 
 
 def _room(folder: str, about: str) -> str:

@@ -20,6 +20,7 @@ SOURCES = [
     for path in (ROOT / package).rglob("*.py")
 ]
 CODE = re.compile(r"""^    (?:status, code = \d+, |code = )"(\w+)"$""", re.MULTILINE)
+ROOMS = "app|core|models|topwork|worker"
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
@@ -30,6 +31,7 @@ LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
         "docs/errors.md",
         "docs/cli.md",
         "docs/api.md",
+        "docs/architecture.md",
         "docs/decisions/README.md",
         "README.md",
     ],
@@ -67,6 +69,29 @@ def test_decisions_are_numbered_without_gaps_in_the_order_of_their_dates() -> No
     days = [page.read_text().splitlines()[2][:16] for page in DECISIONS]
     assert len(days) > 80
     assert days == sorted(days)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "CONTRIBUTING.md", ROOT / "docs/architecture.md", *DECISIONS],
+    ids=lambda path: path.stem[:16],
+)
+def test_named_files_and_modules_exist(page: Path) -> None:
+    code = "\n".join(re.findall(r"`([^`\n]+)`", page.read_text()))
+    for path in re.findall(rf"(?<![\w./-])(?:{ROOMS}|bench|docs|tests)/[\w/.-]*", code):
+        is_pattern = re.search(r"[A-Z]{3}", path) is not None and not path.endswith(".md")
+        assert is_pattern or (ROOT / path).exists(), path
+    for name in re.findall(rf"(?<![\w./-])(?:{ROOMS})(?:\.[A-Za-z_]\w*)+", code):
+        assert name == "topwork.db" or is_importable(name), name
+
+
+def is_importable(name: str) -> bool:
+    """Tell whether a dotted name is a folder, a module, or something that a module defines."""
+    path = ROOT / name.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").is_file():
+        return True
+    module, defined = path.parent.with_suffix(".py"), re.compile(rf"\b{path.name}\b")
+    return module.is_file() and defined.search(module.read_text()) is not None
 
 
 def test_make_targets_are_few_described_and_as_documented() -> None:
