@@ -85,6 +85,20 @@ def test_named_files_and_modules_exist(page: Path) -> None:
         assert name == "topwork.db" or is_importable(name), name
 
 
+def test_symptoms_lead_to_folders_of_code_and_their_tests() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (.+) \| `(\S+/)` \| `(\S+)` \| `(tests/\S*)` \|$", page, re.MULTILINE)
+    symptoms, folders, _, _ = zip(*rows, strict=True)
+    assert len(set(symptoms)) == len(rows) > 30
+    for _, folder, first, tests in rows:
+        assert (ROOT / folder / first).is_file(), first
+        assert any((ROOT / tests).glob("test_*.py")), tests
+    packages = [path.parent for name in ROOMS.split("|") for path in (ROOT / name).rglob("*.py")]
+    rooms = {f"{path.relative_to(ROOT)}/" for path in packages if "migrations" not in path.parts}
+    listed = tuple(folders)
+    assert [room for room in rooms if room.count("/") > 1 and not room.startswith(listed)] == []
+
+
 def is_importable(name: str) -> bool:
     """Tell whether a dotted name is a folder, a module, or something that a module defines."""
     path = ROOT / name.replace(".", "/")
