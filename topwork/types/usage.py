@@ -1,4 +1,4 @@
-"""What an owner takes up, and the audit log."""
+"""What an owner has stored and queued, and the audit log."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What a child and the process it may be forked from see of our environment."""
+"""The environment of a job's process and of the forkserver: ours, without secrets."""
 
 import os
 
