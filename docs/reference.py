@@ -36,7 +36,7 @@ MEBIBYTE = 1024 * 1024
 SETTINGS = """\
 # Settings
 
-Every knob is an environment variable with the prefix `TOPWORK_`; `topwork up` takes the most
+Every setting is an environment variable with the prefix `TOPWORK_`; `topwork up` takes the most
 used ones as options too. A value that cannot be read or lies out of its range stops the process
 at its start, with the variable's name. This page is written from `core/system/settings.py` by
 `make format`; a test compares the two.
@@ -68,7 +68,7 @@ codes: 0 done, 1 it did not work, 2 the command asks for something that cannot b
 interrupted. This page is written from the commands by `make format`; a test compares the two.
 """
 
-ADDRESSES = "## Addresses\n"
+ROUTES = "## Routes\n"
 TREE = "## The tree\n"
 LAYERS, END_OF_LAYERS = "<!-- layers -->\n", "<!-- end of layers -->\n"
 ROOMS = {
@@ -166,13 +166,13 @@ def cli_page() -> str:
 
 def api_page() -> str:
     """Return docs/api.md: the guide as it is, then a table of all routes."""
-    guide, _, _ = (ROOT / "docs/api.md").read_text().partition(ADDRESSES)
+    guide, _, _ = (ROOT / "docs/api.md").read_text().partition(ROUTES)
     rows = (
         f"| `{method.upper()} {path}` | {_summary(operation)} |\n"
         for path, methods in create_app(Settings()).openapi()["paths"].items()
         for method, operation in methods.items()
     )
-    return f"{guide}{ADDRESSES}\n| | |\n|---|---|\n" + "".join(rows)
+    return f"{guide}{ROUTES}\n| | |\n|---|---|\n" + "".join(rows)
 
 
 def decisions_page() -> str:
