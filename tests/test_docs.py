@@ -48,6 +48,14 @@ def test_every_error_code_is_explained() -> None:
     assert defined <= listed
 
 
+def test_pages_that_code_names_exist() -> None:
+    named = {
+        page for path in SOURCES for page in re.findall(r"docs/[\w/.-]+\.md", path.read_text())
+    }
+    assert len(named) > 2
+    assert [page for page in named if not (ROOT / page).is_file()] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target, _anchor in LINK.findall(page.read_text()):

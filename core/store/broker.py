@@ -1,7 +1,8 @@
 """Celery as a doorbell: a message says "there is work", never which; the database says the rest.
 
-Losing, doubling or delaying a message changes latency only; `docs/decisions/0001-*` has the
-reasons. A message is never acknowledged, nothing is prefetched, no result backend, JSON only.
+Losing, doubling or delaying a message changes latency only: it is never acknowledged, nothing is
+prefetched, there is no result backend, and all is JSON. The reasons:
+`docs/decisions/0001-a-job-is-a-database-row-a-message-is-only-a-doorbell.md`.
 """
 
 from typing import Any
