@@ -1,7 +1,6 @@
 """Celery as a doorbell: a message says "there is work", never which; the database says the rest.
 
-Losing, doubling or delaying a message changes latency only: it is never acknowledged, nothing is
-prefetched, there is no result backend, and all is JSON. The reasons:
+Losing, doubling or delaying a message changes latency only. The reasons for these settings:
 `docs/decisions/0001-a-job-is-a-database-row-a-message-is-only-a-doorbell.md`.
 """
 
