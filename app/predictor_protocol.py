@@ -1,4 +1,4 @@
-"""What the api asks the predictor: one header of JSON, then the images' bytes end to end.
+"""The protocol between api and predictor: one header of JSON, then the images' bytes.
 
 `POST /predict` with `X-Topwork-Request: <Order as JSON>`; the answer is
 `{"results": [...], "timing_ms": {...}, "model": {...}}` or a problem+json document.

@@ -1,7 +1,10 @@
 """Write the pages that repeat the code: `python docs/reference.py` (part of `make format`)."""
 
+import ast
 import importlib
 import pkgutil
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,7 @@ MEBIBYTE = 1024 * 1024
 SETTINGS = """\
 # Settings
 
-Every knob is an environment variable with the prefix `TOPWORK_`; `topwork up` takes the most
+Every setting is an environment variable with the prefix `TOPWORK_`; `topwork up` takes the most
 used ones as options too. A value that cannot be read or lies out of its range stops the process
 at its start, with the variable's name. This page is written from `core/system/settings.py` by
 `make format`; a test compares the two.
@@ -65,48 +68,68 @@ codes: 0 done, 1 it did not work, 2 the command asks for something that cannot b
 interrupted. This page is written from the commands by `make format`; a test compares the two.
 """
 
-ADDRESSES = "## Addresses\n"
+ROUTES = "## Routes\n"
 TREE = "## The tree\n"
+LAYERS, END_OF_LAYERS = "<!-- layers -->\n", "<!-- end of layers -->\n"
 ROOMS = {
     "topwork/": "The public contract, with pydantic and httpx2 alone: from topwork import Topwork",
-    "topwork/errors/": "Everything that can go wrong, as one tree",
-    "topwork/types/": "Shapes of requests and answers, one module for each noun",
-    "topwork/client/": "The client; asynchronous/ is its source, synchronous/ is written from it",
+    "topwork/errors/": "All errors as one tree of classes",
+    "topwork/types/": "Types of requests and answers (pydantic), one module for each noun",
+    "topwork/client/": "The Python client: asynchronous/ is its source, synchronous/ is generated",
     "app/": "The service: every process that answers HTTP, and the topwork command",
     "app/api/": "The API process: python -P -m app.api.main",
     "app/api/routes/": "One router for each noun",
-    "app/api/views/": "From rows to the shapes of topwork.types",
-    "app/api/uploads/": "Archives on their way in: as one body, or in pieces",
-    "app/asgi/": "HTTP itself: connections, bodies, limits, problems; knows no domain",
-    "app/predictor/": "The process that runs networks: python -P -m app.predictor",
-    "app/supervisor/": "topwork up: every process as a child of one",
-    "app/terminal/": "What the command and the demo print",
+    "app/api/views/": "Rows of the database as topwork.types",
+    "app/api/uploads/": "Uploads of archives: as one body, or resumable (tus)",
+    "app/asgi/": "HTTP alone: connections, bodies, limits, problem details; no domain",
+    "app/predictor/": "The predictor process, with torch: python -P -m app.predictor",
+    "app/supervisor/": "topwork up: all processes under one supervisor",
+    "app/terminal/": "Terminal output of the command and the demo",
     "app/demo/": "topwork demo: the main job, once, on real images",
     "app/cli/": "The topwork command",
-    "core/": "What every process agrees on; no torch, no web framework",
-    "core/system/": "The machine and the process: settings, files, log, RUN_DIR",
-    "core/imaging/": "The one decoder of ingestion, trainer and predictor",
-    "core/ingest/": "An archive of strangers to verified shards: python -P -m core.ingest",
-    "core/store/": "Rows, objects and messages: SQLite or Postgres, folder or S3, Valkey",
-    "core/domain/": "What the rows mean: jobs, leases, datasets, models, keys, usage",
-    "core/ops/": "Backup, restoration, garbage, integrity",
+    "core/": "Shared by all processes; no torch, no web framework",
+    "core/system/": "Settings, files, logs, child processes, the run directory (RUN_DIR)",
+    "core/imaging/": "The image decoder of ingestion, trainer and predictor",
+    "core/ingest/": "Ingestion of untrusted archives into shards: python -P -m core.ingest",
+    "core/store/": "Database, object storage, broker: SQLite or Postgres, folder or S3, Valkey",
+    "core/domain/": "Domain logic: jobs, leases, datasets, models, keys, usage",
+    "core/ops/": "Backup, restore, garbage collection, integrity check",
     "models/": "Plan, train, predict; usable without any service: python -P -m models.train",
-    "models/planning/": "Every auto to a value with its reason; no torch",
+    "models/planning/": "The training plan: every auto gets a value and a reason; no torch",
     "models/weights/": "Pretrained weights: downloaded, checked, kept in a folder",
     "models/networks/": "Architectures, their heads and their blocks",
-    "models/compute/": "Device, arithmetic, memory and threads of a run",
-    "models/data/": "Images to batches: caches, augmentation, features",
-    "models/inference/": "From the bytes of an image to a named answer; the artefact",
-    "models/training/": "One run as a session: its fits, their stages, the loop, exact resume",
-    "models/evaluation/": "Measures, calibration, intervals",
-    "worker/": "Celery threads that run jobs as processes of their own: python -P -m worker",
+    "models/compute/": "Device, precision, memory and threads of a run",
+    "models/data/": "Data loading: caches, augmentation, features",
+    "models/inference/": "Preprocessing, prediction and the artefact: image bytes to labels",
+    "models/training/": "A run as a session: stages, training loop, checkpoints, exact resume",
+    "models/evaluation/": "Metrics, calibration, confidence intervals",
+    "worker/": "The worker process, which runs jobs in child processes: python -P -m worker",
     "worker/kinds/": "One file for each kind of job: its inputs, module and publication",
-    "worker/process/": "The process group of one job: started, guarded, ended",
+    "worker/process/": "The process group of one job: start, guard, stop",
     "web/": "The web page, still empty",
-    "tests/": "The same tree again, plus tests/e2e and tests/chaos on the whole service",
-    "bench/": "Every claim of speed as a script",
-    "docs/": "Design, operations, API guide, reference",
+    "tests/": "The same folders, plus tests/e2e and tests/chaos for the whole service",
+    "bench/": "Benchmarks: a script for every claim of speed",
+    "docs/": "Architecture, decisions, operations, API guide, reference",
 }
+AREAS = (
+    "jobs",
+    "training",
+    "predictions",
+    "HTTP and access",
+    "datasets and uploads",
+    "storage",
+    "processes",
+    "code and tools",
+)
+DECISIONS = """\
+# Decisions
+
+What was chosen, why, and what was rejected: one page for each decision, for somebody about to
+change one of these things. Numbers follow the dates. A figure without a command beside it was
+measured once, while choosing, on two shared cores: it is a reason, not a promise. What is promised
+is measured in `bench/`. How to add one is in [CONTRIBUTING.md](../../CONTRIBUTING.md#decisions).
+This page is written from the others by `make format`; a test compares the two.
+"""
 EVERYWHERE = {"--json", "--url", "--key", "--help", "--install-completion", "--show-completion"}
 
 
@@ -141,13 +164,43 @@ def cli_page() -> str:
 
 def api_page() -> str:
     """Return docs/api.md: the guide as it is, then a table of all routes."""
-    guide, _, _ = (ROOT / "docs/api.md").read_text().partition(ADDRESSES)
+    guide, _, _ = (ROOT / "docs/api.md").read_text().partition(ROUTES)
     rows = (
         f"| `{method.upper()} {path}` | {_summary(operation)} |\n"
         for path, methods in create_app(Settings()).openapi()["paths"].items()
         for method, operation in methods.items()
     )
-    return f"{guide}{ADDRESSES}\n| | |\n|---|---|\n" + "".join(rows)
+    return f"{guide}{ROUTES}\n| | |\n|---|---|\n" + "".join(rows)
+
+
+def decisions_page() -> str:
+    """Return docs/decisions/README.md: a line for each decision, by area."""
+    areas: dict[str, list[str]] = {area: [] for area in AREAS}
+    for path in sorted((ROOT / "docs/decisions").glob("[0-9]*.md")):
+        title, _, date, *_ = path.read_text().splitlines()
+        day, area = date.removeprefix("Date: ").removesuffix(".").split(". Area: ")
+        row = f"| {path.name[:4]} | [{title.removeprefix('# ')}]({path.name}) | {day} |\n"
+        areas[area].append(row)
+    head = "| | decision | date |\n|---|---|---|\n"
+    sections = (
+        f"\n## {area[0].upper()}{area[1:]}\n\n{head}{''.join(rows)}" for area, rows in areas.items()
+    )
+    return DECISIONS + "".join(sections)
+
+
+def architecture_page() -> str:
+    """Return docs/architecture.md with the layers of the import contracts."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    before, _, rest = text.partition(LAYERS)
+    _, _, after = rest.partition(END_OF_LAYERS)
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    blocks = (
+        "".join(_layers(contract["layers"]))
+        for contract in tools["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    )
+    picture = "\n".join(blocks)
+    return f"{before}{LAYERS}\n```text\n{picture}```\n\n{END_OF_LAYERS}{after}"
 
 
 def readme() -> str:
@@ -164,8 +217,26 @@ PAGES = {
     "docs/errors.md": errors_page,
     "docs/cli.md": cli_page,
     "docs/api.md": api_page,
+    "docs/architecture.md": architecture_page,
+    "docs/decisions/README.md": decisions_page,
     "README.md": readme,
 }
+
+
+def _layers(layers: list[str]) -> Iterator[str]:
+    """Yield a line for each room, the highest layer first."""
+    for number, layer in zip(range(len(layers), 0, -1), layers, strict=True):
+        for room in layer.split(" | "):
+            yield f"{number:>2}  {room:<20}{_about(room)}\n"
+
+
+def _about(room: str) -> str:
+    """Return what a folder is for, or the first words of a module."""
+    path = room.replace(".", "/")
+    if f"{path}/" in ROOMS:
+        return ROOMS[f"{path}/"]
+    module = ast.parse((ROOT / f"{path}.py").read_text())
+    return re.split(r"\. |\.?\n|;", ast.get_docstring(module) or "")[0].replace("`", "")
 
 
 def _room(folder: str, about: str) -> str:

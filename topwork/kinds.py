@@ -1,4 +1,4 @@
-"""The words of the API that are one of a few: kinds, states, scopes. Standard library only.
+"""Enums of the API: kinds, states, scopes. Standard library only.
 
 `JobKind` is the registry of kinds of jobs. What else there is for each kind follows from its entry:
 the worker's file of that name (`worker.kinds`), the rule of garbage collection for what it makes

@@ -1,4 +1,4 @@
-"""Tidy up now and then: this machine's folders, and the storage that all workers share."""
+"""Periodic cleanup of this machine's folders and of the storage that all workers share."""
 
 import threading
 

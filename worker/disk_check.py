@@ -1,4 +1,4 @@
-"""Whether the disks of this machine have room for a job, before any of its work is done."""
+"""Disk check: whether this machine's disks have room for a job, before its work begins."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Carry what a child writes to events.jsonl into the job's row and history, once each."""
+"""Event relay: what a child writes to events.jsonl goes into the job's rows, once each."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The hold on one claimed job: a thread renews it, and tells when it is lost or unwanted."""
+"""The lease of one claimed job: a thread renews it, and tells when it is lost or unwanted."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Which workers of this machine are alive: each holds a lock that the kernel drops at its death.
+"""Liveness of workers on this machine: each holds a lock that the kernel drops at its death.
 
 A worker that is killed and started again then takes up its predecessor's jobs at once instead of
 when their leases run out. A frozen worker keeps its lock, so only the lease can end its claim.

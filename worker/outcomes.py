@@ -1,4 +1,4 @@
-"""How an attempt can end, and what each end writes into the job's row.
+"""Outcomes of an attempt, and what each writes into the job's row.
 
 What ends an attempt            what becomes of the job
 done, published                 succeeded, in the commit that publishes

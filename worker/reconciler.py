@@ -1,4 +1,4 @@
-"""Repair what nobody rang for: jobs of dead workers, jobs whose doorbell got lost."""
+"""Reconciler: takes back jobs of dead workers, and finds those whose doorbell was lost."""
 
 import contextlib
 import threading

@@ -1,4 +1,4 @@
-"""The one Celery task: somebody rang, so look for work."""
+"""The one Celery task: the doorbell rang, so look for work."""
 
 from celery import Celery
 

@@ -1,4 +1,4 @@
-"""Whose key is this? The setting's, a minted one, or nobody's; guessing is slowed down."""
+"""Authentication: the admin key, a made key or none; guessing is slowed down."""
 
 import asyncio
 import hmac

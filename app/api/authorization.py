@@ -1,4 +1,4 @@
-"""Who may do what with this service: bearers of keys, or, without any key, this machine only.
+"""Authorization: the scope that a request needs or, without any key, this machine only.
 
 One middleware in front of every route and mount, deny by default; the public paths and the scope
 that each noun asks for are the two short lists below. What the bearer may see is decided by the

@@ -1,4 +1,4 @@
-"""What routes ask for, as aliases that read like words: `Read`, `Write`, `ThisJob`, `Page`.
+"""Dependencies of routes, under short names: `Read`, `Write`, `ThisJob`, `Page`.
 
 A session is opened for the caller whom the guard has let in, so it shows nobody else's rows.
 

@@ -1,4 +1,4 @@
-"""A dry run: what would happen to this request, worked out without storing anything."""
+"""Dry run: what would happen to this request, worked out without storing anything."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""From a request to fine-tune to the rows that make it happen, or to the plan of what would."""
+"""Fine-tuning requests: checked, then turned into the rows of a job or into a dry run's plan."""
 
 import re
 import unicodedata

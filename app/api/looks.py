@@ -1,4 +1,4 @@
-"""Short looks at the database for those who ask again and again, such as clients that poll."""
+"""Database reads for clients that poll, in threads of their own: never behind an upload."""
 
 from collections.abc import Callable
 from typing import TypeVar

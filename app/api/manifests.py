@@ -1,4 +1,4 @@
-"""Manifests at hand: immutable, so the few in use are kept parsed, by their digest."""
+"""A cache of parsed manifests, by digest: they never change, so the few in use are kept."""
 
 import json
 import threading

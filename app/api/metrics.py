@@ -1,4 +1,4 @@
-"""What is counted, as Prometheus text: by api processes, in the database, by the predictor."""
+"""`/metrics`: Prometheus text from api processes, the database and the predictor."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What models there are to predict with: own ones and ImageNet ones, in one list by name."""
+"""The list of models to predict with: own ones and ImageNet ones, by name."""
 
 from pathlib import Path
 

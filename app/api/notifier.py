@@ -1,4 +1,4 @@
-"""Ring for workers from a thread of its own: no request waits for a broker that is away."""
+"""Ring the doorbell from a thread of its own: no request waits for a broker that is away."""
 
 import queue
 import threading

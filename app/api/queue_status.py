@@ -1,4 +1,4 @@
-"""What waits, and who is there to work on it."""
+"""Queue status: the jobs that wait, and the workers that are there."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session

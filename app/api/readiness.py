@@ -1,4 +1,4 @@
-"""Whether each part of the service answers; asked at most once a second, however many ask."""
+"""Readiness: whether each part of the service answers, asked at most once a second."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What one api process holds open from its start to its end."""
+"""The resources of one api process, open from its start to its end."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Pictures for a browser; Pillow loads with the first one, not with the api."""
+"""Thumbnails for a browser; Pillow loads with the first one, not with the api."""
 
 from io import BytesIO
 

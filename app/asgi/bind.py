@@ -1,4 +1,4 @@
-"""Which addresses only this machine can reach, and what the others ask for."""
+"""Addresses to listen on: which are loopback, and that all others require an admin key."""
 
 import ipaddress
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on the wire: no connection, no head and no answer lasts as long as its client likes.
+"""Limits of HTTP/1.1 connections: a time for head, body and answer, and a number of them.
 
 The server underneath reads a head of any length for any time, without a key and into memory; it
 forgets a connection that speaks out of turn, and waits for ever for one that does not listen.

@@ -1,4 +1,4 @@
-"""End work whose client has gone away; nobody reads its answer."""
+"""Client disconnects: work whose answer nobody reads is ended."""
 
 import asyncio
 from collections.abc import Coroutine

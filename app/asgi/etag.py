@@ -1,4 +1,4 @@
-"""ETags of answers: what a client has it gets as 304, and what it has read it changes, no other."""
+"""ETags: 304 for what the client has already, 412 where what it wants to change has changed."""
 
 import hashlib
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""Which problem each exception becomes; installed once, so that no route catches anything."""
+"""Exception handlers: which problem each exception becomes, so that no route catches any."""
 
 import errno
 from typing import Any, cast

@@ -2,7 +2,7 @@
 
 The server underneath stops reading a message behind its head when the client offers to change the
 protocol, and takes what follows for the next request; behind a proxy that shares its connections
-between clients, such bytes are those of somebody else. Here the offer is read over, as RFC 9110
+between clients, such bytes are those of somebody else. Here the offer is ignored, as RFC 9110
 section 7.8 allows, and a connection is used again only where the whole request was read before it
 was answered (RFC 9112 section 9.3). Both servers, that of the api and the predictor's, use it.
 """

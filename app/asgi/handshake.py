@@ -1,6 +1,6 @@
-"""A websocket handshake is the GET that it is: nothing here changes its protocol.
+"""A WebSocket handshake is answered as a plain GET: nothing here changes the protocol.
 
-The servers of this package never see one, as they read over every offer to change the protocol; any
+The servers of this package never see one, as they ignore every offer to change the protocol; any
 other ASGI server hands it on as a scope of its own. It then takes the same way as every request:
 it gets an id and a line in the log, needs the same key, and is answered with a problem.
 """

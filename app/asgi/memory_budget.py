@@ -1,4 +1,4 @@
-"""How many requests of a kind one api process takes on at once, and how much memory they get."""
+"""Memory budget: how many requests of a kind one process takes at once, and their bytes."""
 
 from collections import Counter
 from collections.abc import Iterator

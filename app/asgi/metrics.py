@@ -1,4 +1,4 @@
-"""What the api processes of a machine count, as Prometheus metrics.
+"""Prometheus metrics of all api processes on one machine.
 
 Each process counts in files of its own (the multiprocess mode of prometheus_client), and each can
 tell the sum. The files belong to a number, not to a process: a starting process takes the first

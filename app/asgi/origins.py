@@ -1,4 +1,4 @@
-"""Names and origins: as whom the service answers, and to pages of whom."""
+"""Trusted hosts and CORS origins: the service's own names, and whose pages may use it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How many requests a key and an address may send: token buckets in this process."""
+"""Rate limits of keys and addresses: token buckets in this process."""
 
 import ipaddress
 import math

@@ -1,4 +1,4 @@
-"""What surrounds every request: an id, security headers, a patient but not endless wait, a log."""
+"""Middleware around every request: id, security headers, time limits of its body, log."""
 
 import asyncio
 import time

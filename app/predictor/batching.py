@@ -1,4 +1,4 @@
-"""Run forward passes in one thread; what waits for the same model meanwhile goes together.
+"""Micro-batches: one thread runs the forward passes; requests that wait meanwhile go together.
 
 A request that finds the thread idle runs at once and alone. Batches form by themselves while a
 pass is under way; only when more images of the same model are known to be on their way, still

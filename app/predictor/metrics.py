@@ -1,4 +1,4 @@
-"""What the predictor counts, as Prometheus text."""
+"""Prometheus metrics of the predictor."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Where the files of stored models lie on this machine; of remote storage they are copies.
+"""Local files of stored models; for remote storage they are copies.
 
 Nothing here vouches for a byte: whoever loads a model hashes what it reads, as it reads it.
 """

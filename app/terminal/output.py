@@ -1,4 +1,4 @@
-"""How commands speak: tables or JSON on stdout, errors with their hint on stderr, exit codes.
+"""Terminal output: tables or JSON on stdout, errors with their hint on stderr, exit codes.
 
 Exit codes: 0 done; 1 it did not work (the job failed, the service is away or in trouble); 2 the
 command asks for something that cannot be (as of arguments, so of any 4xx answer); 130 Ctrl-C.

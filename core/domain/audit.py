@@ -1,4 +1,4 @@
-"""Who changed what, and who was turned away: rows that are only added, each sealing those before.
+"""Audit log: rows that are only added, each with a digest that covers those before it.
 
 An entry's digest is the SHA-256 of the digest before it, a line feed, and the entry's fields as
 JSON with sorted names and no spaces. So an entry that is changed, taken out or put in between

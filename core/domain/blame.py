@@ -1,4 +1,4 @@
-"""How the ends of attempts count: against the job what its own process did, and nothing else.
+"""Counters of crashes and losses: only what its own process did counts against a job.
 
 Progress, a step or a phase that the job never reached before, forgets all that came before it.
 Callers hold the job's row for writing.

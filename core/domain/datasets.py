@@ -1,4 +1,4 @@
-"""What users do with datasets: create, look, publish a version, rename, delete."""
+"""Operations of users on datasets: create, read, publish a version, rename, delete."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The one state machine of every kind of job; each move is an event in the same transaction."""
+"""The state machine of all kinds of jobs; each move is an event in the same transaction."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What users do with jobs: submit, look, pause, resume, cancel, retry, delete."""
+"""Operations of users on jobs: submit, read, pause, resume, cancel, retry, delete."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What workers do with jobs: claim, renew, record, end; every write is guarded by the fence.
+"""Operations of workers on jobs: claim, renew, record, end; the fence guards every write.
 
 A claim raises the job's fence. A worker that lost its lease (frozen, partitioned, too slow)
 carries an old fence, so none of its later writes match. All times are the database's.

@@ -1,4 +1,4 @@
-"""Where what a job makes is stored, and the rows that then refer to it: one entry for each product.
+"""Where the product of a job is stored, and the rows that refer to it: one entry for each.
 
 Every attempt writes under a prefix of its own, which ends with its fence: what another attempt has
 left there is garbage, even while the job goes on.

@@ -1,4 +1,4 @@
-"""What an owner has stored and queued, and whether more is allowed."""
+"""Usage and quotas: what an owner has stored and queued, and whether more is allowed."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Which workers there are, busy or idle, on any machine: each says so with every sweep."""
+"""The list of workers on all machines, busy or idle: each reports with every sweep."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Settle what makes up a dataset: duplicates, leaks, conflicts, classes, the split (pure)."""
+"""Curate a dataset: duplicates, leaks, label conflicts, classes, the split (pure)."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""A copy of a live service: its rows at one moment, and every object to which they refer.
+"""Backup of a live service: its rows at one moment, and every object to which they refer.
 
 `TARGET/topwork.db` is an SQLite file with the newest schema, whatever database the service runs on;
 `TARGET/objects/KEY` are the objects, hard links where blocks cannot be shared; `TARGET/backup.json`

@@ -1,4 +1,4 @@
-"""Remove from storage what no row refers to, and never what is about to be published.
+"""Garbage collection: remove objects to which no row refers, never what is being published.
 
 Objects are listed first and rows are read afterwards, so what was published in between is seen.
 What is left is deleted in short transactions that hold the row `garbage` and look once more;

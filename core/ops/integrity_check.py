@@ -1,4 +1,4 @@
-"""What must be true of every service, running or at rest, whatever was killed on the way there.
+"""Integrity check: what must be true of a service, whatever was killed on the way there.
 
 `check` only reads. It may run beside a live service: rows are read in one snapshot, and what looks
 missing or left over is looked at once more before it is told.

@@ -1,4 +1,4 @@
-"""Drop from this machine what no job needs: attempts, copies of datasets, cached arrays."""
+"""Clean up this machine's disk: attempts, copies of datasets and caches that no job needs."""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""Bring a copy made by `core.ops.backup` into an empty service."""
+"""Restore a backup made by `core.ops.backup` into an empty service."""
 
 import json
 import shutil

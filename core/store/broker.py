@@ -1,7 +1,7 @@
 """Celery as a doorbell: a message says "there is work", never which; the database says the rest.
 
-Losing, doubling or delaying a message changes latency only. Settings as measured in
-`docs/design.md`: never acknowledged, nothing prefetched, no result backend, JSON only.
+Losing, doubling or delaying a message changes latency only. The reasons for these settings:
+`docs/decisions/0001-a-job-is-a-database-row-a-message-is-only-a-doorbell.md`.
 """
 
 from typing import Any

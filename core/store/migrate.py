@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema: `python -P -m core.store.migrate`."""
+"""Migrate a database to the newest schema: `python -P -m core.store.migrate`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One page of a list: the rows beyond a cursor, and whether there are more."""
+"""Pagination: the rows beyond a cursor, and whether there are more."""
 
 from typing import TypeVar
 

@@ -1,4 +1,4 @@
-"""Connections to Postgres that end when they get no answer; psycopg itself would wait for ever.
+"""Postgres connections that end when they get no answer; psycopg itself would wait for ever.
 
 A server that dies says so. A firewall that forgets a connection, or a machine that loses power,
 says nothing, and every thread that asked would wait until the worker is started again.

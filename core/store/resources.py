@@ -1,4 +1,4 @@
-"""What a process needs of the outside, made once at its start and closed at its end."""
+"""Database, storage and broker of a process, opened at its start and closed at its end."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

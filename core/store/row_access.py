@@ -1,4 +1,4 @@
-"""Whose a row is, and who is looking: a session opened for a caller sees only the caller's rows.
+"""Access to rows by owner: a session opened for a caller sees only the caller's rows.
 
 The filter sits under every SELECT, UPDATE and DELETE of such a session, so that a query which
 says nothing about owners leaks nothing. A query that must count other people's rows, too, asks

@@ -1,4 +1,4 @@
-"""A line in front of SQLite's write lock, so that no writer of any process waits for seconds.
+"""A queue in front of SQLite's write lock, so that no writer of any process waits for seconds.
 
 SQLite's own waiting is a lottery: whoever has just written and writes again is quicker than all
 who sleep, and those look less often the longer they have slept. Under load some lose for ten

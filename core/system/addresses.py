@@ -1,4 +1,4 @@
-"""How a path on this machine becomes part of a URL or of a configuration, and comes back.
+"""Paths in URLs and configurations: the one place that writes and reads them.
 
 A folder may have any name that can be typed. In a URL `#`, `?` and `%` mean something else (RFC
 3986, section 2), so nobody joins a scheme and a path by hand: what is kept would lie elsewhere.

@@ -1,4 +1,4 @@
-"""Files that a crash leaves old or new, never torn, and the hash that says which they are.
+"""Atomic file writes: after a crash a file is old or new, never torn; and its hash.
 
 The order is write, fsync, rename, fsync of the folder (as Postgres' commit 606e0f98).
 """

@@ -1,4 +1,4 @@
-"""A folder of files that can be computed again: those used longest ago make room for others.
+"""A cache folder with a size limit: files used longest ago make room for others (LRU).
 
 Whoever uses a file holds a lock on it (flock), which its death releases. A file in use stays, as
 unlinking it would free no space.

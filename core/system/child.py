@@ -1,4 +1,4 @@
-"""How every Python process of Topwork is started: one command, one environment.
+"""Start a Python process of Topwork: one way to make its command and its environment.
 
 `python -m MODULE` looks for modules in the current folder first. Whoever starts the service beside
 an `app/` or a `numpy/` of their own would run that code, so every process that we start gets

@@ -1,4 +1,4 @@
-"""How this installation is called from a shell, so that a hint is a command that works.
+"""The commands of this installation as a shell needs them, so that every hint works.
 
 `topwork` alone is right only where it leads here: in a container, in an activated environment. From
 a checkout without one it is `.venv/bin/topwork`. A hint also names the folders that the process

@@ -1,4 +1,4 @@
-"""An exception that nobody expected, as evidence: what it was and where, to know it again.
+"""Unexpected exceptions as a record: type and place, to recognise the same one again.
 
 The process that it ended writes it into RUN_DIR, or meets it in the worker itself; the worker
 compares it with the one of the attempt before. Messages hold numbers, addresses and names that

@@ -1,4 +1,4 @@
-"""Output for which nobody waits: it goes into a bounded queue, and a thread writes it.
+"""Non-blocking output: lines go into a bounded queue, and a thread writes them.
 
 A terminal that Ctrl-S has stopped, a pipe whose reader sleeps and the blocking log driver of a
 container take nothing for as long as they like. A process that waited for them would answer nothing

@@ -1,4 +1,4 @@
-"""What this machine, or the container around us, grants a process."""
+"""Cores, memory and file systems that this machine, or the container around us, grants."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What an installation may lack, and the command that brings it."""
+"""Optional packages: which an installation lacks, and the command that installs them."""
 
 import sys
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""How far a run is, as one number over stages of very different cost."""
+"""Progress of a run as one number, over stages of very different cost."""
 
 import time
 from collections.abc import Mapping

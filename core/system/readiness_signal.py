@@ -1,4 +1,4 @@
-"""How a process says that it can do its work: to the one that started it, and to nobody else.
+"""Readiness signal: a process tells the one that started it, and nobody else, that it can work.
 
 The starter hands over the write end of a pipe, by its number in TOPWORK_READY_FD. No other process
 has it, so what arrives there is this process's own word. An answer on a port could be anybody's.

@@ -1,4 +1,4 @@
-"""RUN_DIR from the inside: events out, a complete result or a named error, and the exit code.
+"""The run directory, from the inside: events, a complete result or an error, and the exit code.
 
 The supervisor knows a run only by this folder, so each file appears whole: events are appended a
 line at a time, everything else is written beside its place, synced and renamed. Ingestion and

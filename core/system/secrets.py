@@ -1,4 +1,4 @@
-"""What must never be seen: secrets read from files, placeholders refused, logs with gaps."""
+"""Secrets: read from files, refused where they are placeholders, hidden in logs."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Every knob of Topwork in one frozen object, read once at a process's edge and passed in."""
+"""Settings: every one in one frozen object, read once at a process's edge and passed in."""
 
 from pathlib import Path
 from typing import Self

@@ -1,4 +1,4 @@
-"""On what and how the arithmetic runs: decided in one place, as data with a reason."""
+"""Device, precision and memory layout of a run, decided in one place with a reason."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""What to do when memory runs out: smaller parts of the same batch, never a smaller batch."""
+"""Out of memory: smaller parts of the same batch (gradient accumulation), never a smaller batch."""
 
 from collections.abc import Callable, Iterator
 

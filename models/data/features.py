@@ -1,4 +1,4 @@
-"""What a frozen trunk makes of the images, computed once, and the head that is trained on it.
+"""Features of a frozen trunk, computed once, and the head that is trained on them.
 
 The trunk runs in eval mode, in float32 and on the crops that prediction sees. Features are
 standardised for training; afterwards that step is folded into the layer, so the published network

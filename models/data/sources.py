@@ -1,4 +1,4 @@
-"""Where batches come from: cached features of a frozen trunk, or cached pixels.
+"""Sources of batches: cached features of a frozen trunk, or cached pixels.
 
 Images are decoded once. The decoded squares lie in a file that is mapped into memory, so a
 dataset larger than memory works, and other attempts and jobs find them there.

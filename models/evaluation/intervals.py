@@ -1,4 +1,4 @@
-"""How far a score may be from the truth: confidence intervals by the bootstrap.
+"""Bootstrap confidence intervals: how far a score may be from the truth.
 
 The images of a split are drawn again, as many as there are, with replacement, and scored each
 time. A score depends on how often each pair (true class, predicted class) occurs and on nothing

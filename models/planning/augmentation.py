@@ -1,4 +1,4 @@
-"""How training images are varied; torch-free."""
+"""Augmentation: how training images are varied; torch-free."""
 
 from collections.abc import Mapping
 from typing import Any

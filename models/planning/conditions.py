@@ -1,4 +1,4 @@
-"""What a rule of the recipe may depend on, each condition under a name; torch-free."""
+"""Conditions on which a rule of the recipe may depend, each under a name; torch-free."""
 
 from models.planning.draft import AUTO
 from models.planning.rules import Condition

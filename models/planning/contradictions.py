@@ -1,4 +1,4 @@
-"""What cannot be asked for together, the first that holds first; torch-free."""
+"""Contradictions: what cannot be asked for together, the first one that holds; torch-free."""
 
 from models.planning import conditions as when
 from models.planning.rules import Condition, Contradiction

@@ -1,4 +1,4 @@
-"""Whether images may be mirrored, judged by what their classes are called."""
+"""Mirroring: whether images may be flipped, judged by the names of their classes."""
 
 from collections.abc import Iterable
 

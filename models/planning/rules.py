@@ -1,4 +1,4 @@
-"""The recipe is a table; this is the small engine that carries it out on a draft.
+"""The rule engine of the recipe: carries out a table of rules on the draft of a plan.
 
 Of the rules of a field the first one whose condition holds decides, unless the user has asked for
 something. Texts are templates in which `{draft...}` stands for what the draft says.

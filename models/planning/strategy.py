@@ -1,4 +1,4 @@
-"""Which layers to train, in which stages, and for how long: pure, torch-free."""
+"""The strategy: which layers to train, in which stages, for how long; pure, torch-free."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""A running average of the weights: what single steps on few images spoil, it evens out."""
+"""Exponential moving average (EMA) of the weights: evens out what single steps spoil."""
 
 import copy
 

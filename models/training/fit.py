@@ -1,4 +1,4 @@
-"""What one fit works on and with, prepared before its first stage."""
+"""A fit: the network, data and arithmetic of one training, prepared before its first stage."""
 
 import json
 import platform

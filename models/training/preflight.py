@@ -1,4 +1,4 @@
-"""Refuse to start what cannot end: the disk space of a run, reckoned before the first image."""
+"""Disk preflight: the space a run needs, computed and checked before the first image."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a checkpoint of the training loop holds, and how a run goes on from it."""
+"""Resume: the content of a checkpoint of the training loop, and how a run goes on from it."""
 
 import hashlib
 import json

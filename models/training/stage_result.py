@@ -1,4 +1,4 @@
-"""What the head stage hands to the stage after it, kept so that a resumed run goes on behind it.
+"""The result of the head stage for the stage after it, kept so that a resumed run skips it.
 
 `checkpoint/STAGE/` holds the checkpoints of a stage, `checkpoint/head.safetensors` the finished
 head together with the decision how to go on. That decision may follow from measured times, so it

@@ -1,4 +1,4 @@
-"""Which stage follows which: a head, every layer, or one after the other."""
+"""The order of stages: a head, every layer, or one after the other."""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Whatever holds an image, as the bytes of a file; and many images as few requests.
+"""Images of any kind (path, bytes, file, array) as bytes of a file, many of them as few requests.
 
 Neither Pillow nor numpy is imported here: only who has them can pass one of theirs.
 """

@@ -1,4 +1,4 @@
-"""What is uploaded: a folder as a tar that is written while it is sent, or an archive as it is."""
+"""Sources of uploads: a folder as a tar written while it is sent, or an archive as it is."""
 
 import hashlib
 import io

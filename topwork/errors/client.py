@@ -1,4 +1,4 @@
-"""What the client itself raises; everything else comes from the service under its own code."""
+"""Errors of the client itself; all others come from the service under their own codes."""
 
 from topwork.errors.error import TopworkError
 

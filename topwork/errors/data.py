@@ -1,4 +1,4 @@
-"""What is wrong with images, archives of them and their uploads."""
+"""Errors of images, archives and uploads."""
 
 from topwork.errors.error import TopworkError
 from topwork.errors.requests import NotFound

@@ -1,4 +1,4 @@
-"""Why a job cannot be started, changed or ended well."""
+"""Errors of jobs: why one cannot be started, changed or finished."""
 
 from topwork.errors.error import TopworkError
 from topwork.errors.requests import NotFound

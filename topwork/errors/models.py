@@ -1,4 +1,4 @@
-"""What is wrong with networks, their weights and published models."""
+"""Errors of networks, their weights and published models."""
 
 from topwork.errors.error import TopworkError
 from topwork.errors.requests import NotFound

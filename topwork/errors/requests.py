@@ -1,4 +1,4 @@
-"""What is wrong with a request itself, and who may send it."""
+"""Errors of requests: malformed, not authorised, too many."""
 
 from topwork.errors.error import TopworkError
 

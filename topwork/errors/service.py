@@ -1,4 +1,4 @@
-"""What the service, its disk or its records lack."""
+"""Errors of the service, its disk or its records."""
 
 from topwork.errors.error import TopworkError
 

@@ -1,4 +1,4 @@
-"""What goes over the wire, a module for each noun; `types.Job` is `topwork.types.jobs.Job`.
+"""Types of the wire format, a module for each noun; `types.Job` is `topwork.types.jobs.Job`.
 
 Changes only add. A field that is added later has a default, so that answers of an older service can
 be read; a field that is added to an answer is kept by a client that does not know it yet; a new

@@ -1,4 +1,4 @@
-"""What a version was measured at; `docs/artefact.md` says how.
+"""The evaluation of a model version; `docs/artefact.md` says how it is computed.
 
 A version that an earlier trainer made lacks what was not measured then.
 """

@@ -1,4 +1,4 @@
-"""What `POST /finetune` takes, and the plan that its dry run answers."""
+"""The request of `POST /finetune`, and the plan that its dry run answers."""
 
 from typing import Annotated, Any, Literal
 

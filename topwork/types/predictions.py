@@ -1,4 +1,4 @@
-"""What `POST /predict` takes and answers."""
+"""The request and the answer of `POST /predict`."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What a user may ask of a training run; torch-free, shared by the API, the CLI and the trainer.
+"""The configuration of a training; torch-free, shared by the API, the CLI and the trainer.
 
 Every value that has a sensible default is `auto`; the plan turns each into a value with its
 reason before anything runs.

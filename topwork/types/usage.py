@@ -1,4 +1,4 @@
-"""What an owner takes up, and the audit log."""
+"""The usage of an owner, and the audit log."""
 
 from typing import Literal
 

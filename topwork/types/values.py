@@ -1,4 +1,4 @@
-"""What the shapes of several nouns share: single values, and the two bases of all shapes."""
+"""Values that several types share, and the two base classes of all types."""
 
 from datetime import UTC, datetime
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What differs between kinds of jobs: the module that runs, its inputs, its result's place."""
+"""The definition of a kind of job: the module that runs, its inputs, its publication."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What to do for each kind of job: `worker/kinds/KIND.py` says it under the name WORK."""
+"""The table of kinds of jobs: `worker/kinds/KIND.py` defines each under the name WORK."""
 
 from collections.abc import Mapping
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What a child and the process it may be forked from see of our environment."""
+"""The environment of a job's process and of the forkserver: ours, without secrets."""
 
 import os
 
@@ -10,8 +10,8 @@ PRIVATE = ("TOPWORK_", "AWS_", "PG")  # A process that decodes strangers' files 
 def environment(threads: int) -> dict[str, str]:
     """Return the child's environment: ours without secrets, its thread pools bounded.
 
-    GOMP_SPINCOUNT=0 because waiting OpenMP threads otherwise spin on cores that serving needs
-    (docs/design.md): 12-15 instead of 8 images a second next to one busy process on two cores.
+    GOMP_SPINCOUNT=0 because waiting OpenMP threads otherwise spin on cores that serving needs:
+    12-15 instead of 8 images a second next to one busy process on two cores.
     OPENBLAS_NUM_THREADS=1 because numpy's BLAS otherwise starts threads when it is imported, and a
     nursery must have none. The trainer computes with torch, which has its own.
     """

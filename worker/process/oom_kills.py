@@ -1,4 +1,4 @@
-"""Whether the kernel has killed for memory around here."""
+"""Out-of-memory kills: how many processes the kernel has killed around here."""
 
 import contextlib
 from pathlib import Path

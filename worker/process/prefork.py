@@ -1,4 +1,4 @@
-"""Warm starts: keep a nursery alive, and ask it for children."""
+"""Warm starts: keep a forkserver alive, and have it fork the processes of jobs."""
 
 import json
 import socket

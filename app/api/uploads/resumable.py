@@ -1,4 +1,4 @@
-"""Uploads that arrive in pieces: from their first request to the dataset that uses them up."""
+"""Resumable uploads: from their first request to the dataset that uses them up."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

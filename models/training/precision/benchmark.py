@@ -1,4 +1,4 @@
-"""Which arithmetic is fastest here: a few timed steps of each kind, and the answer remembered.
+"""Precision benchmark: a few timed steps of each candidate, and the answer remembered.
 
 Each candidate starts from the same weights, images and random numbers on a copy of the network, so
 nothing of the benchmark remains but its verdict.

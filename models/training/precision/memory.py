@@ -1,4 +1,4 @@
-"""Verdicts on disk: a resumed run must go on with its own, and runs with one seed should agree.
+"""Stored verdicts: a resumed run goes on with its own, and runs with one seed should agree.
 
 Timings vary. So a verdict lies beside the checkpoints, for later attempts, and in the cache of this
 machine, for later runs, unless it holds for this run only.

@@ -1,4 +1,4 @@
-"""Candidates take turns at one batch, on a copy of the network."""
+"""Timing of candidates: they take turns at one batch, on a copy of the network."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Which candidate wins: the fastest that computes the same, and the words for it."""
+"""The verdict: the fastest candidate that computes the same, and the words for it."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a stage will do many times, and in which arithmetic it can be done."""
+"""The workload of a stage: what it does many times, and the precisions that can do it."""
 
 from dataclasses import dataclass, replace
 
