@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from core.system import command_names
 from core.system.atomic_files import write_atomically
 from topwork.errors import TopworkError
 
@@ -24,6 +25,10 @@ ROOT = Path(__file__).parents[2]
 REFUSED = (
     "The operating system refused this: look at the disk, the permissions and the limits of the"
     " machine that ran the job, then retry it."
+)
+DEFECT = (
+    "This is a defect of Topwork: please report it together with the job's log, which {}."
+    " Retry the job with a later version."
 )
 OF_THE_MACHINE = {
     errno.EACCES,
@@ -87,15 +92,14 @@ class UnexpectedException(TopworkError):
     """The job met the same unexpected exception twice."""
 
     status, code = 422, "unexpected_exception"
-    hint = (
-        "This is a defect of Topwork: please report it together with the job's log, which"
-        " GET /jobs/JOB/logs shows. Retry the job with a later version."
-    )
+    hint = DEFECT.format("GET /jobs/JOB/logs shows")
 
     @classmethod
     def of(cls, fault: Fault) -> Self:
         """Name the exception and its place."""
-        return cls(f"The job ended twice with {fault}.", hint=REFUSED if fault.refused else None)
+        logs = command_names.command("jobs", "logs", "JOB")
+        hint = REFUSED if fault.refused else DEFECT.format(f"GET /jobs/JOB/logs or {logs} shows")
+        return cls(f"The job ended twice with {fault}.", hint=hint)
 
 
 def record(folder: Path, error: BaseException) -> None:

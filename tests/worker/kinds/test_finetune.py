@@ -83,6 +83,8 @@ def test_the_request_names_everything_the_trainer_needs(
         "download_timeout": 5.0,
         "cache_dir": str(resources.settings.data_dir / "cache"),
         "cache_bytes": resources.settings.cache_bytes,
+        "init_from": None,
+        "init_sha256": None,
     }
     assert {path.stem for path in (copy / "shards").iterdir()} == set(SHARDS)
     assert json.loads((copy / "dataset.json").read_text()) == SUMMARY

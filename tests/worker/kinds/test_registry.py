@@ -24,8 +24,12 @@ def test_each_kind_has_exactly_one_file() -> None:
 @pytest.mark.parametrize("kind", JobKind)
 def test_a_kind_has_the_phases_that_its_process_tells(kind: JobKind) -> None:
     path = ROOT.joinpath(*WORKS[kind].module.split("."))
-    text = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-    told = [Phase((plain or member).lower()) for plain, member in TOLD.findall(text)]
+    entry = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    package = WORKS[kind].module.partition(".")[0]
+    imported = re.findall(rf"^from ({package}[\w.]*) import", entry.read_text(), re.MULTILINE)
+    modules = (ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in imported)
+    texts = [path.read_text() for path in (entry, *modules) if path.is_file()]
+    told = [Phase((plain or member).lower()) for plain, member in TOLD.findall("".join(texts))]
     assert [phase for phase in told if phase not in ANY] == list(kind.phases)
 
 
