@@ -76,3 +76,19 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
     for name in tracked.stdout.splitlines():
         if name != "tests/test_house.py":
             assert not MACHINE.search((ROOT / name).read_text()), name
+
+
+# What one function does for all: the call, and the one file in which it may stand.
+ONCE = {"flock": "core/system/locks.py"}
+
+
+@pytest.mark.parametrize("call", ONCE)
+def test_what_one_function_does_for_all_is_called_there_alone(call: str) -> None:
+    places = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == call
+    }
+    assert places == {ONCE[call]}
