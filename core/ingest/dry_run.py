@@ -18,7 +18,8 @@ from core.ingest.archive import MEBIBYTE, Limits, by_status, plan
 from core.ingest.containers import open_container
 from core.ingest.layout import Reading, read_layout
 from core.ingest.split import Ratios, assign
-from topwork.errors import ArchiveTooLarge, DatasetInvalid, TooFewClasses, TopworkError
+from core.system import json_child
+from topwork.errors import ArchiveTooLarge, DatasetInvalid, TooFewClasses
 from topwork.kinds import Split
 
 MEMORY_BYTES = 1024 * MEBIBYTE  # Address space; 200 000 members with long names take half of it.
@@ -84,14 +85,15 @@ def main(asked: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICENESS)
+    json_child.answer(lambda: _look(question))
+
+
+def _look(question: dict[str, Any]) -> dict[str, Any]:
+    archive, limits = Path(question["archive"]), Limits(**question["limits"])
     try:
-        archive, limits = Path(question["archive"]), Limits(**question["limits"])
-        answer = {"summary": summarise(archive, limits, Ratios(**question["ratios"]))}
-    except TopworkError as error:
-        answer = {"error": error.to_dict()}
+        return summarise(archive, limits, Ratios(**question["ratios"]))
     except MemoryError:
-        answer = {"error": ArchiveTooLarge("The list of members takes too much memory.").to_dict()}
-    sys.stdout.write(json.dumps(answer))
+        raise ArchiveTooLarge("The list of members takes too much memory.") from None
 
 
 if __name__ == "__main__":
