@@ -5,7 +5,7 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from core.imaging.decode import recognised
+from core.imaging.formats import recognised
 from core.ingest.archive import MEBIBYTE, Refusal
 from core.ingest.curate import Stored
 from core.ingest.decoders import Decoders, Verdict
