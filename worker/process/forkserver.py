@@ -63,7 +63,7 @@ def serve(control: socket.socket) -> tuple[str, str] | None:
 def leave_if_unfit() -> None:
     """Say why and end at once, whatever the threads are doing that should not be here."""
     if reason := unfit():
-        sys.stderr.write(f"the nursery cannot fork: {reason}\n")
+        sys.stderr.write(f"the forkserver cannot fork: {reason}\n")
         os._exit(1)
 
 

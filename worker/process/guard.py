@@ -49,7 +49,7 @@ def main(module: str, run_dir: str) -> None:
         watch(work, lifeline)
     become_work(guard)
     sys.argv = [module, run_dir]
-    sys.modules.pop(module, None)  # In a nursery it is there; what it imported is what counts.
+    sys.modules.pop(module, None)  # In a forkserver it is there; what it imported is what counts.
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except Exception as error:  # noqa: BLE001 - it never came to where RUN_DIR says what happened.
