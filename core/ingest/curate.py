@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from core.ingest.archive import REJECTED, SKIPPED, Refusal
-from core.ingest.decoders import Verdict
+from core.ingest.decoders import DecodeResult
 from core.ingest.layout import Reading
 from core.ingest.manifest import Finding, Line, by_class, check
 from core.ingest.shards import Address
@@ -33,7 +33,7 @@ UNSAFE = {
 class Stored:
     """A good image: what decoding showed and where its bytes are."""
 
-    verdict: Verdict
+    verdict: DecodeResult
     address: Address
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from core.ingest.archive import MEBIBYTE, Limits, by_status, plan
 from core.ingest.containers import open_container
 from core.ingest.curate import Stored, check_usable, curate
-from core.ingest.decoders import Verdict
+from core.ingest.decoders import DecodeResult
 from core.ingest.layout import read_layout
 from core.ingest.manifest import count, examine
 from core.ingest.shards import Address
@@ -29,7 +29,7 @@ from topwork.kinds import Split
 MEMORY_BYTES = (
     1024 * MEBIBYTE
 )  # Address space; 200 000 members with long names take two thirds of it.
-UNSEEN = Stored(Verdict(), Address(0, 0, 0))  # No image is opened here.
+UNSEEN = Stored(DecodeResult(), Address(0, 0, 0))  # No image is opened here.
 NICENESS = 10  # Serving goes first.
 
 
