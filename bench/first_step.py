@@ -51,8 +51,8 @@ def running(folder: Path, images: Path, *, warm: bool) -> Iterator[Arm]:
         job = topwork.finetune(images, name="bench", **CONFIG)
         job.wait()
         until = time.monotonic() + PATIENCE
-        while warm and "nursery.ready" not in (folder / "log.txt").read_text():
-            assert time.monotonic() < until, "no nursery"
+        while warm and "forkserver.ready" not in (folder / "log.txt").read_text():
+            assert time.monotonic() < until, "no forkserver"
             time.sleep(0.1)
         dataset = next(topwork.datasets.list()).id
         yield Arm("warm" if warm else "cold", folder, topwork, dataset)

@@ -76,3 +76,21 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
     for name in tracked.stdout.splitlines():
         if name != "tests/test_house.py":
             assert not MACHINE.search((ROOT / name).read_text()), name
+
+
+# What one function does for all: a word of it, and the one file in which it may stand.
+ONCE = {
+    r"flock\(": "core/system/locks.py",
+    r"PDEATHSIG": "core/system/tether.py",
+}
+
+
+@pytest.mark.parametrize("word", ONCE)
+def test_what_one_function_does_for_all_stands_there_alone(word: str) -> None:
+    places = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(word, path.read_text())
+    }
+    assert places == {ONCE[word]}

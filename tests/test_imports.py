@@ -1,6 +1,7 @@
 """Who may load what: the contracts hold, each one bites, and the light processes stay light."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -80,6 +81,14 @@ def test_importing_stays_light(module: str, forbidden: set[str]) -> None:
     loaded = python("-c", f"import {module}, sys; print(*sys.modules)", cwd=ROOT)
     assert loaded.returncode == 0, loaded.stderr
     assert not forbidden & set(loaded.stdout.split())
+
+
+def test_importing_a_module_changes_nothing_of_the_process() -> None:
+    ran = python("-P", str(ROOT / "tests/quiet_imports.py"), cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    assert said["modules"] > 300
+    assert said["changed"] == {}
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -16,8 +16,8 @@ SOURCES = {
 OTHERS = {
     ("app/cli/doctor.py", "_gpus"): "nvidia-smi",
     ("app/cli/doctor.py", "check_broker"): "valkey-server --version",
-    ("app/supervisor/tether.py", "main"): "becomes the command that it was given",
-    ("app/supervisor/tether.py", "_run_while_open"): "runs the command that it was given",
+    ("core/system/tether.py", "main"): "becomes the command that it was given",
+    ("core/system/tether.py", "_run_while_open"): "runs the command that it was given",
     ("core/system/optional_packages.py", "require_torch"): "names this Python in a message",
     ("core/system/command_names.py", "install"): "names this Python in a hint",
     ("core/system/command_names.py", "program"): "names this Python in a hint",

@@ -4,12 +4,14 @@ A worker that is killed and started again then takes up its predecessor's jobs a
 when their leases run out. A frozen worker keeps its lock, so only the lease can end its claim.
 """
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+from core.system.locks import hold, take
 
 
 class Presence:
@@ -22,9 +24,8 @@ class Presence:
     def __enter__(self) -> Self:
         """Show this worker; the file appears locked, so that nobody finds it before its lock."""
         draft = self._path.with_name(f".{self._path.name}")
-        self._lock = os.open(draft, os.O_RDWR | os.O_CREAT, 0o600)
+        self._lock = take(draft, create=True)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
             draft.rename(self._path)
         except OSError:
             os.close(self._lock)
@@ -44,16 +45,6 @@ class Presence:
         for path in self._folder.glob(f"{socket.gethostname()}:*"):
             if path == self._path:
                 continue
-            try:
-                lock = os.open(path, os.O_RDWR)
-            except FileNotFoundError:  # It left, or another worker has just dealt with it.
-                continue
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            else:
+            with suppress(FileNotFoundError, BlockingIOError), hold(path):  # It left, or lives.
                 yield path.name
-                path.unlink(missing_ok=True)
-            finally:
-                os.close(lock)
+                path.unlink()

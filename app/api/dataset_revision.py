@@ -112,7 +112,7 @@ def publish(session: Session, outcome: Revision | TopworkError) -> DatasetVersio
         raise outcome
     draft = outcome
     dataset = datasets.get(session, draft.dataset_id, lock=True)
-    number = datasets.versions(session, dataset.id)[0].number + 1
+    number = datasets.version(session, dataset.id).number + 1
     draft.kept = True
     return datasets.publish(
         session,

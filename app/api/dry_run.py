@@ -14,10 +14,11 @@ from app.api.uploads.multipart_archive import Upload
 from core.ingest.archive import Limits
 from core.store.resources import Resources
 from core.store.row_access import Caller
+from core.system import json_child
 from core.system.child import python
 from core.system.settings import Settings
 from topwork import types
-from topwork.errors import ArchiveTooLarge, TooManyRequests, UploadNotFound, from_dict
+from topwork.errors import ArchiveTooLarge, TooManyRequests, UploadNotFound
 
 SECONDS = 30.0  # After which a preview is none; a zip's list takes one, a tar's by its length.
 TURN_SECONDS = 10.0
@@ -95,10 +96,7 @@ def _answer(upload: Upload, said: bytes, code: int | None) -> dict[str, Any]:
     if code:
         message = f"a preview ended with {code}; its own words are in the log"
         raise RuntimeError(message)
-    answer = json.loads(said)
-    if "error" in answer:
-        raise from_dict(answer["error"])
-    return dict(answer["summary"])
+    return dict(json_child.read(said))
 
 
 def preview(

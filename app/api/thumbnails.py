@@ -44,7 +44,7 @@ class Thumbnails:
 
 def content_type(start: bytes) -> str:
     """Return the media type of an image by its first bytes."""
-    from core.imaging.decode import format_of  # noqa: PLC0415 - keeps Pillow out of the api's start.
+    from core.imaging.formats import format_of  # noqa: PLC0415 - keeps Pillow out of the api's start.
 
     return f"image/{format_of(start).lower()}"
 

@@ -5,14 +5,16 @@ tell the sum. The files belong to a number, not to a process: a starting process
 number that nobody holds and counts on in its files, so sums never fall and files do not pile up.
 """
 
-import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from core.system.locks import take
 
 SECONDS = (0.005, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # The library looks for its files where this points.
@@ -92,12 +94,8 @@ def share(folder: Path) -> None:
 def _take_number(folder: Path) -> int:
     """Return the first number that no process holds; the kernel frees it at this one's death."""
     for number in range(MOST_PROCESSES):
-        lock = os.open(folder / f"{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-        else:
+        with suppress(BlockingIOError):
+            take(folder / f"{number}.lock", create=True)
             return number
     message = f"{MOST_PROCESSES} processes count in {folder}"
     raise OSError(message)

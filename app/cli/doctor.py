@@ -1,6 +1,5 @@
 """Check this machine the way a service on it would use it, and name the fix for what is wrong."""
 
-import json
 import os
 import platform
 import shlex
@@ -27,6 +26,7 @@ from core.store.db import Database
 from core.store.migrate import configuration
 from core.store.object_store import Storage, StorageUnavailable
 from core.store.resources import open_resources
+from core.system import json_child
 from core.system.child import python, which
 from core.system.command_names import command, install
 from core.system.ids import new_id
@@ -40,9 +40,10 @@ DISK_LEAST, DISK_COMFORT = 1 * GIGABYTE, 10 * GIGABYTE
 OLDEST_PYTHON = (3, 11)
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 PROBE = (
-    "import json, torch, torchvision; torch.nn.Linear(2, 2)(torch.ones(1, 2));"
-    "print(json.dumps({'gpus': torch.cuda.device_count() if torch.cuda.is_available() else 0,"
-    "'threads': torch.get_num_threads()}))"
+    "import torch, torchvision; torch.nn.Linear(2, 2)(torch.ones(1, 2));"
+    "from core.system.json_child import answer;"
+    "answer(lambda: {'gpus': torch.cuda.device_count() if torch.cuda.is_available() else 0,"
+    "'threads': torch.get_num_threads()})"
 )
 PROBE_SECONDS = 180.0
 
@@ -109,17 +110,10 @@ def check_torch(_settings: Settings) -> Finding:
     except PackageNotFoundError as error:
         return Finding("torch", "fail", f"{error.name} is not installed", _fix("torch"))
     child = python("-c", PROBE)
-    done = subprocess.run(
-        child.command,
-        env=child.env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PROBE_SECONDS,
-    )
-    if done.returncode:
-        return Finding("torch", "fail", done.stderr.strip().rpartition("\n")[2], _fix("torch"))
-    facts = json.loads(done.stdout)
+    try:
+        facts = json_child.ask(child, seconds=PROBE_SECONDS)
+    except json_child.ChildDied as error:
+        return Finding("torch", "fail", str(error), _fix("torch"))
     found += f", {facts['threads']} threads, {facts['gpus']} GPUs"
     if not facts["gpus"] and _gpus():
         fix = "Install the CUDA build of torch, or a driver as new as it needs."

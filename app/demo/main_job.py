@@ -22,10 +22,9 @@ from typing import Any
 from rich.console import Group
 
 from app.demo.samples import digits, images_in
-from app.supervisor.process import tethered
 from app.terminal.output import Terminal, table
 from app.terminal.watch import watch_job
-from core.system.child import python
+from core.system.child import python, tethered
 from core.system.optional_packages import require_torch
 from core.system.settings import Settings
 from models.planning import catalogue

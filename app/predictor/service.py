@@ -22,7 +22,7 @@ from app.predictor.metrics import Measures
 from app.predictor.model_cache import ModelCache
 from app.predictor.model_files import ModelFiles
 from app.predictor_protocol import ArtefactModel, ImageNetModel, Order
-from core.imaging.decode import ImageLimits, probe
+from core.imaging.decode import ImageLimits, OpenImage
 from core.store.object_store import Storage
 from core.system.machine import cores
 from core.system.settings import Settings
@@ -160,10 +160,9 @@ class Predictor:
         return {"status": ResultStatus.OK, **done.answer}
 
     def _decode(self, classifier: Classifier, data: memoryview) -> Tensor:
-        content = bytes(data)
-        info = probe(content, self._limits)
-        with self._budget.reserved(info.width * info.height * BYTES_PER_PIXEL):
-            return classifier.decode(content, self._limits)
+        image = OpenImage(data, self._limits)
+        with self._budget.reserved(image.info.width * image.info.height * BYTES_PER_PIXEL):
+            return classifier.crop(image)
 
     async def _load(self, model: ImageNetModel | ArtefactModel) -> Classifier:
         key = self._files.name_of(model) if isinstance(model, ArtefactModel) else model.architecture

@@ -7,16 +7,14 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from app.supervisor.console import Console
-from app.supervisor.tether import NO_PIPE
 from core.system import readiness_signal
-from core.system.child import Child, python
+from core.system.child import tethered
+from core.system.tether import NO_PIPE
 
-TETHER = Path(__file__).with_name("tether.py")
 LONGEST_PAUSE = 30.0
 STABLE_SECONDS = 30.0
 LAST_LINES = 10
@@ -168,11 +166,6 @@ class Process:
                 os.killpg(self._popen.pid, number)
             else:
                 self._popen.send_signal(number)
-
-
-def tethered(command: Sequence[str], env: Mapping[str, str], pipe: int = NO_PIPE) -> Child:
-    """Return a command that ends with this process; the main thread must start it."""
-    return python("-I", "-S", str(TETHER), str(os.getpid()), str(pipe), *command, env=env)
 
 
 def _lines(popen: subprocess.Popen[bytes]) -> Iterator[str]:

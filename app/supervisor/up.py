@@ -1,7 +1,6 @@
 """`topwork up`: the whole service as children of one supervisor on one machine."""
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from app.supervisor.valkey import broker
 from core.system import log_outlet
 from core.system.child import python
 from core.system.command_names import command
+from core.system.locks import try_lock
 from core.system.machine import NETWORK, filesystem
 from core.system.optional_packages import require_torch
 from core.system.settings import Settings
@@ -206,12 +206,10 @@ def lock_data_dir(data_dir: Path) -> Iterator[TextIO]:
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data_dir / "topwork.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not try_lock(lock.fileno()):
             lock.seek(0)
             holder = _whereabouts(lock.read())
-            raise AlreadyRunning(f"Another topwork runs on {data_dir}{holder}.") from None
+            raise AlreadyRunning(f"Another topwork runs on {data_dir}{holder}.")
         lock.truncate(0)  # What stands there is about an earlier one.
         yield lock
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from sqlalchemy import Select, String, cast, or_, select
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from core.store.pagination import page_of
@@ -39,21 +39,29 @@ def version(session: Session, reference: str) -> DatasetVersion:
     """
     dataset_id, _, number = reference.partition("@")
     dataset = get(session, dataset_id)
-    found = versions(session, dataset_id)
-    if not found:
+    wanted = _newest_first(dataset_id).limit(1)
+    if number:  # Compared as it is spelled: `01` names none.
+        wanted = wanted.where(cast(DatasetVersion.number, String) == number)
+    if found := session.scalars(wanted).first():
+        return found
+    if newest(session, dataset_id) is None:
         raise DatasetNotReady(f"the dataset {dataset_id} is {dataset.state}", param="dataset")
-    if not number:
-        return found[0]
-    for row in found:
-        if str(row.number) == number:
-            return row
     raise DatasetNotFound(f"the dataset {dataset_id} has no version {number}", param="dataset")
+
+
+def newest(session: Session, dataset_id: str) -> DatasetVersion | None:
+    """Return the newest version of a dataset, if it has one."""
+    return session.scalars(_newest_first(dataset_id).limit(1)).first()
 
 
 def versions(session: Session, dataset_id: str) -> list[DatasetVersion]:
     """Return all versions of a dataset, newest first."""
+    return list(session.scalars(_newest_first(dataset_id)))
+
+
+def _newest_first(dataset_id: str) -> Select[DatasetVersion]:
     wanted = select(DatasetVersion).where(DatasetVersion.dataset_id == dataset_id)
-    return list(session.scalars(wanted.order_by(DatasetVersion.number.desc())))
+    return wanted.order_by(DatasetVersion.number.desc())
 
 
 def publish(

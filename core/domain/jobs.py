@@ -176,7 +176,7 @@ def _queue(session: Session, job: Job) -> None:
         job_states.release_waiting(session, job, needed)
         return
     if needed is not None and job.dataset_version is None:
-        job.dataset_version = datasets.versions(session, needed.id)[0].number
+        job.dataset_version = datasets.version(session, needed.id).number
     job_states.move(session, job, JobState.QUEUED)
 
 

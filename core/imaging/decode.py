@@ -13,23 +13,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from typing import BinaryIO
 
 import PIL
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-    features,
-)
+from PIL import Image, ImageFile, TiffImagePlugin, features
 
 from core.imaging import to_rgb
+from core.imaging.formats import Jpeg, plugin_of, refusal
 from core.imaging.header_limits import check_parts
 from topwork.errors import ImageTooLarge, ImageUndecodable, TopworkError
 
@@ -71,11 +63,6 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
-# Every size is checked in `_check_size`, but some plugins make pictures while they open a file: the
-# GIF one fills what a frame will leave behind. Pillow's own guard, which `_open` may raise, goes
-# before them; it warns above its limit and fails above twice of it, and to us both is one refusal.
-Image.MAX_IMAGE_PIXELS = DEFAULT_LIMITS.max_pixels
-warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -93,6 +80,37 @@ class ImageInfo:
     findings: tuple[str, ...]
 
 
+class OpenImage:
+    """An image whose header was read and checked, and whose pixels can be decoded once.
+
+    Args:
+        data: The file.
+        limits: Above which it is refused.
+
+    Raises:
+        ImageUndecodable: The content is none of the six formats, or its header is broken.
+        ImageTooLarge: The size or the aspect ratio is beyond `limits`.
+    """
+
+    def __init__(self, data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> None:
+        with _named_errors():
+            self._image, self._orientation = _open(data, limits)
+
+    @cached_property
+    def info(self) -> ImageInfo:
+        """What the header says, asked before `rgb`; it may be broken where `rgb` does not look."""
+        with _named_errors():
+            return _describe(self._image, self._orientation)
+
+    def rgb(self, shrink_to: int | None = None) -> Image.Image:
+        """Return what `decode` does; errors as there."""
+        with _named_errors():
+            if shrink_to is not None:
+                side = DRAFT_OVERSAMPLING * shrink_to
+                self._image.draft(None, (side, side))
+            return _load(self._image, self._orientation)
+
+
 def probe(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
     """Read the header and check the limits; no pixel is decoded.
 
@@ -100,9 +118,7 @@ def probe(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
         ImageUndecodable: The content is none of the six formats, or its header is broken.
         ImageTooLarge: The size or the aspect ratio is beyond `limits`.
     """
-    with _named_errors():
-        image, orientation = _open(data, limits)
-        return _describe(image, orientation)
+    return OpenImage(data, limits).info
 
 
 def decode(
@@ -118,12 +134,7 @@ def decode(
             samples have no agreed meaning (signed, 32-bit integer, float outside 0..1).
         ImageTooLarge: The size or the aspect ratio is beyond `limits`.
     """
-    with _named_errors():
-        image, orientation = _open(data, limits)
-        if shrink_to is not None:
-            side = DRAFT_OVERSAMPLING * shrink_to
-            image.draft(None, (side, side))
-        return _load(image, orientation)
+    return OpenImage(data, limits).rgb(shrink_to)
 
 
 def revision() -> str:
@@ -136,63 +147,11 @@ def revision() -> str:
 
 def inspect(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
     """Answer as `probe` does, after the whole image was decoded as `decode` does."""
-    with _named_errors():
-        image, orientation = _open(data, limits)
-        info = _describe(image, orientation)
-        _load(image, orientation)
-        return info
+    image = OpenImage(data, limits)
+    info = image.info
+    image.rgb()
+    return info
 
-
-def recognised(content: bytes) -> bool:
-    """Tell whether the first bytes are those of a format that is read."""
-    return _plugin(content) is not None
-
-
-def format_of(content: bytes) -> str:
-    """Return the format by the first bytes, as `ImageInfo` names it; "" where there is none."""
-    plugin = _plugin(content)
-    return (plugin.format or "") if plugin else ""
-
-
-class _Jpeg(JpegImagePlugin.JpegImageFile):
-    """A JPEG whose EXIF is left to this module; also the first picture of an MPO."""
-
-    def getexif(self) -> Image.Exif:
-        return Image.Exif()
-
-
-_PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
-    (b"\xff\xd8\xff", _Jpeg),
-    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-    (b"RIFF....WEBP", WebPImagePlugin.WebPImageFile),
-    (b"BM", BmpImagePlugin.BmpImageFile),
-    (b"GIF87a", GifImagePlugin.GifImageFile),
-    (b"GIF89a", GifImagePlugin.GifImageFile),
-    (b"II*\0", TiffImagePlugin.TiffImageFile),
-    (b"MM\0*", TiffImagePlugin.TiffImageFile),
-    (b"II+\0", TiffImagePlugin.TiffImageFile),
-    (b"MM\0+", TiffImagePlugin.TiffImageFile),
-)
-
-# Named in the message only, so that a user learns what the file is instead of that it is "broken".
-_FOREIGN = (
-    (b"8BPS", "a Photoshop document"),
-    (b"%PDF", "a PDF document"),
-    (b"%!PS", "a PostScript document"),
-    (b"\xc5\xd0\xd3\xc6", "a PostScript document"),
-    (b"....ftypheic", "an HEIC photograph"),
-    (b"....ftypmif1", "an HEIF photograph"),
-    (b"....ftypavif", "an AVIF image"),
-    (b"....ftyp", "a video"),
-    (b"\0\0\x01\xba", "a video"),
-    (b"\0\0\x01\xb3", "a video"),
-    (b"\0\0\0\x0cjP", "a JPEG 2000 image"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"<svg", "an SVG drawing"),
-    (b"<?xml", "an XML or SVG document"),
-    (b"<!DOCTYPE", "an HTML page"),
-    (b"<html", "an HTML page"),
-)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -206,6 +165,30 @@ _TURNS = {
 _SIDEWAYS = {_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8]}
 
 
+class _Guard:
+    """Pillow's own guard, which holds for the process, for sizes told only by what opens a file.
+
+    Every size is checked in `_check_size`, but some plugins make pictures while they open a file:
+    the GIF one fills what a frame will leave behind. The guard goes before them; it warns above its
+    limit and fails above twice of it, and to us both is one refusal. Other threads may be decoding
+    under a higher limit, so it never falls.
+    """
+
+    FILTER = ("error", None, Image.DecompressionBombWarning, None, 0)
+
+    def __init__(self) -> None:
+        self.pixels = DEFAULT_LIMITS.max_pixels
+
+    def let_through(self, pixels: int) -> None:
+        """Have it refuse what is larger than this, and than all that was let through before."""
+        self.pixels = Image.MAX_IMAGE_PIXELS = max(self.pixels, pixels)
+        if self.FILTER not in warnings.filters:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+_guard = _Guard()
+
+
 @contextmanager
 def _named_errors() -> Iterator[None]:
     """Turn the dozen unrelated exception types of a broken file into one named error."""
@@ -215,7 +198,7 @@ def _named_errors() -> Iterator[None]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(
-            f"The image has more than {Image.MAX_IMAGE_PIXELS} pixels.",
+            f"The image has more than {_guard.pixels} pixels.",
             hint="Send a smaller version of the image.",
         ) from error
     except MemoryError as error:
@@ -225,22 +208,17 @@ def _named_errors() -> Iterator[None]:
         raise ImageUndecodable(f"The image is broken: {detail[:200]}.") from error
 
 
-def _plugin(content: bytes) -> type[ImageFile.ImageFile] | None:
-    return next((cls for magic, cls in _PLUGINS if _matches(content, magic)), None)
-
-
 def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, int | None]:
     """Return the unloaded image and its EXIF orientation (1..8, None when it cannot be read)."""
     content = data.read() if hasattr(data, "read") else bytes(data)
-    plugin = _plugin(content)
+    plugin = plugin_of(content)
     if plugin is None:
-        raise ImageUndecodable(_refusal(content))
+        raise ImageUndecodable(refusal(content))
     check_parts(content)
-    scans = _scans(content) if plugin is _Jpeg else 1
+    scans = _scans(content) if plugin is Jpeg else 1
     if scans > MAX_JPEG_SCANS:
         raise ImageUndecodable(f"The JPEG file has more than {MAX_JPEG_SCANS} scans.")
-    # It holds for the process, in which other threads may be decoding under a higher limit.
-    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, limits.max_pixels)
+    _guard.let_through(limits.max_pixels)
     image = plugin(BytesIO(content))
     _check_size(*image.size, limits)
     if scans * image.width * image.height > MAX_SCANS_OF_LARGEST * limits.max_pixels:
@@ -303,24 +281,6 @@ def _check_size(width: int, height: int, limits: ImageLimits, *, aspect: bool = 
             f" {limits.max_aspect:g} times its width.",
             hint="Crop the image to the part that matters.",
         )
-
-
-def _matches(content: bytes, magic: bytes) -> bool:
-    """Compare the beginning; dots stand for any byte."""
-    head = content[: len(magic)]
-    return len(head) == len(magic) and all(
-        want in (byte, ord(".")) for byte, want in zip(head, magic, strict=True)
-    )
-
-
-def _refusal(content: bytes) -> str:
-    if not content:
-        return "The file is empty."
-    start = content[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
-    for magic, name in _FOREIGN:
-        if _matches(start.lower(), magic.lower()):
-            return f"This is {name}, which is not read."
-    return "The content is not one of the image formats that are read."
 
 
 def _scans(content: bytes) -> int:

@@ -7,36 +7,26 @@ shards, settle duplicates and the split, publish. Nothing is written outside RUN
 import json
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from core.imaging.decode import DEFAULT_LIMITS, FINDINGS
-from core.ingest.archive import MEBIBYTE, Limits, Member, Refusal, plan
+from core.ingest.archive import MEBIBYTE, Limits, Member, plan
 from core.ingest.containers import Container, open_container
-from core.ingest.curate import curate
+from core.ingest.curate import check_usable, curate
 from core.ingest.decoders import Decoders
 from core.ingest.layout import read_layout
-from core.ingest.manifest import Finding, Line, check, encode, examine, json_line, report, summarise
+from core.ingest.manifest import Finding, encode, examine, json_line, report, summarise
 from core.ingest.shards import ShardWriter
 from core.ingest.split import Ratios
 from core.ingest.stream import Stream
 from core.system.machine import cores
 from core.system.progress import Meter
 from core.system.run_dir import RunDir, supervise
-from topwork.errors import ArchiveUnsafe, DatasetInvalid, DiskFull, TooFewClasses
+from topwork.errors import DiskFull
 from topwork.kinds import Phase, Severity
 
 SPARE_BYTES = 64 * MEBIBYTE
-UNSAFE = {
-    "path_traversal",
-    "path_absolute",
-    "path_drive",
-    "name_nul",
-    "link",
-    "special_file",
-    "entries_overlap",
-    "ratio_too_high",
-}
 
 
 def ingest(run: RunDir) -> None:
@@ -66,7 +56,7 @@ def ingest(run: RunDir) -> None:
     files, unread = stream.outcome()
     curated = curate(files, stream.stored, shards.names, reading, ratios)
     refusals = [*planned.refusals, *reading.refusals, *unread, *curated.refusals]
-    _check_usable(curated.lines, refusals)
+    check_usable(curated.lines, refusals)
     damage = (
         [Finding("archive_damaged", Severity.ERROR, container.damage, ("(archive)",))]
         if container.damage
@@ -103,24 +93,6 @@ def _check_disk(folder: Path, wanted: int) -> None:
             f"The images need {wanted // MEBIBYTE} MiB and {SPARE_BYTES // MEBIBYTE} MiB to spare;"
             f" {free // MEBIBYTE} MiB are free."
         )
-
-
-def _check_usable(lines: Collection[Line], refusals: Collection[Refusal]) -> None:
-    """Say what was wrong with the files when too little is left of them to train on."""
-    by_code: dict[str, list[Refusal]] = {}
-    for refusal in refusals:
-        by_code.setdefault(refusal.code, []).append(refusal)
-    parts = [
-        f"{len(group)} x {code}, for example {group[0].path}: {group[0].message}"
-        for code, group in sorted(by_code.items())
-    ]
-    hint = "Not used: " + "; ".join(parts) if parts else None
-    if not lines and UNSAFE & by_code.keys():
-        raise ArchiveUnsafe(hint=hint)
-    try:
-        check(lines)
-    except (DatasetInvalid, TooFewClasses) as error:
-        raise type(error)(error.message, hint=hint) from None
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from typing import BinaryIO, Protocol
 
-from core.imaging.decode import recognised
+from core.imaging.formats import recognised
 from core.ingest.archive import Content, Limits, Member
 from core.ingest.tars import Tar
 from core.ingest.zips import Zip, has_zip_directory

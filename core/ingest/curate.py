@@ -5,23 +5,35 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from core.ingest.archive import REJECTED, SKIPPED, Refusal
-from core.ingest.decoders import Verdict
+from core.ingest.decoders import DecodeResult
 from core.ingest.layout import Reading
-from core.ingest.manifest import Finding, Line, by_class
+from core.ingest.manifest import Finding, Line, by_class, check
 from core.ingest.shards import Address
 from core.ingest.split import Copy, Ratios, assign, choose
+from topwork.errors import ArchiveUnsafe, DatasetInvalid, TooFewClasses
 from topwork.kinds import Severity, Split
 
 NOTED = ("duplicate", "split_leak", "label_conflict", "class_not_in_train")
 EMPTY = "A class folder holds no usable image; the class is left out."
 NESTED = "Files lie deeper inside a class folder; they count as images of that class."
 
+UNSAFE = {
+    "path_traversal",
+    "path_absolute",
+    "path_drive",
+    "name_nul",
+    "link",
+    "special_file",
+    "entries_overlap",
+    "ratio_too_high",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A good image: what decoding showed and where its bytes are."""
 
-    verdict: Verdict
+    verdict: DecodeResult
     address: Address
 
 
@@ -58,7 +70,7 @@ def curate(
     kept: dict[str, Copy] = {}
     refusals: list[Refusal] = []
     for sha256, group in copies.items():
-        chosen, reasons = choose(group)
+        chosen, reasons = choose(group) if len(group) > 1 else (group[0], {})
         refusals += [Refusal(path, code) for path, code in reasons.items()]
         if chosen is not None:
             kept[sha256] = chosen
@@ -72,6 +84,30 @@ def curate(
     lines = _split(lines, reading.splits, ratios)
     drawn = sorted({line["split"] for line in lines} - {Split.TRAIN, *reading.splits})
     return Curated(lines, refusals, _findings(lines, refusals, reading), drawn)
+
+
+def check_usable(lines: Collection[Line], refusals: Collection[Refusal]) -> None:
+    """Say what was wrong with the files when too little is left of them to train on.
+
+    Raises:
+        ArchiveUnsafe: Nothing is left, and some of it could have done harm.
+        DatasetInvalid: There is no image.
+        TooFewClasses: There is only one class.
+    """
+    by_code: dict[str, list[Refusal]] = {}
+    for refusal in refusals:
+        by_code.setdefault(refusal.code, []).append(refusal)
+    parts = [
+        f"{len(group)} x {code}, for example {group[0].path}: {group[0].message}"
+        for code, group in sorted(by_code.items())
+    ]
+    hint = "Not used: " + "; ".join(parts) if parts else None
+    if not lines and UNSAFE & by_code.keys():
+        raise ArchiveUnsafe(hint=hint)
+    try:
+        check(lines)
+    except (DatasetInvalid, TooFewClasses) as error:
+        raise type(error)(error.message, hint=hint) from None
 
 
 def _line(sha256: str, copy: Copy, image: Stored, shards: list[str]) -> Line:

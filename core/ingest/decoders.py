@@ -32,7 +32,7 @@ MODULE = ("-m", "core.ingest.decoders")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DecodeResult:
     """What decoding one image gave; `code` is None when it is good."""
 
     width: int = 0
@@ -43,7 +43,7 @@ class Verdict:
     message: str = ""
 
 
-FAILED = Verdict(code="decoder_failed")
+FAILED = DecodeResult(code="decoder_failed")
 
 
 class Decoders:
@@ -80,11 +80,11 @@ class Decoders:
         for decoder in self._all:
             decoder.close()
 
-    def submit(self, batch: Sequence[bytes]) -> Future[list[Verdict]]:
+    def submit(self, batch: Sequence[bytes]) -> Future[list[DecodeResult]]:
         """Have a batch decoded; the future holds a verdict for each image, in order."""
         return self._threads.submit(self._decode, batch)
 
-    def _decode(self, batch: Sequence[bytes]) -> list[Verdict]:
+    def _decode(self, batch: Sequence[bytes]) -> list[DecodeResult]:
         verdicts = self._ask(batch)
         if verdicts is not None:
             return verdicts
@@ -93,7 +93,7 @@ class Decoders:
         alone = (self._ask([data]) for data in batch)
         return [FAILED if verdicts is None else verdicts[0] for verdicts in alone]
 
-    def _ask(self, batch: Sequence[bytes]) -> list[Verdict] | None:
+    def _ask(self, batch: Sequence[bytes]) -> list[DecodeResult] | None:
         """Return verdicts from this thread's decoder, or None where it died."""
         decoder: _Decoder | None = getattr(self._mine, "decoder", None)
         if decoder is None:
@@ -133,7 +133,7 @@ class _Decoder:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe.
         return self._process.stdout.readline() == READY
 
-    def ask(self, batch: Sequence[bytes]) -> list[Verdict] | None:
+    def ask(self, batch: Sequence[bytes]) -> list[DecodeResult] | None:
         """Return a verdict for each image, or None where the process died."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: S101, PT018 - both are pipes.
@@ -149,7 +149,7 @@ class _Decoder:
         if not line.endswith(b"\n"):
             return None
         return [
-            Verdict(width, height, suffix, tuple(findings), code, message)
+            DecodeResult(width, height, suffix, tuple(findings), code, message)
             for width, height, suffix, findings, code, message in json.loads(line)
         ]
 
@@ -166,14 +166,14 @@ class _Decoder:
                 pipe.close()
 
 
-def examine(data: bytes, limits: ImageLimits) -> Verdict:
+def examine(data: bytes, limits: ImageLimits) -> DecodeResult:
     """Decode one image in this process."""
     try:
         info = inspect(data, limits)
     except TopworkError as error:
-        return Verdict(code=error.code, message=error.message)
+        return DecodeResult(code=error.code, message=error.message)
     suffix = {"JPEG": "jpg", "TIFF": "tif"}.get(info.format, info.format.lower())
-    return Verdict(info.width, info.height, suffix, info.findings)
+    return DecodeResult(info.width, info.height, suffix, info.findings)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:

@@ -10,18 +10,26 @@ import os
 import resource
 import signal
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from core.ingest.archive import MEBIBYTE, Limits, by_status, plan
 from core.ingest.containers import open_container
-from core.ingest.layout import Reading, read_layout
-from core.ingest.split import Ratios, assign
-from topwork.errors import ArchiveTooLarge, DatasetInvalid, TooFewClasses, TopworkError
+from core.ingest.curate import Stored, check_usable, curate
+from core.ingest.decoders import DecodeResult
+from core.ingest.layout import read_layout
+from core.ingest.manifest import count, examine
+from core.ingest.shards import Address
+from core.ingest.split import Ratios
+from core.system import json_child
+from topwork.errors import ArchiveTooLarge
 from topwork.kinds import Split
 
-MEMORY_BYTES = 1024 * MEBIBYTE  # Address space; 200 000 members with long names take half of it.
+MEMORY_BYTES = (
+    1024 * MEBIBYTE
+)  # Address space; 200 000 members with long names take two thirds of it.
+UNSEEN = Stored(DecodeResult(), Address(0, 0, 0))  # No image is opened here.
 NICENESS = 10  # Serving goes first.
 
 
@@ -30,45 +38,25 @@ def summarise(archive: Path, limits: Limits, ratios: Ratios) -> dict[str, Any]:
 
     Raises:
         ArchiveUnreadable, ArchiveTooLarge, LayoutAmbiguous: What the ingestion would say.
-        DatasetInvalid, TooFewClasses: Likewise.
+        ArchiveUnsafe, DatasetInvalid, TooFewClasses: Likewise.
     """
     with archive.open("rb") as file:
         container = open_container(file, limits)
         planned = plan(container.members(), limits)
     reading = read_layout(planned.files.values(), planned.folders)
-    classes = sorted({place.class_name for place in reading.places.values()})
-    if not classes:
-        raise DatasetInvalid
-    if len(classes) == 1:
-        raise TooFewClasses(f"All images belong to one class, {classes[0]!r}.")
+    # A path stands for the content that is not known yet.
+    images = ((path, path) for path in reading.places)
+    curated = curate(images, defaultdict(lambda: UNSEEN), [""], reading, ratios)
+    refusals = [*planned.refusals, *reading.refusals, *curated.refusals]
+    check_usable(curated.lines, refusals)
+    findings = [*curated.findings, *examine(curated.lines, {})]
+    counts = count(curated.lines)
     return {
-        "classes": classes,
-        "counts": _counts(reading, ratios),
-        **by_status([*planned.refusals, *reading.refusals]),
+        "classes": list(counts[Split.TRAIN]),
+        "counts": counts,
+        "findings": [found.to_dict() for found in findings],
+        **by_status(refusals),
     }
-
-
-def _counts(reading: Reading, ratios: Ratios) -> dict[str, dict[str, int]]:
-    """Return split -> class -> images; paths stand for the content that is not known yet."""
-    given = reading.splits
-    missing = Ratios(
-        val=0.0 if Split.VAL in given else ratios.val,
-        test=0.0 if Split.TEST in given else ratios.test,
-        seed=ratios.seed,
-    )
-    trainable = defaultdict(list)
-    for path, place in reading.places.items():
-        if place.split in {None, Split.TRAIN}:
-            trainable[place.class_name].append(path)
-    drawn = assign(trainable, missing)
-    pairs = Counter(
-        (drawn.get(path, place.split or Split.TRAIN), place.class_name)
-        for path, place in reading.places.items()
-    )
-    counts: dict[str, dict[str, int]] = defaultdict(dict)
-    for (split, name), images in sorted(pairs.items()):
-        counts[split][name] = images
-    return dict(counts)
 
 
 def main(asked: str) -> None:
@@ -84,14 +72,15 @@ def main(asked: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICENESS)
+    json_child.answer(lambda: _look(question))
+
+
+def _look(question: dict[str, Any]) -> dict[str, Any]:
+    archive, limits = Path(question["archive"]), Limits(**question["limits"])
     try:
-        archive, limits = Path(question["archive"]), Limits(**question["limits"])
-        answer = {"summary": summarise(archive, limits, Ratios(**question["ratios"]))}
-    except TopworkError as error:
-        answer = {"error": error.to_dict()}
+        return summarise(archive, limits, Ratios(**question["ratios"]))
     except MemoryError:
-        answer = {"error": ArchiveTooLarge("The list of members takes too much memory.").to_dict()}
-    sys.stdout.write(json.dumps(answer))
+        raise ArchiveTooLarge("The list of members takes too much memory.") from None
 
 
 if __name__ == "__main__":

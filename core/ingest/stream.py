@@ -5,10 +5,10 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from core.imaging.decode import recognised
+from core.imaging.formats import recognised
 from core.ingest.archive import MEBIBYTE, Refusal
 from core.ingest.curate import Stored
-from core.ingest.decoders import Decoders, Verdict
+from core.ingest.decoders import DecodeResult, Decoders
 from core.ingest.shards import ShardWriter
 
 BATCH_IMAGES = 64
@@ -21,7 +21,7 @@ class _Batch:
     hashes: list[str] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
     size: int = 0
-    verdicts: Future[list[Verdict]] | None = None
+    verdicts: Future[list[DecodeResult]] | None = None
 
 
 class Stream:

@@ -6,14 +6,13 @@ seconds and fail. In line, one waits for the lock alone while the others have eq
 being next. The line is a courtesy: it protects nothing, and who waits too long in it goes ahead.
 """
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOOK_SECONDS = 0.002
+from core.system.locks import try_lock
+
 PATIENCE_SECONDS = 3.0  # A process may be frozen in line; it must not hold up the others for long.
 
 
@@ -26,17 +25,7 @@ def turn(path: Path) -> Iterator[None]:
     """
     line = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _first(line) and time.monotonic() < deadline:
-            time.sleep(LOOK_SECONDS)
+        try_lock(line, patience=PATIENCE_SECONDS)
         yield
     finally:
         os.close(line)
-
-
-def _first(line: int) -> bool:
-    try:
-        fcntl.flock(line, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,12 +1,12 @@
 """A cache folder with a size limit: files used longest ago make room for others (LRU).
 
-Whoever uses a file holds a lock on it (flock), which its death releases. A file in use stays, as
+Whoever uses a file holds a lock on it, which its death releases. A file in use stays, as
 unlinking it would free no space.
 """
 
-import fcntl
-import os
 from pathlib import Path
+
+from core.system.locks import remove_unused
 
 
 def trim(folder: Path, most: int) -> int:
@@ -26,21 +26,6 @@ def trim(folder: Path, most: int) -> int:
     for _, size, path in sorted(found):
         if total <= most:
             break
-        if _removed(path):
+        if remove_unused(path):
             total -= size
     return total
-
-
-def _removed(path: Path) -> bool:
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(handle)
-    return True

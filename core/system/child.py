@@ -8,8 +8,10 @@ Python's safe path (https://docs.python.org/3/using/cmdline.html#cmdoption-P).
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from core.system import tether
 
 # Lists of folders from which code is loaded; an empty or relative entry is the current folder.
 LIBRARIES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -45,6 +47,17 @@ def python(*words: str, env: Mapping[str, str] | None = None) -> Child:
     """
     seen = environment(os.environ if env is None else env)
     return Child((sys.executable, "-P", *words), seen)
+
+
+def tethered(command: Sequence[str], env: Mapping[str, str], pipe: int = tether.NO_PIPE) -> Child:
+    """Return a command that ends with this process; the main thread must start it.
+
+    Args:
+        command: What to run.
+        env: What it sees.
+        pipe: Where the kernel cannot end it: the end to read of a pipe that only this process has.
+    """
+    return python("-I", "-S", tether.__file__, str(os.getpid()), str(pipe), *command, env=env)
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ two processes that write the same file write the same bytes.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from core.system.cache_dir import trim
 from core.system.disk import free_bytes
 from core.system.failpoints import hit
+from core.system.locks import means, try_lock
 from topwork.errors import DiskFull
 
 CHECK_BYTES = 8
@@ -112,8 +112,7 @@ class Cache:
             if missing:
                 missing = _copied(path, file, missing)
                 self._fill(file, missing, make)
-            with suppress(BlockingIOError):  # Another reader is as good.
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            try_lock(handle, shared=True)  # Another reader is as good.
             now = time.time_ns()  # The kernel's own stamp is too coarse to tell which came first.
             os.utime(handle, ns=(now, now))
             return file.array()
@@ -146,14 +145,13 @@ class Cache:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 self._wait_for(handle)
-                now = os.fstat(handle)
-                if now.st_size == 0:
+                there = os.fstat(handle).st_size
+                if there == 0:
                     _allocate(handle, size, path, self._spare)
-                elif now.st_size != size:
+                elif there != size:
                     path.unlink(missing_ok=True)  # Somebody may have the odd one mapped.
-                with suppress(FileNotFoundError):
-                    if path.stat().st_ino == now.st_ino:
-                        return handle
+                if means(path, handle):
+                    return handle
             except BaseException:
                 os.close(handle)
                 raise
@@ -161,11 +159,7 @@ class Cache:
 
     def _wait_for(self, handle: int) -> None:
         """Wait while another process computes the same rows, as long as it goes on."""
-        while True:
-            for lock in (fcntl.LOCK_EX, fcntl.LOCK_SH):
-                with suppress(BlockingIOError):
-                    fcntl.flock(handle, lock | fcntl.LOCK_NB)
-                    return
+        while not try_lock(handle) and not try_lock(handle, shared=True):
             if time.time() - os.fstat(handle).st_mtime > STUCK_SECONDS:
                 return
             self._between()

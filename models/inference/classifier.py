@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits
+from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
 from models.inference import artefact
 from models.inference.calibration import probabilities
 from models.inference.preprocess import Preprocess
@@ -136,7 +136,11 @@ class Classifier:
             ImageUndecodable: The file is no complete image.
             ImageTooLarge: The image is beyond `limits`.
         """
-        return self.preprocess.read(data, limits)
+        return self.crop(OpenImage(data, limits))
+
+    def crop(self, image: OpenImage) -> Tensor:
+        """Return the same of an image whose header was read; errors as of `decode`."""
+        return self.preprocess.crop_of(image)
 
     def logits(self, images: Sequence[Tensor]) -> Tensor:
         """Return what the network says before calibration, float32 (N, classes)."""

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, decode
+from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
 from models.compute.transfer import sent
 from models.planning import catalogue
 from topwork.errors import IntegrityError
@@ -87,7 +87,11 @@ class Preprocess:
             ImageUndecodable: The file is no complete image.
             ImageTooLarge: The image is beyond `limits`.
         """
-        return self.uint8(decode(data, limits, shrink_to=self.resize))
+        return self.crop_of(OpenImage(data, limits))
+
+    def crop_of(self, image: OpenImage) -> Tensor:
+        """Return the same of an image whose header was read; errors as of `read`."""
+        return self.uint8(image.rgb(shrink_to=self.resize))
 
     def uint8(self, image: Image.Image) -> Tensor:
         """Resize and crop an RGB image of any size; uint8 (3, crop, crop).

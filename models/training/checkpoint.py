@@ -17,9 +17,9 @@ from torch import Tensor
 from core.system.atomic_files import settle
 from core.system.failpoints import hit
 from models.networks import tensorfile
+from models.planning.disk_needs import KEPT_CHECKPOINTS
 from topwork.errors import IntegrityError, WeightsMismatch
 
-KEEP = 2
 HEADER_BYTES = 1 << 28  # The state is in it, with the history of every epoch.
 Tensors = dict[str, Tensor]
 State = dict[str, Any]
@@ -59,7 +59,7 @@ def save(folder: Path, step: int, tensors: Tensors, state: State) -> None:
     """
     write(folder / f"step-{step:010d}.safetensors", tensors, state)
     hit("checkpoint.before_removal")
-    kept = newest_first(folder)[:KEEP]
+    kept = newest_first(folder)[:KEPT_CHECKPOINTS]
     named = {path.name for path in kept} | {_peek(path).get("best_file") for path in kept}
     for path in folder.glob("*.safetensors"):
         if path.name not in named:

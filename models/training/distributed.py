@@ -8,7 +8,6 @@ takes all with it within moments, and the next attempt goes on from the checkpoi
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from torch import distributed as dist
 from core.system.child import python
 from core.system.machine import cores
 from core.system.run_dir import CRASHED, FAILED, RunDir
+from core.system.tether import die_with_parent
 from models.data.sources import Indices
 from topwork.errors import InvalidField, OutOfMemory
 
@@ -36,7 +36,6 @@ TURN_WAIT = timedelta(days=1)  # While rank 0 decodes or downloads, the others w
 LEAVE_SECONDS = 10.0
 KILLED = -signal.SIGKILL  # By the kernel for memory, most often.
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
-PR_SET_PDEATHSIG = 1
 
 
 class Member(RunDir):
@@ -223,7 +222,4 @@ def follow(leader: int) -> None:
     """Tie this process to rank 0, which alone decides when to stop."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != leader:  # It died before the request could be made.
-        os._exit(CRASHED)
+    die_with_parent(leader)

@@ -7,28 +7,21 @@ from torch import nn
 from core.system.cache_dir import trim
 from core.system.disk import free_bytes
 from core.system.run_dir import RunDir
+from models.planning import disk_needs
 from models.planning.plan import Plan
-from models.training.checkpoint import KEEP
 from topwork.errors import DiskFull
-
-MARGIN = 32 << 20  # Reports, logs and what else is small.
-_MOMENTS = {"sgd": 1, "adamw": 2}  # Numbers that an optimiser keeps for each weight.
 
 
 def needed(model: nn.Module, head: str, plan: Plan) -> int:
-    """Return the bytes that checkpoints and result of a run take at most at the same time.
-
-    These are the checkpoints that are kept, one being written, the best weights twice for the
-    same reason, and the finished model.
-    """
+    """Return the bytes that checkpoints and result of a run take at most at the same time."""
     trained = model.get_submodule(head) if plan.mode == "head" and plan.then is None else model
-    checkpoints = (KEEP + 1) * checkpoint_bytes(trained, plan)
-    return checkpoints + 2 * _bytes(trained) + _bytes(model) + MARGIN
+    copies = disk_needs.copies_in_checkpoint(plan)
+    return disk_needs.of_run(_bytes(trained), _bytes(model), copies)
 
 
 def checkpoint_bytes(model: nn.Module, plan: Plan) -> int:
-    """Return the size of one checkpoint: the weights, their average and the optimiser's moments."""
-    return _bytes(model) * (1 + (plan.ema is not None) + _MOMENTS.get(plan.optimizer, 2))
+    """Return the size of one checkpoint."""
+    return _bytes(model) * disk_needs.copies_in_checkpoint(plan)
 
 
 def check(run: RunDir, need: int, spare_files: Path | None) -> None:

@@ -6,17 +6,17 @@ its origin and hash. Needs no torch; `models.weights.pretrained` fetches, checks
 
 import json
 import struct
-import subprocess
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from core.system import json_child
 from core.system.atomic_files import sha256, sync
 from core.system.child import python
 from core.system.command_names import command, where
 from models.planning import catalogue
 from models.planning.catalogue import HEADER_LIMIT
-from topwork.errors import WeightsMismatch, WeightsUnavailable, from_dict
+from topwork.errors import WeightsMismatch, WeightsUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +140,12 @@ def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
     catalogue.get(architecture)
     places = str(file.absolute()), str(weights_dir.absolute())
     child = python("-m", "models.weights.pretrained", architecture, *places)
-    done = subprocess.run(
-        child.command,
-        env=child.env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    answer = _answer(done.stdout)
-    if "error" in answer:
-        raise from_dict(answer["error"])
-    entry = find(weights_dir, architecture)
-    if done.returncode or entry is None:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise WeightsMismatch(f"{file.name} could not be read: {' '.join(last)}")
-    return entry
+    try:
+        added = json_child.ask(child)
+    except json_child.ChildDied as error:
+        raise WeightsMismatch(f"{file.name} could not be read: {error}") from error
+    name, path, size = (added.pop(field) for field in ("architecture", "path", "bytes"))
+    return Entry(name, Path(path), size, Record(**added))
 
 
 def bring(architecture: str, weights_dir: Path) -> str:
@@ -163,14 +154,6 @@ def bring(architecture: str, weights_dir: Path) -> str:
     assert published is not None  # noqa: S101 - who asks has looked.
     add = command("weights", "add", architecture, published.file, weights_dir=weights_dir)
     return f"Fetch {published.url} on a machine with internet, then run {add} {where()}."
-
-
-def _answer(text: str) -> dict[str, Any]:
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 def _record(path: Path) -> Record:

@@ -7,7 +7,6 @@
 import errno
 import hashlib
 import io
-import json
 import pickle
 import re
 import shutil
@@ -24,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models as torchvision_models
 
+from core.system import json_child
 from models.networks import tensorfile, zoo
 from models.networks.loading import load_published
 from models.networks.tensorfile import TensorFile
@@ -34,7 +34,6 @@ from models.weights.local_weights import Entry, Record
 from topwork.errors import (
     DiskFull,
     IntegrityError,
-    TopworkError,
     WeightsMismatch,
     WeightsUnavailable,
 )
@@ -229,17 +228,11 @@ def _finite(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def main() -> int:
-    """Add one file and print its entry, or the error, as JSON; return 2 on an error."""
+def main() -> None:
+    """Add one file and print its entry, or the error."""
     architecture, file, weights_dir = sys.argv[1:]
-    try:
-        answer = add(architecture, Path(file), Path(weights_dir)).to_dict()
-    except TopworkError as error:
-        print(json.dumps({"error": error.to_dict()}))  # noqa: T201  # The parent reads it.
-        return 2
-    print(json.dumps(answer))  # noqa: T201  # As above.
-    return 0
+    json_child.answer(lambda: add(architecture, Path(file), Path(weights_dir)).to_dict())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

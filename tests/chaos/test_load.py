@@ -186,7 +186,9 @@ class Vitals:
     def add(self, pid: int) -> None:
         """Add one process, unless it belongs to a job."""
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
-        if any(part in command for part in (b"worker.process.guard", b"core.ingest", b"nursery")):
+        if any(
+            part in command for part in (b"worker.process.guard", b"core.ingest", b"forkserver")
+        ):
             return
         status = Path(f"/proc/{pid}/status").read_text()
         numbers = dict(line.split(":", 1) for line in status.splitlines())

@@ -102,7 +102,7 @@ class Bench:
         self.workers.append(worker)
         if ready and self.environment["TOPWORK_WARM_START"] == "True":
             said = self.log(len(self.workers) - 1)
-            wait_for(lambda: "nursery.ready" in said.read_text(), 120)
+            wait_for(lambda: "forkserver.ready" in said.read_text(), 120)
         return worker
 
     def freeze(self, worker: subprocess.Popen[bytes]) -> None:

@@ -32,10 +32,10 @@ def either(request: pytest.FixtureRequest, make_bench: Callable[..., Any]) -> It
         yield made
 
 
-def nursery_of(bench: Bench, number: int) -> int:
-    """Return the nursery of the n-th worker."""
+def forkserver_of(bench: Bench, number: int) -> int:
+    """Return the forkserver of the n-th worker."""
     lines = map(json.loads, bench.log(number).read_text().splitlines())
-    return next(int(line["pid"]) for line in lines if line["event"] == "nursery.ready")
+    return next(int(line["pid"]) for line in lines if line["event"] == "forkserver.ready")
 
 
 def test_a_killed_worker_takes_its_child_along_and_another_goes_on(either: Bench) -> None:
@@ -55,19 +55,19 @@ def test_a_killed_worker_takes_its_child_along_and_another_goes_on(either: Bench
     assert "starts at step 2" in log
 
 
-def test_no_nursery_outlives_its_worker(make_bench: Callable[..., Any]) -> None:
+def test_no_forkserver_outlives_its_worker(make_bench: Callable[..., Any]) -> None:
     with make_bench(warm_start=True) as bench:
         killed, asked = bench.worker(), bench.worker()
-        nurseries = [nursery_of(bench, number) for number in (0, 1)]
-        assert all(map(runs, nurseries))
+        forkservers = [forkserver_of(bench, number) for number in (0, 1)]
+        assert all(map(runs, forkservers))
         killed.kill()
-        wait_for(lambda: not runs(nurseries[0]), 1)
+        wait_for(lambda: not runs(forkservers[0]), 1)
         asked.terminate()
         assert asked.wait(15) == 0
-        assert not runs(nurseries[1])
+        assert not runs(forkservers[1])
 
 
-def test_a_job_survives_the_death_of_the_nursery_it_came_from(
+def test_a_job_survives_the_death_of_the_forkserver_it_came_from(
     make_bench: Callable[..., Any],
 ) -> None:
     with make_bench(warm_start=True) as bench:
@@ -75,8 +75,8 @@ def test_a_job_survives_the_death_of_the_nursery_it_came_from(
         job_id = bench.submit({2: "wait"})
         bench.wait("waiting")
         assert '"warm": true' in bench.log(0).read_text()
-        os.kill(nursery_of(bench, 0), signal.SIGKILL)
-        wait_for(lambda: "nursery.ended" in bench.log(0).read_text())
+        os.kill(forkserver_of(bench, 0), signal.SIGKILL)
+        wait_for(lambda: "forkserver.ended" in bench.log(0).read_text())
         bench.go()
         job = bench.reaches(job_id, "succeeded", "failed")
         assert (job.state, job.attempt) == ("succeeded", 1)

@@ -13,8 +13,7 @@ from core.store.resources import Resources
 from core.store.tables import DatasetVersion, Job
 from core.system.atomic_files import sha256, sync
 from core.system.failpoints import hit
-from models.planning import catalogue
-from models.planning.catalogue import Architecture
+from models.planning import catalogue, disk_needs
 from models.planning.request import DatasetRef, TrainRequest
 from topwork.errors import IntegrityError
 from topwork.kinds import EventKind, Product
@@ -23,12 +22,6 @@ from worker.kinds.kind import Check, Work, damaged, download, fetch, upload
 
 FROM_MODEL = "model:"
 DAMAGED = "damaged"  # The mark of a copy in which the trainer met bytes that are not as recorded.
-FLOAT = 4  # Bytes of a parameter.
-CLASSES = 1000
-BUFFERS = 1.02  # What normalisation keeps beside the parameters.
-AUXILIARY = 2.0  # The catalogue leaves them out; GoogLeNet's are as large as all the rest.
-TRAINED = 3 * 4 + 2  # Checkpoints of weights, average and two moments; the best weights twice.
-SMALL = 32 << 20  # Reports, logs and what else is small.
 
 
 def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[str, Any]:
@@ -179,31 +172,17 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
 
 
 def needs(_resources: Resources, job: Job) -> int:
-    """Return the bytes of checkpoints and result that lie side by side at most.
-
-    `models.training.preflight` reckons the same from the network itself, and refuses a job that was
-    claimed with less; so this must never be the smaller one. It takes the dearest plan, with an
-    average of the weights and two moments, and 1000 classes: more of them, at some 120 KB each, are
-    left to the reserve.
-    """
+    """Return the bytes of checkpoints and result; never fewer than the trainer then asks for."""
     name = job.config.get("architecture")
     if name not in catalogue.names():
         return 0
-    facts = catalogue.get(name)
-    whole = _weights(facts)
-    head = FLOAT * CLASSES * (facts.feature_shape[0] + 1)
-    trained = head if job.config.get("strategy") == "head" else whole
-    return int(TRAINED * trained + whole) + SMALL
+    return disk_needs.foreseen(catalogue.get(name), job.config.get("strategy"))
 
 
 def stores(_resources: Resources, job: Job) -> int:
     """Return the bytes of the artefact."""
     name = job.config.get("architecture")
-    return int(_weights(catalogue.get(name))) + SMALL if name in catalogue.names() else 0
-
-
-def _weights(facts: Architecture) -> float:
-    return FLOAT * facts.parameters * (AUXILIARY if facts.auxiliary else BUFFERS)
+    return disk_needs.of_artefact(catalogue.get(name)) if name in catalogue.names() else 0
 
 
 WORK = Work("models.train", stage, publish, warm=True, needs=needs, stores=stores)

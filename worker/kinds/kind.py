@@ -24,7 +24,7 @@ class Work:
         module: What `worker.process.guard` runs.
         stage: Bring the inputs to this machine and return `request.json`.
         publish: Store `result/` and commit it together with the job's success.
-        warm: Whether the module's imports are worth a nursery that has done them before.
+        warm: Whether the module's imports are worth a forkserver that has done them before.
         needs: Bytes that a job will write below the data folder, roughly.
         stores: Bytes of what it publishes, roughly.
     """

@@ -13,7 +13,7 @@ def environment(threads: int) -> dict[str, str]:
     GOMP_SPINCOUNT=0 because waiting OpenMP threads otherwise spin on cores that serving needs:
     12-15 instead of 8 images a second next to one busy process on two cores.
     OPENBLAS_NUM_THREADS=1 because numpy's BLAS otherwise starts threads when it is imported, and a
-    nursery must have none. The trainer computes with torch, which has its own.
+    forkserver must have none. The trainer computes with torch, which has its own.
     """
     mine = {
         key: value

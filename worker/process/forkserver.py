@@ -15,6 +15,7 @@ import socket
 import sys
 from pathlib import Path
 
+from core.system.tether import die_with_parent
 from worker.process import guard
 
 CONTROL = 0
@@ -25,7 +26,7 @@ OUTPUTS = (1, 2)
 
 def main(modules: list[str]) -> None:
     """Import, then fork for whoever asks; a fork comes back from `serve` with its orders."""
-    guard.die_with_parent()
+    die_with_parent()  # Whether it was in time is told by the socket.
     control = socket.socket(fileno=CONTROL)
     for module in modules:
         importlib.import_module(module)
@@ -62,7 +63,7 @@ def serve(control: socket.socket) -> tuple[str, str] | None:
 def leave_if_unfit() -> None:
     """Say why and end at once, whatever the threads are doing that should not be here."""
     if reason := unfit():
-        sys.stderr.write(f"the nursery cannot fork: {reason}\n")
+        sys.stderr.write(f"the forkserver cannot fork: {reason}\n")
         os._exit(1)
 
 

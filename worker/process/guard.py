@@ -23,7 +23,9 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+from core.system.tether import die_with_parent
+
+PR_SET_NAME = 15
 NAME = b"worker.guard"  # What `ps` calls it, forked or started; at most 15 bytes.
 LIFELINE = 0
 NICENESS = 10  # Serving goes first: a busy trainer at nice 19 cost a predictor nothing, at 0 2x.
@@ -47,7 +49,7 @@ def main(module: str, run_dir: str) -> None:
         watch(work, lifeline)
     become_work(guard)
     sys.argv = [module, run_dir]
-    sys.modules.pop(module, None)  # In a nursery it is there; what it imported is what counts.
+    sys.modules.pop(module, None)  # In a forkserver it is there; what it imported is what counts.
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except Exception as error:  # noqa: BLE001 - it never came to where RUN_DIR says what happened.
@@ -59,23 +61,15 @@ def main(module: str, run_dir: str) -> None:
 
 def become_work(guard: int) -> None:
     """Tie this process to its guard, and give way to the rest of the machine."""
-    die_with_parent()
+    die_with_parent(guard)
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
-    if os.getppid() != guard:  # It died before the request could be made.
-        os._exit(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, LIFELINE)
     os.close(nothing)
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # A crash must not fill the disk.
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when the thread that started it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Lifeline:

@@ -183,7 +183,7 @@ def spawn(module: str, run_dir: Path, log: IO[bytes], threads: int) -> Guard:
 
 
 def adopt(pid: int, lifeline: socket.socket) -> Guard:
-    """Take over a child whose parent is the nursery: its lifeline's close tells its end."""
+    """Take over a child whose parent is the forkserver: its lifeline's close tells its end."""
 
     def reap() -> int:
         end = select.poll()

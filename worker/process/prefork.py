@@ -16,8 +16,8 @@ from core.system.child import python
 from worker.process.environment import environment
 from worker.process.forkserver import READY
 
-ANSWER_SECONDS = 5.0  # A nursery that takes longer to fork is given up.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0  # Seconds between nurseries; a preload costs many.
+ANSWER_SECONDS = 5.0  # A forkserver that takes longer to fork is given up.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0  # Seconds between forkservers; a preload costs many.
 HEALTHY_SECONDS = 60.0  # After so long the pauses begin anew.
 log = structlog.get_logger()
 
@@ -30,27 +30,27 @@ class WarmStart:
     While there is none, or none that answers, `fork` says so and the caller starts cold.
 
     Args:
-        modules: What the nursery imports and can run.
+        modules: What the forkserver imports and can run.
         threads: Size of its children's OpenMP pools; the library reads it when it is imported.
     """
 
     def __init__(self, modules: Collection[str], threads: int) -> None:
         self.modules, self.threads = sorted(modules), threads
-        self._nursery: subprocess.Popen[bytes] | None = None
+        self._forkserver: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        # The kernel ties a nursery to the thread that started it, so this one stays.
-        self._thread = threading.Thread(target=self._keep, name="nursery", daemon=True)
+        # The kernel ties a forkserver to the thread that started it, so this one stays.
+        self._thread = threading.Thread(target=self._keep, name="forkserver", daemon=True)
 
     def __enter__(self) -> Self:
-        """Start the first nursery."""
+        """Start the first forkserver."""
         if sys.platform == "linux" and self.modules:
             self._thread.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Leave no nursery behind."""
+        """Leave no forkserver behind."""
         self._closing.set()
         with self._lock:
             self._kill()
@@ -59,9 +59,9 @@ class WarmStart:
 
     @property
     def pid(self) -> int | None:
-        """Id of the nursery when it is ready."""
+        """Id of the forkserver when it is ready."""
         with self._lock:
-            return self._nursery.pid if self._nursery and self._control else None
+            return self._forkserver.pid if self._forkserver and self._control else None
 
     def fork(
         self, module: str, run_dir: Path, *, output: int, threads: int
@@ -91,7 +91,7 @@ class WarmStart:
             except (OSError, ValueError) as error:
                 # A guard that is born later finds its lifeline closed and does nothing.
                 ours.close()
-                log.warning("nursery.unanswered", error=repr(error))
+                log.warning("forkserver.unanswered", error=repr(error))
                 self._kill()
                 return None
         ours.settimeout(0)
@@ -108,12 +108,12 @@ class WarmStart:
             if time.monotonic() - began > HEALTHY_SECONDS:
                 pause = FIRST_PAUSE
             if not self._closing.is_set():
-                log.warning("nursery.ended", code=ended, pause=pause)
+                log.warning("forkserver.ended", code=ended, pause=pause)
             self._closing.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _raise_one(self) -> int:
-        """Start a nursery, offer it while it lives, and return its exit code."""
+        """Start a forkserver, offer it while it lives, and return its exit code."""
         began = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
@@ -121,31 +121,31 @@ class WarmStart:
                 child = python(
                     "-m", "worker.process.forkserver", *self.modules, env=environment(self.threads)
                 )
-                nursery = subprocess.Popen(
+                forkserver = subprocess.Popen(
                     child.command,
                     stdin=theirs.fileno(),
                     env=child.env,
                     start_new_session=True,
                 )
             with self._lock:
-                self._nursery = nursery
+                self._forkserver = forkserver
                 if self._closing.is_set():
                     self._kill()
             try:
                 if ours.recv(len(READY)) == READY:
                     seconds = round(time.monotonic() - began, 2)
-                    log.info("nursery.ready", pid=nursery.pid, seconds=seconds)
+                    log.info("forkserver.ready", pid=forkserver.pid, seconds=seconds)
                     ours.settimeout(ANSWER_SECONDS)
                     with self._lock:
                         self._control = ours
-                return nursery.wait()
+                return forkserver.wait()
             finally:
                 with self._lock:
                     self._kill()
-                    self._nursery = self._control = None
-                nursery.wait()
+                    self._forkserver = self._control = None
+                forkserver.wait()
 
     def _kill(self) -> None:
-        if self._nursery is not None:
-            self._nursery.kill()
+        if self._forkserver is not None:
+            self._forkserver.kill()
         self._control = None

@@ -4,7 +4,6 @@ File names of a form become member names of that tar and nothing else; the inges
 like those of any archive.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -25,6 +24,7 @@ from core.ingest.archive import ARCHIVE_SUFFIXES
 from core.store.db import is_unsure
 from core.store.object_store import Storage
 from core.system.ids import new_id
+from core.system.locks import hold, take
 from core.system.settings import MEBIBYTE, Settings
 from topwork.errors import ArchiveTooLarge, DiskFull, MalformedRequest, RequestTooLarge
 
@@ -122,9 +122,7 @@ def _folder(settings: Settings) -> tuple[Path, int]:
     parent = settings.data_dir / "tmp"
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    lock = os.open(folder, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    return folder, lock
+    return folder, take(folder, shared=True)
 
 
 def _remove(folder: Path, lock: int) -> None:
@@ -138,13 +136,9 @@ def remove_abandoned(settings: Settings) -> int:
     for folder in (settings.data_dir / "tmp").glob(f"{PREFIX}*"):
         with suppress(OSError):  # Its owner holds it, or has removed it.
             if time.time() - folder.stat().st_mtime > UNLOCKED_SECONDS:
-                lock = os.open(folder, os.O_RDONLY)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with hold(folder):
                     shutil.rmtree(folder, ignore_errors=True)
                     removed += 1
-                finally:
-                    os.close(lock)
     return removed
 
 

@@ -6,7 +6,6 @@ from where on its bytes are unproved, so that not even a killed process leaves s
 A lock on the file lets one request at a time write; the kernel takes it from a process that dies.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Collection, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from core.system.atomic_files import sync, write_atomically
 from core.system.failpoints import hit
+from core.system.locks import take
 from core.system.settings import Settings
 from topwork.errors import UploadLocked, UploadNotFound
 
@@ -97,14 +97,12 @@ def held(path: Path) -> Iterator[Piece]:
         UploadLocked: Another request holds it.
     """
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        handle = take(path)
     except FileNotFoundError:
         raise UploadNotFound(f"there is no upload {path.name}") from None
+    except BlockingIOError:
+        raise UploadLocked from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UploadLocked from None
         yield Piece(path, handle)
     finally:
         os.close(handle)

@@ -12,14 +12,14 @@ from topwork import types
 def dataset_view(session: Session, row: tables.Dataset) -> types.Dataset:
     """Return a dataset with its newest version."""
     own = f"/datasets/{row.id}"
-    found = datasets.versions(session, row.id)
+    newest = datasets.newest(session, row.id)
     links = {"self": own, "versions": f"{own}/versions"}
     return shaped(
         types.Dataset,
         row,
         job=row.job_id,
         metadata=row.user_metadata,
-        latest=version_view(found[0]) if found else None,
+        latest=version_view(newest) if newest else None,
         links=links | ({"job": f"/jobs/{row.job_id}"} if row.job_id else {}),
     )
 

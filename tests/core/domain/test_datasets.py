@@ -1,6 +1,7 @@
 """Dataset rows: create, refer to versions, list, delete."""
 
 import pytest
+from sqlalchemy import event
 
 from core.domain import datasets, jobs, leases, registry
 from core.store.resources import Resources
@@ -47,6 +48,22 @@ def test_versions_are_found_by_number_or_newest(resources: Resources) -> None:
         for unknown in (f"{dataset_id}@3", f"{dataset_id}@x", f"{dataset_id}@01", "ds_x", "ds_x@1"):
             with pytest.raises(DatasetNotFound):
                 datasets.version(session, unknown)
+
+
+def test_no_other_version_is_loaded_than_the_one_asked_for(resources: Resources) -> None:
+    dataset_id = create(resources)
+    for number in (1, 2, 3):
+        publish(resources, dataset_id, number)
+    for reference, number in ((dataset_id, 3), (f"{dataset_id}@2", 2)):
+        loaded: list[int] = []
+        with resources.database.read() as session:
+            event.listen(
+                session,
+                "loaded_as_persistent",
+                lambda _session, row, seen=loaded: seen.append(getattr(row, "number", 0)),
+            )
+            datasets.version(session, reference)
+        assert loaded == [0, number]  # The dataset, then its version.
 
 
 def test_pages_follow_the_cursor_in_both_orders(resources: Resources) -> None:

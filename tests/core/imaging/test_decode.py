@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from core.imaging.decode import ImageLimits, decode, format_of, probe
+from core.imaging.decode import ImageLimits, decode, probe
+from core.imaging.formats import format_of
 from tests.pictures import (
     chunk,
     encode,

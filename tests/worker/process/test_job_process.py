@@ -34,7 +34,7 @@ def prepare(gate: Path, script: dict[str, str], **more: object) -> Path:
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[WarmStart]:
-    """A nursery that is ready."""
+    """A forkserver that is ready."""
     with WarmStart([CHILD], threads=1) as made:
         wait_for(lambda: made.pid)
         yield made

@@ -1,4 +1,4 @@
-"""Warm starts: imports are paid once, and whatever is wrong with a nursery, the child starts."""
+"""Warm starts: imports are paid once, and whatever is wrong with a forkserver, the child starts."""
 
 import json
 import os
@@ -47,26 +47,26 @@ def imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(
-    tmp_path: Path, nursery: WarmStart | None, module: str = "light_child"
+    tmp_path: Path, forkserver: WarmStart | None, module: str = "light_child"
 ) -> tuple[bool, Path]:
     """Run a child to its good end; return whether it started warm, and its folder."""
     run_dir = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
     run_dir.mkdir()
     until = time.monotonic() + 600
-    with Process(module, run_dir, good_until=until, threads=3, warm=nursery) as process:
+    with Process(module, run_dir, good_until=until, threads=3, warm=forkserver) as process:
         ended = wait_for(lambda: process.wait(0.05))
         assert ended.ending is Ending.DONE, (run_dir / "log.txt").read_text()
     return process.warm, run_dir
 
 
-def ready(nursery: WarmStart) -> int:
-    return wait_for(lambda: nursery.pid) or 0
+def ready(forkserver: WarmStart) -> int:
+    return wait_for(lambda: forkserver.pid) or 0
 
 
 def test_a_warm_child_imports_nothing_again(tmp_path: Path, imports: Path) -> None:
-    with WarmStart(["light_child"], threads=3) as nursery:
-        ready(nursery)
-        assert [run(tmp_path, nursery)[0] for _ in range(3)] == [True] * 3
+    with WarmStart(["light_child"], threads=3) as forkserver:
+        ready(forkserver)
+        assert [run(tmp_path, forkserver)[0] for _ in range(3)] == [True] * 3
         assert imports.read_text() == "imported\n"
         assert not run(tmp_path, None)[0]
         assert imports.read_text() == "imported\n" * 2
@@ -77,10 +77,10 @@ def test_a_warm_child_is_what_a_cold_one_is(
 ) -> None:
     monkeypatch.setenv("TOPWORK_ADMIN_KEY", "hidden")
     assert not imports.exists()
-    with WarmStart(["light_child"], threads=3) as nursery:
-        ready(nursery)
+    with WarmStart(["light_child"], threads=3) as forkserver:
+        ready(forkserver)
         told = []
-        for source in (nursery, nursery, None):
+        for source in (forkserver, forkserver, None):
             started_warm, run_dir = run(tmp_path, source)
             assert started_warm is (source is not None)
             assert (run_dir / "log.txt").read_text() == ""
@@ -96,37 +96,37 @@ def test_a_warm_child_is_what_a_cold_one_is(
 
 
 def test_other_pools_and_other_modules_start_cold(tmp_path: Path, imports: Path) -> None:
-    with WarmStart(["heavy"], threads=3) as nursery:
-        ready(nursery)
+    with WarmStart(["heavy"], threads=3) as forkserver:
+        ready(forkserver)
         assert imports.exists()
-        assert not run(tmp_path, nursery)[0]
-    with WarmStart(["light_child"], threads=1) as nursery:
-        ready(nursery)
-        assert not run(tmp_path, nursery)[0]
+        assert not run(tmp_path, forkserver)[0]
+    with WarmStart(["light_child"], threads=1) as forkserver:
+        ready(forkserver)
+        assert not run(tmp_path, forkserver)[0]
 
 
-def test_a_nursery_that_died_is_replaced(tmp_path: Path, imports: Path) -> None:
-    with WarmStart(["light_child"], threads=3) as nursery:
-        first = ready(nursery)
+def test_a_forkserver_that_died_is_replaced(tmp_path: Path, imports: Path) -> None:
+    with WarmStart(["light_child"], threads=3) as forkserver:
+        first = ready(forkserver)
         os.kill(first, signal.SIGKILL)
-        run(tmp_path, nursery)  # Cold or, if the next one was quick, warm.
-        second = wait_for(lambda: (pid := nursery.pid) != first and pid)
-        assert run(tmp_path, nursery)[0]
+        run(tmp_path, forkserver)  # Cold or, if the next one was quick, warm.
+        second = wait_for(lambda: (pid := forkserver.pid) != first and pid)
+        assert run(tmp_path, forkserver)[0]
     assert not runs(int(second))
     assert imports.exists()
 
 
-def test_a_frozen_nursery_is_given_up(
+def test_a_frozen_forkserver_is_given_up(
     tmp_path: Path, imports: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefork, "ANSWER_SECONDS", 0.2)
-    with WarmStart(["light_child"], threads=3) as nursery:
-        frozen = ready(nursery)
+    with WarmStart(["light_child"], threads=3) as forkserver:
+        frozen = ready(forkserver)
         os.kill(frozen, signal.SIGSTOP)
-        assert not run(tmp_path, nursery)[0]
+        assert not run(tmp_path, forkserver)[0]
         wait_for(lambda: not runs(frozen))
-        wait_for(lambda: nursery.pid)
-        assert run(tmp_path, nursery)[0]
+        wait_for(lambda: forkserver.pid)
+        assert run(tmp_path, forkserver)[0]
     assert imports.exists()
 
 
@@ -140,7 +140,7 @@ def test_a_frozen_nursery_is_given_up(
         ("raise RuntimeError('broken')\n", "broken"),
     ],
 )
-def test_an_unfit_nursery_forks_nothing(
+def test_an_unfit_forkserver_forks_nothing(
     tmp_path: Path,
     imports: Path,
     capfd: pytest.CaptureFixture[str],
@@ -148,7 +148,7 @@ def test_an_unfit_nursery_forks_nothing(
     reason: str,
 ) -> None:
     (tmp_path / "unfit.py").write_text(text)
-    with WarmStart(["light_child", "unfit"], threads=3) as nursery:
+    with WarmStart(["light_child", "unfit"], threads=3) as forkserver:
         said = ""
 
         def tried() -> bool:
@@ -157,5 +157,5 @@ def test_an_unfit_nursery_forks_nothing(
             return reason in said
 
         wait_for(tried)
-        assert not run(tmp_path, nursery)[0]
+        assert not run(tmp_path, forkserver)[0]
     assert imports.exists()
