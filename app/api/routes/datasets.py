@@ -16,7 +16,6 @@ from app.api.deps import (
     ServiceHere,
     Store,
     Text,
-    ThisDataset,
     ThisVersion,
     Who,
     Write,
@@ -85,20 +84,17 @@ def create_dataset(
 
 
 @router.get("")
-def list_datasets(
-    session: Read, cursor: Listing, state: types.DatasetState | None = None
+async def list_datasets(
+    read: Read, cursor: Listing, state: types.DatasetState | None = None
 ) -> types.Page[types.Dataset]:
     """List datasets, the newest first."""
-    rows, has_more = datasets.page(
-        session, limit=cursor.limit, after=cursor.after, order=cursor.order, state=state
-    )
-    return cursor.page([dataset_view(session, row) for row in rows], has_more)
+    return await cursor.read(read, datasets.page, dataset_view, state=state)
 
 
 @router.get("/{dataset_id}")
-def get_dataset(dataset: ThisDataset, session: Read) -> types.Dataset:
+async def get_dataset(dataset_id: Text, read: Read) -> types.Dataset:
     """Return a dataset with its newest version."""
-    return dataset_view(session, dataset)
+    return await read(lambda session: dataset_view(session, datasets.get(session, dataset_id)))
 
 
 @router.patch("/{dataset_id}")
@@ -125,9 +121,10 @@ def delete_dataset(
 
 
 @router.get("/{dataset_id}/versions")
-def list_dataset_versions(dataset: ThisDataset, session: Read) -> types.Page[types.DatasetVersion]:
+async def list_dataset_versions(dataset_id: Text, read: Read) -> types.Page[types.DatasetVersion]:
     """List the versions of a dataset, the newest first."""
-    rows = [version_view(row) for row in datasets.versions(session, dataset.id)]
+    await read(datasets.get, dataset_id)
+    rows = [version_view(row) for row in await read(datasets.versions, dataset_id)]
     return types.Page[types.DatasetVersion].of(rows, has_more=False, key="number")
 
 

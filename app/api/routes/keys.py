@@ -13,10 +13,9 @@ router = APIRouter(prefix="/keys", tags=["Keys"], route_class=StrictRoute)
 
 
 @router.get("")
-def list_keys(session: Read, cursor: Listing) -> types.Page[types.ApiKey]:
+async def list_keys(read: Read, cursor: Listing) -> types.Page[types.ApiKey]:
     """List keys without their secrets, the newest first; revoked ones stay listed."""
-    rows, has_more = keys.page(session, limit=cursor.limit, after=cursor.after, order=cursor.order)
-    return cursor.page([shaped(types.ApiKey, row) for row in rows], has_more)
+    return await cursor.read(read, keys.page, lambda _, row: shaped(types.ApiKey, row))
 
 
 @router.post("", status_code=201)

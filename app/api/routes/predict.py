@@ -2,18 +2,15 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request
 
 from app.api import prediction
-from app.api.deps import ServiceHere, Who
+from app.api.deps import Read, ServiceHere, Who
 from app.api.openapi import images_body
 from app.api.prediction import Images
 from app.asgi.request_body import StrictRequest, StrictRoute
-from core.store.resources import Resources
-from core.store.row_access import Caller
 from core.system.ids import new_id
 from topwork import types
 from topwork.types.predictions import MODEL, TOP_K
@@ -41,19 +38,12 @@ async def _wanted(
             yield wanted
 
 
-def _resolve(
-    resources: Resources, who: Caller, reference: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    with resources.database.read(who) as session:
-        return prediction.resolve(session, reference)
-
-
 @router.post("/predict", openapi_extra=images_body())
 async def predict(
     request: Request,
     wanted: Annotated[Wanted, Depends(_wanted)],
     service: ServiceHere,
-    who: Who,
+    read: Read,
 ) -> types.Prediction:
     """Classify images with an own model, or with an ImageNet one under its architecture's name.
 
@@ -63,7 +53,7 @@ async def predict(
     started = time.monotonic()
     images, asked = wanted
     reference = asked.model or service.resources.settings.default_model
-    model, told = await anyio.to_thread.run_sync(_resolve, service.resources, who, reference)
+    model, told = await read(prediction.resolve, reference)
     answer = await prediction.forward(request, service.predictor, model, images, asked.top_k)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
