@@ -9,18 +9,16 @@ from typing import Any
 
 import anyio.to_thread
 import httpx2
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from app import predictor_protocol
 from app.api.predictor_client import PredictorClient
 from app.asgi.disconnect import unless_gone
-from app.asgi.exception_handlers import Invalid
 from app.asgi.memory_budget import LEAST, Body
 from app.asgi.multipart import FILE, FORM, receive
 from app.asgi.problem import nearest
-from app.asgi.request_body import StrictRequest, decode, media_type, unsupported
+from app.asgi.request_body import JSON, StrictRequest, decode, media_type, shaped_as, unsupported
 from core.domain import registry
 from core.ingest.archive import printable
 from core.system.settings import Settings
@@ -40,7 +38,6 @@ from topwork.errors import (
 )
 from topwork.kinds import ResultStatus
 
-JSON = "application/json"
 LONGEST_NAME = 200
 LONGEST_FIELD = 1000
 MOST_FIELDS = 50
@@ -114,7 +111,7 @@ async def read(
     request.arrive = held.arrive
     if kind == FORM:
         await receive(request, images, limit=settings.max_predict_bytes)
-        given = _fields(images.fields)
+        given = shaped_as(types.PredictFields, images.fields)
     elif kind == JSON:
         # Base64 takes four bytes for three.
         raw = await request.taken(settings.max_predict_bytes * 4 // 3 + 65536)
@@ -123,7 +120,7 @@ async def read(
         images.add(None, await request.taken(settings.max_predict_bytes))
         given = types.PredictFields()
     else:
-        raise unsupported(request, FORM, "image/*", "application/json")
+        raise unsupported(request, FORM, "image/*", JSON)
     if not images.data:
         hint = "Send at least one part named `file`."
         raise MalformedRequest("the request carries no image", param="file", hint=hint)
@@ -131,30 +128,20 @@ async def read(
     return images, types.PredictFields.model_validate(query | given.model_dump(exclude_unset=True))
 
 
-def _fields(raw: dict[str, Any]) -> types.PredictFields:
-    try:
-        return types.PredictFields.model_validate(raw)
-    except ValidationError as error:
-        raise Invalid(list(error.errors()), types.PredictFields) from None
-
-
 def _read_json(raw: bytes, images: Images) -> types.PredictFields:
     body = decode(raw)
     named = body.get("images") if isinstance(body, dict) else None
     if isinstance(named, list):  # Before each of too many is explained.
         images.expect(len(named))
-    try:
-        wanted = types.PredictRequest.model_validate(body)
-    except ValidationError as error:
-        raise Invalid(list(error.errors()), types.PredictRequest) from None
-    for index, image in enumerate(wanted.images):
+    asked = shaped_as(types.PredictRequest, body)
+    for index, image in enumerate(asked.images):
         try:
             images.add(image.filename, base64.b64decode(image.data, validate=True))
         except (binascii.Error, ValueError):
             param = f"images.{index}.data"
             raise InvalidField("this is not base64", param=param) from None
     return types.PredictFields.model_validate(
-        wanted.model_dump(exclude={"images"}, exclude_unset=True)
+        asked.model_dump(exclude={"images"}, exclude_unset=True)
     )
 
 

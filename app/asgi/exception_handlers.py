@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from app.asgi.problem import MOST_ERRORS, explain, render
+from app.asgi.request_body import Invalid
 from core.store.db import is_full
 from core.store.object_store import StorageUnavailable
 from topwork.errors import (
@@ -43,20 +44,6 @@ class Internal(TopworkError):
 
     status, code = 500, "internal"
     hint = "Report it with this request_id and the service's log."
-
-
-class Invalid(Exception):
-    """A body that a route validated itself; carries what pydantic found.
-
-    Args:
-        errors: `ValidationError.errors()`.
-        model: The model the body was held against, for did-you-mean hints.
-    """
-
-    def __init__(self, errors: list[Any], model: type[BaseModel]) -> None:
-        super().__init__(errors, model)
-        self.errors = errors
-        self.model = model
 
 
 def install(app: FastAPI) -> None:
