@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +11,20 @@ import httpx2
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from app import predictor_protocol
 from app.api.predictor_client import PredictorClient
 from app.asgi.disconnect import unless_gone
 from app.asgi.memory_budget import LEAST, Body
 from app.asgi.multipart import FILE, FORM, receive
 from app.asgi.problem import nearest
 from app.asgi.request_body import JSON, StrictRequest, decode, media_type, shaped_as, unsupported
+from app.predictor_protocol import (
+    HEADER,
+    ArtefactModel,
+    ImageNetModel,
+    Order,
+    PredictingModel,
+    StoredFile,
+)
 from core.domain import registry
 from core.ingest.archive import printable
 from core.system.settings import Settings
@@ -145,7 +151,7 @@ def _read_json(raw: bytes, images: Images) -> types.PredictFields:
     )
 
 
-def resolve(session: Session, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def resolve(session: Session, reference: str) -> tuple[PredictingModel, dict[str, Any]]:
     """Return what the predictor and what the client is told about the model a reference means.
 
     Raises:
@@ -155,32 +161,30 @@ def resolve(session: Session, reference: str) -> tuple[dict[str, Any], dict[str,
         if catalogue.get(reference).weights is None:
             message = f"nobody publishes ImageNet weights for {reference}"
             raise ModelNotFound(message, param="model", hint="Fine-tune it first: POST /finetune.")
-        told: dict[str, Any] = {"name": reference, "version": None, "architecture": reference}
-        return {"kind": "imagenet", "architecture": reference}, told
+        facts: dict[str, Any] = {"name": reference, "version": None, "architecture": reference}
+        return ImageNetModel(architecture=reference), facts
     try:
         version = registry.resolve(session, reference)
     except ModelNotFound as error:
-        own, _ = registry.page(session, limit=1000)
-        known = [model.name for model in own] + list(catalogue.names())
+        models, _ = registry.page(session, limit=1000)
+        known = [model.name for model in models] + list(catalogue.names())
         name = reference.partition("@")[0]
         hint = None if name in known else nearest(name, known)
         raise ModelNotFound(error.message, param="model", hint=hint or error.hint) from None
-    architecture = version.card.get("architecture")
-    told = {
+    facts = {
         "name": version.name,
         "version": version.number,
-        "architecture": architecture,
+        "architecture": version.card.get("architecture"),
         "digest": f"sha256:{version.digest}",
     }
-    prefix, files = version.prefix, version.files
-    wanted = {"kind": "artefact", "prefix": prefix, "digest": version.digest, "files": files}
-    return wanted, told
+    files = {name: StoredFile.model_validate(file) for name, file in version.files.items()}
+    return ArtefactModel(prefix=version.prefix, digest=version.digest, files=files), facts
 
 
 async def forward(
     request: Request,
     predictor: PredictorClient,
-    model: dict[str, Any],
+    model: PredictingModel,
     images: Images,
     top_k: int,
 ) -> dict[str, Any]:
@@ -192,14 +196,9 @@ async def forward(
         PredictorBusy: Its queue is full.
     """
     sizes = [len(data) for data in images.data]
-    order = {
-        "model": model,
-        "top_k": top_k,
-        "sizes": sizes,
-        "filenames": images.names,
-    }
+    order = Order(model=model, top_k=top_k, sizes=sizes, filenames=images.names)
     headers = {
-        predictor_protocol.HEADER: json.dumps(order),
+        HEADER: order.header(),
         "Content-Type": "application/octet-stream",
         "Content-Length": str(sum(sizes)),
     }

@@ -21,7 +21,7 @@ from app.predictor.batching import Batcher
 from app.predictor.metrics import Measures
 from app.predictor.model_cache import ModelCache
 from app.predictor.model_files import ModelFiles
-from app.predictor_protocol import ArtefactModel, ImageNetModel, Order
+from app.predictor_protocol import ArtefactModel, ImageNetModel, Order, PredictingModel
 from core.imaging.decode import ImageLimits, probe
 from core.store.object_store import Storage
 from core.system.machine import cores
@@ -165,7 +165,7 @@ class Predictor:
         with self._budget.reserved(info.width * info.height * BYTES_PER_PIXEL):
             return classifier.decode(content, self._limits)
 
-    async def _load(self, model: ImageNetModel | ArtefactModel) -> Classifier:
+    async def _load(self, model: PredictingModel) -> Classifier:
         key = self._files.name_of(model) if isinstance(model, ArtefactModel) else model.architecture
         loop = asyncio.get_running_loop()
         here = contextvars.copy_context()  # The loader's log names the request that waits for it.
@@ -175,7 +175,7 @@ class Predictor:
         self._measures.models(len(self._models), self._models.nbytes)
         return classifier
 
-    def _bring(self, model: ImageNetModel | ArtefactModel) -> Classifier:
+    def _bring(self, model: PredictingModel) -> Classifier:
         """Load a model in a loader's thread."""
         started = time.perf_counter()
         if isinstance(model, ImageNetModel):

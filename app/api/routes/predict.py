@@ -53,14 +53,14 @@ async def predict(
     started = time.monotonic()
     images, asked = wanted
     reference = asked.model or service.resources.settings.default_model
-    model, told = await read(prediction.resolve, reference)
+    model, facts = await read(prediction.resolve, reference)
     answer = await prediction.forward(request, service.predictor, model, images, asked.top_k)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
     return types.Prediction.model_validate(
         {
             "id": new_id("pr"),
-            "model": {**(answer.get("model") or {}), **told},
+            "model": {**(answer.get("model") or {}), **facts},
             "results": results,
             "timing_ms": timing,
         }
