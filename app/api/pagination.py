@@ -47,7 +47,7 @@ class Cursor(Pager):
         view: Callable[[Session, Row], Any],
         **filters: Any,
     ) -> Page[Any]:
-        """Return the rows that a `page` function of the domain finds here, as clients see them."""
+        """Return the rows that a `page` function of the domain reads here, as clients see them."""
 
         def query(session: Session) -> tuple[list[Any], bool]:
             rows, has_more = page(

@@ -152,7 +152,7 @@ def _read_json(raw: bytes, images: Images) -> types.PredictFields:
 
 
 def resolve(session: Session, reference: str) -> tuple[PredictingModel, dict[str, Any]]:
-    """Return what the predictor and what the client is told about the model a reference means.
+    """Return the model that a reference means, for the predictor and as facts for the client.
 
     Raises:
         ModelNotFound: It is neither a model, version or alias nor an architecture.

@@ -76,25 +76,25 @@ async def _known(request: Request, error: TopworkError) -> Response:
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    found = error.errors()
-    for one in found:
-        if one["type"] == "json_invalid":
-            return render(request, MalformedRequest(f"not valid JSON: {one['ctx']['error']}"))
+    errors = error.errors()
+    for detail in errors:
+        if detail["type"] == "json_invalid":
+            return render(request, MalformedRequest(f"not valid JSON: {detail['ctx']['error']}"))
     body = getattr(request.scope.get("route"), "body_field", None)
     model = body.field_info.annotation if body is not None else None
-    return _explained(request, found, model)
+    return _explained(request, errors, model)
 
 
 async def _invalid_here(request: Request, error: Invalid) -> Response:
     return _explained(request, error.errors, error.model)
 
 
-def _explained(request: Request, found: Any, model: Any) -> Response:
+def _explained(request: Request, details: Any, model: Any) -> Response:
     known = isinstance(model, type) and issubclass(model, BaseModel)
-    errors = explain(found[:MOST_ERRORS], model if known else None)
+    errors = explain(details[:MOST_ERRORS], model if known else None)
     first = errors[0]
     named = f"{first['param']}: {first['message']}" if first["param"] else first["message"]
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     problem = InvalidField(named + more, param=first["param"], hint=first["hint"])
     return render(request, problem, errors=errors)
 

@@ -201,11 +201,11 @@ def _query_fields(dependant: Any) -> list[Any]:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    by_name = dict(pairs)
+    if len(by_name) < len(pairs):
         message = "an object names a member twice"
         raise ValueError(message)
-    return found
+    return by_name
 
 
 def _no_constant(name: str) -> Any:

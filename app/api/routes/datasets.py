@@ -135,9 +135,9 @@ async def list_dataset_versions(dataset_id: Text, read: Read) -> types.Page[type
 
 
 def _drafted(
-    dataset_id: Text, wanted: types.DatasetVersionRequest, service: ServiceHere, who: Who
+    dataset_id: Text, body: types.DatasetVersionRequest, service: ServiceHere, who: Who
 ) -> Iterator[Draft]:
-    with dataset_revision.drafted(service, who, dataset_id, wanted) as draft:
+    with dataset_revision.drafted(service, who, dataset_id, body) as draft:
         yield draft
 
 

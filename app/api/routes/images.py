@@ -42,9 +42,9 @@ def list_images(
     limit: Many = 100,
 ) -> types.Page[types.Image]:
     """List the images of a version by path."""
-    wanted = {"class": class_name, "split": split, "finding": finding}
+    filters = {"class": class_name, "split": split, "finding": finding}
     manifest = service.manifests.of(version)
-    lines, has_more = manifest.select(limit=limit, after=after, wanted=wanted)
+    lines, has_more = manifest.select(limit=limit, after=after, wanted=filters)
     images = [image_view(version, line) for line in lines]
     return pager.page(images, has_more, key="sha256")
 

@@ -67,13 +67,13 @@ async def get_alias(name: Text, alias: Alias, read: Read, response: Response) ->
 
 @router.put("/{name}/aliases/{alias}")
 def set_alias(
-    name: Text, alias: Alias, wanted: types.AliasRequest, session: Write, response: Response,
+    name: Text, alias: Alias, body: types.AliasRequest, session: Write, response: Response,
     if_match: IfMatch = None,
 ) -> types.Alias:  # fmt: skip
     """Point an alias to a version, whether or not it existed."""
     registry.get(session, name, lock=True)
     expect(if_match, _tag(session, name, alias))
-    registry.set_alias(session, name=name, alias=alias, number=wanted.version)
+    registry.set_alias(session, name=name, alias=alias, number=body.version)
     return _alias_out(session, name, alias, response)
 
 

@@ -18,30 +18,30 @@ from topwork.types.predictions import MODEL, TOP_K
 router = APIRouter(tags=["Predict"], route_class=StrictRoute)
 ModelQuery = Annotated[str | None, Query(min_length=1, max_length=200, description=MODEL)]
 TopK = Annotated[int | None, Query(ge=1, le=1000, description=TOP_K)]
-Wanted = tuple[Images, types.PredictFields]
+Asked = tuple[Images, types.PredictFields]
 
 
-async def _wanted(
+async def _asked(
     request: Request,
     service: ServiceHere,
     who: Who,
     model: ModelQuery = None,
     top_k: TopK = None,
-) -> AsyncIterator[Wanted]:
+) -> AsyncIterator[Asked]:
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
     query = {"model": model, "top_k": top_k}
     given = {name: value for name, value in query.items() if value is not None}
     service.admission.check()
     with service.admission.body(who.owner) as held:
-        wanted = await prediction.read(request, service.resources.settings, given, held)
+        asked = await prediction.read(request, service.resources.settings, given, held)
         with service.admission.one():
-            yield wanted
+            yield asked
 
 
 @router.post("/predict", openapi_extra=images_body())
 async def predict(
     request: Request,
-    wanted: Annotated[Wanted, Depends(_wanted)],
+    asked: Annotated[Asked, Depends(_asked)],
     service: ServiceHere,
     read: Read,
 ) -> types.Prediction:
@@ -51,10 +51,10 @@ async def predict(
     every image is bad.
     """
     started = time.monotonic()
-    images, asked = wanted
-    reference = asked.model or service.resources.settings.default_model
+    images, fields = asked
+    reference = fields.model or service.resources.settings.default_model
     model, facts = await read(prediction.resolve, reference)
-    answer = await prediction.forward(request, service.predictor, model, images, asked.top_k)
+    answer = await prediction.forward(request, service.predictor, model, images, fields.top_k)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
     return types.Prediction.model_validate(

@@ -11,30 +11,30 @@ from topwork import types
 
 def dataset_view(session: Session, row: tables.Dataset) -> types.Dataset:
     """Return a dataset with its newest version."""
-    own = f"/datasets/{row.id}"
-    found = datasets.versions(session, row.id)
-    links = {"self": own, "versions": f"{own}/versions"}
+    path = f"/datasets/{row.id}"
+    versions = datasets.versions(session, row.id)
+    links = {"self": path, "versions": f"{path}/versions"}
     return shaped(
         types.Dataset,
         row,
         job=row.job_id,
         metadata=row.user_metadata,
-        latest=version_view(found[0]) if found else None,
+        latest=version_view(versions[0]) if versions else None,
         links=links | ({"job": f"/jobs/{row.job_id}"} if row.job_id else {}),
     )
 
 
 def version_view(row: tables.DatasetVersion) -> types.DatasetVersion:
     """Return a version with what its `dataset.json` says."""
-    own = f"/datasets/{row.dataset_id}/versions/{row.number}"
-    links = {name: f"{own}/{name}" for name in ("report", "images")}
+    path = f"/datasets/{row.dataset_id}/versions/{row.number}"
+    links = {name: f"{path}/{name}" for name in ("report", "images")}
     facts = {"skipped": {}, "rejected": {}, "findings": [], "reading": "", **row.summary}
-    place = {"dataset": row.dataset_id, "links": {"self": own, **links}}
+    place = {"dataset": row.dataset_id, "links": {"self": path, **links}}
     return shaped(types.DatasetVersion, row, **facts | {"digest": row.digest} | place)
 
 
 def image_view(version: tables.DatasetVersion, line: Line) -> types.Image:
     """Return a manifest's line."""
-    own = f"/datasets/{version.dataset_id}/versions/{version.number}/images/{line['sha256']}"
-    links = {"content": f"{own}/content", "thumbnail": f"{own}/thumbnail"}
+    path = f"/datasets/{version.dataset_id}/versions/{version.number}/images/{line['sha256']}"
+    links = {"content": f"{path}/content", "thumbnail": f"{path}/thumbnail"}
     return types.Image.model_validate({**line, "bytes": line["length"], "links": links})
