@@ -4,6 +4,7 @@
 `{"results": [...], "timing_ms": {...}, "model": {...}}` or a problem+json document.
 """
 
+import json
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -43,10 +44,13 @@ class ArtefactModel(_Part):
     files: dict[str, StoredFile]
 
 
+PredictingModel = ImageNetModel | ArtefactModel
+
+
 class Order(_Part):
     """One request: which model, how many guesses, and where each image ends."""
 
-    model: Annotated[ImageNetModel | ArtefactModel, Field(discriminator="kind")]
+    model: Annotated[PredictingModel, Field(discriminator="kind")]
     top_k: int = Field(5, ge=1)
     sizes: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     filenames: list[str]
@@ -57,3 +61,7 @@ class Order(_Part):
             message = "sizes and filenames must have the same length"
             raise ValueError(message)
         return self
+
+    def header(self) -> str:
+        """Return the request as the ASCII that a header may hold."""
+        return json.dumps(self.model_dump(mode="json"))

@@ -2,11 +2,10 @@
 
 A session is opened for the caller whom the guard has let in, so it shows nobody else's rows.
 
-A session's transaction ends when the route returns and before its answer is sent (scope
-"function"), so a 202 is never sent for what was not committed. The two limits keep requests that
-hold a connection or the write lock well below the number of threads: otherwise forty requests
-could wait in all threads for a lock whose holder waits for a thread. One writer at a time also
-queues writes in order, where SQLite's own waiting is a lottery that some lose for ten seconds.
+`Write` is a session whose transaction ends when the route returns and before its answer is sent
+(scope "function"), so a 202 is never sent for what was not committed. One writer at a time keeps
+requests that wait for the write lock out of the threads that its holder needs, and queues writes
+in order, where SQLite's own waiting is a lottery that some lose for ten seconds.
 What a write has done is put into the audit log by the same transaction.
 Whatever takes long (receiving, storing, reading archives) happens before `Write` is asked for.
 """
@@ -18,16 +17,16 @@ from fastapi import Depends, Path, Request
 from fastapi.routing import APIRoute
 from sqlalchemy.orm import Session
 
+from app.api.reading import Reader
 from app.api.state import Service
-from core.domain import audit, datasets, jobs, registry
+from core.domain import audit, datasets, jobs, registry, uploads
 from core.store.object_store import Storage
 from core.store.resources import Resources
 from core.store.row_access import Caller
-from core.store.tables import Dataset, DatasetVersion, Job, Model, ModelVersion
+from core.store.tables import DatasetVersion, Job, ModelVersion, PartialUpload
 from core.system import failpoints
 from core.system.settings import Settings
 
-READERS = 24
 WRITERS = 1
 
 
@@ -43,9 +42,9 @@ def _caller(request: Request) -> Caller:
     return request.state.caller  # type: ignore[no-any-return] # Set by the guard.
 
 
-def _read(request: Request) -> Iterator[Session]:
-    with _resources(request).database.read(_caller(request)) as session:
-        yield session
+async def _read(request: Request) -> Reader:
+    service = _service(request)
+    return Reader(service.resources.database, _caller(request), service.readers)
 
 
 def _write(request: Request) -> Iterator[Session]:
@@ -80,35 +79,30 @@ Who = Annotated[Caller, Depends(_who)]
 ServiceHere = Annotated[Service, Depends(_this_service)]
 Config = Annotated[Settings, Depends(_settings)]
 Store = Annotated[Storage, Depends(_storage)]
-Read = Annotated[Session, Depends(_read, scope="function", max_concurrency=READERS)]
+Read = Annotated[Reader, Depends(_read)]
 Write = Annotated[Session, Depends(_write, scope="function", max_concurrency=WRITERS)]
 
 Text = Annotated[str, Path(max_length=200)]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
-def _this_job(job_id: Text, session: Read) -> Job:
-    return jobs.get(session, job_id)
+async def _this_job(job_id: Text, read: Read) -> Job:
+    return await read(jobs.get, job_id)
 
 
-def _this_dataset(dataset_id: Text, session: Read) -> Dataset:
-    return datasets.get(session, dataset_id)
+async def _this_upload(upload_id: Text, read: Read) -> PartialUpload:
+    return await read(uploads.get, upload_id)
 
 
-def _this_version(dataset_id: Text, number: Number, session: Read) -> DatasetVersion:
-    return datasets.version(session, f"{dataset_id}@{number}")
+async def _this_version(dataset_id: Text, number: Number, read: Read) -> DatasetVersion:
+    return await read(datasets.version, f"{dataset_id}@{number}")
 
 
-def _this_model(name: Text, session: Read) -> Model:
-    return registry.get(session, name)
-
-
-def _this_model_version(name: Text, number: Number, session: Read) -> ModelVersion:
-    return registry.version(session, name, number)
+async def _this_model_version(name: Text, number: Number, read: Read) -> ModelVersion:
+    return await read(registry.version, name, number)
 
 
 ThisJob = Annotated[Job, Depends(_this_job)]
-ThisDataset = Annotated[Dataset, Depends(_this_dataset)]
+ThisUpload = Annotated[PartialUpload, Depends(_this_upload)]
 ThisVersion = Annotated[DatasetVersion, Depends(_this_version)]
-ThisModel = Annotated[Model, Depends(_this_model)]
 ThisModelVersion = Annotated[ModelVersion, Depends(_this_model_version)]

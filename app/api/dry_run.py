@@ -9,11 +9,10 @@ from dataclasses import asdict
 from typing import Any
 
 from app.api import finetuning
-from app.api.finetuning import Order
+from app.api.reading import Reader
 from app.api.uploads.multipart_archive import Upload
+from app.api.uploads.received import Received
 from core.ingest.archive import Limits
-from core.store.resources import Resources
-from core.store.row_access import Caller
 from core.system import json_child
 from core.system.child import python
 from core.system.settings import Settings
@@ -99,36 +98,37 @@ def _answer(upload: Upload, said: bytes, code: int | None) -> dict[str, Any]:
     return dict(json_child.read(said))
 
 
-def preview(
-    resources: Resources, caller: Caller, order: Order, summary: dict[str, Any] | None
+async def preview(
+    read: Reader, previews: Previews, received: Received[types.FinetuneRequest]
 ) -> types.Plan:
-    """Return the plan of a caller's order.
+    """Return the plan of a request.
 
     Args:
-        resources: The database.
-        caller: Whose order it is.
-        order: What was asked for.
-        summary: Of the upload, where the order names or brings one.
+        read: The database, as the caller sees it.
+        previews: Look into the upload, where the request names or brings one.
+        received: What was asked for.
 
     Raises:
         DatasetNotReady: The plan needs the dataset's counts.
+        UploadNotFound: There is no such upload.
         ModelNotFound: There is no such model to start from.
     """
-    request = order.request
-    with resources.database.read(caller) as session:
-        size = finetuning.parent_size(session, request)
-        if order.upload is None:
-            name, summary = finetuning.named_summary(session, request)
-    if order.upload is not None:
-        name = request.name or finetuning.model_name(finetuning.dataset_name(order.upload))
-    assert summary is not None  # noqa: S101 - an upload has been looked into, a dataset has one.
-    resolved = finetuning.resolve_plan(request, summary, size)
+    request, upload = received.fields, received.upload
+    if upload is not None:
+        name = request.name or finetuning.model_name(finetuning.dataset_name(upload))
+        summary = await previews.summary(upload, request)
+    elif request.upload is not None:
+        raise UploadNotFound(param="upload")
+    else:
+        name, summary = await read(finetuning.named_summary, request)
+    parent = await read(finetuning.parent_of, request)
+    plan = finetuning.plan_of(request, summary, parent)
     return types.Plan(
         name=name,
         classes=summary["classes"],
         counts=summary["counts"],
-        plan=resolved.to_json(),
-        eta=resolved.eta_seconds,
+        plan=plan.to_json(),
+        eta=plan.eta_seconds,
         findings=summary.get("findings", []),
         skipped=summary.get("skipped", {}),
         rejected=summary.get("rejected", {}),

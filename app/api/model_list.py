@@ -26,16 +26,16 @@ def page(
 
     Of the ImageNet models those are listed whose weights are on this machine.
     """
-    found: list[types.Model] = []
+    models: list[types.Model] = []
     if source in (None, ModelSource.OWN):
         rows, _ = registry.page(session, limit=limit + 1, after=after, order=order)
-        found += [model_view(session, row) for row in rows]
+        models += [model_view(session, row) for row in rows]
     if source in (None, ModelSource.IMAGENET):
         names = [entry.architecture for entry in local_weights.entries(weights_dir)]
         beyond = [name for name in names if after is None or _is_beyond(name, after, order)]
-        found += [imagenet_view(catalogue.get(name)) for name in beyond]
-    found.sort(key=lambda model: model.name, reverse=order == "desc")
-    return found[:limit], len(found) > limit
+        models += [imagenet_view(catalogue.get(name)) for name in beyond]
+    models.sort(key=lambda model: model.name, reverse=order == "desc")
+    return models[:limit], len(models) > limit
 
 
 def _is_beyond(name: str, after: str, order: str) -> bool:

@@ -1,12 +1,15 @@
 """The query parameters of lists, `?limit=20&after=<id>&order=desc`, and the pages that answer."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Query, Request, Response
+from sqlalchemy.orm import Session
 
+from app.api.reading import Reader
 from topwork.types.pages import Page
 
+Row = TypeVar("Row")
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of one page.")]
 After = Annotated[str | None, Query(max_length=600, description="Cursor: `last_id` of a page.")]
 Order = Literal["asc", "desc"]
@@ -32,18 +35,45 @@ class Cursor(Pager):
     """The query parameters of a list, and the page that answers them."""
 
     def __init__(
-        self,
-        request: Request,
-        response: Response,
-        limit: Limit = 20,
-        after: After = None,
-        order: Direction = "desc",
+        self, request: Request, response: Response, limit: int, after: str | None, order: Order
     ) -> None:
         super().__init__(request, response)
         self.limit, self.after, self.order = limit, after, order
 
+    async def read(
+        self,
+        read: Reader,
+        page: Callable[..., tuple[Sequence[Row], bool]],
+        view: Callable[[Session, Row], Any],
+        **filters: Any,
+    ) -> Page[Any]:
+        """Return the rows that a `page` function of the domain reads here, as clients see them."""
 
-def _by_name(
+        def query(session: Session) -> tuple[list[Any], bool]:
+            rows, has_more = page(
+                session, limit=self.limit, after=self.after, order=self.order, **filters
+            )
+            return [view(session, row) for row in rows], has_more
+
+        return self.page(*await read(query))
+
+
+# Coroutines, because FastAPI calls everything else in a thread.
+async def _pager(request: Request, response: Response) -> Pager:
+    return Pager(request, response)
+
+
+async def _newest_first(
+    request: Request,
+    response: Response,
+    limit: Limit = 20,
+    after: After = None,
+    order: Direction = "desc",
+) -> Cursor:
+    return Cursor(request, response, limit, after, order)
+
+
+async def _by_name(
     request: Request,
     response: Response,
     limit: Limit = 20,
@@ -53,6 +83,6 @@ def _by_name(
     return Cursor(request, response, limit, after, order)
 
 
-Paging = Annotated[Pager, Depends(Pager)]
-Listing = Annotated[Cursor, Depends(Cursor)]
+Paging = Annotated[Pager, Depends(_pager)]
+Listing = Annotated[Cursor, Depends(_newest_first)]
 NameListing = Annotated[Cursor, Depends(_by_name)]

@@ -2,25 +2,29 @@
 
 import base64
 import binascii
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio.to_thread
 import httpx2
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from app import predictor_protocol
 from app.api.predictor_client import PredictorClient
 from app.asgi.disconnect import unless_gone
-from app.asgi.exception_handlers import Invalid
 from app.asgi.memory_budget import LEAST, Body
 from app.asgi.multipart import FILE, FORM, receive
 from app.asgi.problem import nearest
-from app.asgi.request_body import StrictRequest, decode, media_type, unsupported
+from app.asgi.request_body import JSON, StrictRequest, decode, media_type, shaped_as, unsupported
+from app.predictor_protocol import (
+    HEADER,
+    ArtefactModel,
+    ImageNetModel,
+    Order,
+    PredictingModel,
+    StoredFile,
+)
 from core.domain import registry
 from core.ingest.archive import printable
 from core.system.settings import Settings
@@ -40,7 +44,6 @@ from topwork.errors import (
 )
 from topwork.kinds import ResultStatus
 
-JSON = "application/json"
 LONGEST_NAME = 200
 LONGEST_FIELD = 1000
 MOST_FIELDS = 50
@@ -114,7 +117,7 @@ async def read(
     request.arrive = held.arrive
     if kind == FORM:
         await receive(request, images, limit=settings.max_predict_bytes)
-        given = _fields(images.fields)
+        given = shaped_as(types.PredictFields, images.fields)
     elif kind == JSON:
         # Base64 takes four bytes for three.
         raw = await request.taken(settings.max_predict_bytes * 4 // 3 + 65536)
@@ -123,7 +126,7 @@ async def read(
         images.add(None, await request.taken(settings.max_predict_bytes))
         given = types.PredictFields()
     else:
-        raise unsupported(request, FORM, "image/*", "application/json")
+        raise unsupported(request, FORM, "image/*", JSON)
     if not images.data:
         hint = "Send at least one part named `file`."
         raise MalformedRequest("the request carries no image", param="file", hint=hint)
@@ -131,35 +134,25 @@ async def read(
     return images, types.PredictFields.model_validate(query | given.model_dump(exclude_unset=True))
 
 
-def _fields(raw: dict[str, Any]) -> types.PredictFields:
-    try:
-        return types.PredictFields.model_validate(raw)
-    except ValidationError as error:
-        raise Invalid(list(error.errors()), types.PredictFields) from None
-
-
 def _read_json(raw: bytes, images: Images) -> types.PredictFields:
     body = decode(raw)
     named = body.get("images") if isinstance(body, dict) else None
     if isinstance(named, list):  # Before each of too many is explained.
         images.expect(len(named))
-    try:
-        wanted = types.PredictRequest.model_validate(body)
-    except ValidationError as error:
-        raise Invalid(list(error.errors()), types.PredictRequest) from None
-    for index, image in enumerate(wanted.images):
+    asked = shaped_as(types.PredictRequest, body)
+    for index, image in enumerate(asked.images):
         try:
             images.add(image.filename, base64.b64decode(image.data, validate=True))
         except (binascii.Error, ValueError):
             param = f"images.{index}.data"
             raise InvalidField("this is not base64", param=param) from None
     return types.PredictFields.model_validate(
-        wanted.model_dump(exclude={"images"}, exclude_unset=True)
+        asked.model_dump(exclude={"images"}, exclude_unset=True)
     )
 
 
-def resolve(session: Session, reference: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what the predictor and what the client is told about the model a reference means.
+def resolve(session: Session, reference: str) -> tuple[PredictingModel, dict[str, Any]]:
+    """Return the model that a reference means, for the predictor and as facts for the client.
 
     Raises:
         ModelNotFound: It is neither a model, version or alias nor an architecture.
@@ -168,32 +161,30 @@ def resolve(session: Session, reference: str) -> tuple[dict[str, Any], dict[str,
         if catalogue.get(reference).weights is None:
             message = f"nobody publishes ImageNet weights for {reference}"
             raise ModelNotFound(message, param="model", hint="Fine-tune it first: POST /finetune.")
-        told: dict[str, Any] = {"name": reference, "version": None, "architecture": reference}
-        return {"kind": "imagenet", "architecture": reference}, told
+        facts: dict[str, Any] = {"name": reference, "version": None, "architecture": reference}
+        return ImageNetModel(architecture=reference), facts
     try:
         version = registry.resolve(session, reference)
     except ModelNotFound as error:
-        own, _ = registry.page(session, limit=1000)
-        known = [model.name for model in own] + list(catalogue.names())
+        models, _ = registry.page(session, limit=1000)
+        known = [model.name for model in models] + list(catalogue.names())
         name = reference.partition("@")[0]
         hint = None if name in known else nearest(name, known)
         raise ModelNotFound(error.message, param="model", hint=hint or error.hint) from None
-    architecture = version.card.get("architecture")
-    told = {
+    facts = {
         "name": version.name,
         "version": version.number,
-        "architecture": architecture,
+        "architecture": version.card.get("architecture"),
         "digest": f"sha256:{version.digest}",
     }
-    prefix, files = version.prefix, version.files
-    wanted = {"kind": "artefact", "prefix": prefix, "digest": version.digest, "files": files}
-    return wanted, told
+    files = {name: StoredFile.model_validate(file) for name, file in version.files.items()}
+    return ArtefactModel(prefix=version.prefix, digest=version.digest, files=files), facts
 
 
 async def forward(
     request: Request,
     predictor: PredictorClient,
-    model: dict[str, Any],
+    model: PredictingModel,
     images: Images,
     top_k: int,
 ) -> dict[str, Any]:
@@ -205,14 +196,9 @@ async def forward(
         PredictorBusy: Its queue is full.
     """
     sizes = [len(data) for data in images.data]
-    order = {
-        "model": model,
-        "top_k": top_k,
-        "sizes": sizes,
-        "filenames": images.names,
-    }
+    order = Order(model=model, top_k=top_k, sizes=sizes, filenames=images.names)
     headers = {
-        predictor_protocol.HEADER: json.dumps(order),
+        HEADER: order.header(),
         "Content-Type": "application/octet-stream",
         "Content-Length": str(sum(sizes)),
     }

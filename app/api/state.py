@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+import anyio
 import structlog
 
 from app.api.dry_run import Previews
 from app.api.event_stream import Watch
-from app.api.looks import Looks
 from app.api.manifests import Manifests
 from app.api.notifier import Doorbell
 from app.api.predictor_client import PredictorClient
 from app.api.readiness import Readiness
+from app.api.reading import READERS
 from app.api.thumbnails import Thumbnails
 from app.api.uploads import resumable
 from app.api.uploads.multipart_archive import remove_abandoned
@@ -34,7 +35,7 @@ class Service:
     """Handles that routes share."""
 
     resources: Resources
-    looks: Looks
+    readers: anyio.CapacityLimiter
     predictor: PredictorClient
     watch: Watch
     manifests: Manifests
@@ -60,7 +61,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             async with watch.running():
                 yield Service(
                     resources,
-                    Looks(resources.database),
+                    anyio.CapacityLimiter(READERS),
                     predictor,
                     watch,
                     manifests,

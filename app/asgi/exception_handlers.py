@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from app.asgi.problem import MOST_ERRORS, explain, render
+from app.asgi.request_body import Invalid
 from core.store.db import is_full
 from core.store.object_store import StorageUnavailable
 from topwork.errors import (
@@ -43,20 +44,6 @@ class Internal(TopworkError):
 
     status, code = 500, "internal"
     hint = "Report it with this request_id and the service's log."
-
-
-class Invalid(Exception):
-    """A body that a route validated itself; carries what pydantic found.
-
-    Args:
-        errors: `ValidationError.errors()`.
-        model: The model the body was held against, for did-you-mean hints.
-    """
-
-    def __init__(self, errors: list[Any], model: type[BaseModel]) -> None:
-        super().__init__(errors, model)
-        self.errors = errors
-        self.model = model
 
 
 def install(app: FastAPI) -> None:
@@ -89,25 +76,25 @@ async def _known(request: Request, error: TopworkError) -> Response:
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    found = error.errors()
-    for one in found:
-        if one["type"] == "json_invalid":
-            return render(request, MalformedRequest(f"not valid JSON: {one['ctx']['error']}"))
+    errors = error.errors()
+    for detail in errors:
+        if detail["type"] == "json_invalid":
+            return render(request, MalformedRequest(f"not valid JSON: {detail['ctx']['error']}"))
     body = getattr(request.scope.get("route"), "body_field", None)
     model = body.field_info.annotation if body is not None else None
-    return _explained(request, found, model)
+    return _explained(request, errors, model)
 
 
 async def _invalid_here(request: Request, error: Invalid) -> Response:
     return _explained(request, error.errors, error.model)
 
 
-def _explained(request: Request, found: Any, model: Any) -> Response:
+def _explained(request: Request, details: Any, model: Any) -> Response:
     known = isinstance(model, type) and issubclass(model, BaseModel)
-    errors = explain(found[:MOST_ERRORS], model if known else None)
+    errors = explain(details[:MOST_ERRORS], model if known else None)
     first = errors[0]
     named = f"{first['param']}: {first['message']}" if first["param"] else first["message"]
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     problem = InvalidField(named + more, param=first["param"], hint=first["hint"])
     return render(request, problem, errors=errors)
 

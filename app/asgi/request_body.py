@@ -4,11 +4,12 @@ import json
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.to_thread
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 
 from app.asgi.memory_budget import Admission
@@ -21,10 +22,26 @@ from topwork.errors import (
     UnsupportedMedia,
 )
 
+Shape = TypeVar("Shape", bound=BaseModel)
+JSON = "application/json"
 DEEPEST = 20
 MOST_VALUES = 100_000
 COPIES = 4  # Of a byte of roomy JSON: pieces, the whole, its text and what it is decoded to.
 AT_ONCE = 64 * 1024  # Bytes of JSON that are decoded faster than a thread could take over.
+
+
+class Invalid(Exception):
+    """A body that does not have its shape; carries what pydantic found.
+
+    Args:
+        errors: `ValidationError.errors()`.
+        model: The shape, for did-you-mean hints.
+    """
+
+    def __init__(self, errors: list[Any], model: type[BaseModel]) -> None:
+        super().__init__(errors, model)
+        self.errors = errors
+        self.model = model
 
 
 class StrictRequest(Request):
@@ -161,6 +178,21 @@ def decode(raw: bytes | str, most: int = MOST_VALUES) -> Any:
     return value
 
 
+def shaped_as(shape: type[Shape], body: object) -> Shape:
+    """Return a decoded body as its shape, or raise Invalid with one entry for each wrong field."""
+    try:
+        return shape.model_validate(body)
+    except ValidationError as error:
+        raise Invalid(list(error.errors()), shape) from None
+
+
+def members(body: object) -> dict[str, Any]:
+    """Return a decoded body that has to be an object, or raise MalformedRequest."""
+    if not isinstance(body, dict):
+        raise MalformedRequest("the body is not a JSON object")
+    return body
+
+
 def _query_fields(dependant: Any) -> list[Any]:
     fields = list(dependant.query_params)
     for inner in dependant.dependencies:
@@ -169,11 +201,11 @@ def _query_fields(dependant: Any) -> list[Any]:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    by_name = dict(pairs)
+    if len(by_name) < len(pairs):
         message = "an object names a member twice"
         raise ValueError(message)
-    return found
+    return by_name
 
 
 def _no_constant(name: str) -> Any:

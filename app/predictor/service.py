@@ -21,7 +21,7 @@ from app.predictor.batching import Batcher
 from app.predictor.metrics import Measures
 from app.predictor.model_cache import ModelCache
 from app.predictor.model_files import ModelFiles
-from app.predictor_protocol import ArtefactModel, ImageNetModel, Order
+from app.predictor_protocol import ArtefactModel, ImageNetModel, Order, PredictingModel
 from core.imaging.decode import ImageLimits, OpenImage
 from core.store.object_store import Storage
 from core.system.machine import cores
@@ -164,7 +164,7 @@ class Predictor:
         with self._budget.reserved(image.info.width * image.info.height * BYTES_PER_PIXEL):
             return classifier.crop(image)
 
-    async def _load(self, model: ImageNetModel | ArtefactModel) -> Classifier:
+    async def _load(self, model: PredictingModel) -> Classifier:
         key = self._files.name_of(model) if isinstance(model, ArtefactModel) else model.architecture
         loop = asyncio.get_running_loop()
         here = contextvars.copy_context()  # The loader's log names the request that waits for it.
@@ -174,7 +174,7 @@ class Predictor:
         self._measures.models(len(self._models), self._models.nbytes)
         return classifier
 
-    def _bring(self, model: ImageNetModel | ArtefactModel) -> Classifier:
+    def _bring(self, model: PredictingModel) -> Classifier:
         """Load a model in a loader's thread."""
         started = time.perf_counter()
         if isinstance(model, ImageNetModel):

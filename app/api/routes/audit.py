@@ -27,22 +27,22 @@ NDJSON = "application/x-ndjson"
     response_model=types.Page[types.AuditEntry],
     responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
 )
-def list_audit(
-    session: Read, service: ServiceHere, pager: Paging, after: Seq = 0, limit: Many = 100,
+async def list_audit(
+    read: Read, service: ServiceHere, pager: Paging, after: Seq = 0, limit: Many = 100,
     accept: Accept = "",
 ) -> Any:  # fmt: skip
     """List what was done, the oldest first; all of it as NDJSON where `Accept` asks for it."""
     if NDJSON in accept:
         lines = _lines(service.resources.database, after)
         return StreamingResponse(lines, media_type=NDJSON)
-    rows, has_more = audit.page(session, limit=limit, after=after)
+    rows, has_more = await read(audit.page, limit=limit, after=after)
     return pager.page([shaped(types.AuditEntry, row) for row in rows], has_more, key="seq")
 
 
 @router.get("/head")
-def get_audit_head(session: Read) -> types.AuditHead:
+async def get_audit_head(read: Read) -> types.AuditHead:
     """Return what proves, kept elsewhere, that the log up to here was not rewritten."""
-    return types.AuditHead.model_validate(audit.head(session), from_attributes=True)
+    return types.AuditHead.model_validate(await read(audit.head), from_attributes=True)
 
 
 def _lines(database: Database, after: int) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """`/datasets`: labelled images in immutable versions."""
 
-import hashlib
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any
 
@@ -16,25 +16,23 @@ from app.api.deps import (
     ServiceHere,
     Store,
     Text,
-    ThisDataset,
     ThisVersion,
     Who,
     Write,
 )
-from app.api.finetuning import DatasetOrder
 from app.api.idempotency import Created, Once
 from app.api.manifests import json_lines
 from app.api.openapi import json_or_files
 from app.api.pagination import Listing, Paging
-from app.api.uploads.multipart_archive import stored, uploaded
-from app.api.uploads.resumable import resumed
+from app.api.uploads.multipart_archive import Stored, stored
+from app.api.uploads.received import Received, received
 from app.api.views.datasets import dataset_view, version_view
 from app.api.views.jobs import job_view
 from app.asgi.etag import IfMatch, TaggedRoute, expect, tag_of
-from app.asgi.multipart import FORM
-from app.asgi.request_body import RoomyRoute, StrictRequest, media_type, unsupported
-from core.domain import datasets
+from app.asgi.request_body import RoomyRoute, decode, shaped_as
+from core.domain import datasets, jobs, usage
 from core.ops import garbage
+from core.store.row_access import owner_of
 from topwork import types
 
 router = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=TaggedRoute)
@@ -43,24 +41,27 @@ Accept = Annotated[str, Header(include_in_schema=False)]
 Line = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last line seen.")]
 Many = Annotated[int, Query(ge=1, le=1000, description="Most lines of one page.")]
 NDJSON = "application/x-ndjson"
+Sent = tuple[Received[types.DatasetForm], Stored | None]
 DRAFTS = 2  # Each holds a whole manifest, its revision and the bytes of it.
 
 
-async def _sent(request: Request, service: ServiceHere, who: Who) -> AsyncIterator[DatasetOrder]:
-    assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
-    resources = service.resources
-    if media_type(request) == "application/json":
-        wanted = finetuning.read_dataset_request(await request.json())
-        fingerprint = hashlib.sha256(await request.body()).hexdigest()
-        async with resumed(resources, who, wanted.upload) as (upload, handle):
-            yield DatasetOrder(wanted, fingerprint, handle, upload)
-        return
-    if media_type(request) != FORM:
-        raise unsupported(request, FORM, "application/json")
-    async with uploaded(request, resources.settings) as upload:
-        fields = finetuning.read_dataset_fields(upload.fields)
-        async with stored(resources.storage, upload) as handle:
-            yield DatasetOrder(fields, upload.fingerprint, handle, upload)
+async def _sent(
+    request: Request, storage: Store, settings: Config, read: Read
+) -> AsyncIterator[Sent]:
+    async with (
+        received(
+            request, settings, read,
+            from_json=partial(shaped_as, types.DatasetRequest),
+            from_form=partial(shaped_as, types.DatasetForm),
+            read_field=_read_field,
+        ) as sent,
+        stored(storage, sent.upload) as handle,
+    ):  # fmt: skip
+        yield sent, handle
+
+
+def _read_field(name: str, text: str) -> Any:
+    return decode(text) if name in ("metadata", "split") else text
 
 
 @router.post(
@@ -71,34 +72,35 @@ async def _sent(request: Request, service: ServiceHere, who: Who) -> AsyncIterat
 )
 def create_dataset(
     once: Once,
-    order: Annotated[DatasetOrder, Depends(_sent, scope="function")],
+    sent: Annotated[Sent, Depends(_sent, scope="function")],
     session: Write,
     settings: Config,
 ) -> JSONResponse:
     """Upload labelled images; the answer is the job that reads them, and names the dataset."""
+    came, handle = sent
 
     def create() -> Created:
-        job = finetuning.place_dataset(session, settings, order)
+        usage.check_queue(session, settings, owner_of(session))
+        fields = came.fields.model_dump(include={"name", "split", "metadata"})
+        dataset = finetuning.add_dataset(session, settings, handle, **fields)
+        job = jobs.get(session, str(dataset.job_id))
         return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
 
-    return once(session, order.fingerprint, create)
+    return once(session, came.fingerprint, create)
 
 
 @router.get("")
-def list_datasets(
-    session: Read, cursor: Listing, state: types.DatasetState | None = None
+async def list_datasets(
+    read: Read, cursor: Listing, state: types.DatasetState | None = None
 ) -> types.Page[types.Dataset]:
     """List datasets, the newest first."""
-    rows, has_more = datasets.page(
-        session, limit=cursor.limit, after=cursor.after, order=cursor.order, state=state
-    )
-    return cursor.page([dataset_view(session, row) for row in rows], has_more)
+    return await cursor.read(read, datasets.page, dataset_view, state=state)
 
 
 @router.get("/{dataset_id}")
-def get_dataset(dataset: ThisDataset, session: Read) -> types.Dataset:
+async def get_dataset(dataset_id: Text, read: Read) -> types.Dataset:
     """Return a dataset with its newest version."""
-    return dataset_view(session, dataset)
+    return await read(lambda session: dataset_view(session, datasets.get(session, dataset_id)))
 
 
 @router.patch("/{dataset_id}")
@@ -125,16 +127,17 @@ def delete_dataset(
 
 
 @router.get("/{dataset_id}/versions")
-def list_dataset_versions(dataset: ThisDataset, session: Read) -> types.Page[types.DatasetVersion]:
+async def list_dataset_versions(dataset_id: Text, read: Read) -> types.Page[types.DatasetVersion]:
     """List the versions of a dataset, the newest first."""
-    rows = [version_view(row) for row in datasets.versions(session, dataset.id)]
+    await read(datasets.get, dataset_id)
+    rows = [version_view(row) for row in await read(datasets.versions, dataset_id)]
     return types.Page[types.DatasetVersion].of(rows, has_more=False, key="number")
 
 
 def _drafted(
-    dataset_id: Text, wanted: types.DatasetVersionRequest, service: ServiceHere, who: Who
+    dataset_id: Text, body: types.DatasetVersionRequest, service: ServiceHere, who: Who
 ) -> Iterator[Draft]:
-    with dataset_revision.drafted(service, who, dataset_id, wanted) as draft:
+    with dataset_revision.drafted(service, who, dataset_id, body) as draft:
         yield draft
 
 

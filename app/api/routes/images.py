@@ -6,14 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.deps import Number, ServiceHere, Store, Text, ThisVersion, Who
+from app.api.deps import ServiceHere, Store, ThisVersion
 from app.api.manifests import image_pieces
 from app.api.pagination import Paging
 from app.api.thumbnails import content_type
 from app.api.views.datasets import image_view
 from app.asgi.disconnect import unless_gone
 from app.asgi.etag import TaggedRoute
-from core.domain import datasets
 from topwork import types
 from topwork.types.datasets import SHA256
 
@@ -43,9 +42,9 @@ def list_images(
     limit: Many = 100,
 ) -> types.Page[types.Image]:
     """List the images of a version by path."""
-    wanted = {"class": class_name, "split": split, "finding": finding}
+    filters = {"class": class_name, "split": split, "finding": finding}
     manifest = service.manifests.of(version)
-    lines, has_more = manifest.select(limit=limit, after=after, wanted=wanted)
+    lines, has_more = manifest.select(limit=limit, after=after, wanted=filters)
     images = [image_view(version, line) for line in lines]
     return pager.page(images, has_more, key="sha256")
 
@@ -71,16 +70,11 @@ def get_image_content(
 @router.get("/{sha256}/thumbnail", response_class=Response)
 async def get_image_thumbnail(
     request: Request,
-    dataset_id: Text,
-    number: Number,
     sha256: Sha256,
+    version: ThisVersion,
     service: ServiceHere,
-    who: Who,
     size: Annotated[int, Query(ge=16, le=1024, description="Longest side in pixels.")] = 160,
 ) -> Response:
     """Return a small upright JPEG, encoded anew: no byte of the upload reaches the browser."""
-    version = await service.looks.at(
-        who, lambda session: datasets.version(session, f"{dataset_id}@{number}")
-    )
     data = await unless_gone(request, service.thumbnails.of(version, sha256, size))
     return Response(data, media_type="image/jpeg", headers=FOREVER)

@@ -25,25 +25,21 @@ Accept = Annotated[str, Header(include_in_schema=False)]
 
 
 @router.get("")
-def list_jobs(
-    session: Read,
+async def list_jobs(
+    read: Read,
     cursor: Listing,
     state: types.JobState | None = None,
     kind: types.JobKind | None = None,
     dataset: Annotated[str | None, Query(max_length=200)] = None,
 ) -> types.Page[types.Job]:
     """List jobs, the newest first."""
-    rows, has_more = jobs.page(
-        session, limit=cursor.limit, after=cursor.after, order=cursor.order,
-        state=state, kind=kind, dataset=dataset,
-    )  # fmt: skip
-    return cursor.page([job_view(session, row) for row in rows], has_more)
+    return await cursor.read(read, jobs.page, job_view, state=state, kind=kind, dataset=dataset)
 
 
 @router.get("/{job_id}")
-async def get_job(job_id: Text, service: ServiceHere, who: Who) -> types.Job:
+async def get_job(job_id: Text, read: Read) -> types.Job:
     """Return a job as it is now."""
-    return await service.looks.at(who, lambda session: job_view(session, jobs.get(session, job_id)))
+    return await read(lambda session: job_view(session, jobs.get(session, job_id)))
 
 
 @router.delete("/{job_id}", status_code=204)
@@ -91,9 +87,9 @@ def retry_job(job_id: Text, once: Once, session: Write, settings: Config) -> JSO
     response_model=types.Page[types.Event],
     responses={200: {"content": {"text/event-stream": {"example": "id: 1\nevent: state\n\n"}}}},
 )
-def list_events(
+async def list_events(
     job: ThisJob,
-    session: Read,
+    read: Read,
     service: ServiceHere,
     who: Who,
     pager: Paging,
@@ -111,9 +107,9 @@ def list_events(
     if "text/event-stream" in accept:
         seen = _number(last_seen, after)
         return stream(service.watch, who.owner, job, seen, again=last_seen is not None)
-    rows = events.after(session, job.id, after, limit + 1)
-    found = [shaped(types.Event, row) for row in rows[:limit]]
-    return pager.page(found, len(rows) > limit, key="seq")
+    rows = await read(events.after, job.id, after, limit + 1)
+    shown = [shaped(types.Event, row) for row in rows[:limit]]
+    return pager.page(shown, len(rows) > limit, key="seq")
 
 
 def _number(last_seen: str | None, after: int) -> int:
@@ -125,9 +121,9 @@ def _number(last_seen: str | None, after: int) -> int:
 
 
 @router.get("/{job_id}/metrics")
-def get_job_metrics(job: ThisJob, session: Read) -> types.Metrics:
+async def get_job_metrics(job: ThisJob, read: Read) -> types.Metrics:
     """Return the course of training: one row for each epoch so far."""
-    epochs = [event.data for event in events.of_kind(session, job.id, EventKind.EPOCH)]
+    epochs = [event.data for event in await read(events.of_kind, job.id, EventKind.EPOCH)]
     return types.Metrics.model_validate({"job": job.id, "epochs": epochs})
 
 

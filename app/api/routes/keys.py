@@ -13,22 +13,21 @@ router = APIRouter(prefix="/keys", tags=["Keys"], route_class=StrictRoute)
 
 
 @router.get("")
-def list_keys(session: Read, cursor: Listing) -> types.Page[types.ApiKey]:
+async def list_keys(read: Read, cursor: Listing) -> types.Page[types.ApiKey]:
     """List keys without their secrets, the newest first; revoked ones stay listed."""
-    rows, has_more = keys.page(session, limit=cursor.limit, after=cursor.after, order=cursor.order)
-    return cursor.page([shaped(types.ApiKey, row) for row in rows], has_more)
+    return await cursor.read(read, keys.page, lambda _, row: shaped(types.ApiKey, row))
 
 
 @router.post("", status_code=201)
 def create_key(
-    wanted: types.ApiKeyRequest, who: Who, session: Write, settings: Config, response: Response
+    body: types.ApiKeyRequest, who: Who, session: Write, settings: Config, response: Response
 ) -> types.ApiKeyCreated:
     """Make a key. This answer alone shows it, so there is no `Idempotency-Key` here."""
     if not settings.admin_key.get_secret_value():
-        keys.check_first(session, wanted.scopes)
+        keys.check_first(session, body.scopes)
     row, key = keys.create(
-        session, owner=wanted.owner or who.owner, scopes=wanted.scopes,
-        name=wanted.name, expires_in_days=wanted.expires_in_days,
+        session, owner=body.owner or who.owner, scopes=body.scopes,
+        name=body.name, expires_in_days=body.expires_in_days,
     )  # fmt: skip
     response.headers["Cache-Control"] = "no-store"
     return shaped(types.ApiKeyCreated, row, key=key)

@@ -3,9 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Path, Response
+from sqlalchemy.orm import Session
 
 from app.api import model_list
-from app.api.deps import Config, Read, Store, Text, ThisModel, Write
+from app.api.deps import Config, Read, Store, Text, Write
 from app.api.pagination import NameListing
 from app.api.views.models import model_view
 from app.asgi.etag import IfMatch, TaggedRoute, expect, tag_of
@@ -19,21 +20,21 @@ Alias = Annotated[str, Path(pattern=ALIAS)]
 
 
 @router.get("")
-def list_models(
-    session: Read, cursor: NameListing, settings: Config, source: types.ModelSource | None = None
+async def list_models(
+    read: Read, cursor: NameListing, settings: Config, source: types.ModelSource | None = None
 ) -> types.Page[types.Model]:
     """List the models that can predict now: own ones, and ImageNet ones whose weights are here."""
-    models, has_more = model_list.page(
-        session, settings.weights_dir, limit=cursor.limit, after=cursor.after,
+    models, has_more = await read(
+        model_list.page, settings.weights_dir, limit=cursor.limit, after=cursor.after,
         order=cursor.order, source=source,
     )  # fmt: skip
     return cursor.page(models, has_more, key="name")
 
 
 @router.get("/{name}")
-def get_model(name: Text, session: Read) -> types.Model:
+async def get_model(name: Text, read: Read) -> types.Model:
     """Return a model with its aliases."""
-    return model_list.get(session, name)
+    return await read(model_list.get, name)
 
 
 @router.patch("/{name}")
@@ -58,20 +59,21 @@ def delete_model(name: Text, session: Write, storage: Store, later: BackgroundTa
 
 
 @router.get("/{name}/aliases/{alias}")
-def get_alias(model: ThisModel, alias: Alias, session: Read, response: Response) -> types.Alias:
+async def get_alias(name: Text, alias: Alias, read: Read, response: Response) -> types.Alias:
     """Return where an alias points; its ETag guards against lost updates."""
-    return _alias_out(session, model.name, alias, response)
+    await read(registry.get, name)
+    return await read(_alias_out, name, alias, response)
 
 
 @router.put("/{name}/aliases/{alias}")
 def set_alias(
-    name: Text, alias: Alias, wanted: types.AliasRequest, session: Write, response: Response,
+    name: Text, alias: Alias, body: types.AliasRequest, session: Write, response: Response,
     if_match: IfMatch = None,
 ) -> types.Alias:  # fmt: skip
     """Point an alias to a version, whether or not it existed."""
     registry.get(session, name, lock=True)
     expect(if_match, _tag(session, name, alias))
-    registry.set_alias(session, name=name, alias=alias, number=wanted.version)
+    registry.set_alias(session, name=name, alias=alias, number=body.version)
     return _alias_out(session, name, alias, response)
 
 
@@ -83,7 +85,7 @@ def delete_alias(name: Text, alias: Alias, session: Write, if_match: IfMatch = N
     registry.delete_alias(session, name=name, alias=alias)
 
 
-def _alias_out(session: Read, name: str, alias: str, response: Response) -> types.Alias:
+def _alias_out(session: Session, name: str, alias: str, response: Response) -> types.Alias:
     number = registry.aliases(session, name).get(alias)
     if number is None:
         raise ModelNotFound(f"{name!r} has no alias {alias!r}", param="alias")
@@ -91,6 +93,6 @@ def _alias_out(session: Read, name: str, alias: str, response: Response) -> type
     return types.Alias(model=name, alias=alias, version=number)
 
 
-def _tag(session: Read, name: str, alias: str) -> str | None:
+def _tag(session: Session, name: str, alias: str) -> str | None:
     number = registry.aliases(session, name).get(alias)
     return None if number is None else f'"{number}"'

@@ -2,18 +2,15 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request
 
 from app.api import prediction
-from app.api.deps import ServiceHere, Who
+from app.api.deps import Read, ServiceHere, Who
 from app.api.openapi import images_body
 from app.api.prediction import Images
 from app.asgi.request_body import StrictRequest, StrictRoute
-from core.store.resources import Resources
-from core.store.row_access import Caller
 from core.system.ids import new_id
 from topwork import types
 from topwork.types.predictions import MODEL, TOP_K
@@ -21,39 +18,32 @@ from topwork.types.predictions import MODEL, TOP_K
 router = APIRouter(tags=["Predict"], route_class=StrictRoute)
 ModelQuery = Annotated[str | None, Query(min_length=1, max_length=200, description=MODEL)]
 TopK = Annotated[int | None, Query(ge=1, le=1000, description=TOP_K)]
-Wanted = tuple[Images, types.PredictFields]
+Asked = tuple[Images, types.PredictFields]
 
 
-async def _wanted(
+async def _asked(
     request: Request,
     service: ServiceHere,
     who: Who,
     model: ModelQuery = None,
     top_k: TopK = None,
-) -> AsyncIterator[Wanted]:
+) -> AsyncIterator[Asked]:
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
     query = {"model": model, "top_k": top_k}
     given = {name: value for name, value in query.items() if value is not None}
     service.admission.check()
     with service.admission.body(who.owner) as held:
-        wanted = await prediction.read(request, service.resources.settings, given, held)
+        asked = await prediction.read(request, service.resources.settings, given, held)
         with service.admission.one():
-            yield wanted
-
-
-def _resolve(
-    resources: Resources, who: Caller, reference: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    with resources.database.read(who) as session:
-        return prediction.resolve(session, reference)
+            yield asked
 
 
 @router.post("/predict", openapi_extra=images_body())
 async def predict(
     request: Request,
-    wanted: Annotated[Wanted, Depends(_wanted)],
+    asked: Annotated[Asked, Depends(_asked)],
     service: ServiceHere,
-    who: Who,
+    read: Read,
 ) -> types.Prediction:
     """Classify images with an own model, or with an ImageNet one under its architecture's name.
 
@@ -61,16 +51,16 @@ async def predict(
     every image is bad.
     """
     started = time.monotonic()
-    images, asked = wanted
-    reference = asked.model or service.resources.settings.default_model
-    model, told = await anyio.to_thread.run_sync(_resolve, service.resources, who, reference)
-    answer = await prediction.forward(request, service.predictor, model, images, asked.top_k)
+    images, fields = asked
+    reference = fields.model or service.resources.settings.default_model
+    model, facts = await read(prediction.resolve, reference)
+    answer = await prediction.forward(request, service.predictor, model, images, fields.top_k)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
     return types.Prediction.model_validate(
         {
             "id": new_id("pr"),
-            "model": {**(answer.get("model") or {}), **told},
+            "model": {**(answer.get("model") or {}), **facts},
             "results": results,
             "timing_ms": timing,
         }

@@ -41,12 +41,13 @@ async def get_metrics(service: ServiceHere) -> Response:
 
 
 @router.get("/queue")
-def get_queue(session: Read) -> types.Queue:
+async def get_queue(read: Read) -> types.Queue:
     """Return how many jobs are in which state, and how long the next one has waited."""
-    return queue_status.queue(session)
+    return await read(queue_status.queue)
 
 
 @router.get("/workers")
-def list_workers(session: Read, settings: Config) -> types.Page[types.Worker]:
+async def list_workers(read: Read, settings: Config) -> types.Page[types.Worker]:
     """List the workers that are there, idle or busy, with the jobs that they hold."""
-    return types.Page[types.Worker].of(queue_status.workers(session, settings), has_more=False)
+    workers = await read(queue_status.workers, settings)
+    return types.Page[types.Worker].of(workers, has_more=False)

@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-import anyio.to_thread
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
+from sqlalchemy.orm import Session
 
-from app.api.deps import Config, Read, ServiceHere, Text, Who, Write
+from app.api.deps import Config, Read, Text, ThisUpload, Write
 from app.api.idempotency import Created, Once
 from app.api.openapi import raw_body
 from app.api.pagination import Listing
@@ -16,6 +16,7 @@ from app.api.uploads.tus import TusRoute
 from app.api.views.rows import shaped
 from app.asgi.request_body import StrictRequest
 from core.domain import uploads
+from core.store.tables import PartialUpload
 from topwork import types
 from topwork.errors import MalformedRequest
 
@@ -76,21 +77,18 @@ def create_upload(
 
 
 @router.get("")
-def list_uploads(session: Read, cursor: Listing, settings: Config) -> types.Page[types.Upload]:
+async def list_uploads(read: Read, cursor: Listing, settings: Config) -> types.Page[types.Upload]:
     """List uploads that are not used yet, the newest first."""
-    rows, has_more = uploads.page(
-        session, limit=cursor.limit, after=cursor.after, order=cursor.order
-    )
-    shown = [shaped(types.Upload, row, offset=partial_file.size(settings, row.id)) for row in rows]
-    return cursor.page(shown, has_more)
+
+    def view(_session: Session, row: PartialUpload) -> types.Upload:
+        return shaped(types.Upload, row, offset=partial_file.size(settings, row.id))
+
+    return await cursor.read(read, uploads.page, view)
 
 
 @router.get("/{upload_id}")
-def get_upload(
-    upload_id: Text, session: Read, settings: Config, response: Response
-) -> types.Upload:
+def get_upload(row: ThisUpload, settings: Config, response: Response) -> types.Upload:
     """Say how much has arrived; `HEAD` gets it in `Upload-Offset`."""
-    row = uploads.get(session, upload_id)
     shown = shaped(types.Upload, row, offset=resumable.offset(settings, row.id))
     response.headers.update(_progress(shown.offset, row.expires_at))
     response.headers["Upload-Length"] = str(row.length)
@@ -100,12 +98,10 @@ def get_upload(
 
 
 async def _received(
-    upload_id: Text, request: Request, service: ServiceHere, who: Who
+    row: ThisUpload, request: Request, settings: Config
 ) -> AsyncIterator[dict[str, str]]:
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
-    resources = service.resources
-    row = await anyio.to_thread.run_sync(resumable.look_up, resources, who, upload_id)
-    with partial_file.held(partial_file.path_of(resources.settings, row.id)) as piece:
+    with partial_file.held(partial_file.path_of(settings, row.id)) as piece:
         await tus.receive(request, piece, row.length)
         yield _progress(piece.offset, row.expires_at)
 

@@ -11,14 +11,14 @@ router = APIRouter(prefix="/usage", tags=["Keys"], route_class=StrictRoute)
 
 
 @router.get("")
-def get_usage(session: Read, who: Who, settings: Config) -> types.Usage:
+async def get_usage(read: Read, who: Who, settings: Config) -> types.Usage:
     """Return what counts towards the limits of the key's owner."""
-    found = usage.of(session, who.owner)
+    used = await read(usage.of, who.owner)
     return types.Usage(
         owner=who.owner,
-        stored_bytes=found.stored,
-        bytes_by_kind={name: getattr(found, name) for name in ("datasets", "models", "uploads")},
+        stored_bytes=used.stored,
+        bytes_by_kind={name: getattr(used, name) for name in ("datasets", "models", "uploads")},
         max_bytes=settings.max_bytes_per_owner or None,
-        queued_jobs=found.queued_jobs,
+        queued_jobs=used.queued_jobs,
         max_queued_jobs=settings.max_queued_jobs_per_owner,
     )

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.api.deps import Read, Store, Text, ThisModel, ThisModelVersion
+from app.api.deps import Read, Store, Text, ThisModelVersion
 from app.api.views.models import version_view
 from app.asgi.etag import TaggedRoute
 from core.domain import registry
@@ -20,9 +20,10 @@ NDJSON = "application/x-ndjson"
 
 
 @router.get("")
-def list_model_versions(model: ThisModel, session: Read) -> types.Page[types.ModelVersion]:
+async def list_model_versions(name: Text, read: Read) -> types.Page[types.ModelVersion]:
     """List the versions of a model, the newest first."""
-    rows = [version_view(row) for row in registry.versions(session, model.name)]
+    await read(registry.get, name)
+    rows = [version_view(row) for row in await read(registry.versions, name)]
     return types.Page[types.ModelVersion].of(rows, has_more=False, key="number")
 
 

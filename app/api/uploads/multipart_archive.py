@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import anyio.to_thread
 
-from app.asgi.multipart import FILE, FORM, receive
-from app.asgi.request_body import StrictRequest, media_type, unsupported
+from app.api.uploads import partial_file
+from app.asgi.multipart import FILE, receive
+from app.asgi.request_body import StrictRequest
 from core.ingest.archive import ARCHIVE_SUFFIXES
 from core.store.db import is_unsure
 from core.store.object_store import Storage
@@ -35,6 +36,7 @@ FREE_SHARE = 0.05
 CHECK_EVERY = 64 * MEBIBYTE
 MAX_FIELDS = 32
 PREFIX = "upload-"
+FieldReader = Callable[[str, str], Any]
 UNLOCKED_SECONDS = 60.0  # Far more than a new folder is there before it is locked.
 
 
@@ -43,7 +45,7 @@ class Upload:
     """What a form carried: its small fields, and its files as one archive on this disk."""
 
     path: Path
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
     filename: str | None = None  # Of the archive, where one was sent as it is.
     roots: set[str] = field(default_factory=set)  # First folders of many files' paths.
     files: int = 0
@@ -55,19 +57,24 @@ class Upload:
 class Stored:
     """An upload in object storage; it is forgotten again unless a row was made for it."""
 
+    upload: Upload
     key: str
     size: int
     kept: bool = False
 
 
 @asynccontextmanager
-async def stored(storage: Storage, upload: Upload) -> AsyncIterator[Stored]:
+async def stored(storage: Storage, upload: Upload | None) -> AsyncIterator[Stored | None]:
     """Put an upload into object storage for as long as it takes to commit its row, or for good.
 
     Where nobody knows whether the row was committed the object stays: if no row refers to it,
-    garbage collection removes it a day later.
+    garbage collection removes it a day later. What came in pieces goes from this disk once a row
+    uses it. Nothing is yielded for an upload that is not there.
     """
-    handle = Stored(f"uploads/{new_id('up')}", upload.path.stat().st_size)
+    if upload is None:
+        yield None
+        return
+    handle = Stored(upload, f"uploads/{new_id('up')}", upload.path.stat().st_size)
     put = False
     try:
         await anyio.to_thread.run_sync(storage.put_file, handle.key, upload.path)
@@ -76,6 +83,9 @@ async def stored(storage: Storage, upload: Upload) -> AsyncIterator[Stored]:
     except BaseException as error:
         handle.kept = handle.kept and is_unsure(error)
         raise
+    else:
+        if handle.kept and upload.partial is not None:
+            await anyio.to_thread.run_sync(partial_file.remove, upload.path)
     finally:
         if put and not handle.kept:
             with anyio.CancelScope(shield=True):
@@ -86,26 +96,24 @@ async def stored(storage: Storage, upload: Upload) -> AsyncIterator[Stored]:
 async def uploaded(
     request: StrictRequest,
     settings: Settings,
-    on_field: Callable[[str, str], None] = lambda _name, _value: None,
+    read_field: FieldReader,
 ) -> AsyncIterator[Upload]:
     """Receive a form into the data folder; nothing of it is left there afterwards.
 
     Args:
         request: The request, its body unread.
         settings: Limits and the folder.
-        on_field: Called with each text field; what it raises ends the upload before its files.
+        read_field: Called with name and text of each field, returns what is kept of it; what it
+            raises ends the upload before the files behind it.
 
     Raises:
         ArchiveTooLarge: Above `max_archive_bytes`, or more files than `max_upload_files`.
         DiskFull: Too little would stay free.
-        UnsupportedMedia: It is no form.
     """
-    if media_type(request) != FORM:
-        raise unsupported(request, FORM)
     folder, lock = await anyio.to_thread.run_sync(_folder, settings)
     try:
         check_space(folder, int(request.headers.get("content-length") or 0))
-        sink = UploadSink(folder / "archive", settings, on_field)
+        sink = UploadSink(folder / "archive", settings, read_field)
         try:
             limit = settings.max_archive_bytes
             await receive(request, sink, limit=limit, too_large=ArchiveTooLarge)
@@ -155,14 +163,12 @@ class UploadSink:
     Args:
         path: The archive to write.
         settings: Limits.
-        on_field: Called with each text field.
+        read_field: Returns what is kept of a text field.
     """
 
-    def __init__(
-        self, path: Path, settings: Settings, on_field: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, path: Path, settings: Settings, read_field: FieldReader) -> None:
         self.upload = Upload(path)
-        self.on_field = on_field
+        self.read_field = read_field
         self._settings = settings
         self._file: BinaryIO = path.open("wb")
         self._digest = hashlib.sha256()
@@ -271,10 +277,10 @@ class _Field:
         if self._name in fields:
             raise MalformedRequest("the form has this field twice", param=self._name)
         try:
-            fields[self._name] = self._value.decode()
+            text = self._value.decode()
         except UnicodeDecodeError:
             raise MalformedRequest("the field is not UTF-8", param=self._name) from None
-        self._sink.on_field(self._name, fields[self._name])
+        fields[self._name] = self._sink.read_field(self._name, text)
 
 
 class _File:

@@ -1,16 +1,14 @@
 """Resumable uploads: from their first request to the dataset that uses them up."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import anyio.to_thread
 from sqlalchemy.orm import Session
 
+from app.api.reading import Reader
 from app.api.uploads import partial_file
-from app.api.uploads.multipart_archive import Stored, Upload, check_space, stored
+from app.api.uploads.multipart_archive import Upload, check_space
 from core.domain import uploads, usage
 from core.store.resources import Resources
-from core.store.row_access import Caller, owner_of
+from core.store.row_access import owner_of
 from core.store.tables import PartialUpload
 from core.system.settings import Settings
 from topwork.errors import ArchiveTooLarge, UploadIncomplete, UploadNotFound
@@ -54,47 +52,22 @@ def offset(settings: Settings, upload_id: str) -> int:
         return piece.offset
 
 
-def look_up(resources: Resources, caller: Caller, upload_id: str) -> PartialUpload:
-    """Return a caller's upload in a transaction of its own."""
-    with resources.database.read(caller) as session:
-        return uploads.get(session, upload_id)
-
-
-def find(resources: Resources, caller: Caller, upload_id: str) -> Upload | None:
+async def find(read: Reader, settings: Settings, upload_id: str) -> Upload | None:
     """Return a caller's complete upload, or None where there is no such upload.
 
     Raises:
         UploadIncomplete: Some of it has yet to arrive.
     """
     try:
-        row = look_up(resources, caller, upload_id)
-        arrived = offset(resources.settings, upload_id)
+        row = await read(uploads.get, upload_id)
+        arrived = await anyio.to_thread.run_sync(offset, settings, upload_id)
     except UploadNotFound:
         return None
     if arrived < row.length:
         message = f"{arrived} of {row.length} bytes have arrived"
         raise UploadIncomplete(message, param="upload")
-    path = partial_file.path_of(resources.settings, upload_id)
+    path = partial_file.path_of(settings, upload_id)
     return Upload(path, filename=row.filename or "archive", files=1, partial=upload_id)
-
-
-@asynccontextmanager
-async def resumed(
-    resources: Resources, caller: Caller, upload_id: str
-) -> AsyncIterator[tuple[Upload, Stored] | tuple[None, None]]:
-    """Put a complete upload into object storage; once a row uses it, its file here goes.
-
-    Nothing is yielded for an upload that is not there, so that a repeated request can still get
-    the answer of the first one, which has used it up.
-    """
-    upload = await anyio.to_thread.run_sync(find, resources, caller, upload_id)
-    if upload is None:
-        yield None, None
-        return
-    async with stored(resources.storage, upload) as handle:
-        yield upload, handle
-    if handle.kept:
-        await anyio.to_thread.run_sync(partial_file.remove, upload.path)
 
 
 def tidy(resources: Resources) -> None:

@@ -11,9 +11,9 @@ from topwork import types
 
 def dataset_view(session: Session, row: tables.Dataset) -> types.Dataset:
     """Return a dataset with its newest version."""
-    own = f"/datasets/{row.id}"
+    path = f"/datasets/{row.id}"
     newest = datasets.newest(session, row.id)
-    links = {"self": own, "versions": f"{own}/versions"}
+    links = {"self": path, "versions": f"{path}/versions"}
     return shaped(
         types.Dataset,
         row,
@@ -26,15 +26,15 @@ def dataset_view(session: Session, row: tables.Dataset) -> types.Dataset:
 
 def version_view(row: tables.DatasetVersion) -> types.DatasetVersion:
     """Return a version with what its `dataset.json` says."""
-    own = f"/datasets/{row.dataset_id}/versions/{row.number}"
-    links = {name: f"{own}/{name}" for name in ("report", "images")}
+    path = f"/datasets/{row.dataset_id}/versions/{row.number}"
+    links = {name: f"{path}/{name}" for name in ("report", "images")}
     facts = {"skipped": {}, "rejected": {}, "findings": [], "reading": "", **row.summary}
-    place = {"dataset": row.dataset_id, "links": {"self": own, **links}}
+    place = {"dataset": row.dataset_id, "links": {"self": path, **links}}
     return shaped(types.DatasetVersion, row, **facts | {"digest": row.digest} | place)
 
 
 def image_view(version: tables.DatasetVersion, line: Line) -> types.Image:
     """Return a manifest's line."""
-    own = f"/datasets/{version.dataset_id}/versions/{version.number}/images/{line['sha256']}"
-    links = {"content": f"{own}/content", "thumbnail": f"{own}/thumbnail"}
+    path = f"/datasets/{version.dataset_id}/versions/{version.number}/images/{line['sha256']}"
+    links = {"content": f"{path}/content", "thumbnail": f"{path}/thumbnail"}
     return types.Image.model_validate({**line, "bytes": line["length"], "links": links})

@@ -39,10 +39,10 @@ def _dataset(row: tables.Job) -> str | None:
 
 
 def _links(row: tables.Job) -> dict[str, str]:
-    own = f"/jobs/{row.id}"
-    links = {"self": own, "events": f"{own}/events", "logs": f"{own}/logs"}
+    path = f"/jobs/{row.id}"
+    links = {"self": path, "events": f"{path}/events", "logs": f"{path}/logs"}
     if row.kind in TRAINING:
-        links["metrics"] = f"{own}/metrics"
+        links["metrics"] = f"{path}/metrics"
     if row.dataset_id:
         links["dataset"] = f"/datasets/{row.dataset_id}"
     if row.kind in MODELS and row.result and "model" in row.result:

@@ -11,7 +11,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.api import manifests
-from app.api.deps import READERS
+from app.api.reading import READERS
 from app.api.thumbnails import AT_ONCE
 from app.asgi import request_body
 from core.imaging import decode

@@ -3,6 +3,7 @@ import json
 import shlex
 import subprocess
 import tarfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
+from app.api import finetuning
 from app.api.main import create_app
+from core.domain import registry
 from core.store.resources import Resources
 from core.store.tables import Dataset, IdempotencyKey, Job
 from core.system.settings import Settings
@@ -128,6 +131,41 @@ def test_going_on_from_a_model_keeps_its_image_size(
     file = {"file": ("x.zip", zipped(two_classes()))}
     archive = client.post("/finetune?dry_run=true", files=file, data=config(**upload)).json()
     assert archive["plan"]["image_size"]["value"] == 32
+
+
+def test_a_request_is_read_once_and_planned_once_with_and_once_without_its_data(
+    client: TestClient, dataset: Dataset, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_model(resources, "parent")
+    calls: Counter[str] = Counter()
+
+    def count(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(finetuning, "read_request")
+    count(finetuning, "plan_of")
+    count(registry, "resolve")
+    body = {"architecture": "resnet18", "weights": "model:parent"}
+    assert client.post("/finetune", json={**body, "dataset": dataset.id}).status_code == 202
+    assert calls == {"read_request": 1, "plan_of": 2, "resolve": 1}
+    calls.clear()
+    assert send(client, **body).status_code == 202
+    assert calls == {"read_request": 1, "plan_of": 1, "resolve": 1}
+
+
+def test_a_form_whose_weights_are_missing_is_refused_before_its_files(client: TestClient) -> None:
+    """The part behind the config has no end, so nothing of it can have been read."""
+    wanted = json.dumps({"architecture": "squeezenet1_1", "strategy": "head"})
+    field = f'--b\r\nContent-Disposition: form-data; name="config"\r\n\r\n{wanted}\r\n--b\r\nwrong'
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    problem = client.post("/finetune", content=field.encode(), headers=headers).json()
+    assert problem["code"] == "weights_unavailable_offline"
 
 
 @pytest.mark.parametrize(

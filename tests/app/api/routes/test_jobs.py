@@ -275,6 +275,10 @@ def test_a_poll_waits_for_no_upload_and_no_prediction(client: TestClient, work: 
         assert limiter.available_tokens == 0
         assert client.get(f"/jobs/{job}").json()["state"] == "queued"
         assert client.get(f"/jobs/{MISSING}").status_code == 404
+        assert client.get("/jobs").json()["data"][0]["id"] == job
+        assert client.get(f"/jobs/{job}/events").json()["data"][0]["data"]["state"] == "queued"
+        for path in ("/datasets", "/models", "/queue", "/workers", "/usage", "/audit"):
+            assert client.get(path).status_code == 200, path
     finally:
         for taker in takers:
             client.portal.call(limiter.release_on_behalf_of, taker)

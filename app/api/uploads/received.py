@@ -1,0 +1,68 @@
+"""Requests that bring images, whichever way they come: JSON that names an upload, or a form."""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from fastapi import Request
+
+from app.api.reading import Reader
+from app.api.uploads.multipart_archive import FieldReader, Upload, uploaded
+from app.api.uploads.resumable import find
+from app.asgi.multipart import FORM
+from app.asgi.request_body import JSON, StrictRequest, media_type, members, unsupported
+from core.system.settings import Settings
+
+Fields = TypeVar("Fields")
+
+
+@dataclass(frozen=True)
+class Received(Generic[Fields]):
+    """What a request says, and its images on this disk.
+
+    There is no upload where the request names none, and none where it names one that is not there:
+    a repeated request can still get the answer of the first one, which has used it up.
+    """
+
+    fields: Fields
+    fingerprint: str
+    upload: Upload | None
+
+
+@asynccontextmanager
+async def received(
+    request: Request,
+    settings: Settings,
+    read: Reader,
+    *,
+    from_json: Callable[[dict[str, Any]], Fields],
+    from_form: Callable[[dict[str, Any]], Fields],
+    read_field: FieldReader,
+) -> AsyncIterator[Received[Fields]]:
+    """Read a request for as long as its images are needed.
+
+    Args:
+        request: The request, its body unread.
+        settings: Limits and the folder.
+        read: Finds the upload that JSON names as `upload`.
+        from_json: Makes the fields from a JSON object.
+        from_form: Makes them from what is kept of the fields of a form.
+        read_field: Returns what is kept of one of these; see `uploaded`.
+
+    Raises:
+        UnsupportedMedia: The body is neither.
+        UploadIncomplete: Some of the upload has yet to arrive.
+    """
+    assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
+    if media_type(request) == JSON:
+        body = members(await request.json())
+        fields = from_json(body)
+        upload = await find(read, settings, body["upload"]) if body.get("upload") else None
+        yield Received(fields, hashlib.sha256(await request.body()).hexdigest(), upload)
+    elif media_type(request) == FORM:
+        async with uploaded(request, settings, read_field) as upload:
+            yield Received(from_form(upload.fields), upload.fingerprint, upload)
+    else:
+        raise unsupported(request, JSON, FORM)
