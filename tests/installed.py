@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("app", "core", "models", "worker")
+PACKAGES = ("app", "core", "models", "topwork", "worker")
 LEFT_OUT = ("torch", "topwork", "__editable__", "pip")
 SCRIPT = "#!{python}\nimport sys\nfrom app.cli import main\nsys.exit(main())\n"
 

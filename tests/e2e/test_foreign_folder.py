@@ -61,7 +61,7 @@ def test_up_a_dry_run_a_job_and_a_prediction(
                 "hyperparameters": {"epochs": 1},
                 "devices": devices,
             }
-            assert topwork.plan(images, **config)["classes"] == ["bright", "dark"]
+            assert topwork.plan(images, **config).classes == ["bright", "dark"]
             done = topwork.finetune(images, name="shades", **config).wait()
             up.wait_said("predictor is ready")
             answer = topwork.predict(images / "dark" / "0.png", model=str(done.model))

@@ -10,7 +10,7 @@ import torch
 
 from core.imaging.decode import decode
 from models.data.dataset import Sample, StagedDataset, batches
-from tests.models.staging import png, stage
+from tests.models.staging import png, stage, vouch
 from topwork.errors import DatasetInvalid, IntegrityError, TooFewClasses
 
 
@@ -43,14 +43,6 @@ def test_bytes_are_the_uploaded_ones(folder: Path) -> None:
     staged = StagedDataset(folder)
     found = [staged.read(sample) for sample in staged.splits["train"]]
     assert found == [flat(1), flat(2)]
-
-
-def vouch(folder: Path, manifest: str) -> None:
-    """Write a manifest, and let the dataset vouch for it."""
-    (folder / "manifest.jsonl").write_text(manifest)
-    summary = json.loads((folder / "dataset.json").read_text())
-    digest = hashlib.sha256(manifest.encode()).hexdigest()
-    (folder / "dataset.json").write_text(json.dumps(summary | {"digest": digest}))
 
 
 def value(data: bytes) -> torch.Tensor:

@@ -24,7 +24,7 @@ from models.planning.augmentation import VIEWS
 from models.training import loop
 from models.weights import pretrained
 from tests.models.running import go, read
-from tests.models.staging import events, png, request, stage, start
+from tests.models.staging import events, png, request, stage, start, vouch
 
 # A linear head, one behind two further linear layers and dropout, and a convolutional one.
 NETWORKS = ["mobilenet_v3_small", "alexnet", "squeezenet1_1"]
@@ -263,7 +263,7 @@ def test_a_second_run_on_the_same_images_finds_their_features(
     moved = [json.loads(line) | {"split": "train"} for line in lines if '"val"' in line]
     kept = [json.loads(line) for line in lines if '"train"' in line]
     some = "\n".join(json.dumps(row) for row in [*moved, *kept[1:]])
-    (grown / "manifest.jsonl").write_text(some + "\n")
+    vouch(grown, some + "\n")
     # Only the images that were held out pass again: they have passed as the predictor has them.
     assert again("grown again", grown) == [32]
     assert again("and again", grown) == []

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("app", "core", "models", "worker")
 # What is no module keeps no layout versions.
 OTHERS = {
-    ("models/training/loop.py", "self.scaler"),
+    ("models/training/gradients.py", "self.scaler"),
     ("models/training/resume.py", "optimizer"),
 }
 

@@ -13,9 +13,13 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def turn(point: str) -> tuple[bool, bool, bool]:
-    """Images are decoded once, so their points come first; those of the result end the run."""
-    return not point.startswith("cache."), point.startswith("result."), "after" in point
+PARTS = ("cache.", "", "evaluate.", "result.")
+
+
+def turn(point: str) -> tuple[int, bool]:
+    """Return when its kill comes: images are decoded once, and what is trained may stay so."""
+    parts = [number for number, part in enumerate(PARTS) if part and point.startswith(part)]
+    return parts[0] if parts else PARTS.index(""), "after" in point
 
 
 def test_a_run_killed_once_at_each_point_ends_with_the_same_bits(tmp_path: Path) -> None:
