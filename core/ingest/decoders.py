@@ -22,6 +22,7 @@ from typing import BinaryIO, Self
 from core.imaging.decode import ImageLimits, inspect
 from core.ingest.archive import MEBIBYTE
 from core.system.child import python
+from core.system.run_dir import ChildLost
 from topwork.errors import TopworkError
 
 MEMORY_BYTES = 2048 * MEBIBYTE  # Address space; 36 megapixels as RGB are 0.1 GiB a copy.
@@ -105,7 +106,7 @@ class Decoders:
             self._mine.decoder = decoder
             if not decoder.started() and not self._closing:
                 message = "a decoder process does not start; its own words are in the log"
-                raise RuntimeError(message)
+                raise ChildLost(message)
         verdicts = decoder.ask(batch)
         if verdicts is None:
             self._mine.decoder = None

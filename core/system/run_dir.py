@@ -32,6 +32,10 @@ PROGRESS_SECONDS = 0.25
 ALIVE_SECONDS = 10.0
 
 
+class ChildLost(RuntimeError):
+    """A process that this one needs ended or does not start; no evidence against the job's code."""
+
+
 class Stopped(Exception):
     """The supervisor asked this process to stop; everything worth keeping is saved."""
 
@@ -181,7 +185,8 @@ class RunDir:
                 hint="Give this machine or container more memory, or run fewer jobs at once.",
             )
         if known is None:
-            faults.record(self.path, error)
+            if not isinstance(error, ChildLost):
+                faults.record(self.path, error)
             return CRASHED
         self.fail(known)
         return FAILED
