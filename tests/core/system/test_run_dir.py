@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from core.system import faults
-from core.system.run_dir import CRASHED, DONE, FAILED, NO_ROOM, STOPPED, RunDir, supervise
+from core.system.run_dir import (
+    CRASHED,
+    DONE,
+    FAILED,
+    NO_ROOM,
+    STOPPED,
+    ChildLost,
+    RunDir,
+    supervise,
+)
 from tests.waiting import wait_for
 from topwork.errors import TooFewClasses
 
@@ -176,3 +185,14 @@ def test_a_resumed_run_repeats_nothing_it_said(folder: Path) -> None:
     second.events.close()
     told = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in told] == [1, 2, 3]
+
+
+def test_a_process_that_was_lost_is_no_evidence_against_the_work(tmp_path: Path) -> None:
+    """Lost twice, it would end its job as the same exception twice."""
+
+    def work(_: RunDir) -> None:
+        raise ChildLost("a helper does not start")
+
+    (tmp_path / "request.json").write_text("{}")
+    assert supervise(work, [str(tmp_path)]) == CRASHED
+    assert faults.recorded(tmp_path) is None
