@@ -18,7 +18,8 @@ from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
-KILLS, EPOCHS = 10, 1000
+KILLS, EPOCHS_OF_A_KILL = 10, 100
+CALM_EPOCHS = 200  # Beside these a start, a claim and a drain are short.
 DEAD_SECONDS, DRAIN_SECONDS = 1.0, 25.0
 
 
@@ -41,11 +42,12 @@ def test_killed_supervisors_leave_no_process_and_cost_no_bit(
     record: Callable[[str, float, float], None],
 ) -> None:
     deaths, resumes = [], []
+    epochs = CALM_EPOCHS + EPOCHS_OF_A_KILL * times(KILLS)
     with training(make_bench, tmp_path) as (bench, dataset):
         bench.worker(module="worker")
-        wanted = digest(bench, order(bench, dataset, "calm", EPOCHS))
+        wanted = digest(bench, order(bench, dataset, "calm", epochs))
         bench.worker(module="worker")
-        job_id = order(bench, dataset, "killed", EPOCHS)
+        job_id = order(bench, dataset, "killed", epochs)
         for kill in range(times(KILLS)):
             last = bench.job(job_id).last_step
             wait_for(lambda kill=kill, last=last: trains(bench, job_id, kill + 1, last), 120)
@@ -78,8 +80,8 @@ def test_a_drained_worker_hands_its_job_over_without_losing_a_bit(
 ) -> None:
     with training(make_bench, tmp_path) as (bench, dataset):
         bench.worker(module="worker")
-        wanted = digest(bench, order(bench, dataset, "calm", EPOCHS // 5))
-        job_id = order(bench, dataset, "drained", EPOCHS // 5)
+        wanted = digest(bench, order(bench, dataset, "calm", CALM_EPOCHS))
+        job_id = order(bench, dataset, "drained", CALM_EPOCHS)
         wait_for(lambda: trains(bench, job_id, 1, 0), 60)
         asked_at = time.monotonic()
         bench.workers[0].send_signal(signal.SIGTERM)

@@ -52,6 +52,7 @@ def test_so_it_is_wherever_the_bytes_are_cut() -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("protocol", "loop"),
     [(BoundedProtocol, "auto"), (FramedProtocol, "asyncio")],
