@@ -16,8 +16,6 @@ the worker's own trouble        the same
 lease lost                      nothing is written: the job is another worker's
 """
 
-import errno
-
 import structlog
 from sqlalchemy.orm import Session
 
@@ -25,6 +23,7 @@ from core.domain import leases
 from core.store import db
 from core.store.object_store import StorageUnavailable
 from core.store.tables import Job
+from core.system.disk import is_full
 from core.system.faults import Fault
 from core.system.settings import Settings
 from topwork.errors import DiskFull, TopworkError
@@ -91,6 +90,4 @@ def write(
 
 def is_disk_full(error: Exception) -> bool:
     """Tell whether an attempt ended because a disk or a quota is full."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, DiskFull)
+    return is_full(error) or isinstance(error, DiskFull)

@@ -1,6 +1,5 @@
 """Exception handlers: which problem each exception becomes, so that no route catches any."""
 
-import errno
 from typing import Any, cast
 
 import structlog
@@ -18,6 +17,7 @@ from app.asgi.problem import MOST_ERRORS, explain, render
 from app.asgi.request_body import Invalid
 from core.store.db import is_full
 from core.store.object_store import StorageUnavailable
+from core.system import disk
 from topwork.errors import (
     DiskFull,
     Forbidden,
@@ -36,7 +36,6 @@ BY_STATUS: dict[int, type[TopworkError]] = {
     error.status: error
     for error in (MalformedRequest, Forbidden, NotFound, RequestTooLarge, UnsupportedMedia)
 }
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Internal(TopworkError):
@@ -142,7 +141,7 @@ async def _storage(request: Request, error: StorageUnavailable) -> Response:
 
 
 async def _operating_system(request: Request, error: OSError) -> Response:
-    if error.errno in DISK_FULL:
+    if disk.is_full(error):
         return render(request, DiskFull())
     raise error
 

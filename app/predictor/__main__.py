@@ -7,7 +7,6 @@ and ends.
 
 import argparse
 import asyncio
-import errno
 import logging
 import os
 import socket
@@ -37,6 +36,7 @@ from app.predictor.service import Predictor
 from app.predictor_protocol import HEADER, Order
 from core.store.object_store import Storage, StorageUnavailable
 from core.system import log_outlet
+from core.system.disk import is_full
 from core.system.log import configure
 from core.system.machine import cores
 from core.system.settings import Settings
@@ -171,7 +171,7 @@ async def problem(request: Request, error: TopworkError) -> Response:
 
 async def unavailable(request: Request, error: Exception) -> Response:
     """Answer what nobody foresaw: it is logged, and the caller may try again."""
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if is_full(error):
         return await problem(request, DiskFull())
     # Starlette hands on what it knows no class for outside of all middleware.
     log.error("predict.failed", request_id=request.state.request_id, exc_info=error)

@@ -6,7 +6,6 @@ training both speak through this module, so the contract is written once.
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from typing import Any
 
 from core.system import faults
 from core.system.atomic_files import sync, write_atomically
+from core.system.disk import is_full
 from core.system.failpoints import hit
 from core.system.machine import ran_out_of_memory
 from topwork.errors import DiskFull, OutOfMemory, TopworkError
@@ -27,7 +27,6 @@ from topwork.kinds import EventKind
 
 DONE, CRASHED, FAILED, STOPPED = 0, 1, 2, 75
 NO_ROOM = 74  # The disk is too full even for the reason.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 PROGRESS_SECONDS = 0.25
 ALIVE_SECONDS = 10.0
 
@@ -218,7 +217,7 @@ def supervise(
     try:
         return attempt(work, run)
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full(error):
             raise
         # Neither reason nor traceback could be written; to flush them on the way out would fail.
         os._exit(NO_ROOM)
@@ -247,7 +246,8 @@ def _named(error: Exception) -> TopworkError | None:
     """Recognise failures of the machine that a user can act on."""
     if ran_out_of_memory(error):
         return OutOfMemory()
-    full = isinstance(error, OSError) and error.errno in FULL
-    if full or "no space left" in str(error).lower():  # As safetensors says it, without a number.
+    if (
+        is_full(error) or "no space left" in str(error).lower()
+    ):  # As safetensors says it, without a number.
         return DiskFull()
     return None
