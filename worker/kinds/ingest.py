@@ -14,7 +14,7 @@ from core.store.tables import Dataset, Job
 from core.system.failpoints import hit
 from topwork.errors import DatasetNotFound
 from topwork.kinds import Product
-from worker.kinds.kind import Check, Work, is_linked, upload
+from worker.kinds.kind import Check, Work, upload
 
 LIMITS = ("max_archive_entries", "max_entry_bytes", "max_expanded_bytes", "max_image_pixels")
 
@@ -82,9 +82,8 @@ def _commit(
 
 
 def needs(resources: Resources, job: Job) -> int:
-    """Return the bytes of the archive, once where it must be fetched, and of the shards."""
-    copies = 1 if is_linked(resources) else 2
-    return copies * stores(resources, job)
+    """Return the bytes of the archive's copy and of the shards."""
+    return 2 * stores(resources, job)
 
 
 def stores(resources: Resources, job: Job) -> int:
