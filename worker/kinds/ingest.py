@@ -12,7 +12,7 @@ from core.ops import garbage
 from core.store.resources import Resources
 from core.store.tables import Dataset, Job
 from core.system.failpoints import hit
-from topwork.errors import DatasetNotFound
+from topwork.errors import DatasetNotFound, IntegrityError
 from topwork.kinds import Product
 from worker.kinds.kind import Check, Work, upload
 
@@ -20,13 +20,20 @@ LIMITS = ("max_archive_entries", "max_entry_bytes", "max_expanded_bytes", "max_i
 
 
 def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[str, Any]:
-    """Bring the uploaded archive to this machine."""
+    """Bring the uploaded archive to this machine.
+
+    Raises:
+        IntegrityError: It is not the one that was received, where its hash was known then.
+    """
     with resources.database.read() as session:
         dataset = datasets.get(session, str(job.dataset_id))
     if dataset.upload is None:
         raise DatasetNotFound(f"the upload of {dataset.id} is gone")
     check()
-    resources.storage.fetch(dataset.upload, folder / "archive")
+    found = resources.storage.fetch(dataset.upload, folder / "archive")
+    if job.config.get("sha256") not in (None, found):
+        message = "the upload is damaged in storage: it is not what was received"
+        raise IntegrityError(message, hint="Send the images again.")
     return {
         "archive": str(folder / "archive"),
         "split": job.config["split"],
