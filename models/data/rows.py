@@ -77,12 +77,7 @@ class Rows:
     """
 
     def __init__(
-        self,
-        handle: int,
-        kind: Kind,
-        names: Sequence[bytes],
-        make: Make,
-        held: NDArray[Any] | None,
+        self, handle: int, kind: Kind, names: Sequence[bytes], make: Make, held: NDArray[Any] | None
     ) -> None:
         self.kind = kind
         self.close = weakref.finalize(self, os.close, handle)
@@ -128,9 +123,8 @@ class Rows:
         """Compute rows, and yield them as they come to be in the file."""
         done = 0
         for part in self._make(missing) if missing else ():
-            numbers = missing[done : done + len(part)]
+            self._keep(missing[done : done + len(part)], part)
             done += len(part)
-            self._keep(numbers, part)
             yield part
 
     def _copied(self, missing: list[int], others: Iterable[Path]) -> list[int]:
@@ -141,8 +135,8 @@ class Rows:
             if not wanted:
                 break
             with suppress(FileNotFoundError), other.open("rb") as opened:
-                size = os.fstat(opened.fileno()).st_size
-                count, odd = divmod(size, self.kind.row_bytes + MARK_BYTES)
+                each = self.kind.row_bytes + MARK_BYTES
+                count, odd = divmod(os.fstat(opened.fileno()).st_size, each)
                 donor = _File(opened.fileno(), self.kind, 0 if odd else count)
                 for place in range(donor.count):
                     name = donor.mark(place)[:NAME_BYTES]
