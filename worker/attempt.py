@@ -1,7 +1,8 @@
 """The folder of one attempt, `runs/JOB/FENCE/`: made, continued from the last one, tidied up.
 
 A frozen attempt that thaws can still write, but only into its own folder: the next attempt works
-on hard links. That is safe because files in `checkpoint/` never change after their rename.
+on hard links. That is safe because files in `checkpoint/` never change after their rename; what
+has not got its final name yet is left behind, as its writer may still have it open.
 """
 
 import contextlib
@@ -115,6 +116,8 @@ def _link_tree(source: Path, target: Path) -> None:
     target.mkdir()
     for path in sorted(source.iterdir()):
         with contextlib.suppress(FileNotFoundError):
+            if path.name.startswith("."):
+                continue
             if path.is_dir():
                 _link_tree(path, target / path.name)
             else:

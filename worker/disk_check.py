@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.store.resources import Resources
 from core.store.tables import Job
-from worker.kinds.kind import Work, is_linked
+from worker.kinds.kind import Work
 
 MEGABYTE = 10**6
 
@@ -18,7 +18,7 @@ def lacking(resources: Resources, job: Job, work: Work | None) -> str | None:
     """
     data, root = resources.settings.data_dir, resources.storage.root
     missing = _short(resources, data, work.needs(resources, job) if work else 0, "disk")
-    if missing is None and root is not None and not is_linked(resources):
+    if missing is None and root is not None and root.stat().st_dev != data.stat().st_dev:
         stored = work.stores(resources, job) if work else 0
         missing = _short(resources, root, stored, "disk for the storage")
     return missing

@@ -239,7 +239,7 @@ def add_dataset(
     ingest = jobs.submit(
         session,
         kind=JobKind.INGEST,
-        config={"split": split, "bytes": stored.size},
+        config={"split": split, "bytes": stored.size, "sha256": stored.upload.sha256},
         dataset_id=dataset.id,
         priority=priority,
     )

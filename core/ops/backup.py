@@ -1,10 +1,10 @@
 """Backup of a live service: its rows at one moment, and every object to which they refer.
 
 `TARGET/topwork.db` is an SQLite file with the newest schema, whatever database the service runs on;
-`TARGET/objects/KEY` are the objects, hard links where blocks cannot be shared; `TARGET/backup.json`
-lists them with size and SHA-256. Only its user can read it. It is built beside its place and
-renamed, so it is there complete or not at all. Nothing waits for it: rows are read in one snapshot,
-and objects never change.
+`TARGET/objects/KEY` are copies of the objects, which share blocks where the file system can do so;
+`TARGET/backup.json` lists them with size and SHA-256. Only its user can read it. It is built beside
+its place and renamed, so it is there complete or not at all. Nothing waits for it: rows are read in
+one snapshot, and objects never change.
 """
 
 import contextlib
@@ -127,9 +127,7 @@ def _save_objects(resources: Resources, draft: Path) -> dict[str, Any]:
         with copy.read() as session:
             for key, digest in _wanted(resources, session, draft / OBJECTS):
                 path = draft / OBJECTS / key
-                if not path.exists():
-                    _fetch(resources, key, path)
-                found = sha256(path)
+                found = sha256(path) if path.exists() else _fetch(resources, key, path)
                 if digest is not None and found != digest:
                     raise IntegrityError(f"{key} does not match its recorded hash")
                 objects[key] = {"sha256": found, "size": path.stat().st_size}
@@ -138,9 +136,9 @@ def _save_objects(resources: Resources, draft: Path) -> dict[str, Any]:
     return objects
 
 
-def _fetch(resources: Resources, key: str, path: Path) -> None:
+def _fetch(resources: Resources, key: str, path: Path) -> str:
     try:
-        resources.storage.share(key, path)
+        return resources.storage.fetch(key, path)
     except NotFound:
         with resources.database.read() as session:
             kept = garbage.referred(session, [key])

@@ -20,8 +20,8 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from core.system.addresses import file_path
-from core.system.atomic_files import make_folder, sha256, sync
-from core.system.copies import Hashed, copy, link, pieces_of, share
+from core.system.atomic_files import make_folder, sync
+from core.system.copies import Hashed, copy, link, pieces_of
 from topwork.errors import NotFound
 
 CHUNK = 1024 * 1024
@@ -85,7 +85,10 @@ class Storage:
             draft.write_bytes(data)
 
     def put_file(self, key: str, path: Path) -> None:
-        """Store a file; on one file system it is linked, so nobody may use or change it later."""
+        """Store a file; on one file system it is linked, so its writer is done and removes it soon.
+
+        Whoever reads the object hashes it. A file that is hashed here goes through `put_hashed`.
+        """
         if self.root is None:
             with _translated(key):
                 obstore.put(self._store, _checked(key), path)
@@ -94,11 +97,10 @@ class Storage:
             link(path, draft)
 
     def put_hashed(self, key: str, path: Path) -> str:
-        """Store a file as `put_file` does; return the SHA-256 of what was stored."""
+        """Store a copy of a file; return the SHA-256 of the copy."""
         if self.root is not None:
             with self._local_draft(key) as draft:
-                link(path, draft)
-                return sha256(draft)
+                return copy(path, draft)
         with path.open("rb") as file, _translated(key):
             pieces = Hashed(pieces_of(file))
             # What comes in pieces goes up in parts, which takes three requests at least.
@@ -137,18 +139,6 @@ class Storage:
             with part.open("wb") as file:
                 file.writelines(pieces)
             return pieces.sha256()
-
-    def share(self, key: str, path: Path) -> None:
-        """As `fetch`, but where storage is on the same disk the file may be the object itself.
-
-        Only for what is hashed again before it is used: a change of one would change the other.
-        """
-        local = self.local_path(key)
-        if local is None:
-            self.fetch(key, path)
-            return
-        with self._local_part(path) as part, _translated(key):
-            share(local, part)
 
     def exists(self, key: str) -> bool:
         """Tell whether an object is stored under this key."""

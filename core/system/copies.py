@@ -1,7 +1,7 @@
-"""Copies of files, hashed while they are made, and second names where nobody will write.
+"""Copies of files, hashed while they are made, and second names of files that lose their first.
 
-`core.store.object_store` copies what is going to be used, so that it runs on bytes of its own: what
-becomes of the object later leaves the copy as it is.
+`core.store.object_store` copies what is hashed or going to be used: what becomes of one of the two
+files later leaves the other as it is.
 """
 
 import errno
@@ -48,20 +48,8 @@ class Hashed:
         return self._digest.hexdigest()
 
 
-def share(source: Path, target: Path) -> None:
-    """Give a file that nobody writes to another name, by the cheapest means there is.
-
-    A copy that shares blocks, else a hard link, else a plain copy.
-    """
-    with source.open("rb") as read, target.open("xb") as written:
-        if _cloned(read, written):
-            return
-    target.unlink()
-    link(source, target)
-
-
 def link(source: Path, target: Path) -> None:
-    """Give a file that nobody writes to another name, or copy it where that cannot be."""
+    """Give a file that nobody writes to any more another name, or copy it where that cannot be."""
     try:
         os.link(source, target)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Arrays computed once, in files mapped into memory that outlive the run.
+"""Rows computed once, in files that outlive the run.
 
 A file is found by what its rows are (`Kind`) and by the names of its rows, and every row carries
 its name and a checksum. So a row is right or it is not there: after a kill, a power cut or damage
@@ -8,63 +8,25 @@ two processes that write the same file write the same bytes.
 
 import errno
 import hashlib
-import json
-import math
-import mmap
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from core.system.cache_dir import trim
 from core.system.disk import free_bytes
 from core.system.failpoints import hit
 from core.system.locks import means, try_lock
+from models.data.rows import MARK_BYTES, Kind, Make, Rows
 from topwork.errors import DiskFull
 
-CHECK_BYTES = 8
-NAME_BYTES = 32
+HELD_BYTES = 256 << 20  # Up to so many are read into memory once, not row by row for each batch.
 STUCK_SECONDS = 60.0  # After so long without a new row, whoever fills a file is taken for frozen.
 LOOK_SECONDS = 0.2
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-Make = Callable[[list[int]], Iterator[NDArray[Any]]]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What the rows are: everything that decides their bytes besides their names.
-
-    Args:
-        label: One word for people.
-        facts: JSON.
-        shape: Of one row.
-        dtype: Of the numbers.
-    """
-
-    label: str
-    facts: dict[str, Any]
-    shape: tuple[int, ...]
-    dtype: type[np.generic]
-
-    @property
-    def row_bytes(self) -> int:
-        """Size of one row."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-    @cached_property
-    def stem(self) -> str:
-        """The beginning of the names of all files of this kind."""
-        whole = [self.facts, list(self.shape), np.dtype(self.dtype).str]
-        text = json.dumps(whole, sort_keys=True).encode()
-        return f"{self.label}-{hashlib.sha256(text).hexdigest()[:24]}-"
 
 
 class Cache:
@@ -89,45 +51,37 @@ class Cache:
         self._own, self._between, self._shared, self._budget = own, between, shared, budget
         self._spare = spare
 
-    def rows(self, kind: Kind, names: Sequence[bytes], make: Make) -> NDArray[Any]:
-        """Return the array whose rows have these names, computing what is not there yet.
+    def rows(
+        self, kind: Kind, names: Sequence[bytes], make: Make, into: NDArray[Any] | None = None
+    ) -> Rows:
+        """Return the rows that have these names, computing what is not there yet.
 
         Args:
             kind: What the rows are.
             names: 32 bytes each, in the order of the rows.
-            make: Given the numbers of the rows to compute, yields them in this order, stacked.
+            make: Given the numbers of the rows to compute, yields them in this order, stacked. What
+                is lost later is asked of it again, as long as the rows are in use.
+            into: Memory (n, *kind.shape) for all of them; without it they are held if they are few.
 
         Raises:
-            DiskFull: The array does not fit.
+            DiskFull: The rows do not fit.
         """
-        if not names:
-            return np.empty((0, *kind.shape), kind.dtype)
-        size = len(names) * (kind.row_bytes + NAME_BYTES + CHECK_BYTES)
+        size = len(names) * (kind.row_bytes + MARK_BYTES)
+        held = kind.empty(len(names)) if into is None and size <= HELD_BYTES else into
         digest = hashlib.sha256(b"".join(names)).hexdigest()[:24]
         path = self._folder(size, f"{kind.stem}{digest}.bin") / f"{kind.stem}{digest}.bin"
         handle = self._open(path, size)
+        rows = Rows(handle, kind, names, make, held)
         try:
-            file = _File(handle, kind, names)
-            missing = file.missing()
-            if missing:
-                missing = _copied(path, file, missing)
-                self._fill(file, missing, make)
+            others = (one for one in path.parent.glob(f"{kind.stem}*.bin") if one != path)
+            rows.fill(others, self._between)
             try_lock(handle, shared=True)  # Another reader is as good.
             now = time.time_ns()  # The kernel's own stamp is too coarse to tell which came first.
             os.utime(handle, ns=(now, now))
-            return file.array()
-        finally:
-            os.close(handle)  # The mapping keeps file and lock.
-
-    def _fill(self, file: "_File", missing: list[int], make: Make) -> None:
-        if not missing:
-            return
-        done = 0
-        for part in make(missing):
-            file.write(missing[done : done + len(part)], part)
-            done += len(part)
-            hit("cache.after_part")
-            self._between()
+        except BaseException:
+            rows.close()
+            raise
+        return rows
 
     def _folder(self, size: int, name: str) -> Path:
         """Choose the folder, and make room in the shared one."""
@@ -146,10 +100,10 @@ class Cache:
             try:
                 self._wait_for(handle)
                 there = os.fstat(handle).st_size
-                if there == 0:
+                if there == 0 < size:
                     _allocate(handle, size, path, self._spare)
                 elif there != size:
-                    path.unlink(missing_ok=True)  # Somebody may have the odd one mapped.
+                    path.unlink(missing_ok=True)  # Somebody may read the odd one.
                 if means(path, handle):
                     return handle
             except BaseException:
@@ -164,79 +118,6 @@ class Cache:
                 return
             self._between()
             time.sleep(LOOK_SECONDS)
-
-
-class _File:
-    """The rows, then name and checksum of each."""
-
-    def __init__(self, handle: int, kind: Kind, names: Sequence[bytes]) -> None:
-        self.kind, self.names = kind, names
-        self._handle = handle
-        self._marks = len(names) * kind.row_bytes
-        self._map = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
-
-    def missing(self) -> list[int]:
-        """Return the numbers of the rows that are not there, or not as they were written."""
-        return [n for n, name in enumerate(self.names) if self.read(n, name) is None]
-
-    def mark(self, number: int) -> bytes:
-        """Return name and checksum of a row as they stand in the file."""
-        size = NAME_BYTES + CHECK_BYTES
-        at = self._marks + number * size
-        return self._map[at : at + size]
-
-    def read(self, number: int, name: bytes) -> memoryview | None:
-        """Return a row if it is whole and has this name."""
-        size = self.kind.row_bytes
-        data = memoryview(self._map)[number * size : (number + 1) * size]
-        return data if self.mark(number) == name + _check(name, data) else None
-
-    def write(self, numbers: Sequence[int], part: NDArray[Any]) -> None:
-        """Write rows, and only then their marks, so that a batch is usually there or not."""
-        size, marks = self.kind.row_bytes, []
-        for number, row in zip(numbers, np.ascontiguousarray(part, self.kind.dtype), strict=True):
-            data = memoryview(row.reshape(-1).view(np.uint8))
-            os.pwrite(self._handle, data, number * size)
-            marks.append(self.names[number] + _check(self.names[number], data))
-        for number, mark in zip(numbers, marks, strict=True):
-            os.pwrite(self._handle, mark, self._marks + number * len(mark))
-
-    def array(self) -> NDArray[Any]:
-        """Return all rows; the mapping lives as long as the array."""
-        # Private pages, as torch wants an array that could be written.
-        private = mmap.mmap(self._handle, 0, access=mmap.ACCESS_COPY)
-        count = len(self.names) * math.prod(self.kind.shape)
-        flat = np.frombuffer(private, self.kind.dtype, count)
-        return flat.reshape(len(self.names), *self.kind.shape)
-
-
-def _copied(path: Path, file: _File, missing: list[int]) -> list[int]:
-    """Take the rows that other files of the kind have; return the numbers of those left."""
-    wanted = {file.names[number]: number for number in missing}
-    copied = set()
-    each = file.kind.row_bytes + NAME_BYTES + CHECK_BYTES
-    for other in path.parent.glob(f"{file.kind.stem}*.bin"):
-        if not wanted or other == path:
-            continue
-        with suppress(FileNotFoundError), other.open("rb") as opened:
-            count, odd = divmod(os.fstat(opened.fileno()).st_size, each)
-            if odd or not count:
-                continue
-            donor = _File(opened.fileno(), file.kind, [b""] * count)
-            for row in range(count):
-                name = donor.mark(row)[:NAME_BYTES]
-                if name in wanted and (data := donor.read(row, name)) is not None:
-                    values = np.frombuffer(data, file.kind.dtype).reshape(1, *file.kind.shape)
-                    number = wanted.pop(name)
-                    file.write([number], values)
-                    copied.add(number)
-    return [number for number in missing if number not in copied]
-
-
-def _check(name: bytes, data: memoryview) -> bytes:
-    digest = hashlib.sha256(name)
-    digest.update(data)
-    return digest.digest()[:CHECK_BYTES]
 
 
 def _allocate(handle: int, size: int, path: Path, spare: int) -> None:

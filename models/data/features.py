@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from core.system.progress import Meter
 from models.compute.execution import Execution
-from models.data.cache import Cache, Kind
+from models.data.cache import Cache
 from models.data.dataset import ACCEPTED, StagedDataset
+from models.data.rows import Kind
 from models.data.sources import Canvases, Features, squares
 from models.inference.classifier import forward
 from models.inference.network import Network
@@ -127,8 +128,10 @@ def collect(
             done += len(crops)
             meter.at("features", done)
 
-    array = cache.rows(extractor.kind("features"), dataset.names(name), parts)
-    return Features(torch.from_numpy(array), dataset.labels(name))
+    kind = extractor.kind("features")
+    values = kind.empty(len(samples))
+    cache.rows(kind, dataset.names(name), parts, into=values)
+    return Features(torch.from_numpy(values), dataset.labels(name))
 
 
 def with_views(
@@ -146,7 +149,8 @@ def with_views(
         hashlib.sha256(name + number.to_bytes(8)).digest()
         for number, name in enumerate(dataset.names("train"))
     ]
-    values = [plain.values]
+    values = np.empty((VIEWS, *plain.values.shape), np.float32)
+    values[0] = plain.values
     for view in range(1, VIEWS):
 
         def parts(missing: list[int], view: int = view) -> Iterator[NDArray[np.float32]]:
@@ -156,9 +160,9 @@ def with_views(
                 meter.at("views", (view - 1) * images + int(chosen[-1]) + 1)
 
         facts = {"view": view, "seed": canvases.seed, "augmentation": asdict(canvases.augmentation)}
-        kind = extractor.kind("views", canvas=canvases.cache.shape[-1], **facts)
-        values.append(torch.from_numpy(cache.rows(kind, names, parts)))
-    return Features(torch.cat(values), plain.labels.repeat(VIEWS))
+        kind = extractor.kind("views", canvas=canvases.pixels.kind.shape[-1], **facts)
+        cache.rows(kind, names, parts, into=values[view])
+    return Features(torch.from_numpy(values).flatten(0, 1), plain.labels.repeat(VIEWS))
 
 
 class Standardise(nn.Module):

@@ -1,6 +1,6 @@
 """Sources of batches: cached features of a frozen trunk, or cached pixels.
 
-Images are decoded once. The decoded squares lie in a file that is mapped into memory, so a
+Images are decoded once. The decoded squares lie in a file of which each batch reads its rows, so a
 dataset larger than memory works, and other attempts and jobs find them there.
 """
 
@@ -18,8 +18,9 @@ from core.imaging.decode import decode, revision
 from models.compute.execution import Execution
 from models.compute.transfer import sent
 from models.data.augment import Augmentation, augment
-from models.data.cache import Cache, Kind
+from models.data.cache import Cache
 from models.data.dataset import ACCEPTED, StagedDataset
+from models.data.rows import Kind, Rows
 from models.inference.preprocess import FILTERS, Preprocess
 
 Indices = NDArray[np.int64]
@@ -57,21 +58,23 @@ class Features:
 class Crops:
     """The very crops that evaluation and prediction see, cached as uint8 (n, 3, side, side)."""
 
-    cache: NDArray[np.uint8]
+    pixels: Rows
     labels: Tensor
     preprocess: Preprocess
     device: str
 
     def batch(self, indices: Indices, epoch: int) -> Tensor:  # noqa: ARG002 - every epoch alike.
         """Return normalised crops on the device."""
-        return self.preprocess.normalise(sent(torch.from_numpy(self.cache[indices]), self.device))
+        return self.preprocess.normalise(
+            sent(torch.from_numpy(self.pixels.take(indices)), self.device)
+        )
 
 
 @dataclass(frozen=True)
 class Canvases:
     """Whole images squeezed into squares, from which each epoch takes other random views."""
 
-    cache: NDArray[np.uint8]
+    pixels: Rows
     aspects: Tensor
     labels: Tensor
     preprocess: Preprocess
@@ -82,7 +85,7 @@ class Canvases:
     def batch(self, indices: Indices, epoch: int) -> Tensor:
         """Return normalised random views, made on the device: bytes are the least to send."""
         views = augment(
-            sent(torch.from_numpy(self.cache[indices]), self.device),
+            sent(torch.from_numpy(self.pixels.take(indices)), self.device),
             self.aspects[torch.from_numpy(indices)],
             indices,
             augmentation=self.augmentation,
@@ -156,8 +159,8 @@ def _decoded(
     kind: Kind,
     *,
     threads: int,
-) -> NDArray[np.uint8]:
-    """Decode a split into its mapped file."""
+) -> Rows:
+    """Decode a split into its file."""
     samples = dataset.splits[split]
 
     def parts(missing: list[int]) -> Iterator[NDArray[np.uint8]]:

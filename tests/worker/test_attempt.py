@@ -11,6 +11,7 @@ def first_attempt(tmp_path: Path) -> Path:
     attempt.prepare(folder)
     (folder / "checkpoint").mkdir()
     (folder / "checkpoint" / "step-1").write_text("one")
+    (folder / "checkpoint" / ".step-2.part").write_text("tw")
     (folder / "checkpoint" / "deep").mkdir()
     (folder / "checkpoint" / "deep" / "best").write_text("best")
     (folder / "log.txt").write_text("first words\n")
@@ -25,6 +26,7 @@ def test_an_attempt_goes_on_from_the_one_before(tmp_path: Path) -> None:
     attempt.prepare(folder)
     assert (folder / "checkpoint" / "step-1").stat().st_ino == kept.st_ino
     assert (folder / "checkpoint" / "deep" / "best").read_text() == "best"
+    assert not (folder / "checkpoint" / ".step-2.part").exists()  # Its writer may still have it.
     assert (folder / "log.txt").read_text() == "first words\n--- attempt 10 ---\n"
     assert '"epoch": 1' in (folder / "earlier.jsonl").read_text()
     assert not before.exists()

@@ -12,21 +12,28 @@ from core.ops import garbage
 from core.store.resources import Resources
 from core.store.tables import Dataset, Job
 from core.system.failpoints import hit
-from topwork.errors import DatasetNotFound
+from topwork.errors import DatasetNotFound, IntegrityError
 from topwork.kinds import Product
-from worker.kinds.kind import Check, Work, is_linked, upload
+from worker.kinds.kind import Check, Work, upload
 
 LIMITS = ("max_archive_entries", "max_entry_bytes", "max_expanded_bytes", "max_image_pixels")
 
 
 def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[str, Any]:
-    """Bring the uploaded archive to this machine."""
+    """Bring the uploaded archive to this machine.
+
+    Raises:
+        IntegrityError: It is not the one that was received, where its hash was known then.
+    """
     with resources.database.read() as session:
         dataset = datasets.get(session, str(job.dataset_id))
     if dataset.upload is None:
         raise DatasetNotFound(f"the upload of {dataset.id} is gone")
     check()
-    resources.storage.fetch(dataset.upload, folder / "archive")
+    found = resources.storage.fetch(dataset.upload, folder / "archive")
+    if job.config.get("sha256") not in (None, found):
+        message = "the upload is damaged in storage: it is not what was received"
+        raise IntegrityError(message, hint="Send the images again.")
     return {
         "archive": str(folder / "archive"),
         "split": job.config["split"],
@@ -82,9 +89,8 @@ def _commit(
 
 
 def needs(resources: Resources, job: Job) -> int:
-    """Return the bytes of the archive, once where it must be fetched, and of the shards."""
-    copies = 1 if is_linked(resources) else 2
-    return copies * stores(resources, job)
+    """Return the bytes of the archive's copy and of the shards."""
+    return 2 * stores(resources, job)
 
 
 def stores(resources: Resources, job: Job) -> int:

@@ -37,12 +37,6 @@ class Work:
     stores: Callable[[Resources, Job], int] = lambda _resources, _job: 0
 
 
-def is_linked(resources: Resources) -> bool:
-    """Tell whether storage is on the data folder's disk, so that a file in both takes room once."""
-    root, data = resources.storage.root, resources.settings.data_dir
-    return root is not None and root.stat().st_dev == data.stat().st_dev
-
-
 def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[str, Any]:
     """Store the files of a folder, then a manifest; return file name -> {sha256, size}."""
     files = {}

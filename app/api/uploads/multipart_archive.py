@@ -47,6 +47,7 @@ class Upload:
     path: Path
     fields: dict[str, Any] = field(default_factory=dict)
     filename: str | None = None  # Of the archive, where one was sent as it is.
+    sha256: str | None = None  # The same: what else becomes an archive is never hashed as a whole.
     roots: set[str] = field(default_factory=set)  # First folders of many files' paths.
     files: int = 0
     fingerprint: str = ""
@@ -171,13 +172,15 @@ class UploadSink:
         self.read_field = read_field
         self._settings = settings
         self._file: BinaryIO = path.open("wb")
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.sha256()  # Of names, and of the digests of contents.
+        self._content = hashlib.sha256()
         self._part: _Field | _File | _Raw | _Member | None = None
         self._unchecked = 0
 
     def begin(self, name: str, filename: str | None) -> None:
         """Start a part."""
         self._digest.update(f"{name}\0{filename}\0".encode("utf-8", "surrogateescape"))
+        self._content = hashlib.sha256()
         if name == FILE and filename is None:
             filename = "archive"
         if filename is None:
@@ -200,7 +203,7 @@ class UploadSink:
 
     def write(self, data: bytes) -> None:
         """Take the next piece of the part."""
-        self._digest.update(data)
+        self._content.update(data)
         self._unchecked += len(data)
         if self._unchecked > CHECK_EVERY:
             self._unchecked = 0
@@ -214,10 +217,12 @@ class UploadSink:
         """Finish the part."""
         if isinstance(self._part, _File):
             self._part = self._part.decided(b"", complete=True)
+        if isinstance(self._part, _Raw):
+            self.upload.sha256 = self._content.hexdigest()
         if self._part is not None:
             self._part.end()
         self._part = None
-        self._digest.update(b"\0part\0")
+        self._digest.update(self._content.digest())
 
     def open_file(self, name: str, start: bytes) -> "_Raw | _Member":
         """Decide by its first bytes whether a file is the archive or goes into one."""
@@ -241,7 +246,7 @@ class UploadSink:
             shutil.copyfileobj(file, self._file)
         member.end()
         alone.unlink()
-        self.upload.filename = None
+        self.upload.filename = self.upload.sha256 = None
 
     def finish(self) -> Upload:
         """Complete the archive and return what came."""

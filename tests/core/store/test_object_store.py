@@ -46,13 +46,15 @@ def test_a_file_is_hashed_as_it_is_stored(storage: Storage, tmp_path: Path, size
     assert storage.get_bytes("a/b") == source.read_bytes()
 
 
-def test_a_shared_object_comes_whole(storage: Storage, tmp_path: Path) -> None:
-    storage.put_bytes("a", b"content")
-    storage.share("a", tmp_path / "deep" / "copy")
-    assert (tmp_path / "deep" / "copy").read_bytes() == b"content"
-    with pytest.raises(NotFound):
-        storage.share("b", tmp_path / "deep" / "none")
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["copy"]
+def test_what_was_hashed_as_it_was_stored_does_not_follow_its_source(
+    storage: Storage, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"as it was")
+    storage.put_hashed("a", source)
+    with source.open("r+b") as file:
+        file.write(b"otherwise")
+    assert storage.get_bytes("a") == b"as it was"
 
 
 def test_put_replaces_and_delete_forgets(storage: Storage) -> None:

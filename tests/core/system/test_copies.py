@@ -23,30 +23,27 @@ def test_a_copy_is_hashed_and_its_own(tmp_path: Path, size: int) -> None:
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     for name in ("source", "target"):
         (tmp_path / name).write_bytes(name.encode())
-    for make in (copies.copy, copies.share):
-        with pytest.raises(FileExistsError):
-            make(tmp_path / "source", tmp_path / "target")
+    with pytest.raises(FileExistsError):
+        copies.copy(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"target"
 
 
-@pytest.mark.parametrize("make", [copies.share, copies.link])
 def test_another_name_shows_the_same_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: object
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert callable(make)
     (tmp_path / "source").write_bytes(b"content")
-    make(tmp_path / "source", tmp_path / "one")
+    copies.link(tmp_path / "source", tmp_path / "one")
 
     def refused(*_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "link", refused)
-    make(tmp_path / "source", tmp_path / "two")
+    copies.link(tmp_path / "source", tmp_path / "two")
     assert {(tmp_path / name).read_bytes() for name in ("one", "two")} == {b"content"}
     assert (tmp_path / "two").stat().st_nlink == 1
 
 
-@pytest.mark.parametrize("make", [copies.copy, copies.share, copies.link])
+@pytest.mark.parametrize("make", [copies.copy, copies.link])
 def test_what_is_absent_leaves_nothing(tmp_path: Path, make: object) -> None:
     assert callable(make)
     with pytest.raises(FileNotFoundError):

@@ -1,6 +1,8 @@
 """Batches arrive ready on the device that was asked for, and sending them keeps nobody waiting."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from torch import Tensor
 
 from models.compute.transfer import sent
 from models.data.augment import POLICIES, Augmentation, named
+from models.data.cache import Cache
+from models.data.rows import Kind, Rows
 from models.data.sources import Canvases, Crops
 from models.inference.preprocess import Preprocess
 
@@ -23,20 +27,24 @@ AUGMENTATIONS = [
 INDICES = np.arange(3, 40)
 
 
-def pictures(side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def pictures(side: int) -> Rows:
     """Return soft waves under a little noise, as photographs are."""
     rng = np.random.default_rng(0)
     lines = np.sin(np.arange(side) / 5 + rng.uniform(0, 6, (48, 3, 1)))
     whole = 127 + 50 * (lines[..., None] + lines[..., None, :]) + rng.normal(0, 5, (48, 3, 1, side))
-    return whole.clip(0, 255).astype(np.uint8)
+    kind = Kind("pictures", {}, (3, side, side), np.uint8)
+    pixels = whole.clip(0, 255).astype(np.uint8)
+    with TemporaryDirectory() as folder:
+        store = Cache(Path(folder), lambda: None)
+        return store.rows(kind, [bytes(32)] * 48, lambda missing: iter([pixels[missing]]))
 
 
 def views(augmentation: Augmentation, device: str) -> Tensor:
     """Return a batch of training."""
-    cache = pictures(SIDE if augmentation.whole_pixels else SIDE + 8)
+    pixels = pictures(SIDE if augmentation.whole_pixels else SIDE + 8)
     aspects = torch.linspace(0.6, 1.6, 48)
     labels = torch.zeros(48, dtype=torch.int64)
-    return Canvases(cache, aspects, labels, PREPROCESS, augmentation, 5, device).batch(INDICES, 2)
+    return Canvases(pixels, aspects, labels, PREPROCESS, augmentation, 5, device).batch(INDICES, 2)
 
 
 def crops(device: str) -> Tensor:

@@ -1,5 +1,6 @@
 """A real ingest through a real worker: archive in storage to dataset version, or to a reason."""
 
+import hashlib
 import io
 import secrets
 import zipfile
@@ -36,7 +37,7 @@ def archive(*classes: str) -> bytes:
     return buffer.getvalue()
 
 
-def order(bench: Bench, content: bytes) -> tuple[str, str, str]:
+def order(bench: Bench, content: bytes, received: str | None = None) -> tuple[str, str, str]:
     """Store an upload and queue what POST /finetune queues for it."""
     key = f"uploads/{secrets.token_hex(4)}"  # Never that of another one, which may go only now.
     bench.resources.storage.put_bytes(key, content)
@@ -45,7 +46,7 @@ def order(bench: Bench, content: bytes) -> tuple[str, str, str]:
         ingest = jobs.submit(
             session,
             kind="ingest",
-            config={"split": {"val": 0.25, "test": 0.0, "seed": 42}},
+            config={"split": {"val": 0.25, "test": 0.0, "seed": 42}, "sha256": received},
             dataset_id=dataset.id,
         )
         waiting = jobs.submit(
@@ -100,3 +101,18 @@ def test_a_refused_archive_fails_what_waits_for_it(ingesting: Bench) -> None:
     assert job.error["code"] == "too_few_classes"
     assert ingesting.reaches(waiting_id, "failed").error == job.error
     assert ingesting.resources.storage.list("uploads")  # A retry needs it.
+
+
+def test_an_upload_that_is_not_what_was_received_is_not_read(ingesting: Bench) -> None:
+    content = archive("cat", "dog")
+    received = hashlib.sha256(content).hexdigest()
+    _, whole, _ = order(ingesting, content, received)
+    damaged = bytearray(content)
+    damaged[content.index(b"cat/3.png") + 5] ^= 1  # Another name in one of the two places.
+    _, changed, waiting_id = order(ingesting, bytes(damaged), received)
+    assert ingesting.reaches(whole, "succeeded", "failed").error is None
+    job = ingesting.reaches(changed, "succeeded", "failed")
+    assert job.error is not None
+    assert (job.error["code"], job.attempt) == ("integrity", 1)
+    assert job.error["hint"] == "Send the images again."
+    assert ingesting.reaches(waiting_id, "failed").error == job.error

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import shlex
@@ -42,7 +43,8 @@ def test_one_request_from_zip_to_job(client: TestClient, resources: Resources) -
     ingest, finetune = sorted(rows(resources, Job), key=lambda job: job.kind, reverse=True)
     assert (ingest.kind, ingest.state) == ("ingest", "queued")
     split = {"val": 0.3, "test": 0.0, "seed": 7}
-    assert ingest.config == {"split": split, "bytes": len(zipped())}
+    sha256 = hashlib.sha256(zipped()).hexdigest()
+    assert ingest.config == {"split": split, "bytes": len(zipped()), "sha256": sha256}
     assert finetune.config["name"] == "pets"
     assert finetune.config["architecture"] == "lenet"
     assert "dataset" not in finetune.config

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import os
@@ -70,6 +71,8 @@ def test_an_archive_is_kept_as_it_came(
     assert answer.status_code == 202, answer.text
     assert answer.json()["kind"] == "ingest"
     assert stored(resources) == data
+    (job,) = rows(resources, Job)
+    assert job.config["sha256"] == hashlib.sha256(data).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,8 @@ def test_fields_beside_the_files(client: TestClient, resources: Resources) -> No
     assert (dataset.name, dataset.user_metadata) == ("  my Pets ", {"a": 1})
     (job,) = rows(resources, Job)
     split = {"val": 0.1, "test": 0.1, "seed": 3}
-    assert job.config == {"split": split, "bytes": len(zipped())}
+    sha256 = hashlib.sha256(zipped()).hexdigest()
+    assert job.config == {"split": split, "bytes": len(zipped()), "sha256": sha256}
 
 
 @pytest.mark.parametrize(
@@ -141,6 +145,17 @@ def test_a_thousand_files_and_more(client: TestClient, resources: Resources) -> 
     assert answer.status_code == 202, answer.text
     with tarfile.open(fileobj=io.BytesIO(stored(resources))) as tar:
         assert len(tar.getnames()) == 1500
+    (job,) = rows(resources, Job)
+    assert job.config["sha256"] is None
+
+
+def test_an_archive_that_others_follow_is_not_what_is_stored(
+    client: TestClient, resources: Resources
+) -> None:
+    parts = [("file", ("b.zip", zipped())), ("file", ("p/cat/1.png", png()))]
+    assert client.post("/datasets", files=parts).status_code == 202
+    (job,) = rows(resources, Job)
+    assert job.config["sha256"] is None
 
 
 def test_an_archive_among_files_is_a_file_like_them(client: TestClient) -> None:
