@@ -34,6 +34,9 @@ from tests.models.staging import events, stage
 
 ATTEMPT_SECONDS = 1500.0
 CLASSES = ["class0", "class1"]
+CALM = (
+    0.3  # The weight of each norm: a layer adds little to what passes by, as in a trained network.
+)
 LEAST_SIDE = 32  # Below it some random networks give numbers that are not finite.
 STEPS, BATCH = 2, 4
 HUGE_GIGAOPS = 500.0  # From here on one image is a batch.
@@ -84,7 +87,7 @@ def pictures(folder: Path, batch: int) -> Path:
 def settled(facts: Architecture, data: Path, folder: Path) -> Path:
     """Publish a random network whose running statistics fit the images, as pretrained ones do."""
     torch.manual_seed(0)
-    model = zoo.build(facts.name, len(CLASSES)).train()
+    model = zoo.build(facts.name, len(CLASSES)).eval()  # No layer left out while it settles.
     preprocess = Preprocess.for_architecture(facts.name).at(side_of(facts))
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     if norms:
@@ -92,7 +95,8 @@ def settled(facts: Architecture, data: Path, folder: Path) -> Path:
         images = [preprocess.read(staged.read(one)) for one in staged.splits["train"]]
         staged.close()
         for norm in norms:
-            norm.momentum = None  # The mean over all batches, here of one.
+            norm.train().momentum = None  # The mean over all batches, here of one.
+            norm.weight.data.fill_(CALM)
         with torch.no_grad():
             model(preprocess.normalise(torch.stack(images)))
     folder.mkdir()
