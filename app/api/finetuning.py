@@ -137,7 +137,12 @@ def place(session: Session, settings: Settings, order: OfDataset | OfUpload) -> 
     if isinstance(order, OfUpload):
         split = {**request.split.model_dump(), "seed": request.seed}
         dataset = add_dataset(
-            session, settings, order.stored, split=split, priority=request.priority
+            session,
+            settings,
+            order.stored,
+            split=split,
+            name_encoding=request.name_encoding,
+            priority=request.priority,
         )
         return _submit(session, request, dataset, parent)
     dataset, number = _named(session, request, lock=True)
@@ -176,6 +181,9 @@ def _named(
         message = "the images of a dataset version already belong to their splits"
         hint = "Make a version with another split: POST /datasets/{id}/versions."
         raise InvalidField(message, param="split", hint=hint)
+    if request.name_encoding is not None:
+        message = "the names of a dataset's images were read when it was sent"
+        raise InvalidField(message, param="name_encoding")
     identity, _, number = request.dataset.partition("@")
     dataset = datasets.get(session, identity, lock=lock)
     if dataset.state == DatasetState.FAILED:
@@ -217,6 +225,7 @@ def add_dataset(
     stored: Stored | None,
     *,
     split: dict[str, Any],
+    name_encoding: str | None = None,
     name: str | None = None,
     priority: str = Priority.NORMAL,
     metadata: dict[str, Any] | None = None,
@@ -236,10 +245,11 @@ def add_dataset(
     usage.check_bytes(session, settings, owner_of(session), stored.size)
     name = name or dataset_name(stored.upload)
     dataset = datasets.create(session, name=name, upload=stored.key, metadata=metadata or {})
+    config = {"split": split, "bytes": stored.size}
     ingest = jobs.submit(
         session,
         kind=JobKind.INGEST,
-        config={"split": split, "bytes": stored.size},
+        config=config | ({"name_encoding": name_encoding} if name_encoding else {}),
         dataset_id=dataset.id,
         priority=priority,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from core.imaging.decode import DEFAULT_LIMITS, FINDINGS
 from core.ingest.archive import MEBIBYTE, Limits, Member, plan
 from core.ingest.containers import Container, open_container
-from core.ingest.curate import check_usable, curate
+from core.ingest.curate import check_usable, curate, guessed
 from core.ingest.decoders import Decoders
 from core.ingest.layout import read_layout
 from core.ingest.manifest import Finding, encode, examine, json_line, report, summarise
@@ -44,7 +44,7 @@ def ingest(run: RunDir) -> None:
     run.events.phase(Phase.PLANNING)
     with Path(request["archive"]).open("rb") as file:
         container = open_container(file, limits)
-        planned = plan(_list(run, container), limits)
+        planned = plan(_list(run, container), limits, request.get("name_encoding"))
         reading = read_layout(planned.files.values(), planned.folders)
         _check_disk(folder, planned.expanded_bytes)
         wanted = {index: path for index, path in planned.files.items() if path in reading.places}
@@ -62,7 +62,12 @@ def ingest(run: RunDir) -> None:
         if container.damage
         else []
     )
-    findings = [*damage, *curated.findings, *examine(curated.lines, FINDINGS)]
+    findings = [
+        *damage,
+        *guessed(planned.guess),
+        *curated.findings,
+        *examine(curated.lines, FINDINGS),
+    ]
     manifest = encode(curated.lines)
     (folder / "manifest.jsonl").write_bytes(manifest)
     (folder / "report.jsonl").write_bytes(report(findings, refusals))

@@ -8,6 +8,7 @@ from core.ingest.archive import REJECTED, SKIPPED, Refusal
 from core.ingest.decoders import DecodeResult
 from core.ingest.layout import Reading
 from core.ingest.manifest import Finding, Line, by_class, check
+from core.ingest.name_encoding import Guess
 from core.ingest.shards import Address
 from core.ingest.split import Copy, Ratios, assign, choose
 from topwork.errors import ArchiveUnsafe, DatasetInvalid, TooFewClasses
@@ -84,6 +85,16 @@ def curate(
     lines = _split(lines, reading.splits, ratios)
     drawn = sorted({line["split"] for line in lines} - {Split.TRAIN, *reading.splits})
     return Curated(lines, refusals, _findings(lines, refusals, reading), drawn)
+
+
+def guessed(guess: Guess | None) -> list[Finding]:
+    """Return the finding that names were read in an encoding that the archive does not state."""
+    if guess is None:
+        return []
+    words = (
+        f"The archive does not say how its names are encoded; they are read as {guess.encoding}."
+    )
+    return [Finding("name_encoding_guessed", Severity.WARNING, words, guess.samples)]
 
 
 def check_usable(lines: Collection[Line], refusals: Collection[Refusal]) -> None:

@@ -30,6 +30,12 @@ class LayoutAmbiguous(TopworkError):
     status, code = 422, "layout_ambiguous"
 
 
+class NameEncodingUnknown(TopworkError):
+    """The archive does not say in which encoding its names are, and they can be read in many."""
+
+    status, code = 422, "name_encoding_unknown"
+
+
 class TooFewClasses(TopworkError):
     """A classifier needs images of at least two classes."""
 
