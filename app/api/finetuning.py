@@ -127,6 +127,7 @@ def place(session: Session, settings: Settings, order: OfDataset | OfUpload) -> 
         QueueFull: Too many jobs wait.
         QuotaExceeded: The owner may not store so much.
         DatasetNotFound, DatasetInvalid: There is no such dataset, or it has no version.
+        ClassesLost: It lacks classes of its upload, and the request does not allow that.
         UploadNotFound: There is no such upload, or another request has used it.
         ModelNotFound: There is no such model to start from.
         NameTaken: The model's name belongs to another owner.
@@ -149,6 +150,7 @@ def place(session: Session, settings: Settings, order: OfDataset | OfUpload) -> 
     if dataset.state != DatasetState.READY:
         return _submit(session, request, dataset, parent, number)
     version = datasets.version(session, str(request.dataset))
+    datasets.check_classes(version, request.train_config())
     plan = plan_of(request, version.summary, parent)
     return _submit(session, request, dataset, parent, version.number, plan)
 

@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from core.ingest.archive import MEBIBYTE, Limits, by_status, plan
 from core.ingest.containers import open_container
 from core.ingest.curate import Stored, check_usable, curate, guessed
 from core.ingest.decoders import DecodeResult
-from core.ingest.layout import read_layout
+from core.ingest.lost_classes import read_upload
 from core.ingest.manifest import count, examine
 from core.ingest.shards import Address
 from core.ingest.split import Ratios
@@ -45,19 +46,19 @@ def summarise(
     with archive.open("rb") as file:
         container = open_container(file, limits)
         planned = plan(container.members(), limits, name_encoding)
-    reading = read_layout(planned.files.values(), planned.folders)
+    reading = read_upload(planned)
     # A path stands for the content that is not known yet.
     images = ((path, path) for path in reading.places)
-    curated = curate(images, defaultdict(lambda: UNSEEN), [""], reading, ratios)
-    refusals = [*planned.refusals, *reading.refusals, *curated.refusals]
-    check_usable(curated.lines, refusals)
+    unseen: Mapping[str, Stored] = defaultdict(lambda: UNSEEN)
+    curated = curate(images, unseen, [""], reading, ratios, planned.refusals)
+    check_usable(curated.lines, curated.refusals)
     findings = [*guessed(planned.guess), *curated.findings, *examine(curated.lines, {})]
     counts = count(curated.lines)
     return {
         "classes": list(counts[Split.TRAIN]),
         "counts": counts,
         "findings": [found.to_dict() for found in findings],
-        **by_status(refusals),
+        **by_status(curated.refusals),
     }
 
 

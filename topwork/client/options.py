@@ -64,6 +64,7 @@ class FinetuneOptions(TypedDict, total=False):
     devices: Literal["auto"] | int
     seed: int
     deterministic: bool
+    allow_lost_classes: bool
     name: str | None
     name_encoding: (
         NameEncoding

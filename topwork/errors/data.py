@@ -43,6 +43,13 @@ class TooFewClasses(TopworkError):
     hint = "Put the images of each class into a folder named after the class."
 
 
+class ClassesLost(TopworkError):
+    """The upload names classes of which no image can be used."""
+
+    status, code = 422, "classes_lost"
+    hint = "Repair their images and send all again, or train without them: `allow_lost_classes`."
+
+
 class DatasetInvalid(TopworkError):
     """No usable images were found."""
 

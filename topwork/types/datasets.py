@@ -88,6 +88,12 @@ class DatasetVersion(Answer):
         description="How the upload was understood.",
         examples=["I see 2 classes (cat, dog) and 2 splits (train 8, val 2)."],
     )
+    lost_classes: dict[str, Files] = Field(
+        {},
+        description="Classes that the upload names and of which no image can be used, with their"
+        " files by reason; a job on this version needs `allow_lost_classes`.",
+        examples=[{"cat": {"not_an_image": 6}}],
+    )
     findings: list[Finding] = Field(description="What a user should know about it.")
     skipped: Files = Field(description="Files with nothing to read, by reason.")
     rejected: Files = Field(description="Files that were refused, by reason.")

@@ -18,8 +18,14 @@ from core.domain import registry
 from core.store.resources import Resources
 from core.store.tables import Dataset, IdempotencyKey, Job
 from core.system.settings import Settings
-from tests.app.apiclient import config, local_client, png, publish_model, two_classes, zipped
-from tests.archives import folder, legacy_zip
+from tests.app.apiclient import (
+    config,
+    local_client,
+    png,
+    publish_model,
+    two_classes,
+    zipped,
+)
 
 
 def rows(resources: Resources, table: type) -> list[Any]:
@@ -53,29 +59,6 @@ def test_one_request_from_zip_to_job(client: TestClient, resources: Resources) -
     assert resources.storage.get_bytes(dataset.upload) == zipped()
     assert client.get(answer.headers["Location"]).json()["id"] == body["id"]
     assert list((resources.settings.data_dir / "tmp").iterdir()) == []
-
-
-def test_the_encoding_of_names_is_asked_for_and_taken(
-    client: TestClient, resources: Resources
-) -> None:
-    archive = {"file": ("old.zip", legacy_zip(folder("猫", "毛"), "gbk"))}
-    question = client.post("/finetune?dry_run=true", files=archive, data=config())
-    assert (question.status_code, question.json()["code"]) == (422, "name_encoding_unknown")
-    assert question.json()["param"] == "name_encoding"
-    answer = client.post("/finetune?dry_run=true", files=archive, data=config(name_encoding="GBK"))
-    assert answer.json()["classes"] == ["毛", "猫"]
-    job = client.post("/finetune", files=archive, data=config(name_encoding="Shift-JIS"))
-    assert job.status_code == 202, job.text
-    ingest = max(rows(resources, Job), key=lambda job: job.kind)
-    assert ingest.config["name_encoding"] == "cp932"
-    wrong = client.post("/finetune", files=archive, data=config(name_encoding="klingon"))
-    assert (wrong.status_code, wrong.json()["param"]) == (422, "name_encoding")
-
-
-def test_the_encoding_of_names_belongs_to_an_upload(client: TestClient, dataset: Dataset) -> None:
-    body = {"dataset": dataset.id, "architecture": "lenet", "name_encoding": "cp437"}
-    answer = client.post("/finetune", json=body)
-    assert (answer.status_code, answer.json()["param"]) == (422, "name_encoding")
 
 
 def test_many_files_become_one_tar(client: TestClient, resources: Resources) -> None:
