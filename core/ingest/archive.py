@@ -47,7 +47,7 @@ REJECTED = {
     "name_not_utf8": "The name is not valid in its encoding, which is UTF-8 as a rule.",
     "path_too_long": f"A name is over {MAX_SEGMENT_BYTES} or a path over {MAX_PATH_BYTES} bytes.",
     "path_too_deep": f"The file lies more than {MAX_FOLDERS} folders deep.",
-    "link": "Links are not followed.",
+    "link": "Links inside an archive are not followed.",
     "special_file": "Devices, pipes and sparse files are not read.",
     "encrypted": "The file is encrypted.",
     "compression_unsupported": "Only stored and deflated members of a zip are read.",
