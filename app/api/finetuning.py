@@ -170,7 +170,8 @@ def named_summary(session: Session, request: types.FinetuneRequest) -> tuple[str
     """Return the model's name and the dataset's summary for a request that names its dataset."""
     dataset, _ = _named(session, request)
     version = datasets.version(session, str(request.dataset))
-    return request.name or model_name(dataset.name), version.summary
+    name = request.name or registry.default_name(session, model_name(dataset.name), dataset.id)
+    return name, version.summary
 
 
 def _named(
@@ -202,7 +203,7 @@ def _submit(
     version: int | None = None,
     plan: Plan | None = None,
 ) -> Job:
-    name = request.name or model_name(dataset.name)
+    name = request.name or registry.default_name(session, model_name(dataset.name), dataset.id)
     registry.check_name(session, name)
     config = {"name": name, **request.train_config()}
     if parent is not None:

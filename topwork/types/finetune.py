@@ -39,7 +39,7 @@ class FinetuneRequest(TrainConfig):
     name: ModelName | None = Field(
         None,
         description="Name of the model whose next version this becomes; made from the dataset's"
-        " where absent.",
+        " where absent, with a number behind it where models of other datasets have that.",
     )
     name_encoding: ArchiveNames = None
     metadata: Metadata = Field({}, description="Up to 32 values of your own.")

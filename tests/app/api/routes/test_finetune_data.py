@@ -82,3 +82,16 @@ def test_a_dry_run_shows_the_lost_classes_in_its_plan(client: TestClient) -> Non
     (found,) = [it for it in answer.json()["findings"] if it["code"] == "class_lost"]
     assert (found["severity"], found["count"], found["examples"]) == ("error", 1, ["owl"])
     assert "allow_lost_classes" in found["message"]
+
+
+def test_two_archives_of_one_name_become_two_models(client: TestClient, dataset: Dataset) -> None:
+    archive = {"file": ("pets.zip", zip_of(two_classes()))}
+    first = client.post("/finetune", files=archive, data=config()).json()
+    told = client.post("/finetune?dry_run=true", files=archive, data=config()).json()
+    second = client.post("/finetune", files=archive, data=config()).json()
+    assert [first["model"], told["name"], second["model"]] == ["pets", "pets-2", "pets-2"]
+    other = client.post("/finetune", json={"dataset": dataset.id, "architecture": "lenet"}).json()
+    again = client.post("/finetune", json={"dataset": dataset.id, "architecture": "lenet"}).json()
+    assert other["model"] == again["model"] == "pets-3"
+    named = client.post("/finetune", files=archive, data=config(name="pets")).json()
+    assert named["model"] == "pets"
