@@ -39,7 +39,7 @@ OPTIONS = '''"""Fields of `POST /finetune` as keyword arguments."""
 from collections.abc import Mapping
 from typing import Literal, Required, TypedDict
 
-from topwork.kinds import Priority
+from topwork.kinds import NameEncoding, Priority
 '''
 NOT_OPTIONS = ("dataset", "upload")  # The client has arguments of its own for them.
 

@@ -74,6 +74,7 @@ class Entry:
     offset: int | None = None
     packed: bytes | None = None
     descriptor: bool = False
+    extra: bytes = b""
 
     def body(self) -> bytes:
         if self.packed is not None:
@@ -100,9 +101,9 @@ def raw_zip(entries: list[Entry], *, zip64: bool = False) -> bytes:
         if entry.descriptor:
             out += struct.pack("<4s3I", b"PK\7\x08", crc, len(body), size)
         values = (len(body), size)
-        extra = b""
+        extra = entry.extra
         if zip64:
-            extra = struct.pack("<2H3Q", 1, 24, size, len(body), offset)
+            extra += struct.pack("<2H3Q", 1, 24, size, len(body), offset)
             values, offset = (0xFFFFFFFF, 0xFFFFFFFF), 0xFFFFFFFF
         directory += struct.pack(
             "<4s6H3I5H2I",
@@ -122,6 +123,17 @@ def raw_zip(entries: list[Entry], *, zip64: bool = False) -> bytes:
         out += struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
         count, size, at = 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF
     return bytes(out + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, size, at, 0))
+
+
+def unicode_path(raw: bytes, path: str, version: int = 1) -> bytes:
+    """Info-ZIP's extra field with a name in UTF-8 (APPNOTE.TXT 4.6.9)."""
+    body = struct.pack("<BI", version, zlib.crc32(raw)) + path.encode()
+    return struct.pack("<2H", 0x7075, len(body)) + body
+
+
+def legacy_zip(files: Mapping[str, bytes], encoding: str) -> bytes:
+    """A zip that does not say how its names are encoded."""
+    return raw_zip([Entry(name.encode(encoding), it, flags=0) for name, it in files.items()])
 
 
 def honest(files: Mapping[str, bytes]) -> list[Entry]:

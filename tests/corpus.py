@@ -41,11 +41,12 @@ ZIPPED: dict[str, tuple[list[Entry], dict[str, str]]] = {
     ),
     "16 deep": (
         [Entry(b"d/" * 100 + b"x.png", picture(900))],
-        {"d/" * 100 + "x.png": "path_too_deep"},
+        {"d/" * 100 + "x.png": "path_too_deep", "d": "class_lost"},
     ),
     "16 deeper": (
         [Entry(b"d/" * 500 + b"x.png", picture(900))],
-        {"d/" * 500 + "x.png": "path_too_long"},  # 1005 bytes are that before they are too deep.
+        # 1005 bytes are that before they are too deep.
+        {"d/" * 500 + "x.png": "path_too_long", "d": "class_lost"},
     ),
     "17 zeros": (
         [Entry(b"cat/x.png", bytes(40 * MEBIBYTE)), Entry(b"cat/y.png", bytes(100 * MEBIBYTE))],
@@ -97,7 +98,11 @@ TARRED: dict[str, tuple[dict[str, bytes | tarfile.TarInfo], dict[str, str]]] = {
     "10 device": ({"cat/x.png": special(tarfile.CHRTYPE)}, {"cat/x.png": "special_file"}),
     "16 deep": (
         {"d/" * 500 + "x.png": picture(900), "d/" * 100 + "x.png": picture(901)},
-        {"d/" * 500 + "x.png": "path_too_long", "d/" * 100 + "x.png": "path_too_deep"},
+        {
+            "d/" * 500 + "x.png": "path_too_long",
+            "d/" * 100 + "x.png": "path_too_deep",
+            "d": "class_lost",
+        },
     ),
     "17 zeros": ({"cat/x.png": bytes(51 * MEBIBYTE)}, {"cat/x.png": "entry_too_large"}),
     "26 dense": ({"cat/x.png": bytes(20 * MEBIBYTE)}, {"cat/x.png": "ratio_too_high"}),

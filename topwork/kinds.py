@@ -161,3 +161,31 @@ class Scope(StrEnum):
     PREDICT = "predict"
     TRAIN = "train"
     ADMIN = "admin"
+
+
+class NameEncoding(StrEnum):
+    """What the names in an archive may be written in: UTF-8, or an old code page."""
+
+    UTF_8 = "utf-8"
+    CP932 = "cp932"  # Shift-JIS
+    EUC_JP = "euc_jp"
+    GB18030 = "gb18030"  # Holds GB2312 and GBK.
+    CP950 = "cp950"  # Big5
+    CP949 = "cp949"  # Holds EUC-KR.
+    CP874 = "cp874"
+    CP850 = "cp850"
+    CP437 = "cp437"
+    CP737 = "cp737"
+    CP852 = "cp852"
+    CP857 = "cp857"
+    CP862 = "cp862"
+    CP866 = "cp866"
+    CP1252 = "cp1252"  # Holds the letters of Latin-1.
+    CP1250 = "cp1250"
+    CP1251 = "cp1251"
+    CP1253 = "cp1253"
+    CP1254 = "cp1254"
+    CP1255 = "cp1255"
+    CP1256 = "cp1256"
+    CP1257 = "cp1257"
+    KOI8_R = "koi8-r"

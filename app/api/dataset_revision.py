@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.api.state import Service
 from app.api.uploads.multipart_archive import check_space
 from core.domain import datasets, usage
-from core.ingest import manifest
+from core.ingest import lost_classes, manifest
 from core.ingest.split import Ratios
 from core.store.db import is_unsure
 from core.store.row_access import Caller
@@ -87,7 +87,11 @@ def _revise(
     from core.imaging.decode import FINDINGS  # noqa: PLC0415 - keeps Pillow out of the api's start.
 
     findings = manifest.examine(lines, FINDINGS)
-    summary = manifest.summarise(lines, findings)
+    kept = {line["class"] for line in lines}
+    lost = base.summary.get("lost_classes", {})
+    lost = {name: reasons for name, reasons in lost.items() if name not in kept}
+    findings = lost_classes.finding(lost) + findings
+    summary = manifest.summarise(lines, findings, lost=lost)
     shards = frozenset(line["shard"] for line in lines)
     files = {
         "manifest.jsonl": manifest.encode(lines),

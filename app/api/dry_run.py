@@ -12,6 +12,7 @@ from app.api import finetuning
 from app.api.reading import Reader
 from app.api.uploads.multipart_archive import Upload
 from app.api.uploads.received import Received
+from core.domain import registry
 from core.ingest.archive import Limits
 from core.system import json_child
 from core.system.child import python
@@ -66,6 +67,7 @@ class Previews:
             "archive": str(upload.path),
             "limits": asdict(limits),
             "ratios": {"val": split.val, "test": split.test, "seed": request.seed},
+            "name_encoding": request.name_encoding,
             "seconds": SECONDS,
         }
         words = "-m", "core.ingest.dry_run", json.dumps(question)
@@ -115,7 +117,8 @@ async def preview(
     """
     request, upload = received.fields, received.upload
     if upload is not None:
-        name = request.name or finetuning.model_name(finetuning.dataset_name(upload))
+        stem = finetuning.model_name(finetuning.dataset_name(upload))
+        name = request.name or await read(registry.default_name, stem, None)
         summary = await previews.summary(upload, request)
     elif request.upload is not None:
         raise UploadNotFound(param="upload")

@@ -127,6 +127,7 @@ def place(session: Session, settings: Settings, order: OfDataset | OfUpload) -> 
         QueueFull: Too many jobs wait.
         QuotaExceeded: The owner may not store so much.
         DatasetNotFound, DatasetInvalid: There is no such dataset, or it has no version.
+        ClassesLost: It lacks classes of its upload, and the request does not allow that.
         UploadNotFound: There is no such upload, or another request has used it.
         ModelNotFound: There is no such model to start from.
         NameTaken: The model's name belongs to another owner.
@@ -137,13 +138,19 @@ def place(session: Session, settings: Settings, order: OfDataset | OfUpload) -> 
     if isinstance(order, OfUpload):
         split = {**request.split.model_dump(), "seed": request.seed}
         dataset = add_dataset(
-            session, settings, order.stored, split=split, priority=request.priority
+            session,
+            settings,
+            order.stored,
+            split=split,
+            name_encoding=request.name_encoding,
+            priority=request.priority,
         )
         return _submit(session, request, dataset, parent)
     dataset, number = _named(session, request, lock=True)
     if dataset.state != DatasetState.READY:
         return _submit(session, request, dataset, parent, number)
     version = datasets.version(session, str(request.dataset))
+    datasets.check_classes(version, request.train_config())
     plan = plan_of(request, version.summary, parent)
     return _submit(session, request, dataset, parent, version.number, plan)
 
@@ -163,7 +170,8 @@ def named_summary(session: Session, request: types.FinetuneRequest) -> tuple[str
     """Return the model's name and the dataset's summary for a request that names its dataset."""
     dataset, _ = _named(session, request)
     version = datasets.version(session, str(request.dataset))
-    return request.name or model_name(dataset.name), version.summary
+    name = request.name or registry.default_name(session, model_name(dataset.name), dataset.id)
+    return name, version.summary
 
 
 def _named(
@@ -176,6 +184,9 @@ def _named(
         message = "the images of a dataset version already belong to their splits"
         hint = "Make a version with another split: POST /datasets/{id}/versions."
         raise InvalidField(message, param="split", hint=hint)
+    if request.name_encoding is not None:
+        message = "the names of a dataset's images were read when it was sent"
+        raise InvalidField(message, param="name_encoding")
     identity, _, number = request.dataset.partition("@")
     dataset = datasets.get(session, identity, lock=lock)
     if dataset.state == DatasetState.FAILED:
@@ -192,7 +203,7 @@ def _submit(
     version: int | None = None,
     plan: Plan | None = None,
 ) -> Job:
-    name = request.name or model_name(dataset.name)
+    name = request.name or registry.default_name(session, model_name(dataset.name), dataset.id)
     registry.check_name(session, name)
     config = {"name": name, **request.train_config()}
     if parent is not None:
@@ -217,6 +228,7 @@ def add_dataset(
     stored: Stored | None,
     *,
     split: dict[str, Any],
+    name_encoding: str | None = None,
     name: str | None = None,
     priority: str = Priority.NORMAL,
     metadata: dict[str, Any] | None = None,
@@ -236,10 +248,11 @@ def add_dataset(
     usage.check_bytes(session, settings, owner_of(session), stored.size)
     name = name or dataset_name(stored.upload)
     dataset = datasets.create(session, name=name, upload=stored.key, metadata=metadata or {})
+    config = {"split": split, "bytes": stored.size, "sha256": stored.upload.sha256}
     ingest = jobs.submit(
         session,
         kind=JobKind.INGEST,
-        config={"split": split, "bytes": stored.size, "sha256": stored.upload.sha256},
+        config=config | ({"name_encoding": name_encoding} if name_encoding else {}),
         dataset_id=dataset.id,
         priority=priority,
     )

@@ -20,12 +20,17 @@ def add(
     terminal: Session,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder, .zip, .tar or .tar.gz.")],
     name: Annotated[str | None, typer.Option(help="Name to show; default the file's.")] = None,
+    name_encoding: Annotated[
+        str | None, typer.Option(help="Of the names in an old archive, such as gb18030 or cp850.")
+    ] = None,
     *,
     watch: Annotated[bool, typer.Option(help="Follow until it is ready.")] = True,
 ) -> None:
     """Upload a folder or archive of labelled images."""
     with uploading(terminal) as on_bytes:
-        job = terminal.topwork.datasets.create(data, name=name, on_bytes=on_bytes)
+        job = terminal.topwork.datasets.create(
+            data, name=name, name_encoding=name_encoding, on_bytes=on_bytes
+        )
     if watch:
         job = watch_job(terminal, job).check()
     found = terminal.topwork.datasets.get(str(job.dataset).partition("@")[0])

@@ -63,8 +63,12 @@ class Choice:
             words = ["true", "false"]
         if len(words) > 1:
             return "|".join(words)
-        kind = "TEXT" if self.field.annotation in (str, str | None) else "NUMBER"
-        return "|".join((*words, kind))
+        return "|".join((*words, "TEXT" if self.is_text() else "NUMBER"))
+
+    def is_text(self) -> bool:
+        """Tell whether the value is taken as it is typed."""
+        kinds = (self.field.annotation, *typing.get_args(self.field.annotation))
+        return any(isinstance(kind, type) and issubclass(kind, str) for kind in kinds)
 
 
 def choices() -> Iterator[Choice]:
@@ -106,7 +110,7 @@ def request(given: dict[Choice, str]) -> dict[str, Any]:
         place = body
         for name in choice.path[:-1]:
             place = place.setdefault(name, {})
-        place[choice.name] = text if choice.field.annotation in (str, str | None) else _value(text)
+        place[choice.name] = text if choice.is_text() else _value(text)
     try:
         FinetuneRequest.model_validate(body)
     except ValidationError as error:

@@ -1,16 +1,17 @@
 """Operations of users on datasets: create, read, publish a version, rename, delete."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Select, String, cast, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
+from core.ingest.manifest import with_reasons
 from core.store.pagination import page_of
 from core.store.row_access import EVERYONE
 from core.store.tables import Dataset, DatasetShard, DatasetVersion, Job, ModelVersion
-from topwork.errors import DatasetInUse, DatasetNotFound, DatasetNotReady
+from topwork.errors import ClassesLost, DatasetInUse, DatasetNotFound, DatasetNotReady
 from topwork.kinds import TERMINAL, DatasetState
 
 
@@ -57,6 +58,31 @@ def newest(session: Session, dataset_id: str) -> DatasetVersion | None:
 def versions(session: Session, dataset_id: str) -> list[DatasetVersion]:
     """Return all versions of a dataset, newest first."""
     return list(session.scalars(_newest_first(dataset_id)))
+
+
+def check_classes(version: DatasetVersion, config: Mapping[str, Any]) -> None:
+    """Refuse a job on a version that lacks classes of its upload, unless its request allows it.
+
+    Raises:
+        ClassesLost: With their names, and the reasons for their files.
+    """
+    lost = version.summary.get("lost_classes")
+    if lost and not config.get("allow_lost_classes"):
+        message = f"no image of these classes can be used: {with_reasons(lost)}"
+        raise ClassesLost(message, param="allow_lost_classes")
+
+
+def version_for(session: Session, job: Job) -> DatasetVersion:
+    """Return the version on which a job works: that which it names, or the newest.
+
+    Raises:
+        DatasetNotFound: There is no such version.
+        ClassesLost: As `check_classes` says.
+    """
+    number = f"@{job.dataset_version}" if job.dataset_version else ""
+    found = version(session, f"{job.dataset_id}{number}")
+    check_classes(found, job.config)
+    return found
 
 
 def _newest_first(dataset_id: str) -> Select[DatasetVersion]:

@@ -5,10 +5,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.domain import events
+from core.domain import datasets, events
 from core.store.db import db_now
-from core.store.tables import Dataset, DatasetVersion, Job
-from topwork.errors import DatasetInvalid, StateConflict
+from core.store.tables import Dataset, Job
+from topwork.errors import ClassesLost, DatasetInvalid, DatasetNotFound, StateConflict
 from topwork.kinds import TERMINAL, DatasetState, EventKind, JobKind, JobState, Product
 
 FILLING = JobKind.making(Product.DATASET_VERSION)
@@ -91,12 +91,14 @@ def settle_dataset(
 
 
 def release_waiting(session: Session, job: Job, dataset: Dataset) -> None:
-    """Queue a job whose dataset has become ready, or fail it with the dataset's error."""
+    """Queue a job whose dataset has become ready, or fail it where it cannot be trained on."""
     if dataset.state == DatasetState.READY:
-        newest = select(DatasetVersion.number).where(DatasetVersion.dataset_id == dataset.id)
-        numbers = sorted(session.scalars(newest))
-        job.dataset_version = job.dataset_version or numbers[-1]
-        move(session, job, JobState.QUEUED)
+        try:
+            job.dataset_version = datasets.version_for(session, job).number
+        except (ClassesLost, DatasetNotFound) as error:
+            finish(session, job, JobState.FAILED, error=error.to_dict())
+        else:
+            move(session, job, JobState.QUEUED)
     elif dataset.state == DatasetState.FAILED:
         finish(session, job, JobState.FAILED, error=dataset.error)
 

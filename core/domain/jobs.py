@@ -175,8 +175,8 @@ def _queue(session: Session, job: Job) -> None:
         job_states.move(session, job, JobState.WAITING)
         job_states.release_waiting(session, job, needed)
         return
-    if needed is not None and job.dataset_version is None:
-        job.dataset_version = datasets.version(session, needed.id).number
+    if needed is not None:
+        job.dataset_version = datasets.version_for(session, job).number
     job_states.move(session, job, JobState.QUEUED)
 
 

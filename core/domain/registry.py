@@ -4,10 +4,11 @@ Names are unique in the whole service and belong to whoever published under them
 """
 
 import difflib
+from itertools import count
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError as DuplicateRow
 from sqlalchemy.orm import Session
 
@@ -91,6 +92,34 @@ def check_name(session: Session, name: str) -> None:
     for taken in (models, jobs):
         if session.execute(taken.limit(1), execution_options=EVERYONE).first() is not None:
             raise NameTaken(f"the model name {name!r} belongs to somebody else", param="name")
+
+
+def default_name(session: Session, stem: str, dataset_id: str | None) -> str:
+    """Return the name of a model that is not named: another one where other data have it.
+
+    Files are called `archive.zip` the world over, and a model that knows cats must not become one
+    that knows roses because of that.
+
+    Args:
+        session: As the caller sees the database.
+        stem: Made from the name of the dataset.
+        dataset_id: The dataset; None for one that is not there yet.
+    """
+    kinds = JobKind.making(Product.MODEL_VERSION)
+    under_way = Job.kind.in_(kinds), Job.state.not_in(TERMINAL)
+    job_name = Job.config["name"].as_string()
+    trained_on = ModelVersion.card["dataset"]["id"].as_string()
+    taken: set[str] = set()
+    for named, data, *where in (
+        (ModelVersion.name, trained_on),
+        (job_name, Job.dataset_id, *under_way),
+    ):
+        alike = or_(named == stem, named.startswith(f"{stem}-", autoescape=True))
+        rows = select(named, data).where(alike, *where).distinct()
+        found = session.execute(rows, execution_options=EVERYONE)
+        taken |= {name for name, used in found if dataset_id is None or used != dataset_id}
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    return next(name for name in names if name not in taken)
 
 
 def get(session: Session, name: str, *, lock: bool = False) -> Model:

@@ -13,9 +13,9 @@ from pathlib import Path
 from core.imaging.decode import DEFAULT_LIMITS, FINDINGS
 from core.ingest.archive import MEBIBYTE, Limits, Member, plan
 from core.ingest.containers import Container, open_container
-from core.ingest.curate import check_usable, curate
+from core.ingest.curate import check_usable, curate, guessed
 from core.ingest.decoders import Decoders
-from core.ingest.layout import read_layout
+from core.ingest.lost_classes import read_upload
 from core.ingest.manifest import Finding, encode, examine, json_line, report, summarise
 from core.ingest.shards import ShardWriter
 from core.ingest.split import Ratios
@@ -44,8 +44,8 @@ def ingest(run: RunDir) -> None:
     run.events.phase(Phase.PLANNING)
     with Path(request["archive"]).open("rb") as file:
         container = open_container(file, limits)
-        planned = plan(_list(run, container), limits)
-        reading = read_layout(planned.files.values(), planned.folders)
+        planned = plan(_list(run, container), limits, request.get("name_encoding"))
+        reading = read_upload(planned)
         _check_disk(folder, planned.expanded_bytes)
         wanted = {index: path for index, path in planned.files.items() if path in reading.places}
         run.events.phase(Phase.DECODING)
@@ -54,19 +54,32 @@ def ingest(run: RunDir) -> None:
             stream = _decode(run, container, wanted, Stream(decoders, shards))
     run.events.phase(Phase.PUBLISHING)
     files, unread = stream.outcome()
-    curated = curate(files, stream.stored, shards.names, reading, ratios)
-    refusals = [*planned.refusals, *reading.refusals, *unread, *curated.refusals]
+    refused = [*planned.refusals, *unread]
+    curated = curate(files, stream.stored, shards.names, reading, ratios, refused)
+    refusals = curated.refusals
     check_usable(curated.lines, refusals)
     damage = (
         [Finding("archive_damaged", Severity.ERROR, container.damage, ("(archive)",))]
         if container.damage
         else []
     )
-    findings = [*damage, *curated.findings, *examine(curated.lines, FINDINGS)]
+    findings = [
+        *damage,
+        *guessed(planned.guess),
+        *curated.findings,
+        *examine(curated.lines, FINDINGS),
+    ]
     manifest = encode(curated.lines)
     (folder / "manifest.jsonl").write_bytes(manifest)
     (folder / "report.jsonl").write_bytes(report(findings, refusals))
-    summary = summarise(curated.lines, findings, refusals, encoded=manifest, drawn=curated.drawn)
+    summary = summarise(
+        curated.lines,
+        findings,
+        refusals,
+        encoded=manifest,
+        drawn=curated.drawn,
+        lost=curated.lost,
+    )
     (folder / "dataset.json").write_text(json_line(summary), encoding="utf-8")
     run.publish_result(folder)
 

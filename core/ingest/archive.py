@@ -7,12 +7,14 @@ Names are only ever compared and reported; nothing is written under a name from 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal, NamedTuple
 
+from core.ingest.name_encoding import Guess, decide
 from topwork.errors import ArchiveTooLarge
-from topwork.kinds import ReportStatus
+from topwork.kinds import NameEncoding, ReportStatus
 
 # Not from core.system.settings: pydantic would be half of a child's start-up.
 MEBIBYTE = 1024 * 1024
@@ -42,10 +44,10 @@ REJECTED = {
     "path_absolute": "The path is absolute.",
     "path_drive": "The path names a drive.",
     "name_nul": "The name contains a NUL character.",
-    "name_not_utf8": "The name is not valid UTF-8.",
+    "name_not_utf8": "The name is not valid in its encoding, which is UTF-8 as a rule.",
     "path_too_long": f"A name is over {MAX_SEGMENT_BYTES} or a path over {MAX_PATH_BYTES} bytes.",
     "path_too_deep": f"The file lies more than {MAX_FOLDERS} folders deep.",
-    "link": "Links are not followed.",
+    "link": "Links inside an archive are not followed.",
     "special_file": "Devices, pipes and sparse files are not read.",
     "encrypted": "The file is encrypted.",
     "compression_unsupported": "Only stored and deflated members of a zip are read.",
@@ -75,14 +77,15 @@ class Member:
     """One entry as an archive declares it.
 
     Args:
-        name: As stored, decoded; lone surrogates stand for bytes that are not UTF-8.
+        name: Its text, lone surrogates in it for bytes that are not UTF-8 as was said; or its bytes
+            where the archive does not say what they mean and they are not ASCII.
         size: Declared expanded bytes.
         packed: Bytes that the entry occupies in the archive.
         flaw: A key of `REJECTED` that reading the archive's directory already showed.
         content: What the first bytes are; looked at only where the suffix is not an image's.
     """
 
-    name: str
+    name: str | bytes
     size: int = 0
     packed: int = 0
     kind: Kind = "file"
@@ -135,27 +138,45 @@ class Plan:
     folders: list[str] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     expanded_bytes: int = 0
+    guess: Guess | None = None
 
 
-def plan(members: Iterable[Member], limits: Limits) -> Plan:
+def has_suffix(name: str | bytes, suffixes: tuple[str, ...]) -> bool:
+    """Tell whether a name ends so; in no code page is a dot or slash a part of a character."""
+    text = name if isinstance(name, str) else name.decode("latin-1")
+    return text.lower().endswith(suffixes)
+
+
+def plan(
+    members: Iterable[Member], limits: Limits, name_encoding: NameEncoding | None = None
+) -> Plan:
     """Sort an archive's members into those to read and those refused.
 
+    Args:
+        members: As the archive lists them.
+        limits: How large it may be.
+        name_encoding: Of the names whose encoding the archive does not say; found out where None.
+
     Raises:
+        NameEncodingUnknown: It cannot be found out.
         ArchiveTooLarge: There are more members, or more bytes to unpack, than the limits allow.
     """
     result = Plan()
     seen: dict[str, _Seen] = {}
-    for index, member in enumerate(members):
+    for index, (name, member) in enumerate(_named(members, limits, name_encoding, result)):
         if index >= limits.max_archive_entries:
             raise ArchiveTooLarge(
                 f"The archive has more than {limits.max_archive_entries} entries.",
                 hint="Send it in parts, or raise TOPWORK_MAX_ARCHIVE_ENTRIES.",
             )
-        path, code = clean(member.name)
-        code = code or _refused(member, path, limits) or _clash(member, path, seen)
+        path, code = clean(name)
+        late = isinstance(member.name, bytes) and name.endswith("\\") and not member.size
+        folder = member.kind == "folder" or late
+        kind = "folder" if folder else member.kind
+        code = code or _refused(member, kind, path, limits) or _clash(name, kind, path, seen)
         if code is not None:
             result.refusals.append(Refusal(path, code))
-        elif member.kind == "folder":
+        elif folder:
             result.folders.append(path)
         else:
             result.files[index] = path
@@ -166,6 +187,27 @@ def plan(members: Iterable[Member], limits: Limits) -> Plan:
                     hint="Send it in parts, or raise TOPWORK_MAX_EXPANDED_BYTES.",
                 )
     return result
+
+
+def _named(
+    members: Iterable[Member], limits: Limits, encoding: str | None, result: Plan
+) -> Iterator[tuple[str, Member]]:
+    """Yield each member with its name; those from the first undeclared name on are read together.
+
+    Names that are not what the request says they are keep lone surrogates, and are refused alone.
+    """
+    left = iter(members)
+    for member in left:
+        if isinstance(member.name, str):
+            yield member.name, member
+            continue
+        rest = [member, *islice(left, limits.max_archive_entries)]
+        if encoding is None:
+            raw = [it.name for it in rest if isinstance(it.name, bytes)]
+            encoding, result.guess = decide(raw)
+        for it in rest:
+            name = it.name
+            yield name if isinstance(name, str) else name.decode(encoding, "surrogateescape"), it
 
 
 def clean(name: str) -> tuple[str, str | None]:
@@ -208,19 +250,19 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _refused(member: Member, path: str, limits: Limits) -> str | None:
+def _refused(member: Member, kind: Kind, path: str, limits: Limits) -> str | None:
     """Return the first reason not to read a member whose path is safe."""
     *parents, name = path.casefold().split("/")
     hidden = any(part.startswith(".") or part in SYSTEM_FOLDERS for part in (*parents, name))
-    if member.kind == "folder":
+    if kind == "folder":
         return "system_file" if hidden else None
     image = name.endswith(IMAGE_SUFFIXES) or member.content == "image"
     nested = member.content == "archive" or name.endswith(ARCHIVE_SUFFIXES)
     dense = member.size > RATIO_FROM and member.size > MAX_RATIO * max(member.packed, 1)
     tests = {
         "system_file": hidden or name in SYSTEM_FILES,
-        "link": member.kind == "link",
-        "special_file": member.kind == "special",
+        "link": kind == "link",
+        "special_file": kind == "special",
         "empty_file": not path or member.size == 0,
         "nested_archive": nested and not image,
         "not_an_image": not image,
@@ -239,12 +281,12 @@ class _Seen(NamedTuple):
     name_hash: int
 
 
-def _clash(member: Member, path: str, seen: dict[str, _Seen]) -> str | None:
+def _clash(name: str, kind: Kind, path: str, seen: dict[str, _Seen]) -> str | None:
     """Tell whether an earlier file's name could be taken for this one's."""
-    if member.kind != "file":
+    if kind != "file":
         return None
     key = unicodedata.normalize("NFC", path.casefold())
-    this = _Seen(path, unicodedata.is_normalized("NFC", member.name), hash(member.name))
+    this = _Seen(path, unicodedata.is_normalized("NFC", name), hash(name))
     first = seen.setdefault(key, this)
     if first is this:
         return None

@@ -4,17 +4,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from core.ingest import lost_classes
 from core.ingest.archive import REJECTED, SKIPPED, Refusal
 from core.ingest.decoders import DecodeResult
 from core.ingest.layout import Reading
-from core.ingest.manifest import Finding, Line, by_class, check
+from core.ingest.manifest import Finding, Line, Lost, by_class, check
+from core.ingest.name_encoding import Guess
 from core.ingest.shards import Address
 from core.ingest.split import Copy, Ratios, assign, choose
 from topwork.errors import ArchiveUnsafe, DatasetInvalid, TooFewClasses
 from topwork.kinds import Severity, Split
 
 NOTED = ("duplicate", "split_leak", "label_conflict", "class_not_in_train")
-EMPTY = "A class folder holds no usable image; the class is left out."
+EMPTY = "A class folder holds no file; the class is left out."
 NESTED = "Files lie deeper inside a class folder; they count as images of that class."
 
 UNSAFE = {
@@ -45,6 +47,7 @@ class Curated:
     refusals: list[Refusal]
     findings: list[Finding]
     drawn: list[str]  # Splits that the archive did not name.
+    lost: Lost
 
 
 def curate(
@@ -53,6 +56,7 @@ def curate(
     shards: Collection[str],
     reading: Reading,
     ratios: Ratios,
+    refused: Collection[Refusal] = (),
 ) -> Curated:
     """Turn what was read into manifest lines.
 
@@ -62,13 +66,17 @@ def curate(
         shards: Names of the shards in the order of `Address.shard`.
         reading: Class and given split of each path.
         ratios: Shares of the splits that were not given.
+        refused: Files that were refused before.
+
+    Returns:
+        Refusals are all of them, those given and those of the layout included.
     """
     copies = defaultdict(list)
     for path, sha256 in files:
         place = reading.places[path]
         copies[sha256].append(Copy(path, place.class_name, place.split))
     kept: dict[str, Copy] = {}
-    refusals: list[Refusal] = []
+    refusals: list[Refusal] = [*refused, *reading.refusals]
     for sha256, group in copies.items():
         chosen, reasons = choose(group) if len(group) > 1 else (group[0], {})
         refusals += [Refusal(path, code) for path, code in reasons.items()]
@@ -83,7 +91,20 @@ def curate(
     lines = [_line(sha256, copy, stored[sha256], names) for sha256, copy in kept.items()]
     lines = _split(lines, reading.splits, ratios)
     drawn = sorted({line["split"] for line in lines} - {Split.TRAIN, *reading.splits})
-    return Curated(lines, refusals, _findings(lines, refusals, reading), drawn)
+    used = {line["class"] for line in lines}
+    classes = lost_classes.lost(reading, used, refusals)
+    findings = lost_classes.finding(classes) + _findings({*used, *classes}, refusals, reading)
+    return Curated(lines, refusals, findings, drawn, classes)
+
+
+def guessed(guess: Guess | None) -> list[Finding]:
+    """Return the finding that names were read in an encoding that the archive does not state."""
+    if guess is None:
+        return []
+    words = (
+        f"The archive does not say how its names are encoded; they are read as {guess.encoding}."
+    )
+    return [Finding("name_encoding_guessed", Severity.WARNING, words, guess.samples)]
 
 
 def check_usable(lines: Collection[Line], refusals: Collection[Refusal]) -> None:
@@ -137,10 +158,9 @@ def _split(lines: list[Line], given: Collection[str], ratios: Ratios) -> list[Li
 
 
 def _findings(
-    lines: Iterable[Line], refusals: Iterable[Refusal], reading: Reading
+    known: Collection[str], refusals: Iterable[Refusal], reading: Reading
 ) -> list[Finding]:
-    used = {line["class"] for line in lines}
-    empty = {name for _, name in reading.declared} - used
+    empty = {name for _, name in reading.declared}.difference(known)
     found = [
         Finding("class_empty", Severity.WARNING, EMPTY, tuple(sorted(empty))),
         Finding("nested_folders", Severity.INFO, NESTED, tuple(sorted(reading.nested))),

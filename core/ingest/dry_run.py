@@ -11,20 +11,21 @@ import resource
 import signal
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core.ingest.archive import MEBIBYTE, Limits, by_status, plan
 from core.ingest.containers import open_container
-from core.ingest.curate import Stored, check_usable, curate
+from core.ingest.curate import Stored, check_usable, curate, guessed
 from core.ingest.decoders import DecodeResult
-from core.ingest.layout import read_layout
+from core.ingest.lost_classes import read_upload
 from core.ingest.manifest import count, examine
 from core.ingest.shards import Address
 from core.ingest.split import Ratios
 from core.system import json_child
 from topwork.errors import ArchiveTooLarge
-from topwork.kinds import Split
+from topwork.kinds import NameEncoding, Split
 
 MEMORY_BYTES = (
     1024 * MEBIBYTE
@@ -33,29 +34,31 @@ UNSEEN = Stored(DecodeResult(), Address(0, 0, 0))  # No image is opened here.
 NICENESS = 10  # Serving goes first.
 
 
-def summarise(archive: Path, limits: Limits, ratios: Ratios) -> dict[str, Any]:
+def summarise(
+    archive: Path, limits: Limits, ratios: Ratios, name_encoding: NameEncoding | None = None
+) -> dict[str, Any]:
     """Read an archive's list of members as `dataset.json` would, before any image is opened.
 
     Raises:
         ArchiveUnreadable, ArchiveTooLarge, LayoutAmbiguous: What the ingestion would say.
-        ArchiveUnsafe, DatasetInvalid, TooFewClasses: Likewise.
+        NameEncodingUnknown, ArchiveUnsafe, DatasetInvalid, TooFewClasses: Likewise.
     """
     with archive.open("rb") as file:
         container = open_container(file, limits)
-        planned = plan(container.members(), limits)
-    reading = read_layout(planned.files.values(), planned.folders)
+        planned = plan(container.members(), limits, name_encoding)
+    reading = read_upload(planned)
     # A path stands for the content that is not known yet.
     images = ((path, path) for path in reading.places)
-    curated = curate(images, defaultdict(lambda: UNSEEN), [""], reading, ratios)
-    refusals = [*planned.refusals, *reading.refusals, *curated.refusals]
-    check_usable(curated.lines, refusals)
-    findings = [*curated.findings, *examine(curated.lines, {})]
+    unseen: Mapping[str, Stored] = defaultdict(lambda: UNSEEN)
+    curated = curate(images, unseen, [""], reading, ratios, planned.refusals)
+    check_usable(curated.lines, curated.refusals)
+    findings = [*guessed(planned.guess), *curated.findings, *examine(curated.lines, {})]
     counts = count(curated.lines)
     return {
         "classes": list(counts[Split.TRAIN]),
         "counts": counts,
         "findings": [found.to_dict() for found in findings],
-        **by_status(refusals),
+        **by_status(curated.refusals),
     }
 
 
@@ -63,7 +66,7 @@ def main(asked: str) -> None:
     """Answer one question on standard output.
 
     Args:
-        asked: `{archive, limits, ratios, seconds}` as JSON.
+        asked: `{archive, limits, ratios, name_encoding, seconds}` as JSON.
     """
     question = json.loads(asked)
     # Its signal is left to its default action, which also ends code that never returns to Python,
@@ -78,7 +81,7 @@ def main(asked: str) -> None:
 def _look(question: dict[str, Any]) -> dict[str, Any]:
     archive, limits = Path(question["archive"]), Limits(**question["limits"])
     try:
-        return summarise(archive, limits, Ratios(**question["ratios"]))
+        return summarise(archive, limits, Ratios(**question["ratios"]), question["name_encoding"])
     except MemoryError:
         raise ArchiveTooLarge("The list of members takes too much memory.") from None
 

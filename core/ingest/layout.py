@@ -46,12 +46,14 @@ class Reading:
         declared: (split, class) pairs for which there is a folder, empty ones included.
         refusals: Files without a class, or whose class name cannot be used.
         nested: Paths that lie deeper than directly in their class folder.
+        roots: Folders in which the class folders lie, as prefixes of paths.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
     declared: set[tuple[Split | None, str]] = field(default_factory=set)
     refusals: list[Refusal] = field(default_factory=list)
     nested: list[str] = field(default_factory=list)
+    roots: list[str] = field(default_factory=list)
 
     @property
     def splits(self) -> list[Split]:
@@ -78,18 +80,23 @@ class _Folder:
         return {name: inner for name, inner in self.folders.items() if inner.holds_files()}
 
 
-def read_layout(files: Iterable[str], folders: Iterable[str] = ()) -> Reading:
+def read_layout(
+    files: Iterable[str], folders: Iterable[str] = (), refused: Iterable[str] = ()
+) -> Reading:
     """Find the classes and splits in a tree of safe paths (`archive.clean`).
 
     Args:
         files: Paths that may be images.
         folders: Paths of folders, so that empty classes are seen.
+        refused: Paths that show what the folders mean, of files that are not used.
 
     Raises:
         LayoutAmbiguous: The tree can be read in two ways; the message spells out both.
         DatasetInvalid: There are more than `MAX_CLASSES` class folders.
     """
-    tree = _tree(files, folders)
+    used = list(files)
+    left_out = set(refused).difference(used)
+    tree = _tree([*used, *left_out], folders)
     reading = Reading()
     while not _named_splits(tree) and len(tree.filled()) == 1:
         (only,) = tree.filled().values()
@@ -100,12 +107,17 @@ def read_layout(files: Iterable[str], folders: Iterable[str] = ()) -> Reading:
     parts = _split_folders(tree)
     _refuse(reading, tree.files, "no_class")
     for split, part in parts:
+        reading.roots.append(part.path)
         if split is not None:
             _refuse(reading, part.files, "no_class")
         _check_nesting(part)
         for name, folder in part.folders.items():
             _place(reading, split, name, folder)
     check_classes({name for _, name in reading.declared})
+    for path in left_out:
+        reading.places.pop(path, None)
+    reading.refusals = [it for it in reading.refusals if it.path not in left_out]
+    reading.nested = [path for path in reading.nested if path not in left_out]
     return reading
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from core.ingest.archive import Refusal, by_status
@@ -20,6 +20,8 @@ from topwork.kinds import ReportStatus, Severity, Split
 EXAMPLES = 5
 MISSING = "A class has no image in a split, so nothing is measured for it there."
 SINGLE = "A class has a single training image."
+
+Lost = dict[str, dict[str, int]]  # Class without a usable image -> code -> files.
 
 # The functional form, because `class` is a keyword.
 Line = TypedDict(
@@ -47,6 +49,7 @@ class Finding:
     severity: Severity
     message: str
     where: tuple[str, ...]
+    details: Mapping[str, str] = field(default_factory=dict)  # Place -> words of its own.
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form of `dataset.json`: a count and the first few examples."""
@@ -104,6 +107,7 @@ def summarise(
     *,
     encoded: bytes | None = None,
     drawn: Collection[str] = (),
+    lost: Lost | None = None,
 ) -> dict[str, Any]:
     """Return what `dataset.json` says about a manifest and about the files that are not in it.
 
@@ -113,6 +117,7 @@ def summarise(
         refusals: Files that are not in the manifest.
         encoded: `encode(lines)`, where the caller has it.
         drawn: Splits that the upload did not name.
+        lost: Classes that it names and that are not in the manifest.
     """
     counts = count(lines)
     return {
@@ -121,21 +126,39 @@ def summarise(
         "images": len(lines),
         "bytes": sum(line["length"] for line in lines),
         "digest": hashlib.sha256(encoded or encode(lines)).hexdigest(),
-        "reading": describe(counts, drawn),
+        "reading": describe(counts, drawn, lost),
+        "lost_classes": lost or {},
         "findings": [found.to_dict() for found in findings],
         **by_status(refusals),
     }
 
 
-def describe(counts: Mapping[str, Mapping[str, int]], drawn: Collection[str] = ()) -> str:
-    """Say in a sentence or two how the data was understood."""
+def describe(
+    counts: Mapping[str, Mapping[str, int]],
+    drawn: Collection[str] = (),
+    lost: Lost | None = None,
+) -> str:
+    """Say in a sentence or three how the data was understood."""
     classes = sorted(next(iter(counts.values()), {}))
     names = ", ".join(classes[:EXAMPLES]) + (", ..." if len(classes) > EXAMPLES else "")
     sizes = ", ".join(f"{split} {sum(by.values())}" for split, by in counts.items())
     splits = "1 split" if len(counts) == 1 else f"{len(counts)} splits"
     text = f"I see {len(classes)} classes ({names}) and {splits} ({sizes} images)."
     present = [split for split in counts if split in drawn]
-    return f"{text} {' and '.join(present)} was drawn from train." if present else text
+    text += f" {' and '.join(present)} was drawn from train." if present else ""
+    return f"{text} No image can be used of {with_reasons(lost)}." if lost else text
+
+
+def with_reasons(lost: Lost) -> str:
+    """Name the first lost classes, each with the reasons for its files."""
+    first = [f"{name} ({reasons(lost[name])})" for name in sorted(lost)[:EXAMPLES]]
+    more = [f"{len(lost) - EXAMPLES} more"] if len(lost) > EXAMPLES else []
+    return ", ".join(first + more)
+
+
+def reasons(counts: Mapping[str, int]) -> str:
+    """Return how many files were refused for which reason."""
+    return ", ".join(f"{files} x {code}" for code, files in sorted(counts.items()))
 
 
 def report(findings: Iterable[Finding], refusals: Iterable[Refusal] = ()) -> bytes:
@@ -144,7 +167,7 @@ def report(findings: Iterable[Finding], refusals: Iterable[Refusal] = ()) -> byt
     refused = {code for _, _, code, _ in rows}
     # A finding that sums up refused files would only repeat their lines.
     rows += [
-        (place, ReportStatus.FINDING, found.code, found.message)
+        (place, ReportStatus.FINDING, found.code, found.details.get(place, found.message))
         for found in findings
         if found.code not in refused
         for place in found.where
@@ -200,10 +223,10 @@ def revise(
     relabel = relabel or {}
     old = list(lines)
     known = {line["sha256"] for line in old}
-    for field, hashes in (("exclude", exclude), ("relabel", relabel)):
+    for param, hashes in (("exclude", exclude), ("relabel", relabel)):
         unknown = sorted(set(hashes) - known)
         if unknown:
-            raise InvalidField(f"there is no image {unknown[0]} in this version", param=field)
+            raise InvalidField(f"there is no image {unknown[0]} in this version", param=param)
     for name in sorted(set(relabel.values())):
         problem = class_name_problem(name)
         if problem is not None:

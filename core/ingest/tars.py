@@ -13,7 +13,16 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO, NamedTuple, cast
 
-from core.ingest.archive import IMAGE_SUFFIXES, MAX_NAME, MAX_RATIO, MEBIBYTE, Content, Kind, Member
+from core.ingest.archive import (
+    IMAGE_SUFFIXES,
+    MAX_NAME,
+    MAX_RATIO,
+    MEBIBYTE,
+    Content,
+    Kind,
+    Member,
+    has_suffix,
+)
 from topwork.errors import ArchiveTooLarge, ArchiveUnreadable
 
 CHUNK = 64 * 1024
@@ -32,13 +41,15 @@ EXTENSIONS = {
     tarfile.XGLTYPE,
 }
 SPARSE = "GNU.sparse."
+CHARSET, BINARY = "hdrcharset", b"BINARY"  # Says that a path is bytes of whatever meaning.
+KEPT = {b"path", b"size", CHARSET.encode()}
 PAX_RECORD = re.compile(rb"([0-9]{1,9}) ([^=]+)=")
 DAMAGE = (EOFError, OSError, ValueError, zlib.error, tarfile.TarError)
 CUT_OFF = "The archive ends early or is damaged; what came before was read."
 
 
 class _Header(NamedTuple):
-    name: str
+    name: str | bytes  # Bytes where nothing says what they mean.
     size: int  # Bytes of content that follow.
     kind: Kind
 
@@ -80,7 +91,7 @@ class Tar:
             content: Content = "unknown"
             before, end = stream.packed_position(), stream.position + header.size
             try:
-                if header.kind == "file" and not header.name.lower().endswith(IMAGE_SUFFIXES):
+                if header.kind == "file" and not has_suffix(header.name, IMAGE_SUFFIXES):
                     content = self._sniff(stream.read(min(header.size, HEAD_BYTES)))
                 stream.skip_to(end)
             except DAMAGE:
@@ -128,7 +139,7 @@ class Tar:
 
 def _next_header(stream: "_Forward") -> _Header | None:
     """Return the next member's header, extended ones applied; None at the archive's end."""
-    extended: dict[str, str] = {}
+    extended: dict[str, bytes] = {}
     extensions = 0
     while any(block := stream.read_all(BLOCK)):
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -147,7 +158,9 @@ def _next_header(stream: "_Forward") -> _Header | None:
         if size < 0:
             raise tarfile.ReadError("a negative size")
         kind = _kind(info, sparse=SPARSE in extended)
-        return _Header(extended.get("path", info.name), size, kind)
+        declared = "path" in extended and extended.get(CHARSET) != BINARY
+        raw = extended.get("path", info.name.encode("utf-8", "surrogateescape"))
+        return _Header(_name(raw, declared=declared), size, kind)
     return None
 
 
@@ -160,41 +173,48 @@ def _kind(info: tarfile.TarInfo, *, sparse: bool) -> Kind:
     return "file" if info.isreg() and not sparse else "special"
 
 
-def _extension(stream: "_Forward", info: tarfile.TarInfo) -> dict[str, str]:
+def _extension(stream: "_Forward", info: tarfile.TarInfo) -> dict[str, bytes]:
     """Read a header that is about the next member, as those records of the pax format in use."""
     if info.size > MAX_EXTENSION:
         raise tarfile.ReadError("a header is unreasonably large")
     data = stream.read_all(info.size + -info.size % BLOCK)[: info.size]
     if info.type == tarfile.GNUTYPE_LONGNAME:
-        return {"path": _text(data.split(b"\0")[0])}
+        return {"path": _cut(data.split(b"\0")[0]), CHARSET: BINARY}
     # Link targets and defaults for all members (`git archive` leaves a comment there) are not used.
     return _pax(data) if info.type in {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE} else {}
 
 
-def _pax(data: bytes) -> dict[str, str]:
-    """Return the path, the size and any mark of a sparse file that an extended header holds.
+def _pax(data: bytes) -> dict[str, bytes]:
+    """Return path, its encoding, size and any mark of a sparse file that an extended header holds.
 
     Other keys may be as many and as long as the header has room for, so they are not kept (POSIX
     pax: `length key=value` and a newline).
     """
-    records: dict[str, str] = {}
+    records: dict[str, bytes] = {}
     at = count = 0
     while at < len(data) and (match := PAX_RECORD.match(data, at)):
         count += 1
         length = int(match[1])
         if at + length > len(data) or length <= match.end() - at or count > MAX_RECORDS:
             raise tarfile.ReadError("an extended header is damaged")
-        if match[2] in {b"path", b"size"}:
-            records[match[2].decode()] = _text(data[match.end() : at + length - 1])
+        if match[2] in KEPT:
+            records[match[2].decode()] = _cut(data[match.end() : at + length - 1])
         elif match[2].startswith(SPARSE.encode()):
-            records[SPARSE] = ""
+            records[SPARSE] = b""
         at += length
     return records
 
 
-def _text(raw: bytes) -> str:
+def _cut(raw: bytes) -> bytes:
     # A character takes up to four bytes, so what is cut off first is never within the result.
-    return raw[: 4 * MAX_NAME].decode("utf-8", "surrogateescape")[:MAX_NAME]
+    return raw[: 4 * MAX_NAME]
+
+
+def _name(raw: bytes, *, declared: bool) -> str | bytes:
+    """Return a name as text where its bytes are said to be UTF-8, or are ASCII; else the bytes."""
+    if declared or raw.isascii():
+        return _cut(raw).decode("utf-8", "surrogateescape")[:MAX_NAME]
+    return raw if len(raw) < MAX_NAME else _cut(raw).decode("utf-8", "replace")[:MAX_NAME]
 
 
 class _Forward:

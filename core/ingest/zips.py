@@ -8,10 +8,11 @@ record, every length is checked before memory is spent on it, and members may no
 import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import BinaryIO, NamedTuple
 
-from core.ingest.archive import IMAGE_SUFFIXES, MAX_NAME, Content, Kind, Member
+from core.ingest.archive import IMAGE_SUFFIXES, MAX_NAME, Content, Kind, Member, has_suffix
 from topwork.errors import ArchiveUnreadable
 
 LOCAL = struct.Struct("<4s5H3I2H")  # Signature .. extra length, 4.3.7
@@ -27,6 +28,7 @@ UNKNOWN = 0xFFFFFFFF  # The value stands in the ZIP64 extra field.
 STORED, DEFLATED = 0, 8
 ENCRYPTED_BITS = 0x2041  # Traditional, strong, and an encrypted directory.
 UTF8_BIT = 0x800
+WIDE, UNICODE_PATH = 0x0001, 0x7075  # Extra fields: 4.5.3 and 4.6.9.
 HEAD_BYTES = 512
 SMALL_HEAD = 4096  # Packed bytes that are enough to see the first HEAD_BYTES.
 FILE_TYPE, FOLDER_TYPE, LINK_TYPE, REGULAR_TYPE = 0xF000, 0x4000, 0xA000, 0x8000
@@ -35,7 +37,7 @@ FILE_TYPE, FOLDER_TYPE, LINK_TYPE, REGULAR_TYPE = 0xF000, 0x4000, 0xA000, 0x8000
 class _Record(NamedTuple):
     """The directory's entry of one member."""
 
-    name: str
+    name: str | bytes
     flags: int
     method: int
     crc: int
@@ -91,7 +93,7 @@ class Zip:
             flaw = _flaw(record) or ("entries_overlap" if index in shared else None)
             kind = _kind(record)
             readable = kind == "file" and flaw is None and record.size
-            if readable and not record.name.lower().endswith(IMAGE_SUFFIXES):
+            if readable and not has_suffix(record.name, IMAGE_SUFFIXES):
                 content = self._sniff(self._head(record))
             yield Member(record.name, record.size, record.packed, kind, flaw, content)
 
@@ -227,31 +229,41 @@ def _parse(entry: bytes, shift: int) -> _Record:
         size, packed, offset = _wide(extra, size, packed, offset)
     offset += shift
     end = offset + LOCAL.size + name_length + packed
-    return _Record(_decode(raw, flags), flags, method, crc, packed, size, attributes, offset, end)
+    name = _name(raw, flags, extra)
+    return _Record(name, flags, method, crc, packed, size, attributes, offset, end)
 
 
-def _decode(raw: bytes, flags: int) -> str:
-    if flags & UTF8_BIT:
+def _name(raw: bytes, flags: int, extra: bytes) -> str | bytes:
+    """Return a name as text where the archive says what its bytes mean, else the bytes."""
+    if flags & UTF8_BIT or raw.isascii():
         return raw.decode("utf-8", "surrogateescape")
-    # macOS writes UTF-8 without saying so; text in the old DOS code page hardly ever is UTF-8.
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("cp437")
+    if len(raw) >= MAX_NAME:  # It was cut, perhaps within a character, and is refused for that.
+        return raw.decode("utf-8", "replace")
+    field = _extra_field(extra, UNICODE_PATH)
+    # The checksum tells that no later tool has renamed the member without knowing this field.
+    if field[:1] == b"\x01" and field[1:5] == zlib.crc32(raw).to_bytes(4, "little"):
+        with suppress(UnicodeDecodeError):
+            return field[5:].decode()[:MAX_NAME]
+    return raw
+
+
+def _extra_field(extra: bytes, wanted: int) -> bytes:
+    """Return the content of an extra field (4.5.1); nothing where there is none."""
+    at = 0
+    while at + 4 <= len(extra):
+        tag, length = struct.unpack_from("<2H", extra, at)
+        if tag == wanted:
+            return extra[at + 4 : at + 4 + length]
+        at += 4 + int(length)
+    return b""
 
 
 def _wide(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
     """Replace the values that stand in the ZIP64 extra field (4.5.3)."""
-    at = 0
-    while at + 4 <= len(extra):
-        tag, length = struct.unpack_from("<2H", extra, at)
-        if tag == 1:
-            body = extra[at + 4 : at + 4 + length]
-            wide = iter(int(value) for (value,) in struct.iter_unpack("<Q", body[: length & ~7]))
-            values = [next(wide, v) if v == UNKNOWN else v for v in (size, packed, offset)]
-            return values[0], values[1], values[2]
-        at += 4 + int(length)
-    return size, packed, offset
+    body = _extra_field(extra, WIDE)
+    wide = iter(int(value) for (value,) in struct.iter_unpack("<Q", body[: len(body) & ~7]))
+    values = [next(wide, v) if v == UNKNOWN else v for v in (size, packed, offset)]
+    return values[0], values[1], values[2]
 
 
 def _kind(record: _Record) -> Kind:
@@ -259,7 +271,9 @@ def _kind(record: _Record) -> Kind:
     file_type = record.attributes >> 16 & FILE_TYPE
     if file_type == LINK_TYPE:
         return "link"
-    if record.name.endswith(("/", "\\")) or file_type == FOLDER_TYPE:
+    # Of bytes in a code page, a last backslash may be half a character.
+    ends = ("/", "\\") if isinstance(record.name, str) else ("/",)
+    if has_suffix(record.name, ends) or file_type == FOLDER_TYPE:
         return "folder"
     return "file" if file_type in {0, REGULAR_TYPE} else "special"
 

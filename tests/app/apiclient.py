@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from app.api.main import ApiServer
 from core.domain import datasets, jobs, registry
-from core.ingest.manifest import Line, encode, examine, json_line, summarise
+from core.ingest.manifest import Line, Lost, encode, examine, json_line, summarise
 from core.ingest.shards import ShardWriter
 from core.store.resources import Resources
 from core.store.row_access import Caller
@@ -76,7 +76,11 @@ def config(**fields: Any) -> dict[str, str]:
 
 
 def publish_dataset(
-    resources: Resources, folder: Path, name: str = "pets", caller: Caller | None = None
+    resources: Resources,
+    folder: Path,
+    name: str = "pets",
+    caller: Caller | None = None,
+    lost: Lost | None = None,
 ) -> Dataset:
     """Store twelve images as the first version of a dataset, as an ingest job would."""
     folder.mkdir()
@@ -88,7 +92,7 @@ def publish_dataset(
         line["shard"] = shard
     storage = resources.storage
     storage.put_file(f"shards/{shard}.tar", folder / "shards" / f"{shard}.tar")
-    summary = summarise(lines, examine(lines, {}))
+    summary = summarise(lines, examine(lines, {}), lost=lost)
     with resources.database.write(caller) as session:
         dataset = datasets.create(session, name=name, upload=None, metadata={})
         prefix = f"datasets/{dataset.id}/1/1"

@@ -13,9 +13,13 @@ from topwork.errors import TopworkError
 @pytest.fixture
 def run(tmp_path: Path) -> Ingest:
     def ingested(
-        data: bytes | Path, split: object = None, limits: object = None, name: str = "run"
+        data: bytes | Path,
+        split: object = None,
+        limits: object = None,
+        name: str = "run",
+        **more: object,
     ) -> Outcome:
-        prepare(tmp_path / name, data, split, limits)
+        prepare(tmp_path / name, data, split, limits, **more)
         run_dir = RunDir(tmp_path / name)
         try:
             ingest(run_dir)

@@ -37,12 +37,14 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def prepare(folder: Path, data: bytes | Path, split: object, limits: object) -> None:
+def prepare(
+    folder: Path, data: bytes | Path, split: object, limits: object, **more: object
+) -> None:
     archive = data if isinstance(data, Path) else folder.parent / f"{folder.name}.upload"
     if isinstance(data, bytes):
         archive.write_bytes(data)
     folder.mkdir(exist_ok=True)
-    request = {"archive": str(archive), "split": split or {}, "limits": limits or {}}
+    request = {"archive": str(archive), "split": split or {}, "limits": limits or {}, **more}
     (folder / "request.json").write_text(json.dumps(request))
 
 

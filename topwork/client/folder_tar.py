@@ -4,7 +4,7 @@ import io
 import os
 import tarfile
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from topwork.errors import FolderChanged, FolderUnusable
@@ -13,17 +13,19 @@ BLOCK = tarfile.BLOCKSIZE
 
 
 class FolderTar(io.RawIOBase):
-    """The bytes of an uncompressed tar of a folder's regular files; nothing is stored.
+    """The bytes of an uncompressed tar of a folder's files; nothing is stored.
 
     The length is known beforehand and the position can be set back, so a client can announce it
-    and repeat a request. Links and special files are left out; names are relative to the folder.
+    and repeat a request. Names are relative to the folder. Links are followed, as `zip` and
+    torchvision follow them. What cannot be sent goes by name, so that the service reports it: links
+    that lead nowhere or in a circle, special files, empty folders.
 
     Args:
         folder: Root of the tree.
         on_read: Called with the number of bytes handed out so far.
 
     Raises:
-        FolderUnusable: The folder holds no files.
+        FolderUnusable: The folder holds no files, or some folder in it cannot be read.
     """
 
     def __init__(
@@ -34,15 +36,17 @@ class FolderTar(io.RawIOBase):
         self._members: list[tuple[bytes, Path, int]] = []
         self._starts = [0]
         self._position = 0
-        for path in sorted(_files(folder)):
-            self._add(path, path.relative_to(folder).as_posix())
-        if not self._members:
+        found = dict(_walk(folder, frozenset()))
+        for path in sorted(found):
+            self._add(path, path.relative_to(folder).as_posix(), found[path])
+        if tarfile.REGTYPE not in found.values():
             raise FolderUnusable(f"There are no files in {folder}.")
         self.length = self._starts[-1] + 2 * BLOCK
 
-    def _add(self, path: Path, name: str) -> None:
+    def _add(self, path: Path, name: str, kind: bytes) -> None:
         info = tarfile.TarInfo(name)
-        info.size = path.stat().st_size
+        info.type = kind
+        info.size = path.stat().st_size if kind == tarfile.REGTYPE else 0
         header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
         self._members.append((header, path, info.size))
         self._starts.append(self._starts[-1] + len(header) + -(-info.size // BLOCK) * BLOCK)
@@ -95,6 +99,25 @@ class FolderTar(io.RawIOBase):
         return data
 
 
-def _files(folder: Path) -> list[Path]:
-    paths = (Path(top, name) for top, _folders, names in os.walk(folder) for name in names)
-    return [path for path in paths if path.is_file() and not path.is_symlink()]
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[Path, bytes]]:
+    """Yield (path, type of tar member); `above` are device and inode of the folders around."""
+    found = folder.stat()
+    around = above | {(found.st_dev, found.st_ino)}
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise FolderUnusable(f"{folder} cannot be read: {error.strerror}.") from error
+    if above and not paths:
+        yield folder, tarfile.DIRTYPE
+    for path in paths:
+        if path.is_file():
+            yield path, tarfile.REGTYPE
+        elif path.is_dir() and not _is_one_of(path, around):
+            yield from _walk(path, around)
+        else:
+            yield path, tarfile.SYMTYPE if path.is_symlink() else tarfile.FIFOTYPE
+
+
+def _is_one_of(folder: Path, known: Collection[tuple[int, int]]) -> bool:
+    found = folder.stat()
+    return (found.st_dev, found.st_ino) in known

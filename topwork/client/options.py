@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Literal, Required, TypedDict
 
-from topwork.kinds import Priority
+from topwork.kinds import NameEncoding, Priority
 
 
 class HyperparametersOptions(TypedDict, total=False):
@@ -64,6 +64,36 @@ class FinetuneOptions(TypedDict, total=False):
     devices: Literal["auto"] | int
     seed: int
     deterministic: bool
+    allow_lost_classes: bool
     name: str | None
+    name_encoding: (
+        NameEncoding
+        | Literal[
+            "utf-8",
+            "cp932",
+            "euc_jp",
+            "gb18030",
+            "cp950",
+            "cp949",
+            "cp874",
+            "cp850",
+            "cp437",
+            "cp737",
+            "cp852",
+            "cp857",
+            "cp862",
+            "cp866",
+            "cp1252",
+            "cp1250",
+            "cp1251",
+            "cp1253",
+            "cp1254",
+            "cp1255",
+            "cp1256",
+            "cp1257",
+            "koi8-r",
+        ]
+        | None
+    )
     metadata: Mapping[str, str | int | float | bool | None]
     priority: Priority | Literal["high", "normal", "low"]

@@ -30,11 +30,24 @@ class LayoutAmbiguous(TopworkError):
     status, code = 422, "layout_ambiguous"
 
 
+class NameEncodingUnknown(TopworkError):
+    """The archive does not say in which encoding its names are, and they can be read in many."""
+
+    status, code = 422, "name_encoding_unknown"
+
+
 class TooFewClasses(TopworkError):
     """A classifier needs images of at least two classes."""
 
     status, code = 422, "too_few_classes"
     hint = "Put the images of each class into a folder named after the class."
+
+
+class ClassesLost(TopworkError):
+    """The upload names classes of which no image can be used."""
+
+    status, code = 422, "classes_lost"
+    hint = "Repair their images and send all again, or train without them: `allow_lost_classes`."
 
 
 class DatasetInvalid(TopworkError):

@@ -1,10 +1,12 @@
 """Datasets, their versions and their images."""
 
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, FailFast, Field
 
-from topwork.kinds import DatasetState, ReportStatus, Severity, Split
+from topwork.kinds import DatasetState, NameEncoding, ReportStatus, Severity, Split
 from topwork.types.problems import Error
 from topwork.types.training import SplitShares
 from topwork.types.values import (
@@ -22,6 +24,37 @@ from topwork.types.values import (
 SHA256 = r"^[0-9a-f]{64}$"
 MOST_NAMED = 200_000
 
+# Python's names of encodings which are parts of others here.
+_HELD_BY = {
+    "utf_8": NameEncoding.UTF_8,
+    "shift_jis": NameEncoding.CP932,
+    "gbk": NameEncoding.GB18030,
+    "gb2312": NameEncoding.GB18030,
+    "big5": NameEncoding.CP950,
+    "euc_kr": NameEncoding.CP949,
+    "latin_1": NameEncoding.CP1252,
+    "koi8_r": NameEncoding.KOI8_R,
+}
+
+
+def _encoding(value: Any) -> Any:
+    """Accept an encoding under its other names, such as `Shift-JIS`, `GBK` or `windows-1251`."""
+    if not isinstance(value, str) or not value.isascii():
+        return value
+    key = normalize_encoding(value.lower())
+    name = aliases.get(key, key)
+    return _HELD_BY.get(name, name)
+
+
+ArchiveNames = Annotated[
+    NameEncoding | None,
+    BeforeValidator(_encoding),
+    Field(
+        description="Encoding of the names in an archive that does not state it, as old zips do"
+        " not; found out where absent, and asked for where it cannot be.",
+        examples=["gb18030", "cp850"],
+    ),
+]
 UploadId = Annotated[str, Field(pattern=r"^up_[0-9a-z]{22}$")]
 Files = Annotated[dict[str, int], Field(examples=[{"not_an_image": 2}])]
 
@@ -54,6 +87,12 @@ class DatasetVersion(Answer):
     reading: str = Field(
         description="How the upload was understood.",
         examples=["I see 2 classes (cat, dog) and 2 splits (train 8, val 2)."],
+    )
+    lost_classes: dict[str, Files] = Field(
+        {},
+        description="Classes that the upload names and of which no image can be used, with their"
+        " files by reason; a job on this version needs `allow_lost_classes`.",
+        examples=[{"cat": {"not_an_image": 6}}],
     )
     findings: list[Finding] = Field(description="What a user should know about it.")
     skipped: Files = Field(description="Files with nothing to read, by reason.")
@@ -121,6 +160,7 @@ class DatasetForm(Body):
     name: DatasetName | None = Field(None, description="Default is the archive's or folder's.")
     metadata: Metadata = Field({}, description="Up to 32 values of your own.")
     split: SplitRequest = Field(default_factory=SplitRequest, description="How it is divided.")
+    name_encoding: ArchiveNames = None
 
 
 class DatasetRequest(DatasetForm):

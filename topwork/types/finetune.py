@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from topwork.kinds import Priority
-from topwork.types.datasets import Files, Finding, UploadId
+from topwork.types.datasets import ArchiveNames, Files, Finding, UploadId
 from topwork.types.jobs import PlanValue
 from topwork.types.training import TrainConfig
 from topwork.types.values import Answer, Counts, Metadata, ModelName
@@ -39,8 +39,9 @@ class FinetuneRequest(TrainConfig):
     name: ModelName | None = Field(
         None,
         description="Name of the model whose next version this becomes; made from the dataset's"
-        " where absent.",
+        " where absent, with a number behind it where models of other datasets have that.",
     )
+    name_encoding: ArchiveNames = None
     metadata: Metadata = Field({}, description="Up to 32 values of your own.")
     priority: Priority = Field(Priority.NORMAL, description="Which queued jobs run first.")
 

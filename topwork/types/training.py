@@ -228,3 +228,8 @@ class TrainConfig(_Part):
     deterministic: bool = Field(
         default=True, description="Use only operations that repeat bit for bit."
     )
+    allow_lost_classes: bool = Field(
+        default=False,
+        description="Train without the classes of which no image of the upload can be used; a job"
+        " is refused where there are any.",
+    )

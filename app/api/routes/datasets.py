@@ -81,7 +81,7 @@ def create_dataset(
 
     def create() -> Created:
         usage.check_queue(session, settings, owner_of(session))
-        fields = came.fields.model_dump(include={"name", "split", "metadata"})
+        fields = came.fields.model_dump(include={"name", "split", "name_encoding", "metadata"})
         dataset = finetuning.add_dataset(session, settings, handle, **fields)
         job = jobs.get(session, str(dataset.job_id))
         return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")

@@ -5,7 +5,7 @@ from core.domain import datasets, events, jobs, leases
 from core.store.resources import Resources
 from core.store.tables import Job
 from tests.claims import claim_best
-from topwork.errors import JobNotFound, StateConflict
+from topwork.errors import ClassesLost, JobNotFound, StateConflict
 
 
 def submit(resources: Resources, **values: object) -> str:
@@ -118,6 +118,38 @@ def test_retry_needs_an_unsuccessful_end(resources: Resources) -> None:
     job = claim(resources)
     assert job is not None
     assert job.fence == 2
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_waiting_job_is_refused_a_dataset_that_lost_a_class(
+    resources: Resources, *, allowed: bool
+) -> None:
+    config = {"allow_lost_classes": allowed}
+    with resources.database.write() as session:
+        dataset = datasets.create(session, name="birds", upload="uploads/x", metadata={})
+        ingest = jobs.submit(session, kind="ingest", config={}, dataset_id=dataset.id)
+        options = {"kind": "finetune", "dataset_id": dataset.id, "waits": True}
+        tune_id = jobs.submit(session, config=config, **options).id
+        elsewhere_id = jobs.submit(session, config=config, dataset_version=7, **options).id
+        ingest_id = ingest.id
+    assert claim(resources) is not None
+    summary = {"lost_classes": {"owl": {"not_an_image": 6}}}
+    with resources.database.write() as session:
+        place = {"digest": "d", "prefix": "datasets/x/1"}
+        datasets.publish(session, dataset, number=1, summary=summary, **place)
+        leases.succeed(session, ingest_id, 1, {})
+    tune, elsewhere = look(resources, tune_id), look(resources, elsewhere_id)
+    assert elsewhere.error is not None
+    assert elsewhere.error["code"] == "dataset_not_found"
+    if allowed:
+        assert (tune.state, tune.dataset_version) == ("queued", 1)
+        return
+    assert tune.error is not None
+    assert (tune.state, tune.error["code"]) == ("failed", "classes_lost")
+    assert "owl (6 x not_an_image)" in tune.error["message"]
+    with resources.database.write() as session, pytest.raises(ClassesLost):
+        jobs.retry(session, tune_id)
+    assert look(resources, tune_id).state == "failed"
 
 
 @pytest.mark.parametrize("outcome", ["ready", "failed", "cancelled"])

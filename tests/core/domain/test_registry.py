@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from core.domain import jobs, registry
+from core.domain import datasets, jobs, registry
 from core.store.db import Database
 from core.store.migrate import upgrade
 from core.store.tables import ModelVersion
@@ -44,3 +44,26 @@ def test_two_jobs_may_publish_a_new_name_at_once(database: Database) -> None:
         assert numbers == [1]
     thread.join(20)
     assert numbers == [1, 2]
+
+
+def test_a_default_name_joins_no_unrelated_data(database: Database) -> None:
+    with database.write() as session:
+        for dataset_id, name in (("ds_a", "archive"), ("ds_b", "archive-2"), (None, "pets")):
+            card = {"dataset": {"id": dataset_id}} if dataset_id else {}
+            place = {"job_id": None, "digest": "d", "prefix": "p", "files": {}}
+            registry.publish(session, name=name, card=card, **place)
+        dataset = datasets.create(session, name="archive", upload=None, metadata={})
+        config = {"name": "archive-3"}
+        jobs.submit(session, kind="finetune", config=config, dataset_id=dataset.id)
+        names = {
+            other: registry.default_name(session, "archive", other)
+            for other in ("ds_a", dataset.id, "ds_c", None)
+        }
+        assert names == {
+            "ds_a": "archive",
+            dataset.id: "archive-3",
+            "ds_c": "archive-4",
+            None: "archive-4",
+        }
+        assert registry.default_name(session, "pets", "ds_a") == "pets-2"
+        assert registry.default_name(session, "arch_ve", "ds_a") == "arch_ve"

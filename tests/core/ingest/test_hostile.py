@@ -73,7 +73,7 @@ def test_names_from_the_archive_stay_text(run: Ingest, tmp_path: Path) -> None:
     names = ["<script>alert(1)<", "=cmd|'x'!A0", "猫 と 犬", "$(touch x)", "%2e%2e", "a\u202eb"]
     done = run(zip_of(folder(*names)))
     assert done.dataset["classes"] == sorted(names[:-1])
-    assert {row["code"] for row in done.report} == {"class_name_invalid"}
+    assert {row["code"] for row in done.report} == {"class_name_invalid", "class_lost"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.upload"]
 
 

@@ -120,7 +120,7 @@ def test_classes_are_checked_across_splits(run: Ingest) -> None:
         "val/hen/x.png": "not_an_image",
         "val/dog": "class_missing_in_split",
         "val/hen": "class_missing_in_split",
-        "owl": "class_empty",
+        "owl": "class_lost",
     }
 
 

@@ -29,7 +29,9 @@ class Archive:
 
     def read(self) -> dict[str, bytes | str]:
         wanted = [at for at, member in enumerate(self.members) if member.kind == "file"]
-        return {self.members[at].name: found for at, found in self.tar.contents(wanted)}
+        names = [member.name for member in self.members]
+        texts = [name if isinstance(name, str) else name.decode() for name in names]
+        return {texts[at]: found for at, found in self.tar.contents(wanted)}
 
 
 Open = Callable[[bytes], Archive]

@@ -8,10 +8,10 @@ from itertools import islice
 
 import pytest
 
-from core.ingest.archive import Limits, Member
+from core.ingest.archive import Limits, Member, clean
 from core.ingest.containers import open_container, sniff
 from core.ingest.zips import Zip
-from tests.archives import Entry, folder, honest, picture, raw_zip, zip_of
+from tests.archives import Entry, folder, honest, picture, raw_zip, unicode_path, zip_of
 from topwork.errors import ArchiveUnreadable
 
 MOST = 1000
@@ -22,7 +22,7 @@ def listed(data: bytes, most: int = MOST) -> list[Member]:
     return list(Zip(io.BytesIO(data), sniff, most).members())
 
 
-def read(data: bytes) -> dict[str, bytes | str]:
+def read(data: bytes) -> dict[str | bytes, bytes | str]:
     archive = Zip(io.BytesIO(data), sniff, MOST)
     members = list(archive.members())
     return {members[at].name: found for at, found in archive.contents(range(len(members)))}
@@ -65,16 +65,44 @@ def test_a_zip_behind_other_bytes_is_read() -> None:
     assert isinstance(open_container(io.BytesIO(picture(1, "JPEG") + zip_of(files)), Limits()), Zip)
 
 
-def test_names_are_decoded_as_tools_write_them() -> None:
+def test_names_are_text_only_where_the_archive_says_what_their_bytes_mean() -> None:
+    gbk, cafe = "猫/1.png".encode("gbk"), "café/2.png".encode("cp850")
     names = [
         Entry("é/1.png".encode(), b"x", flags=0x800),
-        Entry("é/2.png".encode(), b"x", flags=0),  # macOS
-        Entry("é/3.png".encode("cp437"), b"x", flags=0),  # DOS
-        Entry(b"\xff\xfe/4.png", b"x", flags=0x800),
+        Entry(b"\xff\xfe/2.png", b"x", flags=0x800),
+        Entry(b"cat/1.png", b"x", flags=0),
+        Entry("é/3.png".encode(), b"x", flags=0),
+        Entry(gbk, b"x", flags=0),
+        Entry(gbk, b"x", flags=0, extra=unicode_path(gbk, "猫/1.png")),
+        Entry(cafe, b"x", flags=0, extra=b"\x99\x99\x02\x00ab" + unicode_path(cafe, "café/2.png")),
     ]
     found = [member.name for member in listed(raw_zip(names))]
-    assert found[:3] == ["é/1.png", "é/2.png", "é/3.png"]
-    assert found[3] == "\udcff\udcfe/4.png"
+    assert found[:3] == ["é/1.png", "\udcff\udcfe/2.png", "cat/1.png"]
+    assert found[3:5] == ["é/3.png".encode(), gbk]
+    assert found[5:] == ["猫/1.png", "café/2.png"]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        unicode_path(b"other.png", "猫/1.png"),  # Renamed by a tool that leaves the field.
+        unicode_path("猫/1.png".encode("gbk"), "猫/1.png", version=2),
+        unicode_path("猫/1.png".encode("gbk"), "猫/1.png")[:-1] + b"\xff",
+        unicode_path("猫/1.png".encode("gbk"), "")[:8],
+        b"\x75\x70\xff\xff\x01",
+    ],
+)
+def test_a_unicode_path_that_does_not_fit_is_not_believed(extra: bytes) -> None:
+    name = "猫/1.png".encode("gbk")
+    (member,) = listed(raw_zip([Entry(name, b"x", flags=0, extra=extra)]))
+    assert member.name == name
+
+
+def test_a_name_that_was_cut_decides_nothing() -> None:
+    name = ("猫" * 700).encode("gbk") + b"/1.png"
+    (member,) = listed(raw_zip([Entry(name, b"x", flags=0)]))
+    assert isinstance(member.name, str)
+    assert clean(member.name)[1] == "path_too_long"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ def folder(tmp_path: Path) -> Path:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    (root / "cat/link.png").symlink_to("/etc/hostname")
+    (tmp_path / "outside.png").write_bytes(b"outside")
+    (root / "cat/link.png").symlink_to(tmp_path / "outside.png")
     os.mkfifo(root / "cat/pipe")
     return root

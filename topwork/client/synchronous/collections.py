@@ -26,10 +26,16 @@ class Datasets:
         self._http, self._jobs = http, jobs
 
     def create(
-        self, data: str | Path, *, name: str | None = None, on_bytes: OnBytes = ignore
+        self,
+        data: str | Path,
+        *,
+        name: str | None = None,
+        name_encoding: str | None = None,
+        on_bytes: OnBytes = ignore,
     ) -> Job:
         """Upload a folder or archive; the job that reads it names the dataset."""
-        fields = {"name": name} if name else {}
+        given = {"name": name, "name_encoding": name_encoding}
+        fields = {field: value for field, value in given.items() if value}
         job = upload(self._http, Job, "/datasets", Path(data), on_bytes, form=fields, body=fields)
         return job.bind(self._jobs)
 

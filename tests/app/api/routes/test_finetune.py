@@ -19,7 +19,14 @@ from core.domain import registry
 from core.store.resources import Resources
 from core.store.tables import Dataset, IdempotencyKey, Job
 from core.system.settings import Settings
-from tests.app.apiclient import config, local_client, png, publish_model, two_classes, zipped
+from tests.app.apiclient import (
+    config,
+    local_client,
+    png,
+    publish_model,
+    two_classes,
+    zipped,
+)
 
 
 def rows(resources: Resources, table: type) -> list[Any]:
