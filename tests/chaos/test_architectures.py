@@ -30,6 +30,7 @@ from models.networks import zoo
 from models.planning import catalogue
 from models.planning.catalogue import Architecture
 from tests.chaos.killing import Trainers, killed, new_run, noise, outcome, trainers
+from tests.models.networks.families import FAMILIES, gigaops_of, side_of
 from tests.models.staging import events, stage
 
 ATTEMPT_SECONDS = 1500.0
@@ -37,7 +38,6 @@ CLASSES = ["class0", "class1"]
 CALM = (
     0.3  # The weight of each norm: a layer adds little to what passes by, as in a trained network.
 )
-LEAST_SIDE = 32  # Below it some random networks give numbers that are not finite.
 STEPS, BATCH = 2, 4
 HUGE_GIGAOPS = 500.0  # From here on one image is a batch.
 LARGE = 200e6  # Parameters from which no average of the weights is kept beside them.
@@ -50,25 +50,8 @@ LEAST_BYTES, COPIES, BYTES_OF_A_GIGAOP = 1.0 * GIBIBYTE, 7.0, 5e6
 COPIES_ON_DISK = 10.0
 
 
-def side_of(facts: Architecture) -> int:
-    return facts.input_size if facts.fixed_size else max(facts.min_size, LEAST_SIDE)
-
-
-def gigaops_of(facts: Architecture) -> float:
-    return facts.gigaops * (side_of(facts) / facts.input_size) ** 2
-
-
 def batch_of(facts: Architecture) -> int:
     return 1 if gigaops_of(facts) > HUGE_GIGAOPS else BATCH
-
-
-def smallest_of_each_family() -> list[str]:
-    """Return the names that cost least in bytes written and operations done, cheapest first."""
-    found: dict[str, tuple[float, str]] = {}
-    for facts in map(catalogue.get, catalogue.names()):
-        mine = facts.parameters / 1e7 + gigaops_of(facts), facts.name
-        found[facts.family] = min(found.get(facts.family, mine), mine)
-    return [name for _, name in sorted(found.values())]
 
 
 def pictures(folder: Path, batch: int) -> Path:
@@ -184,7 +167,6 @@ def warm() -> Iterator[Trainers]:
         yield ready
 
 
-FAMILIES = smallest_of_each_family()
 IN_CI = 8  # The cheapest, MNASNet among them; `make chaos` has them all.
 
 

@@ -28,7 +28,9 @@ AFTER = "publish.after_commit"
 FAKE = "tests.worker.fake_worker"
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(
+    params=["local", pytest.param("remote", marks=[pytest.mark.chaos, pytest.mark.nightly])]
+)
 def mortal(
     request: pytest.FixtureRequest, make_bench: Callable[..., Any], tmp_path: Path
 ) -> Callable[..., Any]:

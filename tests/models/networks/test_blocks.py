@@ -2,12 +2,12 @@ from functools import partial
 
 import pytest
 import torch
-from _pytest.mark import ParameterSet
 from torch import Tensor, nn
 
 from models.networks import blocks, zoo
 from models.networks.head import Heads
 from models.planning import catalogue
+from tests.models.networks.families import all_of_which_others_are_slow
 
 
 def heads_of(name: str) -> Heads:
@@ -15,19 +15,7 @@ def heads_of(name: str) -> Heads:
     return Heads(facts.head, tuple(one.layer for one in facts.auxiliary))
 
 
-def every_network() -> list[ParameterSet]:
-    """The smallest network of each family; the others are many and slow to build."""
-    smallest: dict[str, str] = {}
-    for name in sorted(catalogue.names(), key=lambda one: catalogue.get(one).parameters):
-        smallest.setdefault(catalogue.get(name).family, name)
-    quick = set(smallest.values())
-    return [
-        pytest.param(name, marks=() if name in quick else pytest.mark.slow)
-        for name in catalogue.names()
-    ]
-
-
-@pytest.mark.parametrize("name", every_network())
+@pytest.mark.parametrize("name", all_of_which_others_are_slow())
 def test_every_network_falls_into_blocks_that_hold_each_weight_of_the_trunk_once(name: str) -> None:
     model, heads = zoo.shell(name), heads_of(name)
     cut = blocks.blocks(model, heads, 4)

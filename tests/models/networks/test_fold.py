@@ -8,6 +8,7 @@ from models.networks import zoo
 from models.networks.fold import folded
 from models.networks.head import Trunk
 from models.planning import catalogue
+from tests.models.networks.families import all_of_which_others_are_slow
 
 # Plain, depthwise, pre-activated, auxiliary heads, a convolutional head, attention, our own.
 NETWORKS = [
@@ -54,7 +55,7 @@ def test_features_are_those_of_the_network(name: str) -> None:
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", all_of_which_others_are_slow())
 def test_every_network_can_be_cut_and_folded(name: str) -> None:
     """On shapes alone: a head job of a network that cannot be traced would be slower, or fail."""
     trunk = folded(zoo.shell(name).eval(), catalogue.get(name).head)

@@ -5,35 +5,8 @@ from torch import Tensor, nn
 from models.networks import blocks, head, zoo
 from models.networks.head import Heads
 from models.planning import catalogue
+from tests.models.networks.families import FAMILIES
 from topwork.errors import WeightsMismatch
-
-FAMILIES = (
-    "alexnet",
-    "alexnet_lrn",
-    "convnext_tiny",
-    "densenet121",
-    "efficientnet_b0",
-    "efficientnet_v2_s",
-    "googlenet",
-    "inception_resnet_v1",
-    "inception_v3",
-    "lenet",
-    "maxvit_t",
-    "mnasnet0_5",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "nin",
-    "regnet_y_400mf",
-    "resnet18",
-    "resnext50_32x4d",
-    "shufflenet_v2_x0_5",
-    "squeezenet1_1",
-    "swin_t",
-    "swin_v2_t",
-    "vgg11_bn",
-    "vit_b_32",
-    "wide_resnet50_2",
-)
 
 
 def images_for(name: str) -> Tensor:

@@ -95,7 +95,10 @@ def test_stages_follow_each_other_and_the_best_of_all_is_kept(
         assert "from the head: features." in plan["gradual.blocks"]["reason"]
 
 
-@pytest.mark.parametrize("chosen", ["auto", "gradual"])
+@pytest.mark.parametrize(
+    "chosen",
+    ["gradual", pytest.param("auto", marks=[pytest.mark.chaos, pytest.mark.nightly])],
+)
 def test_interrupted_anywhere_it_ends_with_the_same_bits(
     tmp_path: Path,
     dataset: Path,
