@@ -36,7 +36,7 @@ class FolderTar(io.RawIOBase):
         self._members: list[tuple[bytes, Path, int]] = []
         self._starts = [0]
         self._position = 0
-        found = dict(_walk(folder, frozenset()))
+        found = dict(_walk(folder))
         for path in sorted(found):
             self._add(path, path.relative_to(folder).as_posix(), found[path])
         if tarfile.REGTYPE not in found.values():
@@ -99,23 +99,26 @@ class FolderTar(io.RawIOBase):
         return data
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[Path, bytes]]:
-    """Yield (path, type of tar member); `above` are device and inode of the folders around."""
-    found = folder.stat()
-    around = above | {(found.st_dev, found.st_ino)}
-    try:
-        paths = list(folder.iterdir())
-    except OSError as error:
-        raise FolderUnusable(f"{folder} cannot be read: {error.strerror}.") from error
-    if above and not paths:
-        yield folder, tarfile.DIRTYPE
-    for path in paths:
-        if path.is_file():
-            yield path, tarfile.REGTYPE
-        elif path.is_dir() and not _is_one_of(path, around):
-            yield from _walk(path, around)
-        else:
-            yield path, tarfile.SYMTYPE if path.is_symlink() else tarfile.FIFOTYPE
+def _walk(root: Path) -> Iterator[tuple[Path, bytes]]:
+    """Yield (path, type of tar member) of all that lies below a folder, in any order."""
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            found = folder.stat()
+            around = above | {(found.st_dev, found.st_ino)}  # A link to any of these is a circle.
+            paths = list(folder.iterdir())
+            if above and not paths:
+                yield folder, tarfile.DIRTYPE
+            for path in paths:
+                if path.is_file():
+                    yield path, tarfile.REGTYPE
+                elif path.is_dir() and not _is_one_of(path, around):
+                    waiting.append((path, around))
+                else:
+                    yield path, tarfile.SYMTYPE if path.is_symlink() else tarfile.FIFOTYPE
+        except OSError as error:
+            raise FolderUnusable(f"{folder} cannot be read: {error.strerror}.") from error
 
 
 def _is_one_of(folder: Path, known: Collection[tuple[int, int]]) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,33 @@ def test_a_folder_that_cannot_be_listed_is_named(
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(FolderUnusable, match="dog cannot be read: Permission denied"):
         FolderTar(folder)
+
+
+def test_a_folder_whose_files_cannot_be_looked_at_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = Path.is_file
+
+    def refuse(path: Path) -> bool:  # As in a folder that may be listed and not entered.
+        if path.parent.name == "dog":
+            raise PermissionError(13, "Permission denied")
+        return looked(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(FolderUnusable, match="dog cannot be read: Permission denied"):
+        FolderTar(folder)
+
+
+def test_folders_may_lie_deeper_than_functions_can_call_each_other(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["d"] * (sys.getrecursionlimit() + 100))
+    for folder in reversed([deep, *deep.parents][: -len(tmp_path.parts)]):
+        folder.mkdir()
+    (deep / "a.png").write_bytes(b"x")
+    assert FolderTar(tmp_path).length > 1
+    (deep / "a.png").unlink()
+    while deep != tmp_path:  # Whoever tidies up after the tests calls itself.
+        deep.rmdir()
+        deep = deep.parent
 
 
 def test_a_folder_without_a_file_is_refused(tmp_path: Path) -> None:
