@@ -23,7 +23,7 @@ from core.domain import leases
 from core.store import db
 from core.store.object_store import StorageUnavailable
 from core.store.tables import Job
-from core.system.disk import is_full
+from core.system import disk
 from core.system.faults import Fault
 from core.system.settings import Settings
 from topwork.errors import DiskFull, TopworkError
@@ -90,4 +90,4 @@ def write(
 
 def is_disk_full(error: Exception) -> bool:
     """Tell whether an attempt ended because a disk or a quota is full."""
-    return is_full(error) or isinstance(error, DiskFull)
+    return disk.is_full(error) or isinstance(error, DiskFull)

@@ -246,8 +246,7 @@ def _named(error: Exception) -> TopworkError | None:
     """Recognise failures of the machine that a user can act on."""
     if ran_out_of_memory(error):
         return OutOfMemory()
-    if (
-        is_full(error) or "no space left" in str(error).lower()
-    ):  # As safetensors says it, without a number.
+    # safetensors says it in words, without a number.
+    if is_full(error) or "no space left" in str(error).lower():
         return DiskFull()
     return None

@@ -17,7 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from core.system.cache_dir import trim
-from core.system.disk import free_bytes
+from core.system.disk import free_bytes, is_full
 from core.system.failpoints import hit
 from core.system.locks import means, try_lock
 from models.data.rows import MARK_BYTES, Kind, Make, Rows
@@ -26,7 +26,6 @@ from topwork.errors import DiskFull
 HELD_BYTES = 256 << 20  # Up to so many are read into memory once, not row by row for each batch.
 STUCK_SECONDS = 60.0  # After so long without a new row, whoever fills a file is taken for frozen.
 LOOK_SECONDS = 0.2
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Cache:
@@ -129,7 +128,7 @@ def _allocate(handle: int, size: int, path: Path, spare: int) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - as below.
             os.posix_fallocate(handle, 0, size)
         except OSError as error:
-            if error.errno not in _FULL:
+            if not is_full(error) and error.errno != errno.EFBIG:
                 raise
             os.ftruncate(handle, 0)
             if last:

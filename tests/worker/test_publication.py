@@ -1,7 +1,7 @@
 """Workers killed while they publish: nothing half is visible, and in the end there is one version.
 
 Each test kills the first worker at one point of its publication, looks at what it left, and lets a
-second one finish: on SQLite and a folder, and on Postgres and S3.
+second one finish: on SQLite and a folder, and in `make chaos` on Postgres and S3.
 """
 
 import signal

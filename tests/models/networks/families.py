@@ -1,7 +1,8 @@
 """The networks on which `make test` tries what `make test-slow` tries on all of them."""
 
+from typing import Any
+
 import pytest
-from _pytest.mark.structures import ParameterSet
 
 from models.planning import catalogue
 
@@ -29,7 +30,7 @@ def cheapest_of_each_family() -> list[str]:
 FAMILIES = cheapest_of_each_family()
 
 
-def all_of_which_others_are_slow() -> list[ParameterSet]:
+def all_of_which_others_are_slow() -> list[Any]:
     """Return every name, marked where another network of its family is tried."""
     return [
         pytest.param(name, marks=[] if name in FAMILIES else [pytest.mark.slow])
