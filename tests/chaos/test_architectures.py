@@ -35,9 +35,8 @@ from tests.models.staging import events, stage
 
 ATTEMPT_SECONDS = 1500.0
 CLASSES = ["class0", "class1"]
-CALM = (
-    0.3  # The weight of each norm: a layer adds little to what passes by, as in a trained network.
-)
+CALM = 0.3  # A norm's weight: a layer of a trained network adds little to what passes by.
+CONTRASTS, SHIFTS = (0.25, 1.0, 2.0), (-1.0, 0.0, 1.0)
 STEPS, BATCH = 2, 4
 HUGE_GIGAOPS = 500.0  # From here on one image is a batch.
 LARGE = 200e6  # Parameters from which no average of the weights is kept beside them.
@@ -80,8 +79,11 @@ def settled(facts: Architecture, data: Path, folder: Path) -> Path:
         for norm in norms:
             norm.train().momentum = None  # The mean over all batches, here of one.
             norm.weight.data.fill_(CALM)
+        plain = preprocess.normalise(torch.stack(images))
+        # What hardly varies in a few images would be blown up in the views of training.
+        varied = [a * plain + b for a in CONTRASTS for b in SHIFTS]
         with torch.no_grad():
-            model(preprocess.normalise(torch.stack(images)))
+            model(torch.cat(varied))
     folder.mkdir()
     card = {
         "architecture": facts.name,
