@@ -4,7 +4,7 @@
 `TARGET/objects/KEY` are copies of the objects, which share blocks where the file system can do so;
 `TARGET/backup.json` lists them with size and SHA-256. Only its user can read it. It is built beside
 its place and renamed, so it is there complete or not at all. Nothing waits for it: rows are read in
-one snapshot, and objects never change.
+one snapshot, objects never change, and what is deleted meanwhile goes later.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,12 @@ FORMAT = 1
 ROWS, OBJECTS, FACTS = "topwork.db", "objects", "backup.json"
 # Of a running service, not of what it keeps: bytes of these lie elsewhere, or mean nothing later.
 PASSING = ("worker", "chore", "partial_upload")
-TRIES = 5
+TRIES = 3
 CHUNK = 500
 
 
 class _Vanished(Exception):
-    """An object went together with its row, after the rows were copied."""
+    """An object went with its row, although it was asked to stay: another backup has ended."""
 
 
 def save(resources: Resources, target: Path) -> dict[str, Any]:
@@ -56,7 +56,8 @@ def save(resources: Resources, target: Path) -> dict[str, Any]:
     make_folder(draft)  # Hashes of keys and the audit log are in it.
     (draft / OBJECTS).mkdir()
     try:
-        facts = _save(resources, draft)
+        with garbage.paused(resources.database) as prolong:
+            facts = _save(resources, draft, prolong)
         if target.exists():
             target.rmdir()
         draft.rename(target)
@@ -66,11 +67,11 @@ def save(resources: Resources, target: Path) -> dict[str, Any]:
     return facts
 
 
-def _save(resources: Resources, draft: Path) -> dict[str, Any]:
+def _save(resources: Resources, draft: Path, prolong: Callable[[], None]) -> dict[str, Any]:
     for left in reversed(range(TRIES)):
         try:
             rows = _save_rows(resources, draft / ROWS)
-            objects = _save_objects(resources, draft)
+            objects = _save_objects(resources, draft, prolong)
         except _Vanished as gone:
             if not left:
                 message = f"objects were deleted meanwhile, {TRIES} times: {gone}"
@@ -120,7 +121,7 @@ def copy_rows(source: Connection, target: Connection) -> dict[str, int]:
     return counts
 
 
-def _save_objects(resources: Resources, draft: Path) -> dict[str, Any]:
+def _save_objects(resources: Resources, draft: Path, prolong: Callable[[], None]) -> dict[str, Any]:
     copy = Database(sqlite_url(draft / ROWS))
     objects = {}
     try:
@@ -131,6 +132,7 @@ def _save_objects(resources: Resources, draft: Path) -> dict[str, Any]:
                 if digest is not None and found != digest:
                     raise IntegrityError(f"{key} does not match its recorded hash")
                 objects[key] = {"sha256": found, "size": path.stat().st_size}
+                prolong()
     finally:
         copy.close()
     return objects

@@ -3,14 +3,17 @@
 Objects are listed first and rows are read afterwards, so what was published in between is seen.
 What is left is deleted in short transactions that hold the row `garbage` and look once more;
 an ingestion commits under the same row (`hold`), because it may rely on a shard that it did not
-store itself.
+store itself. A backup pauses every removal while it copies (`paused`); what lost its row meanwhile
+goes with a later collection.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import select, update
@@ -28,6 +31,10 @@ from topwork.kinds import JobKind, JobState, Product
 
 CHORE = "garbage"
 BATCH = 200
+# How long nothing is removed after a backup was last seen at work. One that was killed leaves no
+# more behind than that; one object takes less to copy.
+PAUSE, PROLONGED_EVERY = 900.0, 60.0
+T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -44,13 +51,47 @@ def hold(session: Session) -> None:
     session.get_one(Chore, CHORE, with_for_update=True)
 
 
+@contextlib.contextmanager
+def paused(database: Database) -> Iterator[Callable[[], None]]:
+    """Let no object be removed while the block runs; it calls what it gets after each object.
+
+    A removal that has begun is waited for.
+    """
+    prolonged = time.monotonic()
+
+    def pause(seconds: float) -> None:
+        with database.write() as session:
+            hold(session)
+            until = db_now() + seconds
+            session.execute(update(Chore).where(Chore.name == CHORE).values(paused_until=until))
+
+    def prolong() -> None:
+        nonlocal prolonged
+        if time.monotonic() - prolonged > PROLONGED_EVERY:
+            prolonged = time.monotonic()
+            pause(PAUSE)
+
+    pause(PAUSE)
+    try:
+        yield prolong
+    finally:
+        pause(0.0)
+
+
 def collect(resources: Resources, grace: float) -> list[Entry]:
     """Remove orphans older than `grace` seconds and old drafts; return what was removed."""
     found = list(orphans(resources, grace))
     hit("garbage.before_delete")
     removed = []
     for batch in _batches(found):
-        removed += _remove(resources, batch)
+        with resources.database.write() as session:
+            gone = _remove(resources, session, [entry.key for entry in batch])
+            removed += (part := [entry for entry in batch if entry.key in gone])
+            count = {
+                "objects": Chore.objects + len(part),
+                "bytes": Chore.bytes + sum(entry.size for entry in part),
+            }
+            session.execute(update(Chore).where(Chore.name == CHORE).values(count))
     drafts = resources.storage.prune(time.time() - grace)
     if removed or drafts:
         size = sum(entry.size for entry in removed)
@@ -58,10 +99,15 @@ def collect(resources: Resources, grace: float) -> list[Entry]:
     return removed
 
 
-def discard(resources: Resources, keys: Iterable[str]) -> None:
-    """Remove at once those of these objects to which no row refers."""
-    for batch in _batches(Entry(key, 0, 0.0) for key in keys):
-        _remove(resources, batch)
+def discard(resources: Resources, keys: Iterable[str] = (), prefixes: Iterable[str] = ()) -> None:
+    """Remove at once those of these objects, and of those below prefixes, to which no row refers.
+
+    Nothing else removes what has once been published.
+    """
+    below = (key for prefix in prefixes for key in resources.storage.list(prefix))
+    for batch in _batches(chain(keys, below)):
+        with resources.database.write() as session:
+            _remove(resources, session, batch)
 
 
 def orphans(resources: Resources, grace: float) -> Iterator[Entry]:
@@ -111,18 +157,14 @@ def shards_in(manifest: bytes) -> set[str]:
     return {json.loads(line)["shard"] for line in manifest.splitlines()}
 
 
-def _remove(resources: Resources, batch: list[Entry]) -> list[Entry]:
-    with resources.database.write() as session:
-        hold(session)
-        kept = referred(session, [entry.key for entry in batch])
-        removed = [entry for entry in batch if entry.key not in kept]
-        resources.storage.delete_all([entry.key for entry in removed])
-        size = sum(entry.size for entry in removed)
-        count = update(Chore).where(Chore.name == CHORE)
-        session.execute(
-            count.values(objects=Chore.objects + len(removed), bytes=Chore.bytes + size)
-        )
-    return removed
+def _remove(resources: Resources, session: Session, keys: list[str]) -> set[str]:
+    """Remove what no row refers to, and nothing in a pause; return the keys of what is gone."""
+    hold(session)
+    if session.scalar(select(Chore.paused_until > db_now()).where(Chore.name == CHORE)):
+        return set()
+    gone = set(keys) - referred(session, keys)
+    resources.storage.delete_all(sorted(gone))
+    return gone
 
 
 def referred(session: Session, keys: list[str]) -> set[str]:
@@ -168,7 +210,7 @@ RULES: dict[str, Callable[[Session, list[str]], set[str]]] = {
 }
 
 
-def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    source = iter(entries)
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    source = iter(items)
     while batch := list(islice(source, BATCH)):
         yield batch

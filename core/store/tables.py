@@ -258,5 +258,6 @@ class Chore(Row):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     began_at: Mapped[float] = mapped_column(default=0.0)
+    paused_until: Mapped[float] = mapped_column(default=0.0)  # Nothing is removed before.
     objects: Mapped[int] = mapped_column(BigInteger, default=0)  # Removed since the beginning.
     bytes: Mapped[int] = mapped_column(BigInteger, default=0)

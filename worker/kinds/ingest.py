@@ -65,7 +65,7 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
                 break
     hit("publish.after_commit")
     if archive is not None:
-        storage.delete(archive)
+        garbage.discard(resources, [archive])
 
 
 def _commit(

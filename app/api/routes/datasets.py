@@ -122,8 +122,7 @@ def delete_dataset(
 ) -> None:
     """Forget a dataset that no job and no model refers to."""
     keys = datasets.delete(session, dataset_id)
-    later.add_task(garbage.discard, service.resources, keys)
-    later.add_task(service.resources.storage.delete_prefix, f"datasets/{dataset_id}")
+    later.add_task(garbage.discard, service.resources, keys, [f"datasets/{dataset_id}"])
 
 
 @router.get("/{dataset_id}/versions")

@@ -13,6 +13,7 @@ from app.api.views.jobs import job_view
 from app.api.views.rows import shaped
 from app.asgi.request_body import StrictRoute
 from core.domain import events, jobs, usage
+from core.ops import garbage
 from topwork import types
 from topwork.errors import MalformedRequest
 from topwork.kinds import EventKind, JobState
@@ -43,10 +44,10 @@ async def get_job(job_id: Text, read: Read) -> types.Job:
 
 
 @router.delete("/{job_id}", status_code=204)
-def delete_job(job_id: Text, session: Write, storage: Store, later: BackgroundTasks) -> None:
+def delete_job(job_id: Text, session: Write, service: ServiceHere, later: BackgroundTasks) -> None:
     """Forget a job that has ended, with its events and log; what it published stays."""
     jobs.delete(session, job_id)
-    later.add_task(storage.delete, f"logs/{job_id}.txt")
+    later.add_task(garbage.discard, service.resources, [f"logs/{job_id}.txt"])
 
 
 @router.post("/{job_id}/cancel")

@@ -6,11 +6,12 @@ from fastapi import APIRouter, BackgroundTasks, Path, Response
 from sqlalchemy.orm import Session
 
 from app.api import model_list
-from app.api.deps import Config, Read, Store, Text, Write
+from app.api.deps import Config, Read, ServiceHere, Text, Write
 from app.api.pagination import NameListing
 from app.api.views.models import model_view
 from app.asgi.etag import IfMatch, TaggedRoute, expect, tag_of
 from core.domain import registry
+from core.ops import garbage
 from topwork import types
 from topwork.errors import ModelNotFound
 from topwork.types.models import ALIAS
@@ -52,10 +53,10 @@ def update_model(
 
 
 @router.delete("/{name}", status_code=204)
-def delete_model(name: Text, session: Write, storage: Store, later: BackgroundTasks) -> None:
+def delete_model(name: Text, session: Write, service: ServiceHere, later: BackgroundTasks) -> None:
     """Forget a model with all versions, aliases and files."""
-    for prefix in registry.delete(session, name):
-        later.add_task(storage.delete_prefix, prefix)
+    prefixes = registry.delete(session, name)
+    later.add_task(garbage.discard, service.resources, prefixes=prefixes)
 
 
 @router.get("/{name}/aliases/{alias}")

@@ -51,6 +51,41 @@ def test_orphans_go_and_everything_else_stays(anywhere: Resources) -> None:
     assert (chore.objects, chore.bytes) == (5, 25)
 
 
+def test_nothing_goes_while_a_backup_is_made(anywhere: Resources) -> None:
+    deleted = content.a_dataset(anywhere, b"one")
+    anywhere.storage.put_bytes("logs/job_gone.txt", b"12345")
+    before = keys(anywhere)
+    with garbage.paused(anywhere.database) as prolong:
+        with anywhere.database.write() as session:
+            gone = datasets.delete(session, deleted)
+        garbage.discard(anywhere, gone, [f"datasets/{deleted}"])
+        assert garbage.collect(anywhere, 0.0) == []
+        prolong()
+        assert keys(anywhere) == before
+    assert {entry.key for entry in garbage.collect(anywhere, 0.0)} == before
+
+
+def test_a_backup_that_was_killed_keeps_garbage_for_a_while(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources.storage.put_bytes("logs/job_gone.txt", b"")
+    monkeypatch.setattr(garbage, "PAUSE", -1.0)  # As if that time were over.
+    with garbage.paused(resources.database):
+        assert garbage.collect(resources, 0.0) != []
+
+
+def test_a_long_backup_prolongs_the_pause(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources.storage.put_bytes("logs/job_gone.txt", b"")
+    monkeypatch.setattr(garbage, "PROLONGED_EVERY", 0.0)
+    monkeypatch.setattr(garbage, "PAUSE", -1.0)
+    with garbage.paused(resources.database) as prolong:
+        monkeypatch.setattr(garbage, "PAUSE", 900.0)
+        prolong()
+        assert garbage.collect(resources, 0.0) == []
+
+
 def test_what_an_attempt_stored_before_it_lost_its_job_goes(resources: Resources) -> None:
     job, _ = content.training(resources, content.a_dataset(resources))
     resources.storage.put_bytes(f"models/{job.id}/1/part", b"")
