@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from topwork.types.datasets import UploadReading
 from topwork.types.finetune import FinetuneRequest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,12 +35,12 @@ WITHOUT_WAITING = (
     (r"\.a(read|close|iter_lines)\(", r".\1("),
     (r"\basynchronous\b", "synchronous"),
 )
-OPTIONS = '''"""Fields of `POST /finetune` as keyword arguments."""
+OPTIONS = '''"""Fields of `POST /finetune` and `POST /datasets` as keyword arguments."""
 
 from collections.abc import Mapping
 from typing import Literal, Required, TypedDict
 
-from topwork.kinds import NameEncoding, Priority
+from topwork.kinds import ClassSource, NameEncoding, Priority
 '''
 NOT_OPTIONS = ("dataset", "upload")  # The client has arguments of its own for them.
 
@@ -49,7 +50,9 @@ def pages() -> dict[str, str]:
     sources = sorted((ROOT / CLIENT / "asynchronous").glob("[!_]*.py"))
     found = {str(CLIENT / "synchronous" / path.name): _twin(path) for path in sources}
     options, note = CLIENT / "options.py", NOTE.format(source="topwork.types.finetune")
-    text = note + OPTIONS + "".join(_typed_dicts(FinetuneRequest, "FinetuneOptions"))
+    answers = _typed_dicts(UploadReading, "UploadReadingOptions")
+    classes = dict.fromkeys([*answers, *_typed_dicts(FinetuneRequest, "FinetuneOptions")])
+    text = note + OPTIONS + "".join(classes)
     return found | {str(options): _formatted(text, options)}
 
 
@@ -104,6 +107,8 @@ def _named(annotation: Any) -> str:
         name = f"Literal[{', '.join(map(repr, parts))}]"
     elif origin is dict:
         name = f"Mapping[{', '.join(map(_named, parts))}]"
+    elif origin is list:
+        name = f"list[{_named(parts[0])}]"
     elif annotation is types.NoneType:
         name = "None"
     elif issubclass(annotation, StrEnum):

@@ -163,6 +163,15 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class ClassSource(StrEnum):
+    """What of a file's path names its class."""
+
+    OUTER = "outer"  # The first folder below the split, whatever lies deeper.
+    INNER = "inner"  # The folder in which the file lies.
+    PATH = "path"  # All folders below the split, `mammal/cat`.
+    FILENAME = "filename"  # The file's own name up to its number, `cat.17.jpg`.
+
+
 class NameEncoding(StrEnum):
     """What the names in an archive may be written in: UTF-8, or an old code page."""
 

@@ -91,7 +91,8 @@ def _revise(
     lost = base.summary.get("lost_classes", {})
     lost = {name: reasons for name, reasons in lost.items() if name not in kept}
     findings = lost_classes.finding(lost) + findings
-    summary = manifest.summarise(lines, findings, lost=lost)
+    answers = base.summary.get("answers")
+    summary = manifest.summarise(lines, findings, lost=lost, answers=answers)
     shards = frozenset(line["shard"] for line in lines)
     files = {
         "manifest.jsonl": manifest.encode(lines),

@@ -67,7 +67,7 @@ class Previews:
             "archive": str(upload.path),
             "limits": asdict(limits),
             "ratios": {"val": split.val, "test": split.test, "seed": request.seed},
-            "name_encoding": request.name_encoding,
+            "answers": request.answers(),
             "seconds": SECONDS,
         }
         words = "-m", "core.ingest.dry_run", json.dumps(question)

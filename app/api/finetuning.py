@@ -142,7 +142,7 @@ def place(session: Session, settings: Settings, order: OfDataset | OfUpload) -> 
             settings,
             order.stored,
             split=split,
-            name_encoding=request.name_encoding,
+            answers=request.answers(),
             priority=request.priority,
         )
         return _submit(session, request, dataset, parent)
@@ -184,9 +184,9 @@ def _named(
         message = "the images of a dataset version already belong to their splits"
         hint = "Make a version with another split: POST /datasets/{id}/versions."
         raise InvalidField(message, param="split", hint=hint)
-    if request.name_encoding is not None:
-        message = "the names of a dataset's images were read when it was sent"
-        raise InvalidField(message, param="name_encoding")
+    if answers := request.answers():
+        message = "the paths of a dataset's images were read when it was sent"
+        raise InvalidField(message, param=next(iter(answers)))
     identity, _, number = request.dataset.partition("@")
     dataset = datasets.get(session, identity, lock=lock)
     if dataset.state == DatasetState.FAILED:
@@ -228,7 +228,7 @@ def add_dataset(
     stored: Stored | None,
     *,
     split: dict[str, Any],
-    name_encoding: str | None = None,
+    answers: dict[str, Any] | None = None,
     name: str | None = None,
     priority: str = Priority.NORMAL,
     metadata: dict[str, Any] | None = None,
@@ -252,7 +252,7 @@ def add_dataset(
     ingest = jobs.submit(
         session,
         kind=JobKind.INGEST,
-        config=config | ({"name_encoding": name_encoding} if name_encoding else {}),
+        config=config | ({"answers": answers} if answers else {}),
         dataset_id=dataset.id,
         priority=priority,
     )

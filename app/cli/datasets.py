@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.options import upload_answers
 from app.terminal.output import Session, facts, remote, table
 from app.terminal.watch import uploading, watch_job
 
@@ -23,14 +24,17 @@ def add(
     name_encoding: Annotated[
         str | None, typer.Option(help="Of the names in an old archive, such as gb18030 or cp850.")
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="WORD|JSON", help="What folders mean: outer, inner, path, filename."),
+    ] = None,
     *,
     watch: Annotated[bool, typer.Option(help="Follow until it is ready.")] = True,
 ) -> None:
     """Upload a folder or archive of labelled images."""
+    answers = upload_answers(name_encoding=name_encoding, layout=layout)
     with uploading(terminal) as on_bytes:
-        job = terminal.topwork.datasets.create(
-            data, name=name, name_encoding=name_encoding, on_bytes=on_bytes
-        )
+        job = terminal.topwork.datasets.create(data, name=name, on_bytes=on_bytes, **answers)
     if watch:
         job = watch_job(terminal, job).check()
     found = terminal.topwork.datasets.get(str(job.dataset).partition("@")[0])

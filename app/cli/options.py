@@ -6,14 +6,16 @@ import types
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from app.terminal.output import replace_parameters
+from topwork.client.options import UploadReadingOptions
 from topwork.errors import InvalidField, TopworkError
+from topwork.types.datasets import UploadReading
 from topwork.types.finetune import FinetuneRequest
 
 SHORT = {
@@ -23,6 +25,7 @@ SHORT = {
     "learning_rate": ("--lr",),
 }
 LEFT_OUT = ("dataset", "metadata")  # The one is the argument DATA, the other is repeatable.
+WHOLE = ("layout",)  # Its fields have names that others have, too.
 NOTHING = "none"  # Leaves a whole optional part out: `--patience none`.
 
 
@@ -63,6 +66,8 @@ class Choice:
             words = ["true", "false"]
         if len(words) > 1:
             return "|".join(words)
+        if self.name in WHOLE:
+            return "WORD|JSON"
         return "|".join((*words, "TEXT" if self.is_text() else "NUMBER"))
 
     def is_text(self) -> bool:
@@ -77,7 +82,7 @@ def choices() -> Iterator[Choice]:
         part = _part(field.annotation)
         if name in LEFT_OUT:
             continue
-        if part is None:
+        if part is None or name in WHOLE:
             yield Choice((name,), field)
         else:
             optional = type(None) in typing.get_args(field.annotation)
@@ -116,6 +121,20 @@ def request(given: dict[Choice, str]) -> dict[str, Any]:
     except ValidationError as error:
         raise _invalid(error) from None
     return body
+
+
+def upload_answers(**given: str | None) -> UploadReadingOptions:
+    """Return the answers of an upload, each a word or JSON; those that are None are left out.
+
+    Raises:
+        InvalidField: A value cannot be used.
+    """
+    body = {name: _value(text) for name, text in given.items() if text is not None}
+    try:
+        answers = UploadReading.model_validate(body).answers()
+    except ValidationError as error:
+        raise _invalid(error) from None
+    return cast("UploadReadingOptions", answers)
 
 
 def _invalid(error: ValidationError) -> TopworkError:

@@ -19,6 +19,7 @@ from core.ingest.lost_classes import read_upload
 from core.ingest.manifest import Finding, encode, examine, json_line, report, summarise
 from core.ingest.shards import ShardWriter
 from core.ingest.split import Ratios
+from core.ingest.split_folders import LayoutAnswer
 from core.ingest.stream import Stream
 from core.system.machine import cores
 from core.system.progress import Meter
@@ -37,6 +38,7 @@ def ingest(run: RunDir) -> None:
     """
     request = json.loads(run.request())
     ratios = Ratios(**request.get("split", {}))
+    answers = request.get("answers", {})
     asked = dict(request.get("limits", {}))
     max_pixels = asked.pop("max_image_pixels", DEFAULT_LIMITS.max_pixels)
     limits = Limits(**asked)
@@ -44,8 +46,8 @@ def ingest(run: RunDir) -> None:
     run.events.phase(Phase.PLANNING)
     with Path(request["archive"]).open("rb") as file:
         container = open_container(file, limits)
-        planned = plan(_list(run, container), limits, request.get("name_encoding"))
-        reading = read_upload(planned)
+        planned = plan(_list(run, container), limits, answers.get("name_encoding"))
+        reading = read_upload(planned, LayoutAnswer.of(answers))
         _check_disk(folder, planned.expanded_bytes)
         wanted = {index: path for index, path in planned.files.items() if path in reading.places}
         run.events.phase(Phase.DECODING)
@@ -79,6 +81,7 @@ def ingest(run: RunDir) -> None:
         encoded=manifest,
         drawn=curated.drawn,
         lost=curated.lost,
+        answers=answers,
     )
     (folder / "dataset.json").write_text(json_line(summary), encoding="utf-8")
     run.publish_result(folder)

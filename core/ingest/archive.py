@@ -36,6 +36,8 @@ SKIPPED = {
     "not_an_image": "The content is not one of the image formats that are read.",
     "empty_file": "The file is empty.",
     "no_class": "The file lies in no class folder.",
+    "unlabelled": "The file lies in a folder of images without labels.",
+    "ignored": "The request says to leave out the folder of the file.",
     "duplicate": "The same image was already read in this class.",
     "split_leak": "The same image is also held out for evaluation, where it is kept.",
 }
@@ -231,8 +233,6 @@ def clean(name: str) -> tuple[str, str | None]:
     lengths = [len(segment.encode()) for segment in segments]
     if len(path.encode()) > MAX_PATH_BYTES or max(lengths, default=0) > MAX_SEGMENT_BYTES:
         return shown, "path_too_long"
-    if len(segments) > MAX_FOLDERS + 1:
-        return shown, "path_too_deep"
     return path, None
 
 

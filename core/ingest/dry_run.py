@@ -23,30 +23,32 @@ from core.ingest.lost_classes import read_upload
 from core.ingest.manifest import count, examine
 from core.ingest.shards import Address
 from core.ingest.split import Ratios
+from core.ingest.split_folders import LayoutAnswer
 from core.system import json_child
 from topwork.errors import ArchiveTooLarge
-from topwork.kinds import NameEncoding, Split
+from topwork.kinds import Split
 
 MEMORY_BYTES = (
     1024 * MEBIBYTE
 )  # Address space; 200 000 members with long names take two thirds of it.
 UNSEEN = Stored(DecodeResult(), Address(0, 0, 0))  # No image is opened here.
+NOT_ASKED: Mapping[str, Any] = {}
 NICENESS = 10  # Serving goes first.
 
 
 def summarise(
-    archive: Path, limits: Limits, ratios: Ratios, name_encoding: NameEncoding | None = None
+    archive: Path, limits: Limits, ratios: Ratios, answers: Mapping[str, Any] = NOT_ASKED
 ) -> dict[str, Any]:
     """Read an archive's list of members as `dataset.json` would, before any image is opened.
 
     Raises:
         ArchiveUnreadable, ArchiveTooLarge, LayoutAmbiguous: What the ingestion would say.
-        NameEncodingUnknown, ArchiveUnsafe, DatasetInvalid, TooFewClasses: Likewise.
+        LayoutMismatch, NameEncodingUnknown, ArchiveUnsafe, DatasetInvalid, TooFewClasses: Likewise.
     """
     with archive.open("rb") as file:
         container = open_container(file, limits)
-        planned = plan(container.members(), limits, name_encoding)
-    reading = read_upload(planned)
+        planned = plan(container.members(), limits, answers.get("name_encoding"))
+    reading = read_upload(planned, LayoutAnswer.of(answers))
     # A path stands for the content that is not known yet.
     images = ((path, path) for path in reading.places)
     unseen: Mapping[str, Stored] = defaultdict(lambda: UNSEEN)
@@ -66,7 +68,7 @@ def main(asked: str) -> None:
     """Answer one question on standard output.
 
     Args:
-        asked: `{archive, limits, ratios, name_encoding, seconds}` as JSON.
+        asked: `{archive, limits, ratios, answers, seconds}` as JSON.
     """
     question = json.loads(asked)
     # Its signal is left to its default action, which also ends code that never returns to Python,
@@ -81,7 +83,7 @@ def main(asked: str) -> None:
 def _look(question: dict[str, Any]) -> dict[str, Any]:
     archive, limits = Path(question["archive"]), Limits(**question["limits"])
     try:
-        return summarise(archive, limits, Ratios(**question["ratios"]), question["name_encoding"])
+        return summarise(archive, limits, Ratios(**question["ratios"]), question["answers"])
     except MemoryError:
         raise ArchiveTooLarge("The list of members takes too much memory.") from None
 

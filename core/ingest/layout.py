@@ -3,30 +3,34 @@
 Accepted: one folder per class; optionally below `train/`, `val|valid|validation/`, `test/`; any
 number of folders around that. Only folder names count. What lies deeper inside a class folder
 belongs to the class as long as the class folder holds images itself; where it does not, the inner
-folders could be the classes, and the answer is `LayoutAmbiguous`, never a guess.
+folders could be the classes, and the answer is `LayoutAmbiguous`, never a guess. A `LayoutAnswer`
+settles each such question.
 """
 
-import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from core.ingest.archive import Refusal
-from topwork.errors import DatasetInvalid, LayoutAmbiguous
-from topwork.kinds import Split
+from core.ingest.archive import MAX_FOLDERS, Refusal
+from core.ingest.class_names import check_classes, class_name_problem, class_of
+from core.ingest.folder_tree import Folder, folder_tree
+from core.ingest.split_folders import (
+    NO_ANSWER,
+    LayoutAnswer,
+    ambiguous,
+    answered_parts,
+    counted,
+    named_folder,
+    recognised_parts,
+    some,
+    start_of,
+)
+from topwork.errors import LayoutMismatch
+from topwork.kinds import ClassSource, Split
 
-SPLIT_NAMES = {
-    "train": Split.TRAIN,
-    "training": Split.TRAIN,
-    "val": Split.VAL,
-    "valid": Split.VAL,
-    "validation": Split.VAL,
-    "test": Split.TEST,
-    "testing": Split.TEST,
-}
-MAX_CLASSES = 5000
-MAX_CLASS_NAME = 100
-SHOWN = 5
-WAY_OUT = "To name the classes beyond doubt, put one folder per class below a folder `train`."
+HOW_TO_NEST = (
+    "Put the images of each class directly into one folder named after the class, and"
+    " `train`, `val` and `test` above the classes."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,9 @@ class Reading:
         declared: (split, class) pairs for which there is a folder, empty ones included.
         refusals: Files without a class, or whose class name cannot be used.
         nested: Paths that lie deeper than directly in their class folder.
-        roots: Folders in which the class folders lie, as prefixes of paths.
+        roots: Folders in which the classes lie, as prefixes of paths.
+        ignored: Folders that the request leaves out, as prefixes of paths.
+        source: What of a path names the class.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
@@ -54,6 +60,8 @@ class Reading:
     refusals: list[Refusal] = field(default_factory=list)
     nested: list[str] = field(default_factory=list)
     roots: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    source: ClassSource = ClassSource.OUTER
 
     @property
     def splits(self) -> list[Split]:
@@ -61,27 +69,20 @@ class Reading:
         present = {split for split, _ in self.declared}
         return [split for split in Split if split in present]
 
-
-@dataclass(slots=True)
-class _Folder:
-    path: str = ""
-    files: list[str] = field(default_factory=list)
-    folders: dict[str, "_Folder"] = field(default_factory=dict)
-
-    def all_files(self) -> list[str]:
-        """Return the folder's own files, then those further down."""
-        inner = [path for folder in self.folders.values() for path in folder.all_files()]
-        return self.files + inner
-
-    def holds_files(self) -> bool:
-        return bool(self.files) or any(inner.holds_files() for inner in self.folders.values())
-
-    def filled(self) -> dict[str, "_Folder"]:
-        return {name: inner for name, inner in self.folders.items() if inner.holds_files()}
+    def class_of(self, path: str) -> str | None:
+        """Return the class in whose place a file lies, whatever became of the file."""
+        if not path.startswith(tuple(self.ignored)):
+            for root in sorted(self.roots, key=len, reverse=True):
+                if path.startswith(root):
+                    return class_of(self.source, path.removeprefix(root))
+        return None
 
 
 def read_layout(
-    files: Iterable[str], folders: Iterable[str] = (), refused: Iterable[str] = ()
+    files: Iterable[str],
+    folders: Iterable[str] = (),
+    refused: Iterable[str] = (),
+    answer: LayoutAnswer = NO_ANSWER,
 ) -> Reading:
     """Find the classes and splits in a tree of safe paths (`archive.clean`).
 
@@ -89,31 +90,40 @@ def read_layout(
         files: Paths that may be images.
         folders: Paths of folders, so that empty classes are seen.
         refused: Paths that show what the folders mean, of files that are not used.
+        answer: What the request says about the folders.
 
     Raises:
         LayoutAmbiguous: The tree can be read in two ways; the message spells out both.
+        LayoutMismatch: The answer does not fit the folders.
         DatasetInvalid: There are more than `MAX_CLASSES` class folders.
     """
     used = list(files)
     left_out = set(refused).difference(used)
-    tree = _tree([*used, *left_out], folders)
-    reading = Reading()
-    while not _named_splits(tree) and len(tree.filled()) == 1:
-        (only,) = tree.filled().values()
-        if not only.filled():
-            break
-        _refuse(reading, tree.files, "no_class")
-        tree = only
-    parts = _split_folders(tree)
-    _refuse(reading, tree.files, "no_class")
-    for split, part in parts:
+    reading = Reading(source=answer.classes or ClassSource.OUTER)
+    root = _tree(reading, [*used, *left_out], list(folders))
+    start, every = start_of(root), root.all_files()
+    for folder in [named_folder(root, start, "ignore", path) for path in answer.ignore]:
+        if folder is start or folder is root:
+            raise LayoutMismatch("the request ignores the whole upload", param="layout.ignore")
+        root.take(folder)
+        reading.ignored.append(folder.path)
+        _refuse(reading, folder.all_files(), "ignored")
+    if answer.splits():
+        parts = answered_parts(root, start, answer)
+    else:
+        by_file_name = answer.classes is ClassSource.FILENAME
+        parts = recognised_parts(start_of(root), by_file_name=by_file_name)
+    for folder in parts.unlabelled:
+        _refuse(reading, folder.all_files(), "unlabelled")
+    for split, part in parts.labelled:
         reading.roots.append(part.path)
-        if split is not None:
-            _refuse(reading, part.files, "no_class")
-        _check_nesting(part)
-        for name, folder in part.folders.items():
-            _place(reading, split, name, folder)
+        if answer.classes is None:
+            _check_nesting(part)
+        _place(reading, split, part)
     check_classes({name for _, name in reading.declared})
+    told = {refusal.path for refusal in reading.refusals}
+    rest = [path for path in every if path not in reading.places and path not in told]
+    _refuse(reading, rest, "no_class")
     for path in left_out:
         reading.places.pop(path, None)
     reading.refusals = [it for it in reading.refusals if it.path not in left_out]
@@ -121,125 +131,50 @@ def read_layout(
     return reading
 
 
-def _tree(files: Iterable[str], folders: Iterable[str]) -> _Folder:
-    root = _Folder()
-    for path in folders:
-        _descend(root, path.split("/"))
-    for path in files:
-        *parents, _ = path.split("/")
-        _descend(root, parents).files.append(path)
-    return root
+def _tree(reading: Reading, files: list[str], folders: list[str]) -> Folder:
+    """Return the tree of all files but those that lie too deep to tell what the folders mean."""
+    root = folder_tree(files, folders)
+    start = start_of(root).path
+    deep = {path for path in files if path.removeprefix(start).count("/") > MAX_FOLDERS}
+    _refuse(reading, sorted(deep), "path_too_deep")
+    return folder_tree((it for it in files if it not in deep), folders) if deep else root
 
 
-def _descend(folder: _Folder, segments: Iterable[str]) -> _Folder:
-    for segment in segments:
-        if segment not in folder.folders:
-            folder.folders[segment] = _Folder(f"{folder.path}{segment}/")
-        folder = folder.folders[segment]
-    return folder
-
-
-def _named_splits(folder: _Folder) -> list[str]:
-    return sorted(name for name in folder.folders if name.casefold() in SPLIT_NAMES)
-
-
-def _split_folders(tree: _Folder) -> list[tuple[Split | None, _Folder]]:
-    """Return the folders that hold class folders, each with its split."""
-    named = [name for name in _named_splits(tree) if tree.folders[name].holds_files()]
-    if not named:
-        return [(None, tree)]
-    others = [name for name in tree.filled() if name not in named]
-    as_classes = f"{_count(tree.filled(), 'class', 'classes')} ({_some(tree.filled())})"
-    as_splits = f"the splits {_some(named)}"
-    splits = [SPLIT_NAMES[name.casefold()] for name in named]
-    flat = [name for name in named if not tree.folders[name].filled()]
-    problem = None
-    if others:
-        problem = f"{as_splits}, with {_some(others)} belonging to none of them"
-    elif flat:
-        problem = f"{as_splits}, with the images in {_some(flat)} in no class folder"
-    elif len(set(splits)) < len(splits):
-        problem = f"{as_splits}, two of which mean the same split"
-    elif Split.TRAIN not in splits:
-        problem = f"{as_splits}, without a folder `train`"
-    if problem is not None:
-        raise _ambiguous(problem, as_classes, WAY_OUT)
-    return [(split, tree.folders[name]) for split, name in zip(splits, named, strict=True)]
-
-
-def _check_nesting(part: _Folder) -> None:
+def _check_nesting(part: Folder) -> None:
     """Refuse class folders whose images all lie deeper: the inner folders may be the classes."""
     hollow = {name: folder for name, folder in part.filled().items() if not folder.files}
     if hollow:
         inner = [f"{name}/{below}" for name, folder in hollow.items() for below in folder.filled()]
-        raise _ambiguous(
-            f"{_count(part.filled(), 'class', 'classes')} ({_some(part.filled())}), with the"
-            " images of all folders below belonging to them",
-            f"classes named after the inner folders ({_some(inner)})",
-            "Put the images of each class directly into one folder named after the class, and"
-            " `train`, `val` and `test` above the classes.",
+        raise ambiguous(
+            f"{counted(part.filled(), 'class', 'classes')}, with the images of all folders below"
+            " belonging to them",
+            f"classes named after the inner folders ({some(inner)})",
+            HOW_TO_NEST,
         )
 
 
-def _place(reading: Reading, split: Split | None, name: str, folder: _Folder) -> None:
-    files = folder.all_files()
-    problem = class_name_problem(name)
-    if problem is not None:
-        _refuse(reading, files, "class_name_invalid", problem)
-        return
-    reading.declared.add((split, name))
-    place = Place(name, split)
-    reading.places.update(dict.fromkeys(files, place))
-    reading.nested.extend(files[len(folder.files) :])
-
-
-def class_name_problem(name: str) -> str | None:
-    """Return why a class cannot have this name, or None when it can."""
-    if not name.strip():
-        return "A class name is empty."
-    if len(name) > MAX_CLASS_NAME:
-        return f"The class name {name[:20]!r}... is over {MAX_CLASS_NAME} characters long."
-    if not name.isprintable():
-        return f"The class name {name!a} contains characters that cannot be shown."
-    if not unicodedata.is_normalized("NFC", name):
-        return f"The class name {name!a} is not in Unicode's composed form (NFC)."
-    return None
-
-
-def check_classes(names: Collection[str]) -> None:
-    """Refuse more classes than `MAX_CLASSES`, and names that could be taken for one another.
-
-    Raises:
-        DatasetInvalid: There are too many.
-        LayoutAmbiguous: Two names differ only in case or in spaces around them.
-    """
-    if len(names) > MAX_CLASSES:
-        raise DatasetInvalid(f"There are {len(names)} class folders; the limit is {MAX_CLASSES}.")
-    seen: dict[str, str] = {}
-    for name in sorted(names):
-        twin = seen.setdefault(name.strip().casefold(), name)
-        if twin != name:
-            raise _ambiguous(
-                f"the two classes {twin!r} and {name!r}",
-                "one class whose folder name is spelled in two ways",
-                "Use one spelling, or clearly different names.",
-            )
+def _place(reading: Reading, split: Split | None, part: Folder) -> None:
+    """Give each file of a part its class, and declare the classes that have no file."""
+    problems: dict[str, str | None] = {}
+    for path in part.all_files():
+        inside = path.removeprefix(part.path)
+        depth, name = inside.count("/"), class_of(reading.source, inside)
+        if name is None:
+            continue
+        if name not in problems:
+            problems[name] = class_name_problem(name)
+        if (problem := problems[name]) is not None:
+            _refuse(reading, [path], "class_name_invalid", problem)
+        else:
+            reading.places[path] = Place(name, split)
+            if reading.source is ClassSource.OUTER and depth > 1:
+                reading.nested.append(path)
+    outer = reading.source is ClassSource.OUTER
+    empty = [it for it in (part.folders.values() if outer else part.leaves()) if it is not part]
+    told = (class_of(reading.source, f"{it.path.removeprefix(part.path)}x") for it in empty)
+    problems |= {name: class_name_problem(name) for name in told if name is not None}
+    reading.declared |= {(split, name) for name, problem in problems.items() if problem is None}
 
 
 def _refuse(reading: Reading, paths: Iterable[str], code: str, detail: str = "") -> None:
     reading.refusals.extend(Refusal(path, code, detail) for path in paths)
-
-
-def _ambiguous(first: str, second: str, hint: str) -> LayoutAmbiguous:
-    return LayoutAmbiguous(
-        f"The folders can be read in two ways: as {first}; or as {second}.", hint=hint
-    )
-
-
-def _some(names: Collection[str] | Mapping[str, object]) -> str:
-    shown = ", ".join(sorted(names)[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown}, ..."
-
-
-def _count(items: Collection[object], one: str, many: str) -> str:
-    return f"{len(items)} {one if len(items) == 1 else many}"

@@ -8,8 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 
 from core.ingest.archive import IMAGE_SUFFIXES, Plan, Refusal
-from core.ingest.layout import Reading, read_layout
+from core.ingest.layout import Reading
+from core.ingest.layout_options import read_or_ask
 from core.ingest.manifest import Finding, Lost, reasons, with_reasons
+from core.ingest.split_folders import NO_ANSWER, LayoutAnswer
 from topwork.kinds import Severity
 
 # Photographs and drawings in formats that are not read here, and films.
@@ -32,24 +34,24 @@ TOOL_FOLDERS = {
     ".fseventsd", ".spotlight-v100", ".trashes", ".trash", ".venv", ".picasaoriginals", ".dvc",
 }  # fmt: skip
 # The paths say where a file would have gone on this machine, and nothing of a class.
-NO_CLASS = {"path_traversal", "path_absolute", "path_drive", "name_nul", "no_class"}
+NO_CLASS = {"path_traversal", "path_absolute", "path_drive", "name_nul", "no_class", "unlabelled"}
 # The tree of these is as sound as that of any file; the others would change how it is read.
-STRAY = {*NO_CLASS, "name_not_utf8", "path_too_long", "path_too_deep", "system_file"}
+STRAY = {*NO_CLASS, "name_not_utf8", "path_too_long", "system_file"}
 STRAY |= {"special_file", "name_duplicate", "name_case_clash", "name_unicode_clash"}
 UNUSABLE = "No image of the class can be used"
 REFUSED = "No image of these classes can be used, so a job needs `allow_lost_classes`"
 
 
-def read_upload(planned: Plan) -> Reading:
+def read_upload(planned: Plan, answer: LayoutAnswer = NO_ANSWER) -> Reading:
     """Read the layout from every path that tells what the user meant, refused ones included.
 
     Raises:
-        LayoutAmbiguous, DatasetInvalid: As `read_layout` does.
+        LayoutAmbiguous, LayoutMismatch, DatasetInvalid: As `read_layout` does.
     """
     sound = [it for it in planned.refusals if it.code not in STRAY]
     images = [it.path for it in sound if _looks_like_image(it.path)]
     links = [it.path for it in sound if _is_folder_link(it)]
-    return read_layout(planned.files.values(), [*planned.folders, *links], images)
+    return read_or_ask([*planned.files.values()], [*planned.folders, *links], images, answer)
 
 
 def lost(reading: Reading, used: Collection[str], refusals: Iterable[Refusal]) -> Lost:
@@ -62,7 +64,7 @@ def lost(reading: Reading, used: Collection[str], refusals: Iterable[Refusal]) -
     """
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for refusal in refusals:
-        name = _class_of(refusal, reading.roots)
+        name = _class_of(refusal, reading)
         if name is not None and name not in used:
             found[name][refusal.code] += 1
     return {name: dict(sorted(found[name].items())) for name in sorted(found)}
@@ -79,21 +81,17 @@ def finding(classes: Lost) -> list[Finding]:
     return [Finding("class_lost", Severity.ERROR, message, tuple(classes), told)]
 
 
-def _class_of(refusal: Refusal, roots: Iterable[str]) -> str | None:
-    """Return the class folder in which a refused file lies, if it could have been an image."""
-    if refusal.code in NO_CLASS:
+def _class_of(refusal: Refusal, reading: Reading) -> str | None:
+    """Return the class in whose place a refused file lies, if it could have been an image."""
+    if refusal.code in NO_CLASS or refusal.path.lower().endswith(COMPANIONS):
         return None
-    for root in roots:
-        name, inside, rest = refusal.path.removeprefix(root).partition("/")
-        if not refusal.path.startswith(root) or not (inside or _is_folder_link(refusal)):
-            continue
-        hidden = refusal.code == "system_file"
-        if name.casefold() in TOOL_FOLDERS or refusal.path.lower().endswith(COMPANIONS):
-            return None
-        if hidden and (not _looks_like_image(rest) or rest.rpartition("/")[2].startswith(".")):
-            return None
-        return name
-    return None
+    name = reading.class_of(f"{refusal.path}/" if _is_folder_link(refusal) else refusal.path)
+    if name is None or TOOL_FOLDERS.intersection(name.casefold().split("/")):
+        return None
+    hidden_file = refusal.path.rpartition("/")[2].startswith(".")
+    if refusal.code == "system_file" and (hidden_file or not _looks_like_image(refusal.path)):
+        return None
+    return name
 
 
 def _looks_like_image(path: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from core.ingest.archive import Refusal, by_status
-from core.ingest.layout import MAX_CLASSES, check_classes, class_name_problem
+from core.ingest.class_names import MAX_CLASSES, check_classes, class_name_problem
 from core.ingest.split import Ratios, assign
 from topwork.errors import DatasetInvalid, InvalidField, LayoutAmbiguous, TooFewClasses
 from topwork.kinds import ReportStatus, Severity, Split
@@ -108,6 +108,7 @@ def summarise(
     encoded: bytes | None = None,
     drawn: Collection[str] = (),
     lost: Lost | None = None,
+    answers: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what `dataset.json` says about a manifest and about the files that are not in it.
 
@@ -118,6 +119,7 @@ def summarise(
         encoded: `encode(lines)`, where the caller has it.
         drawn: Splits that the upload did not name.
         lost: Classes that it names and that are not in the manifest.
+        answers: What the request said about how to read it.
     """
     counts = count(lines)
     return {
@@ -128,6 +130,7 @@ def summarise(
         "digest": hashlib.sha256(encoded or encode(lines)).hexdigest(),
         "reading": describe(counts, drawn, lost),
         "lost_classes": lost or {},
+        "answers": dict(answers or {}),
         "findings": [found.to_dict() for found in findings],
         **by_status(refusals),
     }

@@ -240,10 +240,13 @@ def _scripts(word: str) -> set[str]:
 
 def _question(problem: str, readings: Sequence[_Reading]) -> NameEncodingUnknown:
     shown = {", ".join(it.names()[:SHOWN_NAMES]): it.encoding for it in reversed(readings)}
-    options = [f"{encoding} ({names})" for names, encoding in reversed(shown.items())]
-    told = f" They could be {'; '.join(options[:SHOWN_READINGS])}." if options else ""
+    likeliest = [*reversed(shown.items())][:SHOWN_READINGS]
+    readable = "; ".join(f"{encoding} ({names})" for names, encoding in likeliest)
+    told = f" They could be {readable}." if likeliest else ""
     hint = (
         "Say which in the field `name_encoding` (`--name-encoding` of the command), or pack the"
         " folder anew with a program that writes names in UTF-8."
     )
-    return NameEncodingUnknown(problem + told, param="name_encoding", hint=hint)
+    question = NameEncodingUnknown(problem + told, param="name_encoding", hint=hint)
+    question.options = [{"value": encoding, "meaning": names} for names, encoding in likeliest]
+    return question

@@ -1,10 +1,55 @@
 # Written by .ci/client.py, a part of `make format`, from topwork.types.finetune.
-"""Fields of `POST /finetune` as keyword arguments."""
+"""Fields of `POST /finetune` and `POST /datasets` as keyword arguments."""
 
 from collections.abc import Mapping
 from typing import Literal, Required, TypedDict
 
-from topwork.kinds import NameEncoding, Priority
+from topwork.kinds import ClassSource, NameEncoding, Priority
+
+
+class LayoutOptions(TypedDict, total=False):
+    """What the folders of an upload mean, where their names do not say it."""
+
+    train: list[str]
+    val: list[str]
+    test: list[str]
+    ignore: list[str]
+    classes: ClassSource | Literal["outer", "inner", "path", "filename"] | None
+
+
+class UploadReadingOptions(TypedDict, total=False):
+    """Answers to what an upload does not say itself; they are kept with its version."""
+
+    name_encoding: (
+        NameEncoding
+        | Literal[
+            "utf-8",
+            "cp932",
+            "euc_jp",
+            "gb18030",
+            "cp950",
+            "cp949",
+            "cp874",
+            "cp850",
+            "cp437",
+            "cp737",
+            "cp852",
+            "cp857",
+            "cp862",
+            "cp866",
+            "cp1252",
+            "cp1250",
+            "cp1251",
+            "cp1253",
+            "cp1254",
+            "cp1255",
+            "cp1256",
+            "cp1257",
+            "koi8-r",
+        ]
+        | None
+    )
+    layout: LayoutOptions | None
 
 
 class HyperparametersOptions(TypedDict, total=False):
@@ -44,28 +89,6 @@ class LimitsOptions(TypedDict, total=False):
 class FinetuneOptions(TypedDict, total=False):
     """A fine-tuning job: a dataset, a network, and whatever else is not left to `auto`."""
 
-    architecture: Required[str]
-    weights: str
-    strategy: Literal["auto", "head", "full", "gradual"]
-    hyperparameters: HyperparametersOptions
-    selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"]
-    imbalance: Literal["auto", "none", "weighted_sampling", "logit_adjustment"]
-    augmentation: Literal["auto", "none", "light", "standard", "strong"]
-    augmentation_policy: Literal["auto", "none", "trivial_augment", "rand_augment"]
-    erasing: Literal["auto"] | float
-    mixup: Literal["auto"] | float
-    cutmix: Literal["auto"] | float
-    label_smoothing: Literal["auto"] | float
-    ema: Literal["auto", "off"] | float
-    early_stopping: EarlyStoppingOptions | None
-    split: SplitSharesOptions
-    limits: LimitsOptions
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    devices: Literal["auto"] | int
-    seed: int
-    deterministic: bool
-    allow_lost_classes: bool
-    name: str | None
     name_encoding: (
         NameEncoding
         | Literal[
@@ -95,5 +118,28 @@ class FinetuneOptions(TypedDict, total=False):
         ]
         | None
     )
+    layout: LayoutOptions | None
+    architecture: Required[str]
+    weights: str
+    strategy: Literal["auto", "head", "full", "gradual"]
+    hyperparameters: HyperparametersOptions
+    selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"]
+    imbalance: Literal["auto", "none", "weighted_sampling", "logit_adjustment"]
+    augmentation: Literal["auto", "none", "light", "standard", "strong"]
+    augmentation_policy: Literal["auto", "none", "trivial_augment", "rand_augment"]
+    erasing: Literal["auto"] | float
+    mixup: Literal["auto"] | float
+    cutmix: Literal["auto"] | float
+    label_smoothing: Literal["auto"] | float
+    ema: Literal["auto", "off"] | float
+    early_stopping: EarlyStoppingOptions | None
+    split: SplitSharesOptions
+    limits: LimitsOptions
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    devices: Literal["auto"] | int
+    seed: int
+    deterministic: bool
+    allow_lost_classes: bool
+    name: str | None
     metadata: Mapping[str, str | int | float | bool | None]
     priority: Priority | Literal["high", "normal", "low"]

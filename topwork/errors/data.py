@@ -30,6 +30,12 @@ class LayoutAmbiguous(TopworkError):
     status, code = 422, "layout_ambiguous"
 
 
+class LayoutMismatch(TopworkError):
+    """The field `layout` does not fit the folders of the upload."""
+
+    status, code = 422, "layout_mismatch"
+
+
 class NameEncodingUnknown(TopworkError):
     """The archive does not say in which encoding its names are, and they can be read in many."""
 

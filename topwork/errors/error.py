@@ -14,6 +14,8 @@ class TopworkError(Exception):
     request_id: str | None = None
     # `{param, code, message, hint}` of each thing where several are wrong at once.
     errors: Sequence[Mapping[str, Any]] = ()
+    # `{value, meaning}` of each value of `param` that would answer the question.
+    options: Sequence[Mapping[str, Any]] = ()
 
     def __init__(
         self,
@@ -35,13 +37,14 @@ class TopworkError(Exception):
         return f"{self.message.rstrip('.')}. {self.hint}" if self.hint else self.message
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the stable JSON form `{code, message, param, hint}`."""
-        return {
+        """Return the stable JSON form `{code, message, param, hint}`, with `options` if any."""
+        body = {
             "code": self.code,
             "message": self.message,
             "param": self.param,
             "hint": self.hint,
         }
+        return body | ({"options": list(self.options)} if self.options else {})
 
 
 class ServiceError(TopworkError):
@@ -61,6 +64,7 @@ def from_dict(body: Mapping[str, Any]) -> TopworkError:
     if kind is ServiceError:
         error.code, error.status = code, body.get("status") or error.status
     error.request_id, error.errors = body.get("request_id"), body.get("errors") or ()
+    error.options = body.get("options") or ()
     return error
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, FailFast, Field
 
-from topwork.kinds import DatasetState, NameEncoding, ReportStatus, Severity, Split
+from topwork.kinds import ClassSource, DatasetState, NameEncoding, ReportStatus, Severity, Split
 from topwork.types.problems import Error
 from topwork.types.training import SplitShares
 from topwork.types.values import (
@@ -55,6 +55,56 @@ ArchiveNames = Annotated[
         examples=["gb18030", "cp850"],
     ),
 ]
+
+
+def _list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _layout(value: Any) -> Any:
+    """Accept `outer` for `{"classes": "outer"}`."""
+    return {"classes": value} if isinstance(value, str) else value
+
+
+FolderPath = Annotated[str, Field(max_length=512)]
+FolderPaths = Annotated[list[FolderPath], BeforeValidator(_list), Field(max_length=100)]
+
+
+class Layout(Body):
+    """What the folders of an upload mean, where their names do not say it.
+
+    Folders are named by their path in the upload, or from the folder below which there is more
+    than one; `.` is that folder. Where a split is named, no other folder becomes one by its name.
+    """
+
+    train: FolderPaths = Field([], description="Folders that hold classes to train on.")
+    val: FolderPaths = Field([], description="The same for the validation split.")
+    test: FolderPaths = Field([], description="The same for the test split.")
+    ignore: FolderPaths = Field([], description="Folders that are left out.")
+    classes: ClassSource | None = Field(
+        None,
+        description="What names a file's class: the `outer` folder below the split, the `inner`"
+        " one in which it lies, the whole `path` of folders, or its `filename` up to the number.",
+    )
+
+
+class UploadReading(Body):
+    """Answers to what an upload does not say itself; they are kept with its version."""
+
+    name_encoding: ArchiveNames = None
+    layout: Annotated[Layout | None, BeforeValidator(_layout)] = Field(
+        None,
+        description="What the folders mean; the error `layout_ambiguous` lists the values to"
+        " choose from. A word alone is the field `classes` of it.",
+        examples=[{"classes": "outer"}, {"train": ["photos"], "ignore": ["drafts"]}],
+    )
+
+    def answers(self) -> dict[str, Any]:
+        """Return what was said, as JSON."""
+        fields = set(UploadReading.model_fields)
+        return self.model_dump(mode="json", include=fields, exclude_defaults=True)
+
+
 UploadId = Annotated[str, Field(pattern=r"^up_[0-9a-z]{22}$")]
 Files = Annotated[dict[str, int], Field(examples=[{"not_an_image": 2}])]
 
@@ -93,6 +143,11 @@ class DatasetVersion(Answer):
         description="Classes that the upload names and of which no image can be used, with their"
         " files by reason; a job on this version needs `allow_lost_classes`.",
         examples=[{"cat": {"not_an_image": 6}}],
+    )
+    answers: dict[str, Any] = Field(
+        {},
+        description="What the request said about how to read the upload.",
+        examples=[{"layout": {"classes": "outer"}}],
     )
     findings: list[Finding] = Field(description="What a user should know about it.")
     skipped: Files = Field(description="Files with nothing to read, by reason.")
@@ -154,13 +209,12 @@ class SplitRequest(SplitShares):
     seed: int = Field(42, ge=0, le=2**32 - 1, description="The same seed draws the same images.")
 
 
-class DatasetForm(Body):
+class DatasetForm(UploadReading):
     """The fields beside the files of `POST /datasets`."""
 
     name: DatasetName | None = Field(None, description="Default is the archive's or folder's.")
     metadata: Metadata = Field({}, description="Up to 32 values of your own.")
     split: SplitRequest = Field(default_factory=SplitRequest, description="How it is divided.")
-    name_encoding: ArchiveNames = None
 
 
 class DatasetRequest(DatasetForm):

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
 from topwork.kinds import Priority
-from topwork.types.datasets import ArchiveNames, Files, Finding, UploadId
+from topwork.types.datasets import Files, Finding, UploadId, UploadReading
 from topwork.types.jobs import PlanValue
 from topwork.types.training import TrainConfig
 from topwork.types.values import Answer, Counts, Metadata, ModelName
@@ -22,7 +22,7 @@ _EXAMPLE: JsonDict = {
 }
 
 
-class FinetuneRequest(TrainConfig):
+class FinetuneRequest(TrainConfig, UploadReading):
     """A fine-tuning job: a dataset, a network, and whatever else is not left to `auto`."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
@@ -41,7 +41,6 @@ class FinetuneRequest(TrainConfig):
         description="Name of the model whose next version this becomes; made from the dataset's"
         " where absent, with a number behind it where models of other datasets have that.",
     )
-    name_encoding: ArchiveNames = None
     metadata: Metadata = Field({}, description="Up to 32 values of your own.")
     priority: Priority = Field(Priority.NORMAL, description="Which queued jobs run first.")
 

@@ -1,5 +1,7 @@
 """The body of every answer that is not a success (RFC 9457), and the same inside other answers."""
 
+from typing import Any
+
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
@@ -19,6 +21,13 @@ _EXAMPLE: JsonDict = {
 }
 
 
+class Option(Answer):
+    """A value of the field that a question is about, and what it would mean."""
+
+    value: Any = Field(description="Send this as the field.", examples=[{"classes": "outer"}])
+    meaning: str = Field(description="What would be read then.")
+
+
 class Error(Answer):
     """Why something failed, in the words of a problem answer."""
 
@@ -26,6 +35,7 @@ class Error(Answer):
     message: str = Field(description="What happened, in a sentence.")
     param: str | None = Field(None, description="Field or file that it is about.")
     hint: str | None = Field(None, description="What to do about it.")
+    options: list[Option] = Field([], description="Values of `param` that answer the question.")
 
 
 class Problem(Answer):
@@ -43,3 +53,4 @@ class Problem(Answer):
     hint: str | None = Field(description="What to do about it.")
     request_id: str | None = Field(description="Id under which logs name the request.")
     errors: list[Error] = Field(description="Each thing, where several are wrong at once.")
+    options: list[Option] = Field([], description="Values of `param` that answer the question.")

@@ -37,7 +37,7 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
     return {
         "archive": str(folder / "archive"),
         "split": job.config["split"],
-        "name_encoding": job.config.get("name_encoding"),
+        "answers": job.config.get("answers", {}),
         "limits": resources.settings.model_dump(include=set(LIMITS)),
     }
 

@@ -61,7 +61,8 @@ async def _sent(
 
 
 def _read_field(name: str, text: str) -> Any:
-    return decode(text) if name in ("metadata", "split") else text
+    is_json = name in ("metadata", "split") or (name == "layout" and text.lstrip().startswith("{"))
+    return decode(text) if is_json else text
 
 
 @router.post(
@@ -81,8 +82,9 @@ def create_dataset(
 
     def create() -> Created:
         usage.check_queue(session, settings, owner_of(session))
-        fields = came.fields.model_dump(include={"name", "split", "name_encoding", "metadata"})
-        dataset = finetuning.add_dataset(session, settings, handle, **fields)
+        fields = came.fields.model_dump(include={"name", "split", "metadata"})
+        answers = came.fields.answers()
+        dataset = finetuning.add_dataset(session, settings, handle, **fields, answers=answers)
         job = jobs.get(session, str(dataset.job_id))
         return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
 

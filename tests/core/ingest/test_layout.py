@@ -1,10 +1,14 @@
 """How folder trees are read, and which are refused as ambiguous."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.ingest.layout import MAX_CLASSES, Reading, class_name_problem, read_layout
+from core.ingest.class_names import MAX_CLASSES, class_name_problem
+from core.ingest.layout import Reading, read_layout
+from core.ingest.split_folders import LayoutAnswer
 from topwork.errors import DatasetInvalid, LayoutAmbiguous
 
 
@@ -90,8 +94,6 @@ def test_deeper_files_belong_to_a_class_that_has_images_of_its_own() -> None:
         (["mammal/cat/1.jpg", "bird/owl/1.jpg"], ["bird, mammal", "mammal/cat"]),
         # Classes above splits.
         (["cat/train/1.jpg", "cat/val/2.jpg", "dog/train/3.jpg"], ["cat", "cat/train"]),
-        # A folder between split and classes.
-        (["train/images/cat/1.jpg", "train/images/dog/1.jpg"], ["images", "images/cat"]),
         # Two roots.
         (["v1/train/a/1.jpg", "v2/train/a/2.jpg"], ["v1", "v2"]),
         # Class names that differ in case only.
@@ -105,6 +107,114 @@ def test_ambiguous_trees_are_refused_with_both_readings(files: list[str], named:
     assert caught.value.hint
     for name in named:
         assert name in caught.value.message
+
+
+def named(classes: str, *splits: str) -> dict[str, Any]:
+    """Return files `SPLIT/CLASS/1.jpg` for every pair."""
+    return {f"{split}/{name}/1.jpg": (split, name) for split in splits for name in classes}
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("training_set", "validation_set", "test_set"),
+        ("seg_train/seg_train", "seg_val/seg_val", "seg_test/seg_test"),
+        ("train/train", "val/val", "test/test"),
+        ("trainset", "valset", "testset"),
+        ("Train Images", "Valid Images", "Test Images"),
+        ("train/images", "val/images", "test/images"),
+        ("pets-train", "pets-dev", "pets-test"),
+        ("train", "dev", "tst"),
+        ("a/b/c/d/e/f/g/h/train", "a/b/c/d/e/f/g/h/val", "a/b/c/d/e/f/g/h/test"),
+    ],
+)
+def test_splits_as_people_name_them(train: str, val: str, test: str) -> None:
+    places = read(*named("ab", train, val, test))
+    means = {train: "train", val: "val", test: "test"}
+    assert places == {
+        path: (means[split], name) for path, (split, name) in named("ab", train, val, test).items()
+    }
+
+
+@pytest.mark.parametrize("classes", [("devices", "trains"), ("dev", "ops"), ("strain", "pretest")])
+def test_classes_whose_names_hold_those_of_splits(classes: tuple[str, ...]) -> None:
+    files = [f"{name}/1.jpg" for name in classes]
+    assert {place for _, place in read(*files).values()} == set(classes)
+
+
+@pytest.mark.parametrize("flat", ["test", "Testing", "unlabelled", "seg_pred/seg_pred"])
+def test_images_without_labels_beside_the_splits_are_skipped(flat: str) -> None:
+    train = "seg_train" if flat.startswith("seg") else "train"
+    val = "seg_val" if flat.startswith("seg") else "val"
+    reading = read_layout([*named("ab", train, val), f"{flat}/1.jpg", f"{flat}/2.jpg"])
+    assert reading.splits == ["train", "val"]
+    assert {(it.path, it.code) for it in reading.refusals} == {
+        (f"{flat}/1.jpg", "unlabelled"),
+        (f"{flat}/2.jpg", "unlabelled"),
+    }
+
+
+NESTED = ["mammal/cat/1.jpg", "mammal/dog/2.jpg", "bird/owl/3.jpg", "bird/cat/4.jpg"]
+IN_NAMES = [
+    "train/cat.0.jpg",
+    "train/dog.0.jpg",
+    "train/american_bulldog_12.jpg",
+    "train/owl (3).jpg",
+]
+
+
+@pytest.mark.parametrize(
+    ("files", "answer", "classes"),
+    [
+        (NESTED, {"classes": "outer"}, ["mammal", "mammal", "bird", "bird"]),
+        (NESTED, {"classes": "inner"}, ["cat", "dog", "owl", "cat"]),
+        (NESTED, {"classes": "path"}, ["mammal/cat", "mammal/dog", "bird/owl", "bird/cat"]),
+        (NESTED, {"ignore": ["bird"]}, ["cat", "dog", None, None]),
+        (NESTED, {"ignore": ["bird/cat"], "classes": "inner"}, ["cat", "dog", "owl", None]),
+        (NESTED, {"train": ["mammal", "bird"]}, ["cat", "dog", "owl", "cat"]),
+        (NESTED, {"train": ["mammal"], "test": ["bird"]}, ["cat", "dog", "owl", "cat"]),
+        (NESTED, {"train": ["."], "classes": "outer"}, ["mammal", "mammal", "bird", "bird"]),
+        (NESTED, {"train": ["."], "test": ["bird"]}, None),
+        (IN_NAMES, {"classes": "filename"}, ["cat", "dog", "american_bulldog", "owl"]),
+        ([f"x/y/{path}" for path in NESTED], {"train": ["mammal"], "ignore": ["x/y/bird"]},
+         ["cat", "dog", None, None]),
+        (["train/1.jpg", "bus/1.jpg", "car/1.jpg"], {"train": ["."]}, ["train", "bus", "car"]),
+        (["val/a/1.jpg", "valid/b/2.jpg"], {"train": ["val", "valid"]}, ["a", "b"]),
+    ],
+)  # fmt: skip
+def test_an_answer_settles_what_folders_mean(
+    files: list[str], answer: dict[str, Any], classes: list[str | None] | None
+) -> None:
+    given = LayoutAnswer.of({"layout": answer})
+    if classes is None:
+        with pytest.raises(LayoutAmbiguous):
+            read_layout(files, answer=given)
+        return
+    reading = read_layout(files, answer=given)
+    found = [reading.places[path].class_name if path in reading.places else None for path in files]
+    assert found == classes
+    ignored = [it.path for it in reading.refusals if it.code == "ignored"]
+    assert ignored == [path for path, name in zip(files, classes, strict=True) if name is None]
+    for split in ("train", "val", "test"):
+        for folder in answer.get(split, []):
+            inside = [p for p in files if f"/{folder}/" in f"/{p}" and p in reading.places]
+            assert {reading.places[path].split for path in inside} <= {split}
+
+
+def test_a_split_within_another_one_is_taken_out_of_it() -> None:
+    files = ["a/1.jpg", "b/2.jpg", "held/a/3.jpg", "held/b/4.jpg"]
+    answer = LayoutAnswer(train=(".",), test=("held",))
+    places = read_layout(files, answer=answer).places
+    assert [places[path].split for path in files] == ["train", "train", "test", "test"]
+    assert [places[path].class_name for path in files] == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize("classes", ["outer", "inner", "path"])
+def test_an_empty_class_is_declared_whatever_names_it(classes: str) -> None:
+    answer = LayoutAnswer.of({"layout": {"classes": classes}})
+    names = {"outer": "fish", "inner": "pike", "path": "fish/pike"}
+    declared = read_layout(NESTED, ["fish", "fish/pike"], answer=answer).declared
+    assert (None, names[classes]) in declared
 
 
 def test_the_way_out_of_ambiguity_works() -> None:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from core.ingest.archive import Refusal
-from core.ingest.layout import MAX_CLASSES
+from core.ingest.class_names import MAX_CLASSES
 from core.ingest.manifest import (
     Line,
     check,

@@ -161,7 +161,7 @@ def test_an_ingestion_asks_and_takes_the_answer(run: Ingest) -> None:
     asked = run(legacy_zip(files, "gbk"))
     assert asked.error is not None
     assert asked.error["code"] == "name_encoding_unknown"
-    done = run(legacy_zip(files, "gbk"), name="again", name_encoding="gb18030")
+    done = run(legacy_zip(files, "gbk"), name="again", answers={"name_encoding": "gb18030"})
     assert done.dataset["classes"] == ["毛", "猫"]
     assert done.dataset["findings"] == []
 

@@ -1,12 +1,15 @@
 """Everything of the API that is not a job: datasets, models, keys, the audit log."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Unpack
 
 from topwork.client.asynchronous.jobs import AsyncJob, AsyncJobs
 from topwork.client.asynchronous.resumable_upload import upload
 from topwork.client.asynchronous.transport import AsyncHttp
 from topwork.client.exchange import Json
+from topwork.client.options import UploadReadingOptions
 from topwork.client.sources import OnBytes, ignore
 from topwork.kinds import Scope
 from topwork.types.datasets import Dataset, ReportLine
@@ -29,14 +32,22 @@ class AsyncDatasets:
         data: str | Path,
         *,
         name: str | None = None,
-        name_encoding: str | None = None,
         on_bytes: OnBytes = ignore,
+        **answers: Unpack[UploadReadingOptions],
     ) -> AsyncJob:
-        """Upload a folder or archive; the job that reads it names the dataset."""
-        given = {"name": name, "name_encoding": name_encoding}
-        fields = {field: value for field, value in given.items() if value}
+        """Upload a folder or archive; the job that reads it names the dataset.
+
+        Args:
+            data: Folder (sent as a tar) or archive file (sent as it is).
+            name: Of the dataset; that of the file or folder where None.
+            on_bytes: Called with bytes sent and bytes in all.
+            answers: Answers to what the upload does not say itself, such as
+                `layout={"classes": "outer"}`.
+        """
+        fields = {**({"name": name} if name else {}), **answers}
+        form = {key: it if isinstance(it, str) else json.dumps(it) for key, it in fields.items()}
         job = await upload(
-            self._http, AsyncJob, "/datasets", Path(data), on_bytes, form=fields, body=fields
+            self._http, AsyncJob, "/datasets", Path(data), on_bytes, form=form, body=fields
         )
         return job.bind(self._jobs)
 

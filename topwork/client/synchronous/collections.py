@@ -1,10 +1,13 @@
 # Written by .ci/client.py, a part of `make format`, from ../asynchronous/collections.py.
 """Everything of the API that is not a job: datasets, models, keys, the audit log."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Unpack
 
 from topwork.client.exchange import Json
+from topwork.client.options import UploadReadingOptions
 from topwork.client.sources import OnBytes, ignore
 from topwork.client.synchronous.jobs import Job, Jobs
 from topwork.client.synchronous.resumable_upload import upload
@@ -30,13 +33,21 @@ class Datasets:
         data: str | Path,
         *,
         name: str | None = None,
-        name_encoding: str | None = None,
         on_bytes: OnBytes = ignore,
+        **answers: Unpack[UploadReadingOptions],
     ) -> Job:
-        """Upload a folder or archive; the job that reads it names the dataset."""
-        given = {"name": name, "name_encoding": name_encoding}
-        fields = {field: value for field, value in given.items() if value}
-        job = upload(self._http, Job, "/datasets", Path(data), on_bytes, form=fields, body=fields)
+        """Upload a folder or archive; the job that reads it names the dataset.
+
+        Args:
+            data: Folder (sent as a tar) or archive file (sent as it is).
+            name: Of the dataset; that of the file or folder where None.
+            on_bytes: Called with bytes sent and bytes in all.
+            answers: Answers to what the upload does not say itself, such as
+                `layout={"classes": "outer"}`.
+        """
+        fields = {**({"name": name} if name else {}), **answers}
+        form = {key: it if isinstance(it, str) else json.dumps(it) for key, it in fields.items()}
+        job = upload(self._http, Job, "/datasets", Path(data), on_bytes, form=form, body=fields)
         return job.bind(self._jobs)
 
     def list(self) -> Iterator[Dataset]:

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from core.store.resources import Resources
 from core.store.tables import Dataset, Job
 from tests.app.apiclient import config, publish_dataset, two_classes
-from tests.archives import folder, legacy_zip, zip_of
+from tests.archives import folder, legacy_zip, picture, zip_of
 
 
 def submitted(resources: Resources) -> list[Job]:
@@ -29,7 +29,7 @@ def test_the_encoding_of_names_is_asked_for_and_taken(
     job = client.post("/finetune", files=archive, data=config(name_encoding="Shift-JIS"))
     assert job.status_code == 202, job.text
     ingest = max(submitted(resources), key=lambda job: job.kind)
-    assert ingest.config["name_encoding"] == "cp932"
+    assert ingest.config["answers"] == {"name_encoding": "cp932"}
     wrong = client.post("/finetune", files=archive, data=config(name_encoding="klingon"))
     assert (wrong.status_code, wrong.json()["param"]) == (422, "name_encoding")
 
@@ -38,6 +38,46 @@ def test_the_encoding_of_names_belongs_to_an_upload(client: TestClient, dataset:
     body = {"dataset": dataset.id, "architecture": "lenet", "name_encoding": "cp437"}
     answer = client.post("/finetune", json=body)
     assert (answer.status_code, answer.json()["param"]) == (422, "name_encoding")
+
+
+PARTS = {f"{name}/part_{n}/{n}.png": picture(n) for name in ("cat", "dog") for n in (1, 2)}
+
+
+def test_a_question_about_folders_lists_the_answers(
+    client: TestClient, resources: Resources
+) -> None:
+    archive = {"file": ("pets.zip", zip_of(PARTS))}
+    question = client.post("/finetune?dry_run=true", files=archive, data=config()).json()
+    assert (question["code"], question["param"]) == ("layout_ambiguous", "layout")
+    assert len(question["options"]) > 1
+    for option in question["options"]:
+        answered = config(layout=option["value"])
+        plan = client.post("/finetune?dry_run=true", files=archive, data=answered).json()
+        assert f"{len(plan['classes'])} classes ({', '.join(plan['classes'])})" in option["meaning"]
+    fields = {"layout": "outer", "name": "{pets"}
+    assert client.post("/datasets", files=archive, data=fields).status_code == 202
+    layout = '{"train": "cat", "ignore": ["dog"]}'
+    assert client.post("/datasets", files=archive, data={"layout": layout}).status_code == 202
+    first, second = sorted(submitted(resources), key=lambda job: job.id)
+    assert first.config["answers"] == {"layout": {"classes": "outer"}}
+    assert second.config["answers"] == {"layout": {"train": ["cat"], "ignore": ["dog"]}}
+
+
+def test_an_answer_that_fits_no_folder_is_refused_by_its_field(client: TestClient) -> None:
+    archive = {"file": ("pets.zip", zip_of(PARTS))}
+    for layout, param in (
+        ({"train": ["trian"]}, "layout.train"),
+        ({"train": ["cat"]}, "layout"),
+        ({"ignore": ["."]}, "layout.ignore"),
+        ({"train": ["cat"], "val": ["cat"], "ignore": ["dog"]}, "layout"),
+        ({"classes": "outermost"}, "layout.classes"),
+        ({"trian": ["cat"]}, "layout.trian"),
+        ({"train": [1]}, "layout.train.0"),
+        ("outermost", "layout.classes"),
+        (["cat"], "layout"),
+    ):
+        answer = client.post("/finetune?dry_run=true", files=archive, data=config(layout=layout))
+        assert (answer.status_code, answer.json()["param"]) == (422, param), answer.text
 
 
 def test_a_dataset_without_some_of_its_classes_needs_a_word(
