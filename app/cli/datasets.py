@@ -8,10 +8,20 @@ import typer
 
 from app.cli.options import upload_answers
 from app.terminal.output import Session, facts, remote, table
-from app.terminal.watch import uploading, watch_job
+from app.terminal.questions import follow
+from app.terminal.watch import uploading
+from topwork.client.synchronous.jobs import Job
 
 group = typer.Typer(help="Add, list and inspect datasets.", no_args_is_help=True)
 
+NameEncoding = Annotated[
+    str | None, typer.Option(help="Of the names in an old archive, such as gb18030 or cp850.")
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(metavar="WORD|JSON", help="What folders mean: outer, inner, path, filename."),
+]
+Watch = Annotated[bool, typer.Option(help="Follow until it is ready.")]
 DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="Id of the dataset.")]
 
 
@@ -21,24 +31,39 @@ def add(
     terminal: Session,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder, .zip, .tar or .tar.gz.")],
     name: Annotated[str | None, typer.Option(help="Name to show; default the file's.")] = None,
-    name_encoding: Annotated[
-        str | None, typer.Option(help="Of the names in an old archive, such as gb18030 or cp850.")
-    ] = None,
-    layout: Annotated[
-        str | None,
-        typer.Option(metavar="WORD|JSON", help="What folders mean: outer, inner, path, filename."),
-    ] = None,
+    name_encoding: NameEncoding = None,
+    layout: Layout = None,
     *,
-    watch: Annotated[bool, typer.Option(help="Follow until it is ready.")] = True,
+    watch: Watch = True,
 ) -> None:
     """Upload a folder or archive of labelled images."""
     answers = upload_answers(name_encoding=name_encoding, layout=layout)
     with uploading(terminal) as on_bytes:
         job = terminal.topwork.datasets.create(data, name=name, on_bytes=on_bytes, **answers)
+    _read(terminal, job, watch=watch)
+
+
+def _read(terminal: Session, job: Job, *, watch: bool) -> None:
+    """Follow the job that reads an upload, and show its dataset."""
     if watch:
-        job = watch_job(terminal, job).check()
+        job = follow(terminal, job).check()
     found = terminal.topwork.datasets.get(str(job.dataset).partition("@")[0])
     terminal.show(found, lambda: facts(found))
+
+
+@group.command()
+@remote
+def answer(
+    terminal: Session,
+    dataset: DatasetId,
+    name_encoding: NameEncoding = None,
+    layout: Layout = None,
+    *,
+    watch: Watch = True,
+) -> None:
+    """Answer the question that reading an upload raised; it is read again."""
+    answers = upload_answers(name_encoding=name_encoding, layout=layout)
+    _read(terminal, terminal.topwork.datasets.answer(dataset, **answers), watch=watch)
 
 
 @group.command("list")

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 
 from app.cli.options import with_training_options
 from app.terminal.output import Session, facts, remote, table
-from app.terminal.watch import uploading, watch_job
+from app.terminal.questions import follow
+from app.terminal.watch import uploading
 from core.system.command_names import command
 from topwork.client.synchronous.jobs import Job
 from topwork.types.predictions import Prediction
@@ -47,7 +48,7 @@ def train(
         job = terminal.topwork.finetune(folder, dataset=dataset, on_bytes=on_bytes, **config)
     if watch:
         terminal.say(f"{job.id} is {job.state}")
-        job = watch_job(terminal, job).check()
+        job = follow(terminal, job).check()
     terminal.show(job, lambda: outcome(job))
 
 

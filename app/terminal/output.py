@@ -8,6 +8,7 @@ import functools
 import inspect
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,10 @@ class Terminal:
             for one in error.errors:
                 where = f"{one['param']}: " if one.get("param") else ""
                 self.err.print(f"  {where}{one.get('message')}", markup=False)
+            for one in error.options:
+                value = one["value"] if isinstance(one["value"], str) else json.dumps(one["value"])
+                flag = f"--{str(error.param).replace('_', '-')} {shlex.quote(value)}"
+                self.err.print(f"  {flag}: {one['meaning']}", markup=False, highlight=False)
             if error.hint:
                 self.err.print(f"Hint: {error.hint}", markup=False, highlight=False)
         usage = 400 <= error.status < 500 and error.status not in RETRY_STATUSES  # noqa: PLR2004 - HTTP.

@@ -3,16 +3,19 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Select, String, cast, or_, select
+from sqlalchemy import Select, String, cast, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
 from core.ingest.manifest import with_reasons
+from core.store.db import db_now
 from core.store.pagination import page_of
 from core.store.row_access import EVERYONE
 from core.store.tables import Dataset, DatasetShard, DatasetVersion, Job, ModelVersion
 from topwork.errors import ClassesLost, DatasetInUse, DatasetNotFound, DatasetNotReady
 from topwork.kinds import TERMINAL, DatasetState
+
+HOUR = 3600.0
 
 
 def create(session: Session, *, name: str, upload: str | None, metadata: dict[str, Any]) -> Dataset:
@@ -128,6 +131,18 @@ def refer(session: Session, version: DatasetVersion, shards: Iterable[str]) -> N
     for shard in set(shards):
         key = {"dataset_id": version.dataset_id, "number": version.number}
         session.add(DatasetShard(shard=shard, **key))
+
+
+def forget_unanswered(session: Session, hours: float) -> int:
+    """Let go of the uploads that could not be read so many hours ago; return how many.
+
+    Garbage collection removes their bytes.
+    """
+    since = db_now() - hours * HOUR
+    lately = select(Job.id).where(Job.id == Dataset.job_id, Job.finished_at > since)
+    kept = (Dataset.state == DatasetState.FAILED, Dataset.upload.is_not(None))
+    over = update(Dataset).where(*kept, ~lately.exists()).values(upload=None)
+    return int(session.execute(over).rowcount)  # type: ignore[attr-defined] # It counts rows.
 
 
 def page(

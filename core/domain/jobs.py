@@ -10,7 +10,7 @@ from core.domain import datasets, events, job_states, workers
 from core.store.pagination import page_of
 from core.store.row_access import EVERYONE, request_of
 from core.store.tables import Dataset, Job, JobEvent, ModelVersion
-from topwork.errors import JobNotFound, StateConflict
+from topwork.errors import JobNotFound, StateConflict, UploadNotFound
 from topwork.kinds import DatasetState, EventKind, JobState, Lack, Priority
 
 PRIORITIES = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
@@ -157,6 +157,30 @@ def retry(session: Session, job_id: str) -> Job:
     if job.kind in job_states.FILLING and dataset is not None:
         dataset.state, dataset.error = DatasetState.INGESTING, None
     _queue(session, job)
+    return job
+
+
+def answer(session: Session, dataset_id: str, answers: dict[str, Any]) -> Job:
+    """Read a dataset's upload again, with answers to what it does not say; return that job.
+
+    What waited for the dataset and failed with it waits again.
+
+    Raises:
+        StateConflict: The dataset is ready, or its upload is being read.
+        UploadNotFound: The upload, or the job that read it, is there no longer.
+    """
+    dataset = datasets.get(session, dataset_id, lock=True)
+    if dataset.state != DatasetState.FAILED:
+        raise StateConflict(f"the dataset {dataset_id} is {dataset.state}: there is no question")
+    job = session.get(Job, dataset.job_id) if dataset.upload is not None else None
+    if job is None:
+        message = f"the upload of {dataset_id} is not kept any more"
+        raise UploadNotFound(message, hint="Send the images again, with the answer.")
+    retry(session, job.id)
+    job.config = job.config | {"answers": job.config.get("answers", {}) | answers}
+    unbegun = (Job.dataset_id == dataset_id, Job.state == JobState.FAILED, Job.attempt == 0)
+    for waited in session.scalars(select(Job.id).where(*unbegun)).all():
+        retry(session, waited)
     return job
 
 

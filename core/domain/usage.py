@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from sqlalchemy import Float, cast, func, select
 from sqlalchemy.orm import Session
 
-from core.domain.job_states import FILLING
 from core.store.row_access import EVERYONE
 from core.store.tables import (
     Dataset,
@@ -17,7 +16,7 @@ from core.store.tables import (
 )
 from core.system.settings import Settings
 from topwork.errors import QueueFull, QuotaExceeded
-from topwork.kinds import TERMINAL, JobState
+from topwork.kinds import JobState
 
 WAITING = (JobState.QUEUED, JobState.WAITING)
 
@@ -40,8 +39,8 @@ class Usage:
 def of(session: Session, owner: str) -> Usage:
     """Count an owner's objects.
 
-    A dataset counts as much as its largest version, since versions share their images; one that
-    is being read counts as much as its archive, an upload as much as was announced.
+    A dataset counts as much as its largest version, since versions share their images; one whose
+    archive is still there counts as much as that, an upload as much as was announced.
     """
     return Usage(
         datasets=_datasets(session, owner) + _arriving(session, owner),
@@ -86,8 +85,8 @@ def _datasets(session: Session, owner: str) -> int:
 
 def _arriving(session: Session, owner: str) -> int:
     size = cast(Job.config["bytes"].as_string(), Float)
-    reading = (Job.owner == owner) & Job.kind.in_(FILLING) & Job.state.not_in(TERMINAL)
-    return _total(session, select(func.sum(size)).where(reading))
+    sizes = select(func.sum(size)).join(Dataset, Dataset.job_id == Job.id)
+    return _total(session, sizes.where(Dataset.owner == owner, Dataset.upload.is_not(None)))
 
 
 def _models(session: Session, owner: str) -> int:

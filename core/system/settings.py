@@ -158,7 +158,10 @@ class Settings(BaseSettings):
         20, gt=0, description="Most resumable uploads of one owner that are not used yet."
     )
     upload_hours: float = Field(
-        24.0, gt=0, description="Hours after its creation in which a resumable upload must be used."
+        24.0,
+        gt=0,
+        description="Hours after its creation in which a resumable upload must be used, and after"
+        " its failed reading in which an upload is kept for an answer.",
     )
     max_upload_files: int = Field(20_000, gt=0, description="Most files in one multipart form.")
     max_archive_entries: int = Field(200_000, gt=0, description="Most members of an archive.")

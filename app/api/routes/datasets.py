@@ -34,6 +34,7 @@ from core.domain import datasets, jobs, usage
 from core.ops import garbage
 from core.store.row_access import owner_of
 from topwork import types
+from topwork.errors import InvalidField
 
 router = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=TaggedRoute)
 roomy = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=RoomyRoute)
@@ -116,6 +117,23 @@ def update_dataset(
     if patch.metadata is not None:
         dataset.user_metadata = patch.metadata
     return dataset_view(session, dataset)
+
+
+@router.post("/{dataset_id}/answers", status_code=202, response_model=types.Job)
+def answer_dataset(
+    dataset_id: Text, body: types.UploadReading, once: Once, session: Write, settings: Config
+) -> JSONResponse:
+    """Read an upload that raised a question again; what failed with it waits for it again."""
+    answers = body.answers()
+    if not answers.get("layout", answers):
+        raise InvalidField("there is no answer here", param="layout")
+
+    def read_again() -> Created:
+        usage.check_queue(session, settings, owner_of(session))
+        job = jobs.answer(session, dataset_id, answers)
+        return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+
+    return once(session, body.model_dump_json(), read_again)
 
 
 @router.delete("/{dataset_id}", status_code=204)

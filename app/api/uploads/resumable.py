@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from app.api.reading import Reader
 from app.api.uploads import partial_file
 from app.api.uploads.multipart_archive import Upload, check_space
-from core.domain import uploads, usage
+from core.domain import datasets, uploads, usage
 from core.store.resources import Resources
 from core.store.row_access import owner_of
 from core.store.tables import PartialUpload
@@ -71,8 +71,9 @@ async def find(read: Reader, settings: Settings, upload_id: str) -> Upload | Non
 
 
 def tidy(resources: Resources) -> None:
-    """Forget uploads whose time is over, and files that no row knows."""
+    """Forget uploads whose time is over, used or not, and files that no row knows."""
     with resources.database.write() as session:
         uploads.forget_expired(session)
+        datasets.forget_unanswered(session, resources.settings.upload_hours)
         known = uploads.lengths(session)
     partial_file.remove_strays(resources.settings, known)

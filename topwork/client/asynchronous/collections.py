@@ -51,6 +51,12 @@ class AsyncDatasets:
         )
         return job.bind(self._jobs)
 
+    async def answer(self, dataset: str, **answers: Unpack[UploadReadingOptions]) -> AsyncJob:
+        """Answer the question that reading an upload raised; return the job that reads it again."""
+        path = f"/datasets/{dataset}/answers"
+        job = await self._http.ask(AsyncJob, "POST", path, json={**answers})
+        return job.bind(self._jobs)
+
     def list(self) -> AsyncIterator[Dataset]:
         """Yield datasets, the newest first."""
         return self._http.pages(Dataset, "/datasets")

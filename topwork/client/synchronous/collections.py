@@ -50,6 +50,12 @@ class Datasets:
         job = upload(self._http, Job, "/datasets", Path(data), on_bytes, form=form, body=fields)
         return job.bind(self._jobs)
 
+    def answer(self, dataset: str, **answers: Unpack[UploadReadingOptions]) -> Job:
+        """Answer the question that reading an upload raised; return the job that reads it again."""
+        path = f"/datasets/{dataset}/answers"
+        job = self._http.ask(Job, "POST", path, json={**answers})
+        return job.bind(self._jobs)
+
     def list(self) -> Iterator[Dataset]:
         """Yield datasets, the newest first."""
         return self._http.pages(Dataset, "/datasets")
