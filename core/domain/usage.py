@@ -66,9 +66,16 @@ def check_queue(session: Session, settings: Settings, owner: str) -> None:
 
 def check_bytes(session: Session, settings: Settings, owner: str, coming: int) -> None:
     """Raise QuotaExceeded when the owner may not store `coming` bytes more."""
-    most = settings.max_bytes_per_owner
-    if most and of(session, owner).stored + coming > most:
+    left = room(session, settings, owner)
+    if left is not None and coming > left:
+        most = settings.max_bytes_per_owner
         raise QuotaExceeded(f"{coming} more bytes would exceed the {most} that you may store")
+
+
+def room(session: Session, settings: Settings, owner: str) -> int | None:
+    """Return how many bytes more an owner may store, below 0 where it is too much; None: any."""
+    most = settings.max_bytes_per_owner
+    return most - of(session, owner).stored if most else None
 
 
 def _datasets(session: Session, owner: str) -> int:

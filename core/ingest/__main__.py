@@ -24,7 +24,7 @@ from core.ingest.stream import Stream
 from core.system.machine import cores
 from core.system.progress import Meter
 from core.system.run_dir import RunDir, supervise
-from topwork.errors import DiskFull
+from topwork.errors import DiskFull, QuotaExceeded
 from topwork.kinds import Phase, Severity
 
 SPARE_BYTES = 64 * MEBIBYTE
@@ -48,7 +48,7 @@ def ingest(run: RunDir) -> None:
         container = open_container(file, limits)
         planned = plan(_list(run, container), limits, answers.get("name_encoding"))
         reading = read_upload(planned, LayoutAnswer.of(answers))
-        _check_disk(folder, planned.expanded_bytes)
+        _check_room(folder, planned.expanded_bytes, request.get("room"))
         wanted = {index: path for index, path in planned.files.items() if path in reading.places}
         run.events.phase(Phase.DECODING)
         shards = ShardWriter(folder / "shards")
@@ -102,7 +102,10 @@ def _decode(run: RunDir, container: Container, wanted: Mapping[int, str], stream
     return stream
 
 
-def _check_disk(folder: Path, wanted: int) -> None:
+def _check_room(folder: Path, wanted: int, room: int | None) -> None:
+    """Hold what is going to be stored against the owner's quota and the disk."""
+    if room is not None and wanted > room:
+        raise QuotaExceeded(f"The images take {wanted} bytes unpacked; you may store {room} more.")
     free = shutil.disk_usage(folder).free
     if free < wanted + SPARE_BYTES:
         raise DiskFull(

@@ -22,8 +22,6 @@ MAX_PATH_BYTES = 512
 MAX_SEGMENT_BYTES = 255
 MAX_NAME = 1023  # The rest of a longer name is not kept; it is refused as too long.
 MAX_FOLDERS = 6
-MAX_RATIO = 100  # Expanded to packed bytes; photographs stay below 2, blank bitmaps below 100.
-RATIO_FROM = MEBIBYTE  # Smaller members may be as dense as they like.
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
@@ -55,7 +53,6 @@ REJECTED = {
     "compression_unsupported": "Only stored and deflated members of a zip are read.",
     "entries_overlap": "The member shares its bytes with another one.",
     "entry_too_large": "The file is larger than one image may be.",
-    "ratio_too_high": f"The file expands to more than {MAX_RATIO} times its packed size.",
     "name_duplicate": "Another member has the same name; the first one is used.",
     "name_case_clash": "Another member's name differs only in upper and lower case.",
     "name_unicode_clash": "Another member's name differs only in its Unicode form.",
@@ -82,14 +79,12 @@ class Member:
         name: Its text, lone surrogates in it for bytes that are not UTF-8 as was said; or its bytes
             where the archive does not say what they mean and they are not ASCII.
         size: Declared expanded bytes.
-        packed: Bytes that the entry occupies in the archive.
         flaw: A key of `REJECTED` that reading the archive's directory already showed.
         content: What the first bytes are; looked at only where the suffix is not an image's.
     """
 
     name: str | bytes
     size: int = 0
-    packed: int = 0
     kind: Kind = "file"
     flaw: str | None = None
     content: Content = "unknown"
@@ -97,7 +92,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large an archive may be; `max_ratio` holds for members above `RATIO_FROM` bytes."""
+    """How large an archive may be once it is unpacked.
+
+    How densely it was packed says nothing: drawings shrink to a thousandth.
+    """
 
     max_archive_entries: int = 200_000
     max_entry_bytes: int = 50 * MEBIBYTE
@@ -258,7 +256,6 @@ def _refused(member: Member, kind: Kind, path: str, limits: Limits) -> str | Non
         return "system_file" if hidden else None
     image = name.endswith(IMAGE_SUFFIXES) or member.content == "image"
     nested = member.content == "archive" or name.endswith(ARCHIVE_SUFFIXES)
-    dense = member.size > RATIO_FROM and member.size > MAX_RATIO * max(member.packed, 1)
     tests = {
         "system_file": hidden or name in SYSTEM_FILES,
         "link": kind == "link",
@@ -268,7 +265,6 @@ def _refused(member: Member, kind: Kind, path: str, limits: Limits) -> str | Non
         "not_an_image": not image,
         member.flaw: member.flaw is not None,
         "entry_too_large": member.size > limits.max_entry_bytes,
-        "ratio_too_high": dense,
     }
     return next((code for code, failed in tests.items() if failed), None)
 

@@ -27,7 +27,6 @@ UNSAFE = {
     "link",
     "special_file",
     "entries_overlap",
-    "ratio_too_high",
 }
 
 

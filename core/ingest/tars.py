@@ -16,7 +16,6 @@ from typing import BinaryIO, NamedTuple, cast
 from core.ingest.archive import (
     IMAGE_SUFFIXES,
     MAX_NAME,
-    MAX_RATIO,
     MEBIBYTE,
     Content,
     Kind,
@@ -31,8 +30,9 @@ MAX_EXTENSIONS = 8  # Headers about one member; tools write three at most.
 MAX_RECORDS = 1000  # Of one such header; each costs a microsecond, and may be five bytes long.
 HEAD_BYTES = 512
 BLOCK = tarfile.BLOCKSIZE
-# A stream that expands so far beyond its file is a bomb whatever its members claim.
-BOMB_FROM = 256 * MEBIBYTE
+# Its members do not say how much a compressed stream takes before they are unpacked, so one that
+# expands so far beyond its file is taken for a bomb. Drawings may, up to the size.
+MAX_RATIO, BOMB_FROM = 100, 256 * MEBIBYTE
 EXTENSIONS = {
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -89,16 +89,15 @@ class Tar:
         """
         for header, stream in self._walk():
             content: Content = "unknown"
-            before, end = stream.packed_position(), stream.position + header.size
+            end = stream.position + header.size
             try:
                 if header.kind == "file" and not has_suffix(header.name, IMAGE_SUFFIXES):
                     content = self._sniff(stream.read(min(header.size, HEAD_BYTES)))
                 stream.skip_to(end)
             except DAMAGE:
                 self.damage = CUT_OFF
-            packed = header.size if self._most is None else stream.packed_position() - before
             flaw = "entry_truncated" if self.damage else None
-            yield Member(header.name, header.size, packed, header.kind, flaw, content)
+            yield Member(header.name, header.size, header.kind, flaw, content)
             if self.damage:
                 return
 
@@ -227,10 +226,6 @@ class _Forward:
         self._length = os.fstat(file.fileno()).st_size
         self._stream = file if most is None else cast("BinaryIO", gzip.GzipFile(fileobj=file))
         self._most = most
-
-    def packed_position(self) -> int:
-        """Return how far the file itself was read."""
-        return self._file.tell()
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes, at most `CHUNK`."""

@@ -95,7 +95,7 @@ class Zip:
             readable = kind == "file" and flaw is None and record.size
             if readable and not has_suffix(record.name, IMAGE_SUFFIXES):
                 content = self._sniff(self._head(record))
-            yield Member(record.name, record.size, record.packed, kind, flaw, content)
+            yield Member(record.name, record.size, kind, flaw, content)
 
     def contents(self, wanted: Collection[int]) -> Iterator[tuple[int, bytes | str]]:
         """Yield (position, bytes) of the wanted members, or (position, key of `REJECTED`)."""

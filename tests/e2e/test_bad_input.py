@@ -45,7 +45,7 @@ def zip_with_link() -> bytes:
 def zip_with_bomb() -> bytes:
     buffer = io.BytesIO(zip_of(GOOD))
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("cat/bomb.png", bytes(30_000_000))
+        archive.writestr("cat/bomb.png", bytes(60_000_000))
     return buffer.getvalue()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from core.domain import datasets, leases
+from core.domain import datasets, leases, usage
 from core.domain.products import FIRST, PLACES
 from core.ops import garbage
 from core.store.resources import Resources
@@ -27,6 +27,7 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
     """
     with resources.database.read() as session:
         dataset = datasets.get(session, str(job.dataset_id))
+        room = usage.room(session, resources.settings, dataset.owner)
     if dataset.upload is None:
         raise DatasetNotFound(f"the upload of {dataset.id} is gone")
     check()
@@ -38,6 +39,8 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
         "archive": str(folder / "archive"),
         "split": job.config["split"],
         "answers": job.config.get("answers", {}),
+        # The archive, which counts until then, makes room for what is in it.
+        "room": None if room is None else room + int(job.config.get("bytes", 0)),
         "limits": resources.settings.model_dump(include=set(LIMITS)),
     }
 

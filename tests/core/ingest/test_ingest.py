@@ -163,6 +163,28 @@ def children(pid: int) -> list[str]:
     return [child for path in lists for child in path.read_text().split()]
 
 
+def test_drawings_may_shrink_to_a_thousandth(run: Ingest) -> None:
+    files = {}
+    for number in range(8):
+        drawing = Image.new("RGB", (800, 800), "white")
+        drawing.paste("black", (100, 100, 300 + number, 110))
+        drawing.save(buffer := io.BytesIO(), "BMP")
+        files[f"{('box', 'ball')[number % 2]}/{number}.bmp"] = buffer.getvalue()
+    archive = zip_of(files)
+    assert len(archive) * 300 < sum(map(len, files.values()))
+    for name, data in (("zip", archive), ("gz", gzipped(tar_of(files)))):
+        assert run(data, name=name).dataset["images"] == len(files)
+
+
+def test_what_an_archive_holds_is_held_against_the_quota(run: Ingest) -> None:
+    unpacked = sum(map(len, GOOD.values()))
+    assert run(zip_of(GOOD), name="exactly", room=unpacked).dataset["bytes"] == unpacked
+    refused = run(zip_of(GOOD), room=unpacked - 1)
+    assert refused.error is not None
+    assert refused.error["code"] == "quota_exceeded"
+    assert not list(refused.folder.glob("**/*.tar"))
+
+
 def test_sigterm_stops_a_run_and_its_decoders(tmp_path: Path) -> None:
     prepare(tmp_path / "run", zip_of(folder("cat", "dog", count=500)), None, None)
     child = subprocess.Popen([sys.executable, "-m", "core.ingest", str(tmp_path / "run")])
