@@ -1,15 +1,23 @@
 """Archives for tests: ordinary ones, and hostile ones no honest tool would write."""
 
+import bz2
 import gzip
 import io
+import lzma
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from PIL import Image
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 def picture(seed: int, kind: str = "PNG", size: int = 8) -> bytes:
@@ -144,3 +152,12 @@ def honest(files: Mapping[str, bytes]) -> list[Entry]:
 def gzipped(data: bytes) -> bytes:
     """A gzip stream with no time in it."""
     return gzip.compress(data, mtime=0)
+
+
+# By the last suffix of the file's name.
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzipped,
+    "bz2": bz2.compress,
+    "xz": lambda data: lzma.compress(data, preset=0),
+    "zst": zstd.compress,
+}

@@ -265,7 +265,7 @@ def dataset_name(upload: Upload) -> str:
     """Return a name for what was uploaded: the archive's without suffixes, or the root folder's."""
     name = upload.filename or (next(iter(upload.roots)) if len(upload.roots) == 1 else "")
     stem = PurePosixPath(name.replace("\\", "/")).name
-    stem = re.sub(r"(\.(zip|tar|tgz|gz))+$", "", stem, flags=re.IGNORECASE)
+    stem = re.sub(r"(\.(zip|tar|t?gz|t?bz2?|t?xz|t?zst))+$", "", stem, flags=re.IGNORECASE)
     shown = "".join(c for c in unicodedata.normalize("NFC", stem) if c.isprintable())
     return shown.strip()[:100] or "images"
 

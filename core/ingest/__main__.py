@@ -49,7 +49,10 @@ def ingest(run: RunDir) -> None:
         planned = plan(_list(run, container), limits, answers.get("name_encoding"))
         reading = read_upload(planned, LayoutAnswer.of(answers))
         _check_room(folder, planned.expanded_bytes, request.get("room"))
-        wanted = {index: path for index, path in planned.files.items() if path in reading.places}
+        wanted: dict[int, list[str]] = {}
+        for index, path in planned.files.items():
+            if path in reading.places:
+                wanted.setdefault(planned.copies.get(index, index), []).append(path)
         run.events.phase(Phase.DECODING)
         shards = ShardWriter(folder / "shards")
         with Decoders(cores(), max_pixels) as decoders:
@@ -93,7 +96,9 @@ def _list(run: RunDir, container: Container) -> Iterator[Member]:
         yield member
 
 
-def _decode(run: RunDir, container: Container, wanted: Mapping[int, str], stream: Stream) -> Stream:
+def _decode(
+    run: RunDir, container: Container, wanted: Mapping[int, list[str]], stream: Stream
+) -> Stream:
     meter = Meter(run.events, {Phase.DECODING: (len(wanted), 1.0)})
     for done, (index, content) in enumerate(container.contents(wanted), 1):
         stream.add(wanted[index], content)

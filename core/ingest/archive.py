@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -81,6 +81,7 @@ class Member:
         size: Declared expanded bytes.
         flaw: A key of `REJECTED` that reading the archive's directory already showed.
         content: What the first bytes are; looked at only where the suffix is not an image's.
+        same_as: Name of an earlier member whose content this one has, as hard links in tars do.
     """
 
     name: str | bytes
@@ -88,6 +89,7 @@ class Member:
     kind: Kind = "file"
     flaw: str | None = None
     content: Content = "unknown"
+    same_as: str | bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +134,15 @@ def by_status(refusals: Iterable[Refusal]) -> dict[str, dict[str, int]]:
 
 @dataclass(slots=True)
 class Plan:
-    """What to read: position in the archive -> safe path; and everything else, with its reason."""
+    """What to read: position in the archive -> safe path; and everything else, with its reason.
+
+    `copies` has the position of the earlier member that a file shares its content with.
+    """
 
     files: dict[int, str] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    copies: dict[int, int] = field(default_factory=dict)
     expanded_bytes: int = 0
     guess: Guess | None = None
 
@@ -163,13 +169,16 @@ def plan(
     """
     result = Plan()
     seen: dict[str, _Seen] = {}
-    for index, (name, member) in enumerate(_named(members, limits, name_encoding, result)):
+    sizes: dict[int, tuple[int, int]] = {}  # Hash of a name -> position and size of its file.
+    for index, (name, listed) in enumerate(_named(members, limits, name_encoding, result)):
         if index >= limits.max_archive_entries:
             raise ArchiveTooLarge(
                 f"The archive has more than {limits.max_archive_entries} entries.",
                 hint="Send it in parts, or raise TOPWORK_MAX_ARCHIVE_ENTRIES.",
             )
         path, code = clean(name)
+        original = sizes.get(hash(listed.same_as)) if listed.same_as else None
+        member = _as_file(listed, original[1]) if original else listed
         late = isinstance(member.name, bytes) and name.endswith("\\") and not member.size
         folder = member.kind == "folder" or late
         kind = "folder" if folder else member.kind
@@ -180,6 +189,10 @@ def plan(
             result.folders.append(path)
         else:
             result.files[index] = path
+            sizes[hash(member.name)] = original or (index, member.size)
+            if original:
+                result.copies[index] = original[0]
+                continue
             result.expanded_bytes += member.size
             if result.expanded_bytes > limits.max_expanded_bytes:
                 raise ArchiveTooLarge(
@@ -187,6 +200,11 @@ def plan(
                     hint="Send it in parts, or raise TOPWORK_MAX_EXPANDED_BYTES.",
                 )
     return result
+
+
+def _as_file(link: Member, size: int) -> Member:
+    """Return a hard link as the file that it is, of the size and kind of the one it names."""
+    return replace(link, kind="file", size=size, content="image")
 
 
 def _named(

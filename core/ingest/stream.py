@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -44,13 +45,13 @@ class Stream:
         self._flying = 0
         self._batch = _Batch()
 
-    def add(self, path: str, content: bytes | str) -> None:
-        """Take the next file, or the code that says why it could not be read."""
+    def add(self, paths: Sequence[str], content: bytes | str) -> None:
+        """Take the next file, under all its names, or the code that says why it cannot be read."""
         if isinstance(content, str):
-            self._refusals.append(Refusal(path, content))
+            self._refusals += [Refusal(path, content) for path in paths]
             return
         sha256 = hashlib.sha256(content).hexdigest()
-        self._files.append((path, sha256))
+        self._files += [(path, sha256) for path in paths]
         if sha256 in self._seen:
             return
         self._seen.add(sha256)

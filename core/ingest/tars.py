@@ -1,18 +1,17 @@
-"""Read tar and tar.gz archives forward only, with every read bounded.
+"""Read tar archives, plain or compressed, forward only and with every read bounded.
 
 `tarfile` parses single headers. Its `TarFile` is not used: it reads extended headers of any size
 into memory, can be made to loop (CVE-2025-8194, CVE-2024-6232), and takes a damaged header in the
 middle for the archive's end.
 """
 
-import gzip
 import os
 import re
 import tarfile
-import zlib
 from collections.abc import Callable, Collection, Iterator
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
+from core.ingest import compression
 from core.ingest.archive import (
     IMAGE_SUFFIXES,
     MAX_NAME,
@@ -42,9 +41,9 @@ EXTENSIONS = {
 }
 SPARSE = "GNU.sparse."
 CHARSET, BINARY = "hdrcharset", b"BINARY"  # Says that a path is bytes of whatever meaning.
-KEPT = {b"path", b"size", CHARSET.encode()}
+KEPT = {b"path", b"linkpath", b"size", CHARSET.encode()}
 PAX_RECORD = re.compile(rb"([0-9]{1,9}) ([^=]+)=")
-DAMAGE = (EOFError, OSError, ValueError, zlib.error, tarfile.TarError)
+DAMAGE = (*compression.DAMAGE, tarfile.TarError)
 CUT_OFF = "The archive ends early or is damaged; what came before was read."
 
 
@@ -52,15 +51,16 @@ class _Header(NamedTuple):
     name: str | bytes  # Bytes where nothing says what they mean.
     size: int  # Bytes of content that follow.
     kind: Kind
+    same_as: str | bytes | None  # Of a hard link: the name of the member with its content.
 
 
 class Tar:
-    """A tar archive, plain or gzipped, in a seekable file.
+    """A tar archive, plain or compressed, in a seekable file.
 
     Args:
         file: The archive.
         sniff: Says what kind of file begins with some bytes.
-        most: Bytes that a gzip stream may expand to; None for a plain tar.
+        most: Bytes that a compressed stream may expand to; None for a plain tar.
     """
 
     def __init__(
@@ -97,7 +97,9 @@ class Tar:
             except DAMAGE:
                 self.damage = CUT_OFF
             flaw = "entry_truncated" if self.damage else None
-            yield Member(header.name, header.size, header.kind, flaw, content)
+            yield Member(
+                header.name, header.size, header.kind, flaw, content, same_as=header.same_as
+            )
             if self.damage:
                 return
 
@@ -157,9 +159,9 @@ def _next_header(stream: "_Forward") -> _Header | None:
         if size < 0:
             raise tarfile.ReadError("a negative size")
         kind = _kind(info, sparse=SPARSE in extended)
-        declared = "path" in extended and extended.get(CHARSET) != BINARY
-        raw = extended.get("path", info.name.encode("utf-8", "surrogateescape"))
-        return _Header(_name(raw, declared=declared), size, kind)
+        name = _name(extended, "path", info.name)
+        target = _name(extended, "linkpath", info.linkname) if info.islnk() else None
+        return _Header(name, size, kind, target)
     return None
 
 
@@ -177,14 +179,15 @@ def _extension(stream: "_Forward", info: tarfile.TarInfo) -> dict[str, bytes]:
     if info.size > MAX_EXTENSION:
         raise tarfile.ReadError("a header is unreasonably large")
     data = stream.read_all(info.size + -info.size % BLOCK)[: info.size]
-    if info.type == tarfile.GNUTYPE_LONGNAME:
-        return {"path": _cut(data.split(b"\0")[0]), CHARSET: BINARY}
-    # Link targets and defaults for all members (`git archive` leaves a comment there) are not used.
+    if info.type in {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}:
+        key = "path" if info.type == tarfile.GNUTYPE_LONGNAME else "linkpath"
+        return {key: _cut(data.split(b"\0")[0]), CHARSET: BINARY}
+    # Defaults for all members (`git archive` leaves a comment there) are not used.
     return _pax(data) if info.type in {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE} else {}
 
 
 def _pax(data: bytes) -> dict[str, bytes]:
-    """Return path, its encoding, size and any mark of a sparse file that an extended header holds.
+    """Return path, link target, their encoding, size and any mark of a sparse file in a header.
 
     Other keys may be as many and as long as the header has room for, so they are not kept (POSIX
     pax: `length key=value` and a newline).
@@ -209,8 +212,16 @@ def _cut(raw: bytes) -> bytes:
     return raw[: 4 * MAX_NAME]
 
 
-def _name(raw: bytes, *, declared: bool) -> str | bytes:
-    """Return a name as text where its bytes are said to be UTF-8, or are ASCII; else the bytes."""
+def _name(extended: dict[str, bytes], key: str, short: str) -> str | bytes:
+    """Return a name as text where its bytes are said to be UTF-8, or are ASCII; else the bytes.
+
+    Args:
+        extended: Of the headers before the member's own.
+        key: Which of its names.
+        short: That in the member's own header.
+    """
+    raw = extended.get(key, short.encode("utf-8", "surrogateescape"))
+    declared = key in extended and extended.get(CHARSET) != BINARY
     if declared or raw.isascii():
         return _cut(raw).decode("utf-8", "surrogateescape")[:MAX_NAME]
     return raw if len(raw) < MAX_NAME else _cut(raw).decode("utf-8", "replace")[:MAX_NAME]
@@ -224,7 +235,9 @@ class _Forward:
         self.position = 0
         self._file = file
         self._length = os.fstat(file.fileno()).st_size
-        self._stream = file if most is None else cast("BinaryIO", gzip.GzipFile(fileobj=file))
+        self._stream: compression.Expanded = file
+        if most is not None:
+            self._stream = compression.expanded(file)
         self._most = most
 
     def read(self, size: int) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from core.ingest.archive import Limits, plan
 from core.ingest.containers import open_container
 from core.ingest.layout import read_layout
-from tests.archives import Entry, folder, gzipped, honest, picture, raw_zip, special, tar_of, zip_of
+from tests.archives import PACKERS, Entry, folder, honest, picture, raw_zip, special, tar_of, zip_of
 from topwork.errors import TopworkError
 
 FILES = folder("cat", "dog")
@@ -75,9 +75,12 @@ def test_damaged_archives_are_read_or_refused(tmp_path: Path, seed: int) -> None
     with (tmp_path / "upload").open("w+b") as file:
         for _ in range(250):
             tar = lie(dice.choice(TARS), dice)
+            packed = dice.choice([*PACKERS.values()])
             data = dice.choice(
-                [damage(dice.choice(ZIPS), dice), damage(tar, dice), tar, gzipped(tar)]
+                [damage(dice.choice(ZIPS), dice), damage(tar, dice), tar, packed(tar)]
             )
+            if dice.random() < 0.2:
+                data = damage(packed(tar), dice)
             file.seek(0)
             file.truncate()
             file.write(data)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.archives import folder, gzipped, picture, tar_of, zip_of
+from tests.archives import PACKERS, folder, gzipped, picture, special, tar_of, zip_of
 from tests.core.ingested import GOOD, Ingest, lines_of, outcome, prepare
 from tests.waiting import wait_for
 
@@ -45,7 +45,8 @@ def test_a_zip_becomes_shards_manifest_and_report(run: Ingest) -> None:
 
 
 def test_zip_tar_and_gzip_of_the_same_files_are_the_same_dataset(run: Ingest) -> None:
-    data = [zip_of(GOOD), tar_of(GOOD), gzipped(tar_of(GOOD))]
+    packed = (pack(tar_of(GOOD)) for pack in PACKERS.values())
+    data = [zip_of(GOOD), tar_of(GOOD), *packed]
     digests = {run(it, name=f"run{at}").dataset["digest"] for at, it in enumerate(data)}
     assert len(digests) == 1
 
@@ -174,6 +175,20 @@ def test_drawings_may_shrink_to_a_thousandth(run: Ingest) -> None:
     assert len(archive) * 300 < sum(map(len, files.values()))
     for name, data in (("zip", archive), ("gz", gzipped(tar_of(files)))):
         assert run(data, name=name).dataset["images"] == len(files)
+
+
+def test_hard_links_are_images_of_the_class_in_which_they_lie(run: Ingest) -> None:
+    """A pool of images, and one folder of links for each class, as `cp -l` makes it."""
+    pool = {f"pool/{n}.png": picture(n) for n in range(8)}
+    links = {
+        f"set/{('cat', 'dog')[n % 2]}/{n}.png": special(tarfile.LNKTYPE, f"pool/{n}.png")
+        for n in range(8)
+    }
+    answers = {"layout": {"train": ["set"], "ignore": ["pool"]}}
+    done = run(gzipped(tar_of({**pool, **links})), answers=answers)
+    assert done.dataset["classes"] == ["cat", "dog"]
+    assert {line["path"] for line in done.manifest} == set(links)
+    assert done.dataset["bytes"] == sum(map(len, pool.values()))
 
 
 def test_what_an_archive_holds_is_held_against_the_quota(run: Ingest) -> None:

@@ -1,18 +1,19 @@
 """The tar reader, against archives of the standard library and against damaged and hostile ones."""
 
-import bz2
+import lzma
 import tarfile
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.ingest.archive import Limits, Member, plan
 from core.ingest.containers import open_container, sniff
 from core.ingest.tars import BLOCK, MAX_EXTENSIONS, MAX_RECORDS, Tar
-from tests.archives import folder, gzipped, picture, special, tar_of, zip_of
+from tests.archives import PACKERS, folder, gzipped, picture, special, tar_of, zip_of
 from topwork.errors import ArchiveTooLarge, ArchiveUnreadable
 
 MEBIBYTE = 1024 * 1024
@@ -20,11 +21,11 @@ MOST = 1024 * MEBIBYTE
 
 
 class Archive:
-    def __init__(self, tmp: Path, data: bytes, *, compressed: bool) -> None:
+    def __init__(self, tmp: Path, data: bytes, packed: str) -> None:
         path = tmp / "archive"
-        path.write_bytes(gzipped(data) if compressed else data)
+        path.write_bytes(PACKERS[packed](data) if packed else data)
         self.file = path.open("rb")
-        self.tar = Tar(self.file, sniff, most=MOST if compressed else None)
+        self.tar = Tar(self.file, sniff, most=MOST if packed else None)
         self.members: list[Member] = list(self.tar.members())
 
     def read(self) -> dict[str, bytes | str]:
@@ -37,12 +38,12 @@ class Archive:
 Open = Callable[[bytes], Archive]
 
 
-@pytest.fixture(params=[False, True], ids=["tar", "tar.gz"])
+@pytest.fixture(params=["", *PACKERS], ids=lambda packed: packed or "plain")
 def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Open]:
     archives: list[Archive] = []
 
     def make(data: bytes) -> Archive:
-        archives.append(Archive(tmp_path, data, compressed=request.param))
+        archives.append(Archive(tmp_path, data, request.param))
         return archives[-1]
 
     yield make
@@ -181,9 +182,10 @@ def test_hostile_headers_fill_no_memory(opened: Open) -> None:
     )
     first = tar_of({"cat/1.png": b"x"})[: 2 * BLOCK]
     data = most + first + names + tar_of({"cat/2.png": b"x"})
+    archive = opened(data)
     tracemalloc.start()
     try:
-        planned = plan(opened(data).tar.members(), Limits())
+        planned = plan(archive.tar.members(), Limits())
         peak = tracemalloc.get_traced_memory()[1] - len(data)
     finally:
         tracemalloc.stop()
@@ -207,11 +209,12 @@ def test_more_headers_than_any_tool_writes_are_damage(opened: Open, headers: byt
     assert archive.tar.damage is not None
 
 
-def test_a_gzip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("packed", PACKERS)
+def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: str) -> None:
     monkeypatch.setattr("core.ingest.tars.BOMB_FROM", 4 * MEBIBYTE)
     data = tar_of({"a/0.png": bytes(6 * MEBIBYTE)})
     path = tmp_path / "bomb"
-    path.write_bytes(gzipped(data))
+    path.write_bytes(PACKERS[packed](data))
     with path.open("rb") as file, pytest.raises(ArchiveTooLarge, match="100 times"):
         list(Tar(file, sniff, most=MOST).members())
     monkeypatch.setattr("core.ingest.tars.BOMB_FROM", MOST)
@@ -231,7 +234,12 @@ def test_a_gzip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (picture(1, "JPEG"), "not a readable"),
         (gzipped(b"hello" * 500), "not a readable"),
         (gzipped(b"")[:5], "not a readable"),
-        (bz2.compress(b"x"), "bzip2"),
+        *((pack(b"hello" * 500), "not a readable") for pack in PACKERS.values()),
+        *((pack(zip_of(folder("cat"))), "compressed once more") for pack in PACKERS.values()),
+        (b"<!DOCTYPE html><html>Quota exceeded</html>", "web page"),
+        (b"\n  <HTML><body>Sign in</body></HTML>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", "git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
         (b"Rar!\x1a\x07\x01\0", "RAR"),
         (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
     ],
@@ -242,6 +250,65 @@ def test_what_is_no_archive_is_named(tmp_path: Path, data: bytes, words: str) ->
     with path.open("rb") as file, pytest.raises(ArchiveUnreadable, match=words) as caught:
         list(open_container(file, Limits()).members())
     assert caught.value.hint or words != "not a readable"
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+def test_streams_may_follow_one_another(tmp_path: Path, packed: str) -> None:
+    data, pack = tar_of(folder("cat", "dog")), PACKERS[packed]
+    path = tmp_path / "archive"
+    padding = bytes(8) if packed == "xz" else b""
+    path.write_bytes(pack(data[:700]) + padding + pack(data[700:1500]) + pack(data[1500:]))
+    with path.open("rb") as file:
+        tar = Tar(file, sniff, most=MOST)
+        assert len(list(tar.members())) == len(folder("cat", "dog"))
+        assert tar.damage is None
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+def test_a_stream_that_was_cut_off_keeps_what_came_before(tmp_path: Path, packed: str) -> None:
+    files = {f"cat/{n}.png": np.random.default_rng(n).bytes(300_000) for n in range(8)}
+    whole = PACKERS[packed](tar_of(files))
+    path = tmp_path / "archive"
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    with path.open("rb") as file:
+        tar = Tar(file, sniff, most=MOST)
+        members = list(tar.members())
+        assert 1 < len(members) < len(files)
+        assert tar.damage is not None
+        good = [at for at, member in enumerate(members) if member.flaw is None]
+        assert [data for _, data in tar.contents(good)] == list(files.values())[: len(good)]
+
+
+def test_a_stream_that_asks_for_much_memory_is_not_read(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 30}]
+    # A window of 2 GiB: the frame header's descriptor alone (RFC 8878, 3.1.1.1.2).
+    frame = b"\x28\xb5\x2f\xfd\x00" + bytes([(31 - 10) << 3]) + b"\x01\x00\x00"
+    for data in (lzma.compress(tar_of(folder("cat")), filters=filters), frame):
+        path = tmp_path / "archive"
+        path.write_bytes(data)
+        with path.open("rb") as file, pytest.raises(ArchiveUnreadable):
+            list(open_container(file, Limits()).members())
+
+
+@pytest.mark.parametrize("tar_format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_hard_links_have_the_content_of_the_file_they_name(opened: Open, tar_format: int) -> None:
+    long = f"dog/{'x' * 120}é.png"
+    files: dict[str, bytes | tarfile.TarInfo] = {
+        "cat/1.png": picture(1),
+        long: picture(2),
+        "owl/1.png": special(tarfile.LNKTYPE, "cat/1.png"),
+        "owl/2.png": special(tarfile.LNKTYPE, long),
+        "owl/3.png": special(tarfile.LNKTYPE, "/etc/passwd"),
+        "owl/4.png": special(tarfile.LNKTYPE, "owl/5.png"),
+        "owl/5.png": special(tarfile.LNKTYPE, "owl/1.png"),
+        "notes.txt": b"text",
+        "owl/6.png": special(tarfile.LNKTYPE, "notes.txt"),
+    }
+    planned = plan(opened(tar_of(files, tar_format)).members, Limits())
+    shared = {planned.files[link]: planned.files[at] for link, at in planned.copies.items()}
+    assert shared == {"owl/1.png": "cat/1.png", "owl/2.png": long, "owl/5.png": "cat/1.png"}
+    links = {it.path for it in planned.refusals if it.code == "link"}
+    assert links == {"owl/3.png", "owl/4.png", "owl/6.png"}
 
 
 def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
