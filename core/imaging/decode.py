@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from typing import BinaryIO
@@ -29,6 +29,9 @@ from topwork.errors import ImageTooLarge, ImageUndecodable, TopworkError
 # this multiple of the wanted one: 4 to 6 times faster on phone photographs for a mean pixel
 # difference of about 0.2 of 255 after the resize.
 DRAFT_OVERSAMPLING = 2
+# A JPEG of one scan and of more pixels than the limit, up to this many times as many, is decoded at
+# half its size: what counts is what has to be held. One of several scans is held whole.
+LARGEST_JPEG = 4
 
 # Each scan of a progressive JPEG costs a pass over the whole picture, however few bytes it has: a
 # thousand empty ones in 100 kB keep a core busy for minutes. Real encoders write about ten. The
@@ -55,7 +58,7 @@ FINDINGS = {
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Sizes above which an image is refused before it is decoded."""
+    """Sizes above which an image is refused before it is decoded, or is decoded smaller."""
 
     max_pixels: int = 36_000_000
     max_aspect: float = 20.0
@@ -93,6 +96,7 @@ class OpenImage:
     """
 
     def __init__(self, data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         with _named_errors():
             self._image, self._orientation = _open(data, limits)
 
@@ -105,10 +109,19 @@ class OpenImage:
     def rgb(self, shrink_to: int | None = None) -> Image.Image:
         """Return what `decode` does; errors as there."""
         with _named_errors():
-            if shrink_to is not None:
-                side = DRAFT_OVERSAMPLING * shrink_to
-                self._image.draft(None, (side, side))
+            self._draft(shrink_to)
             return _load(self._image, self._orientation)
+
+    def _draft(self, shrink_to: int | None) -> None:
+        """Have a JPEG decoded smaller, as far as is asked for or as the limit needs."""
+        width, height = self._image.size
+        wanted = (width, height)
+        if shrink_to is not None:
+            wanted = (DRAFT_OVERSAMPLING * shrink_to,) * 2
+        if width * height > self._limits.max_pixels:
+            wanted = (min(wanted[0], width // 2), min(wanted[1], height // 2))
+        if wanted != (width, height):
+            self._image.draft(None, wanted)
 
 
 def probe(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
@@ -127,7 +140,8 @@ def decode(
     """Return the first frame: complete, upright, 8-bit RGB.
 
     With `shrink_to` a JPEG may come smaller than stored; its short side is then at least
-    `DRAFT_OVERSAMPLING * shrink_to` pixels.
+    `DRAFT_OVERSAMPLING * shrink_to` pixels, or half of what is stored. One of more pixels than
+    `limits` has, up to `LARGEST_JPEG` times as many, comes at half its size without being asked.
 
     Raises:
         ImageUndecodable: The content is none of the six formats, is truncated or broken, or its
@@ -220,7 +234,9 @@ def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, in
         raise ImageUndecodable(f"The JPEG file has more than {MAX_JPEG_SCANS} scans.")
     _guard.let_through(limits.max_pixels)
     image = plugin(BytesIO(content))
-    _check_size(*image.size, limits)
+    row_by_row = plugin is Jpeg and scans == 1 and not image.info.get("progressive")
+    most = limits.max_pixels * (LARGEST_JPEG if row_by_row else 1)
+    _check_size(*image.size, replace(limits, max_pixels=most))
     if scans * image.width * image.height > MAX_SCANS_OF_LARGEST * limits.max_pixels:
         raise ImageTooLarge(
             f"The JPEG file has {scans} scans of {image.width} x {image.height} pixels.",
@@ -273,7 +289,7 @@ def _check_size(width: int, height: int, limits: ImageLimits, *, aspect: bool = 
         raise ImageTooLarge(
             f"The image is {width} x {height} pixels; the limit is {limits.max_pixels} pixels"
             f" and {limits.max_side} on a side.",
-            hint="Send a smaller version of the image.",
+            hint="Send a smaller version of the image, or raise TOPWORK_MAX_IMAGE_PIXELS.",
         )
     if aspect and max(width, height) > limits.max_aspect * min(width, height):
         raise ImageTooLarge(

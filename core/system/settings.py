@@ -169,7 +169,12 @@ class Settings(BaseSettings):
     max_expanded_bytes: int = Field(
         40 * 1024 * MEBIBYTE, gt=0, description="Most bytes an archive may unpack to."
     )
-    max_image_pixels: int = Field(36_000_000, gt=0, description="Largest image, in pixels.")
+    max_image_pixels: int = Field(
+        36_000_000,
+        gt=0,
+        description="Largest image, in pixels; a baseline JPEG may have four times as many, and is"
+        " decoded at half its size.",
+    )
     max_queued_jobs: int = Field(1000, gt=0, description="Queue length at which POST answers 429.")
     max_queued_jobs_per_owner: int = Field(
         100, gt=0, description="The same for the jobs of one owner."

@@ -285,6 +285,23 @@ def test_the_larger_a_jpeg_the_fewer_scans_it_may_have() -> None:
     assert decode(data, ImageLimits(max_pixels=64 * 48)).size == (64, 48)
 
 
+def test_a_large_jpeg_is_decoded_at_a_size_within_the_limit() -> None:
+    """As phones of 48 megapixels and more make them."""
+    half = ImageLimits(max_pixels=64 * 48)
+    picture = photo(128, 96)
+    baseline, progressive = encode(picture, "JPEG"), encode(picture, "JPEG", progressive=True)
+    assert probe(baseline, half).width == 128
+    assert decode(baseline, half).size == (64, 48)
+    assert decode(baseline, half, shrink_to=30).size == (64, 48)
+    assert decode(baseline, half, shrink_to=5).size == (16, 12)
+    exact = np.asarray(picture.resize((64, 48), Image.Resampling.BOX), np.int16)
+    assert np.abs(np.asarray(decode(baseline, half), np.int16) - exact).mean() < 4
+    for data in (progressive, encode(picture, "PNG"), encode(photo(129, 96), "JPEG")):
+        with pytest.raises(ImageTooLarge) as caught:
+            probe(data, half)
+        assert "TOPWORK_MAX_IMAGE_PIXELS" in str(caught.value.hint)
+
+
 def test_scans_in_thumbnails_and_appended_films_do_not_count() -> None:
     many = b"\xff\xda\x00\x02" * 300
     thumbnail = b"Exif\0\0II*\0\x08\0\0\0\0\0" + many
