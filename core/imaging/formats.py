@@ -1,5 +1,7 @@
 """Which image formats are read, by their first bytes, and the plugin of Pillow for each."""
 
+from collections.abc import Iterable
+
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -33,21 +35,39 @@ PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"MM\0+", TiffImagePlugin.TiffImageFile),
 )
 
-# Named in the message only, so that a user learns what the file is instead of that it is "broken".
-_FOREIGN = (
+# Images that are not read, and what else is taken for one; named, so that a user learns what a file
+# is instead of that it is "broken". `ftyp` brands: ISO/IEC 23008-12 and the registry of mp4ra.org.
+_UNREAD_IMAGES = (
+    *((b"....ftyp" + brand, "an HEIC photograph") for brand in
+      (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")),
+    *((b"....ftyp" + brand, "an HEIF photograph") for brand in (b"mif1", b"mif2", b"msf1")),
+    *((b"....ftyp" + brand, "an AVIF image") for brand in (b"avif", b"avis", b"avio")),
+    (b"....ftypcrx ", "a Canon raw photograph"),
+    (b"FUJIFILMCCD-RAW", "a Fujifilm raw photograph"),
+    (b"IIRO", "an Olympus raw photograph"),
+    (b"IIRS", "an Olympus raw photograph"),
+    (b"IIU\0", "a Panasonic raw photograph"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\0\x0cjP", "a JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
     (b"8BPS", "a Photoshop document"),
+    (b"v/1\x01", "an OpenEXR image"),
+    (b"#?RADIANCE", "a Radiance image"),
+    (b"P4\n", "a Netpbm image"),
+    (b"P5\n", "a Netpbm image"),
+    (b"P6\n", "a Netpbm image"),
+    (b"\0\0\x01\0", "an icon"),
+    (b"<svg", "an SVG drawing"),
+)  # fmt: skip
+_FOREIGN = (
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript document"),
     (b"\xc5\xd0\xd3\xc6", "a PostScript document"),
-    (b"....ftypheic", "an HEIC photograph"),
-    (b"....ftypmif1", "an HEIF photograph"),
-    (b"....ftypavif", "an AVIF image"),
     (b"....ftyp", "a video"),
     (b"\0\0\x01\xba", "a video"),
     (b"\0\0\x01\xb3", "a video"),
-    (b"\0\0\0\x0cjP", "a JPEG 2000 image"),
     (b"PK\x03\x04", "a zip archive"),
-    (b"<svg", "an SVG drawing"),
     (b"<?xml", "an XML or SVG document"),
     (b"<!DOCTYPE", "an HTML page"),
     (b"<html", "an HTML page"),
@@ -78,12 +98,21 @@ def _matches(content: bytes, magic: bytes) -> bool:
     )
 
 
+def unread_image(content: bytes) -> str | None:
+    """Return what an image is in words, by its first bytes, where its format is not read."""
+    return None if recognised(content) else _named(content, _UNREAD_IMAGES)
+
+
 def refusal(content: bytes) -> str:
     """Say of a content that is not read what it is, where that can be told."""
     if not content:
         return "The file is empty."
-    start = content[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
-    for magic, name in _FOREIGN:
-        if _matches(start.lower(), magic.lower()):
-            return f"This is {name}, which is not read."
+    name = _named(content, _UNREAD_IMAGES + _FOREIGN)
+    if name:
+        return f"This is {name}, which is not read."
     return "The content is not one of the image formats that are read."
+
+
+def _named(content: bytes, table: Iterable[tuple[bytes, str]]) -> str | None:
+    start = content[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return next((name for magic, name in table if _matches(start, magic.lower())), None)

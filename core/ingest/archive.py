@@ -62,13 +62,14 @@ REJECTED = {
     "image_undecodable": "The image is broken.",
     "image_too_large": "The image has too many pixels.",
     "decoder_failed": "The decoder crashed, or ran out of its time, on this file.",
+    "format_unsupported": "The image is in a format that is not read.",
     "class_name_invalid": "The class folder's name cannot be used.",
     "class_not_in_train": "The class has no training image.",
     "label_conflict": "The same image lies under two classes.",
 }
 
 Kind = Literal["file", "folder", "link", "special"]
-Content = Literal["unknown", "image", "archive", "other"]
+Content = Literal["unknown", "image", "unread", "archive", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Member:
         size: Declared expanded bytes.
         flaw: A key of `REJECTED` that reading the archive's directory already showed.
         content: What the first bytes are; looked at only where the suffix is not an image's.
+        words: The same in words, of an image that is not read.
         same_as: Name of an earlier member whose content this one has, as hard links in tars do.
     """
 
@@ -89,6 +91,7 @@ class Member:
     kind: Kind = "file"
     flaw: str | None = None
     content: Content = "unknown"
+    words: str = ""
     same_as: str | bytes | None = None
 
 
@@ -184,7 +187,8 @@ def plan(
         kind = "folder" if folder else member.kind
         code = code or _refused(member, kind, path, limits) or _clash(name, kind, path, seen)
         if code is not None:
-            result.refusals.append(Refusal(path, code))
+            detail = unread(member.words) if code == "format_unsupported" else ""
+            result.refusals.append(Refusal(path, code, detail))
         elif folder:
             result.folders.append(path)
         else:
@@ -200,6 +204,11 @@ def plan(
                     hint="Send it in parts, or raise TOPWORK_MAX_EXPANDED_BYTES.",
                 )
     return result
+
+
+def unread(words: str) -> str:
+    """Say of an image what it is and that it is not read."""
+    return f"This is {words}, which is not read."
 
 
 def _as_file(link: Member, size: int) -> Member:
@@ -280,6 +289,7 @@ def _refused(member: Member, kind: Kind, path: str, limits: Limits) -> str | Non
         "special_file": kind == "special",
         "empty_file": not path or member.size == 0,
         "nested_archive": nested and not image,
+        "format_unsupported": member.content == "unread",
         "not_an_image": not image,
         member.flaw: member.flaw is not None,
         "entry_too_large": member.size > limits.max_entry_bytes,

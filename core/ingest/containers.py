@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import BinaryIO, Protocol
 
-from core.imaging.formats import recognised
+from core.imaging.formats import recognised, unread_image
 from core.ingest import compression
 from core.ingest.archive import Content, Limits, Member
 from core.ingest.tars import Tar
@@ -73,9 +73,11 @@ def _inside(file: BinaryIO) -> bytes:
         return b""
 
 
-def sniff(head: bytes) -> Content:
-    """Tell what kind of file begins with these bytes."""
+def sniff(head: bytes) -> tuple[Content, str]:
+    """Tell what kind of file begins with these bytes; an image that is not read also in words."""
     if recognised(head):
-        return "image"
+        return "image", ""
+    if (words := unread_image(head)) is not None:
+        return "unread", words
     nested = head.startswith((*ZIP, *PACKED)) or compression.recognised(head)
-    return "archive" if nested or head[257:262] == b"ustar" else "other"
+    return ("archive" if nested or head[257:262] == b"ustar" else "other"), ""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from core.imaging.formats import recognised
-from core.ingest.archive import MEBIBYTE, Refusal
+from core.imaging.formats import recognised, unread_image
+from core.ingest.archive import MEBIBYTE, Refusal, unread
 from core.ingest.curate import Stored
 from core.ingest.decoders import DecodeResult, Decoders
 from core.ingest.shards import ShardWriter
@@ -56,7 +56,10 @@ class Stream:
             return
         self._seen.add(sha256)
         if not recognised(content):
-            self._faults[sha256] = ("not_an_image", "")
+            words = unread_image(content)
+            self._faults[sha256] = (
+                ("format_unsupported", unread(words)) if words else ("not_an_image", "")
+            )
             return
         self._batch.hashes.append(sha256)
         self._batch.images.append(content)

@@ -64,7 +64,7 @@ class Tar:
     """
 
     def __init__(
-        self, file: BinaryIO, sniff: Callable[[bytes], Content], *, most: int | None
+        self, file: BinaryIO, sniff: Callable[[bytes], tuple[Content, str]], *, most: int | None
     ) -> None:
         self.damage: str | None = None
         self._file = file
@@ -89,16 +89,17 @@ class Tar:
         """
         for header, stream in self._walk():
             content: Content = "unknown"
+            words = ""
             end = stream.position + header.size
             try:
                 if header.kind == "file" and not has_suffix(header.name, IMAGE_SUFFIXES):
-                    content = self._sniff(stream.read(min(header.size, HEAD_BYTES)))
+                    content, words = self._sniff(stream.read(min(header.size, HEAD_BYTES)))
                 stream.skip_to(end)
             except DAMAGE:
                 self.damage = CUT_OFF
             flaw = "entry_truncated" if self.damage else None
             yield Member(
-                header.name, header.size, header.kind, flaw, content, same_as=header.same_as
+                header.name, header.size, header.kind, flaw, content, words, header.same_as
             )
             if self.damage:
                 return

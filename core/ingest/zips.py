@@ -68,7 +68,9 @@ class Zip:
         most: How many members are looked at; one more is listed, to show that there are more.
     """
 
-    def __init__(self, file: BinaryIO, sniff: Callable[[bytes], Content], most: int) -> None:
+    def __init__(
+        self, file: BinaryIO, sniff: Callable[[bytes], tuple[Content, str]], most: int
+    ) -> None:
         directory = _find_directory(file)
         file.seek(0)
         starts_here = file.read(2) == b"PK"
@@ -90,12 +92,13 @@ class Zip:
         shared = self._overlaps()
         for index, record in enumerate(self._list):
             content: Content = "unknown"
+            words = ""
             flaw = _flaw(record) or ("entries_overlap" if index in shared else None)
             kind = _kind(record)
             readable = kind == "file" and flaw is None and record.size
             if readable and not has_suffix(record.name, IMAGE_SUFFIXES):
-                content = self._sniff(self._head(record))
-            yield Member(record.name, record.size, kind, flaw, content)
+                content, words = self._sniff(self._head(record))
+            yield Member(record.name, record.size, kind, flaw, content, words)
 
     def contents(self, wanted: Collection[int]) -> Iterator[tuple[int, bytes | str]]:
         """Yield (position, bytes) of the wanted members, or (position, key of `REJECTED`)."""

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from core.ingest import dry_run
+from core.ingest.archive import Limits
+from core.ingest.split import Ratios
 from tests.archives import PACKERS, folder, gzipped, picture, special, tar_of, zip_of
 from tests.core.ingested import GOOD, Ingest, lines_of, outcome, prepare
 from tests.waiting import wait_for
@@ -140,13 +143,13 @@ def test_bad_images_are_reported_one_by_one(run: Ingest) -> None:
         "29 empty.jpg": (b"", "empty_file"),
         "30 text.jpg": (b"hello", "not_an_image"),
         "31 page.jpg": (b"<!DOCTYPE html><html></html>", "not_an_image"),
-        "32 drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not_an_image"),
+        "32 drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format_unsupported"),
         "33 script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0", "not_an_image"),
         "34 cut.jpg": (picture(900, "JPEG", 64)[:-100], "image_undecodable"),
         "35 crc.png": (picture(901)[:-20] + b"\0" + picture(901)[-19:], "image_undecodable"),
         "37 large.png": (png(9000, 9000), "image_too_large"),
         "39 thin.png": (png(1, 9000), "image_too_large"),
-        "52 psd.png": (b"8BPS\0\1" + bytes(100), "not_an_image"),
+        "52 psd.png": (b"8BPS\0\1" + bytes(100), "format_unsupported"),
     }
     files = {f"cat/{name}": data for name, (data, _) in bad.items()}
     done = run(zip_of(GOOD | files | {"dog/49 turned.jpg": turned.getvalue()}))
@@ -261,3 +264,29 @@ def test_sixty_thousand_images_fit_into_little_memory(tmp_path: Path, shared: Pa
     assert found.dataset["images"] == 60_000
     assert found.dataset["counts"]["test"] == dict.fromkeys(found.dataset["classes"], 1000)
     assert found.report == []
+
+
+def test_photographs_in_other_formats_are_named(run: Ingest, tmp_path: Path) -> None:
+    """Whatever their suffix, in a zip and in a tar, and in the dry run alike."""
+    starts = {
+        "heic": (b"\0\0\0\x18ftypheic", "HEIC"),
+        "heif": (b"\0\0\0\x18ftypmif1", "HEIF"),
+        "jxl": (b"\xff\x0a\xff", "JPEG XL"),
+        "jp2": (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+        "cr3": (b"\0\0\0\x18ftypcrx ", "Canon"),
+        "raf": (b"FUJIFILMCCD-RAW", "Fujifilm"),
+        "pgm": (b"P5\n8 8\n255\n", "Netpbm"),
+    }
+    files = {}
+    for suffix, (start, _) in starts.items():
+        files |= {f"cat/{suffix}.{suffix}": start + bytes(500), f"dog/{suffix}.jpg": start}
+    for name, pack in (("zip", zip_of), ("tar", tar_of)):
+        done = run(pack(GOOD | files), name=name)
+        told = {row["path"]: row for row in done.report}
+        for path in files:
+            words = starts[path.partition("/")[2].partition(".")[0]][1]
+            assert (told[path]["code"], told[path]["status"]) == ("format_unsupported", "rejected")
+            assert words in told[path]["message"]
+    (tmp_path / "all.zip").write_bytes(zip_of(GOOD | files))
+    summary = dry_run.summarise(tmp_path / "all.zip", Limits(), Ratios())
+    assert summary["rejected"] == {"format_unsupported": len(starts)}  # Of those with a suffix.

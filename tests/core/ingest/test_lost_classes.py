@@ -37,7 +37,7 @@ def lost(done: Outcome) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("files", "reasons"),
     [
-        (FOREIGN, {"owl": {"not_an_image": 6}}),
+        (FOREIGN, {"owl": {"format_unsupported": 6}}),
         ({"owl/a.jpg": b"", "owl/b.jpg": b"text"}, {"owl": {"empty_file": 1, "not_an_image": 1}}),
         ({"owl/a.png": picture(1)[:40]}, {"owl": {"image_undecodable": 1}}),
         ({"owl/owls.zip": zip_of(GOOD)}, {"owl": {"nested_archive": 1}}),
@@ -47,7 +47,10 @@ def lost(done: Outcome) -> dict[str, Any]:
         ({"o" * 256 + "/a.png": picture(900)}, {"o" * 256: {"path_too_long": 1}}),
         ({"owl/a.png": GOOD["cat/0.png"]}, {"owl": {"label_conflict": 1}}),
         ({"owl/b/c/d/e/f/g/a.png": picture(900)}, {"owl": {"path_too_deep": 1}}),
-        ({**FOREIGN, "hen/a.avif": HEIC}, {"hen": {"not_an_image": 1}, "owl": {"not_an_image": 6}}),
+        (
+            {**FOREIGN, "hen/a.avif": HEIC},
+            {"hen": {"format_unsupported": 1}, "owl": {"format_unsupported": 6}},
+        ),
     ],
     ids=lambda it: ",".join(it)[:20],
 )
@@ -80,7 +83,7 @@ def test_classes_are_lost_below_splits_and_other_folders(run: Ingest) -> None:
     files = folder("set/train/cat", "set/train/dog") | folder("set/val/cat", "set/val/hen", first=9)
     files |= {"set/train/owl/a.heif": HEIC, "set/val/owl/b.heif": HEIC, "set/val/dog/x.heic": HEIC}
     done = run(zip_of(files))
-    assert lost(done) == {"hen": {"class_not_in_train": 3}, "owl": {"not_an_image": 2}}
+    assert lost(done) == {"hen": {"class_not_in_train": 3}, "owl": {"format_unsupported": 2}}
 
 
 def test_refused_files_keep_the_folders_meaning_what_they_mean(run: Ingest) -> None:
@@ -114,4 +117,4 @@ def test_a_dry_run_names_them_too(tmp_path: Path) -> None:
     archive.write_bytes(zip_of(GOOD | FOREIGN))
     (found,) = summarise(archive, Limits(), Ratios())["findings"]
     assert (found["code"], found["examples"]) == ("class_lost", ["owl"])
-    assert "6 x not_an_image" in found["message"]
+    assert "6 x format_unsupported" in found["message"]
