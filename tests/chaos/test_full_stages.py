@@ -133,7 +133,7 @@ def test_a_model_is_published_once_there_is_room(
 
         def still() -> None:
             files = tmp_path / "fetched"
-            download(bench.resources.storage, calm.prefix, calm.files, files, lambda: None)
+            download(bench.resources, calm.prefix, calm.files, files, lambda: None)
             assert not bench.published(job_id)
 
         meets_a_full_disk(bench, disk, still)

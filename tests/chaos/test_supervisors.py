@@ -18,7 +18,7 @@ from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
-KILLS, EPOCHS_OF_A_KILL = 10, 100
+KILLS, EPOCHS_OF_A_KILL = 10, 80  # In all not beyond the 1000 that a request may have.
 CALM_EPOCHS = 200  # Beside these a start, a claim and a drain are short.
 DEAD_SECONDS, DRAIN_SECONDS = 1.0, 25.0
 
