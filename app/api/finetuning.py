@@ -68,15 +68,16 @@ def read_request(body: dict[str, Any], settings: Settings) -> types.FinetuneRequ
         WeightsUnavailable: ImageNet weights that are neither here nor to be downloaded.
     """
     request = shaped_as(types.FinetuneRequest, body)
+    architecture = catalogue.canonical(request.architecture)
+    request = request.model_copy(update={"architecture": architecture})
     if request.name in catalogue.names():
         message = f"{request.name!r} is the name of an architecture"
         raise InvalidField(message, param="name", hint="Choose another name for the model.")
     if request.dataset and request.upload:
         raise InvalidField("name a dataset or an upload, not both", param="upload")
     plan = plan_of(request, NOTHING_KNOWN)
-    folder, architecture = settings.weights_dir, request.architecture
     if plan.weights == "imagenet" and settings.offline:
-        _check_weights(folder, architecture)
+        _check_weights(settings.weights_dir, architecture)
     return request
 
 

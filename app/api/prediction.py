@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,9 @@ from topwork.errors import (
 )
 from topwork.kinds import ResultStatus
 
+BASE64 = "Send the file's bytes in base64 (RFC 4648), alone or as a `data:` URL with `;base64,`."
+DATA_URL_HEAD = 200  # Characters before its comma at most.
+TO_STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
 LONGEST_NAME = 200
 LONGEST_FIELD = 1000
 MOST_FIELDS = 50
@@ -142,13 +146,42 @@ def _read_json(raw: bytes, images: Images) -> types.PredictFields:
     asked = shaped_as(types.PredictRequest, body)
     for index, image in enumerate(asked.images):
         try:
-            images.add(image.filename, base64.b64decode(image.data, validate=True))
+            images.add(image.filename, _from_base64(image.data))
         except (binascii.Error, ValueError):
             param = f"images.{index}.data"
-            raise InvalidField("this is not base64", param=param) from None
+            raise InvalidField("this is not base64", param=param, hint=BASE64) from None
     return types.PredictFields.model_validate(
         asked.model_dump(exclude={"images"}, exclude_unset=True)
     )
+
+
+def _published(architecture: str) -> tuple[PredictingModel, dict[str, Any]]:
+    """Return a network with the ImageNet weights that have been published for it."""
+    if catalogue.get(architecture).weights is None:
+        message = f"nobody publishes ImageNet weights for {architecture}"
+        raise ModelNotFound(message, param="model", hint="Fine-tune it first: POST /finetune.")
+    facts = {"name": architecture, "version": None, "architecture": architecture}
+    return ImageNetModel(architecture=architecture), facts
+
+
+def _from_base64(text: str) -> bytes:
+    """Return the bytes of either alphabet of RFC 4648, alone or as a `data:` URL (RFC 2397).
+
+    Line breaks and missing padding do no harm.
+
+    Raises:
+        ValueError: It is not base64.
+    """
+    with contextlib.suppress(ValueError):  # As most are, and without a further copy.
+        return base64.b64decode(text, validate=True)
+    start = text[:DATA_URL_HEAD]
+    if start.startswith("data:"):
+        head, comma, _ = start.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise ValueError(head)
+        text = text[len(head) + 1 :]
+    raw = text.encode("ascii").translate(TO_STANDARD_ALPHABET, b" \t\r\n").rstrip(b"=")
+    return base64.b64decode(raw + b"=" * (-len(raw) % 4), validate=True)
 
 
 def resolve(session: Session, reference: str) -> tuple[PredictingModel, dict[str, Any]]:
@@ -158,14 +191,12 @@ def resolve(session: Session, reference: str) -> tuple[PredictingModel, dict[str
         ModelNotFound: It is neither a model, version or alias nor an architecture.
     """
     if reference in catalogue.names():
-        if catalogue.get(reference).weights is None:
-            message = f"nobody publishes ImageNet weights for {reference}"
-            raise ModelNotFound(message, param="model", hint="Fine-tune it first: POST /finetune.")
-        facts: dict[str, Any] = {"name": reference, "version": None, "architecture": reference}
-        return ImageNetModel(architecture=reference), facts
+        return _published(reference)
     try:
         version = registry.resolve(session, reference)
     except ModelNotFound as error:
+        if (architecture := catalogue.canonical(reference)) in catalogue.names():
+            return _published(architecture)
         models, _ = registry.page(session, limit=1000)
         known = [model.name for model in models] + list(catalogue.names())
         name = reference.partition("@")[0]

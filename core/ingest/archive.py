@@ -109,11 +109,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why one file is not used: `status` is skipped (nothing to read) or rejected."""
+    """Why one file is not used: `status` is skipped (nothing to read) or rejected.
+
+    `other` is the path of a copy of the image, where that is the reason.
+    """
 
     path: str
     code: str
     detail: str = ""
+    other: str = ""
 
     @property
     def status(self) -> ReportStatus:
@@ -123,7 +127,8 @@ class Refusal:
     @property
     def message(self) -> str:
         """Say why in words."""
-        return self.detail or SKIPPED.get(self.code) or REJECTED[self.code]
+        words = self.detail or SKIPPED.get(self.code) or REJECTED[self.code]
+        return f"{words} See {self.other}." if self.other else words
 
 
 def by_status(refusals: Iterable[Refusal]) -> dict[str, dict[str, int]]:

@@ -78,7 +78,7 @@ def curate(
     refusals: list[Refusal] = [*refused, *reading.refusals]
     for sha256, group in copies.items():
         chosen, reasons = choose(group) if len(group) > 1 else (group[0], {})
-        refusals += [Refusal(path, code) for path, code in reasons.items()]
+        refusals += [Refusal(path, code, other=other) for path, (code, other) in reasons.items()]
         if chosen is not None:
             kept[sha256] = chosen
     trained = {copy.class_name for copy in kept.values() if copy.split in {None, Split.TRAIN}}

@@ -166,17 +166,19 @@ def reasons(counts: Mapping[str, int]) -> str:
 
 def report(findings: Iterable[Finding], refusals: Iterable[Refusal] = ()) -> bytes:
     """Return `report.jsonl`: one line for each file not used and for each place of a finding."""
-    rows = [(it.path, it.status, it.code, it.message) for it in refusals]
-    refused = {code for _, _, code, _ in rows}
+    rows = [(it.path, it.status, it.code, it.message, it.other) for it in refusals]
+    refused = {code for _, _, code, *_ in rows}
     # A finding that sums up refused files would only repeat their lines.
     rows += [
-        (place, ReportStatus.FINDING, found.code, found.details.get(place, found.message))
+        (place, ReportStatus.FINDING, found.code, found.details.get(place, found.message), "")
         for found in findings
         if found.code not in refused
         for place in found.where
     ]
-    keys = ("path", "status", "code", "message")
-    return "".join(json_line(dict(zip(keys, row, strict=True))) for row in sorted(rows)).encode()
+    keys = ("path", "status", "code", "message", "other_path")
+    lines = (dict(zip(keys, row, strict=True)) for row in sorted(rows))
+    told = ({key: it for key, it in line.items() if it or key != "other_path"} for line in lines)
+    return "".join(map(json_line, told)).encode()
 
 
 def examine(lines: Collection[Line], messages: Mapping[str, str]) -> list[Finding]:

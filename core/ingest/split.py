@@ -72,17 +72,21 @@ class Copy:
 HELD_OUT_FIRST = {Split.TEST: 0, Split.VAL: 1, Split.TRAIN: 2, None: 3}
 
 
-def choose(copies: Iterable[Copy]) -> tuple[Copy | None, dict[str, str]]:
+def choose(copies: Iterable[Copy]) -> tuple[Copy | None, dict[str, tuple[str, str]]]:
     """Return which of the byte-identical copies of an image is used, and why the others are not.
 
     Under two classes none can be trusted. Across splits the held-out copy stays, because an image
-    that was trained on measures nothing. Otherwise the first path stays.
+    that was trained on measures nothing. Otherwise the first path stays. A reason is a code and
+    the path of the copy that it is about.
     """
     ordered = sorted(copies, key=lambda copy: (HELD_OUT_FIRST[copy.split], copy.path))
-    if len({copy.class_name for copy in ordered}) > 1:
-        return None, {copy.path: "label_conflict" for copy in ordered}
     first, *others = ordered
-    reasons = {
-        copy.path: "duplicate" if copy.split == first.split else "split_leak" for copy in others
-    }
-    return first, reasons
+    contrary = next((copy for copy in others if copy.class_name != first.class_name), None)
+    if contrary is not None:
+        against = {first.class_name: contrary.path}
+        return None, {
+            copy.path: ("label_conflict", against.get(copy.class_name, first.path))
+            for copy in ordered
+        }
+    same = {True: "duplicate", False: "split_leak"}
+    return first, {copy.path: (same[copy.split == first.split], first.path) for copy in others}

@@ -6,6 +6,8 @@
 
 import difflib
 import json
+import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -83,6 +85,20 @@ def _architecture(row: dict[str, Any]) -> Architecture:
 def names() -> tuple[str, ...]:
     """Return the names of all architectures in alphabetical order."""
     return tuple(_entries())
+
+
+def canonical(name: str) -> str:
+    """Return the architecture's own name for one of its spellings, `ResNet-18`; else the same."""
+    spelled = re.sub(r"[- ./]", "_", name.lower())
+    return spelled if spelled in _entries() else _spellings().get(spelled.replace("_", ""), name)
+
+
+@cache
+def _spellings() -> dict[str, str]:
+    """Return plain spelling -> name, but for those that two networks share (1.6 and 16 GF)."""
+    plain = {name: name.replace("_", "") for name in _entries()}
+    shared = Counter(plain.values())
+    return {spelled: name for name, spelled in plain.items() if shared[spelled] == 1}
 
 
 def get(name: str) -> Architecture:

@@ -194,6 +194,7 @@ class ReportLine(Answer):
     status: Open[ReportStatus] = Field(description="What became of it.")
     code: str = Field(description="Stable word for the reason.")
     message: str = Field(description="The same in words.")
+    other_path: str | None = Field(None, description="The copy of the image that is the reason.")
 
 
 class DatasetPatch(Body):

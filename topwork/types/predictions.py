@@ -1,9 +1,10 @@
 """The request and the answer of `POST /predict`."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from topwork.kinds import Decision, ResultStatus
 from topwork.types.problems import Error
@@ -54,10 +55,24 @@ class PredictFields(Body):
 class ImageData(Body):
     """One image in a JSON body."""
 
-    data: str = Field(description="The file's bytes in base64.", examples=["/9j/4AAQSkZJRg..."])
+    data: str = Field(
+        description="The file's bytes in base64, in either alphabet, or as a `data:` URL.",
+        examples=["/9j/4AAQSkZJRg..."],
+    )
     filename: str | None = Field(
         None, max_length=1000, examples=["cat.jpg"], description="Comes back in the answer."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _explained(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            text = 'an image is an object with its bytes in base64: {"data": "..."}'
+            raise PydanticCustomError("image_is_text", text)
+        if isinstance(value, dict) and not {"url", "uri", "image_url"}.isdisjoint(value):
+            text = "nothing is fetched from addresses, by design: send the bytes as `data`"
+            raise PydanticCustomError("image_is_address", text)
+        return value
 
 
 class PredictRequest(PredictFields):

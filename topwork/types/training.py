@@ -4,9 +4,18 @@ Every value that has a sensible default is `auto`; the plan turns each into a va
 reason before anything runs.
 """
 
+import re
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 Auto: TypeAlias = Annotated[Literal["auto"], Tag("auto")]
 
@@ -18,6 +27,10 @@ def _word_or_value(raw: object) -> str:
 
 def _word_off_or_value(raw: object) -> str:
     return "off" if raw == "off" else _word_or_value(raw)
+
+
+def _spelled(name: object) -> object:
+    return re.sub(r"[- ./]", "_", name.lower()) if isinstance(name, str) else name
 
 
 _Choose = Discriminator(_word_or_value)
@@ -138,10 +151,11 @@ class Limits(_Part):
 class TrainConfig(_Part):
     """Everything that decides what a fine-tuning run computes."""
 
-    architecture: str = Field(
+    architecture: Annotated[str, BeforeValidator(_spelled)] = Field(
         pattern=r"^[a-z][a-z0-9_]{0,63}$",
         examples=["mobilenet_v2"],
-        description="Name of a network as listed under `/architectures`.",
+        description="Name of a network as listed under `/architectures`; case and the signs between"
+        " its parts do not matter.",
     )
     weights: str = Field(
         "auto",

@@ -36,7 +36,7 @@ def list_architectures(
 def get_architecture(name: Text, settings: Config) -> types.Architecture:
     """Return what goes in, what is replaced, and whether the weights are here."""
     try:
-        return _out(name, settings)
+        return _out(catalogue.canonical(name), settings)
     except ArchitectureUnknown as error:
         raise ArchitectureNotFound(error.message, param="name", hint=error.hint) from None
 

@@ -100,6 +100,12 @@ def test_copies_leaks_and_conflicts_are_found(run: Ingest) -> None:
         "train/cat/both.png": "label_conflict",
         "train/dog/both.png": "label_conflict",
     }
+    assert {row["path"]: row["other_path"] for row in done.report} == {
+        "train/cat/copy.png": "train/cat/0.png",
+        "train/dog/0.png": "val/dog/leak.png",
+        "train/cat/both.png": "train/dog/both.png",
+        "train/dog/both.png": "train/cat/both.png",
+    }
     assert done.places["val/dog/leak.png"] == ("val", "dog")
     assert {it["code"]: it["count"] for it in done.dataset["findings"]} == {
         "duplicate": 1,

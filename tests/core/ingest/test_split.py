@@ -66,7 +66,7 @@ def test_impossible_shares_are_refused(val: float, test: float) -> None:
 def test_of_equal_copies_the_first_path_is_used() -> None:
     chosen, reasons = choose([Copy("cat/2.jpg", "cat", None), Copy("cat/1.jpg", "cat", None)])
     assert chosen == Copy("cat/1.jpg", "cat", None)
-    assert reasons == {"cat/2.jpg": "duplicate"}
+    assert reasons == {"cat/2.jpg": ("duplicate", "cat/1.jpg")}
 
 
 def test_across_splits_the_held_out_copy_is_used() -> None:
@@ -79,9 +79,9 @@ def test_across_splits_the_held_out_copy_is_used() -> None:
     chosen, reasons = choose(copies)
     assert chosen == copies[2]
     assert reasons == {
-        "1/cat.jpg": "split_leak",
-        "2/cat.jpg": "split_leak",
-        "4/cat.jpg": "duplicate",
+        "1/cat.jpg": ("split_leak", "3/cat.jpg"),
+        "2/cat.jpg": ("split_leak", "3/cat.jpg"),
+        "4/cat.jpg": ("duplicate", "3/cat.jpg"),
     }
     assert choose(copies[:2])[0] == copies[1]
 
@@ -89,4 +89,7 @@ def test_across_splits_the_held_out_copy_is_used() -> None:
 def test_under_two_classes_no_copy_is_used() -> None:
     chosen, reasons = choose([Copy("cat/1.jpg", "cat", None), Copy("dog/1.jpg", "dog", None)])
     assert chosen is None
-    assert reasons == {"cat/1.jpg": "label_conflict", "dog/1.jpg": "label_conflict"}
+    assert reasons == {
+        "cat/1.jpg": ("label_conflict", "dog/1.jpg"),
+        "dog/1.jpg": ("label_conflict", "cat/1.jpg"),
+    }

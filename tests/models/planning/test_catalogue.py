@@ -111,3 +111,19 @@ def test_imagenet_ids_match_real_files(shared: Path) -> None:
     for name in names:
         index, wordnet, label = name.split("_", 2)
         assert catalogue.imagenet()[int(index)] == (wordnet, label.replace("_", " "))
+
+
+def test_spellings_of_people_are_understood() -> None:
+    for spelled, meant in {
+        "ResNet18": "resnet18",
+        "resnet-18": "resnet18",
+        "EfficientNet-B0": "efficientnet_b0",
+        "Inception v3": "inception_v3",
+        "VGG16.BN": "vgg16_bn",
+        "RegNet-Y-1.6GF": "regnet_y_1_6gf",
+        "regnet_y_16gf": "regnet_y_16gf",
+        "RegNetY16GF": "RegNetY16GF",  # It could be one of 1.6 GF.
+        "my-pets": "my-pets",
+    }.items():
+        assert catalogue.canonical(spelled) == meant
+    assert all(catalogue.canonical(name) == name for name in catalogue.names())

@@ -135,3 +135,14 @@ def test_two_archives_of_one_name_become_two_models(client: TestClient, dataset:
     assert other["model"] == again["model"] == "pets-3"
     named = client.post("/finetune", files=archive, data=config(name="pets")).json()
     assert named["model"] == "pets"
+
+
+def test_an_architecture_is_the_same_however_it_is_spelled(
+    client: TestClient, resources: Resources
+) -> None:
+    archive = {"file": ("pets.zip", zip_of(folder("cat", "dog")))}
+    for spelled in ("LeNet", "le-net"):
+        answer = client.post("/finetune", files=archive, data=config(architecture=spelled))
+        assert answer.status_code == 202, answer.text
+    jobs = [job for job in submitted(resources) if job.kind == "finetune"]
+    assert [job.config["architecture"] for job in jobs] == ["lenet", "lenet"]

@@ -16,6 +16,8 @@ from tests.app.api.routes.predictor import Stub, standing_in
 from tests.app.apiclient import local_client, png, publish_model
 from tests.waiting import wait_for
 
+PNG = {"Content-Type": "image/png"}
+
 
 @pytest.fixture
 def stub(settings: Settings) -> Iterator[Stub]:
@@ -52,6 +54,59 @@ def test_one_image_as_the_body(client: TestClient, stub: Stub) -> None:
     assert answer.json()["model"]["version"] is None
     assert stub.orders[0].model.model_dump() == {"kind": "imagenet", "architecture": "mobilenet_v2"}
     assert stub.bodies == [png()]
+
+
+@pytest.mark.parametrize("shape", ["plain", "url", "lines", "unpadded", "urlsafe", "all"])
+def test_base64_as_programs_write_it(client: TestClient, stub: Stub, shape: str) -> None:
+    image = png(side=9) + b"\xff\xfe\xfb\xef\xbe" * 3  # Both signs in which the alphabets differ.
+    text = base64.b64encode(image).decode()
+    assert {"+", "/"} <= set(text)
+    if shape in ("urlsafe", "all"):
+        text = text.translate(str.maketrans("+/", "-_"))
+    if shape in ("unpadded", "all"):
+        text = text.rstrip("=")
+    if shape in ("lines", "all"):
+        text = "\r\n".join(text[at : at + 76] for at in range(0, len(text), 76)) + "\n"
+    if shape in ("url", "all"):
+        text = f"data:image/png;base64,{text}"
+    answer = client.post("/predict?model=mobilenet_v2", json={"images": [{"data": text}]})
+    assert answer.status_code == 200, answer.text
+    assert stub.bodies == [image]
+
+
+@pytest.mark.parametrize(
+    ("image", "code", "param", "words"),
+    [
+        ({"data": "@@@@"}, "invalid_field", "images.0.data", "not base64"),
+        ({"data": "A"}, "invalid_field", "images.0.data", "not base64"),
+        ({"data": "data:image/svg+xml,%3Csvg"}, "invalid_field", "images.0.data", "not base64"),
+        ({"data": "data:;base64" + "x" * 300}, "invalid_field", "images.0.data", "not base64"),
+        ("/9j/4AAQ", "image_is_text", "images.0", '{"data": "..."}'),
+        ({"url": "https://example.org/x.jpg"}, "image_is_address", "images.0", "by design"),
+    ],
+)
+def test_what_is_no_image_in_json_is_explained(
+    client: TestClient, stub: Stub, image: Any, code: str, param: str, words: str
+) -> None:
+    answer = client.post("/predict?model=mobilenet_v2", json={"images": [image]})
+    body = answer.json()
+    first = {**body, "message": body["detail"], **(body["errors"] or [{}])[0]}
+    assert answer.status_code == 422
+    assert (first["code"], first["param"]) == (code, param)
+    assert words in first["message"]
+    assert not stub.bodies
+
+
+@pytest.mark.usefixtures("stub")
+def test_an_architecture_may_be_spelled_as_in_its_paper(
+    client: TestClient, resources: Resources
+) -> None:
+    publish_model(resources, name="res-net18")
+    for spelled, meant in (("ResNet-50", "resnet50"), ("MobileNet V2", "mobilenet_v2")):
+        answer = client.post(f"/predict?model={spelled}", content=png(), headers=PNG)
+        assert answer.json()["model"]["name"] == meant, answer.text
+    own = client.post("/predict?model=res-net18", content=png(), headers=PNG)
+    assert own.json()["model"]["name"] == "res-net18"
 
 
 def test_images_in_json(client: TestClient, stub: Stub) -> None:
