@@ -16,6 +16,7 @@ from topwork.errors import LayoutAmbiguous, TopworkError
 from topwork.kinds import ClassSource, Split
 
 TRIED_FILES = 50  # Of one folder, evenly spread: names of classes in file names come in order.
+MOST_TRIED = 10_000  # Paths; there are some thirty candidates.
 MOST_FOLDERS = 20  # That an answer names; who has more knows a shorter way to say it.
 MOST_OPTIONS = 6
 
@@ -37,7 +38,7 @@ def read_or_ask(
 
 def _options(files: Iterable[str], folders: Sequence[str]) -> list[dict[str, Any]]:
     """Return `{value, meaning}` of each answer that leads to two classes or more."""
-    some_files = _spread(files)
+    some_files, folders = _thinned(_spread(files)), _thinned(folders)
     start = start_of(folder_tree(some_files, folders))
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for answer in _candidates(start):
@@ -58,6 +59,10 @@ def _spread(files: Iterable[str]) -> list[str]:
     for path in files:
         by_folder[path.rpartition("/")[0]].append(path)
     return [path for it in by_folder.values() for path in it[:: len(it) // TRIED_FILES + 1]]
+
+
+def _thinned(paths: Sequence[str]) -> Sequence[str]:
+    return paths[:: len(paths) // MOST_TRIED + 1]
 
 
 def _candidates(start: Folder) -> Iterator[LayoutAnswer]:

@@ -27,6 +27,7 @@ EVERY_NAME = SPLIT_NAMES | BESIDE_SPLITS
 FAMILY = re.compile(
     rf"(|.*[\W_])({'|'.join([*EVERY_NAME, *UNLABELLED])})(|[\W_].*|sets?|data|images)", re.DOTALL
 )
+MOST_SIBLINGS = 1000  # Beside which nobody means folders as splits; each name takes a while.
 SHOWN = 5
 WAY_OUT = "To name the classes beyond doubt, put one folder per class below a folder `train`."
 
@@ -81,6 +82,8 @@ def split_names(names: Iterable[str]) -> dict[str, Split | None]:
     if any(word in SPLIT_NAMES for word in words.values()):
         known = {**EVERY_NAME, **dict.fromkeys(UNLABELLED)}
         return {name: known[word] for name, word in sorted(words.items()) if word in known}
+    if len(words) > MOST_SIBLINGS:
+        return {}
     families: dict[tuple[str, str], dict[str, Split | None]] = defaultdict(dict)
     for name, word in sorted(words.items()):
         if found := FAMILY.fullmatch(word):

@@ -1,13 +1,15 @@
 """Each answer that a question offers works, and one of them is what was meant."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.ingest.layout import read_layout
+from core.ingest import layout_options
+from core.ingest.layout import Reading, read_layout
 from core.ingest.layout_options import read_or_ask
 from core.ingest.split_folders import NO_ANSWER, LayoutAnswer
 from topwork.errors import LayoutAmbiguous
@@ -59,6 +61,20 @@ def test_file_names_that_come_in_order_show_more_than_the_first_class() -> None:
     files = [f"train/{name}.{n}.jpg" for name in ("cat", "dog", "owl") for n in range(5000)]
     (option,) = options(*files)
     assert "(cat, dog, owl)" in option["meaning"]
+
+
+def test_of_very_many_folders_some_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def counting(files: Sequence[str], *given: Any, **named: Any) -> Reading:
+        tried.append(len(files))
+        return read_layout(files, *given, **named)
+
+    monkeypatch.setattr(layout_options, "read_layout", counting)
+    offered = options(*(f"{outer}/{inner}/1.jpg" for outer in range(200) for inner in range(200)))
+    assert tried[0] == 40_000
+    assert max(tried[1:]) <= layout_options.MOST_TRIED
+    assert {"classes": "outer"} in [option["value"] for option in offered]
 
 
 NAMES = st.sampled_from(["train", "val", "test", "cat", "dog", "more", "seg_train", "seg_pred"])
