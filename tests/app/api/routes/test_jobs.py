@@ -66,7 +66,16 @@ def test_a_failed_job_says_why(client: TestClient, work: Work) -> None:
     job = work.claim()
     error = {"code": "loss_diverged", "message": "no number", "param": None, "hint": "smaller"}
     work.do(leases.fail, job, error)
-    assert client.get(f"/jobs/{job[0]}").json()["error"] == error
+    assert client.get(f"/jobs/{job[0]}").json()["error"] == error | {"options": []}
+
+
+def test_a_failed_job_lists_the_answers_to_its_question(client: TestClient, work: Work) -> None:
+    work.submit()
+    job = work.claim()
+    options = [{"value": {"classes": "outer"}, "meaning": "2 classes (cat, dog)"}]
+    error = {"code": "layout_ambiguous", "message": "two ways", "param": "layout", "hint": None}
+    work.do(leases.fail, job, error | {"options": options})
+    assert client.get(f"/jobs/{job[0]}").json()["error"]["options"] == options
 
 
 def test_pages_follow_their_cursor(client: TestClient, work: Work) -> None:
