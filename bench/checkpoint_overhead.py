@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def stage(folder: Path, images: int, side: int) -> Path:
     """Write a staged dataset of noise; a fifth validates."""
     (folder / "shards").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    rows = []
+    rows: list[dict[str, Any]] = []
     shard = folder / "shards" / "new.tar"
     with tarfile.open(shard, "w") as tar:
         for number in range(images):

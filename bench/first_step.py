@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from app.demo.main_job import Stopwatch, service
 from app.demo.samples import digits
@@ -22,7 +23,7 @@ from core.system.machine import cores
 from core.system.settings import Settings
 from topwork import Topwork
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "architecture": "lenet",
     "weights": "none",
     "hyperparameters": {"epochs": 1},

@@ -16,10 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import engine
-import plain
 import torch
 
+from bench import engine, plain
 from core.system.machine import cores
 from models.compute import execution
 

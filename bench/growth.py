@@ -17,11 +17,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import plain
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision import models
+
+from bench import plain
 
 SIDE = 32
 ARCHITECTURE = "mobilenet_v3_small"

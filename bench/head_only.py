@@ -17,9 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import plain
 import torch
 
+from bench import plain
 from core.system.machine import cores
 from models.data.dataset import ACCEPTED, StagedDataset
 from models.inference.classifier import forward

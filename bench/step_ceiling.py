@@ -11,11 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import engine
-import plain
 import torch
 from torch.nn import functional
 
+from bench import engine, plain
 from models.compute import execution
 from models.networks.head import logits_of
 from models.training.loop import Loop

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
 
-import plain
 import torch
 from torch import Tensor, nn
 
+from bench import plain
 from core.system.machine import cores
 from models.compute import execution, openvino
 from models.compute.execution import Execution

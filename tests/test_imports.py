@@ -13,10 +13,12 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("app", "core", "models", "topwork", "worker")
 HEAVY = {"torch", "torchvision"}
+STANDARD = {*sys.stdlib_module_names, "compression"}  # That came with Python 3.14.
 
 # One import per contract that breaks it, in a module of its own.
 BREACHES = {
@@ -111,12 +113,12 @@ def test_every_import_is_declared_and_torch_only_as_an_extra() -> None:
     # Pydantic pins its core to one version, and documents its errors under that name.
     client = [re.split(r"[<>=]", line)[0] for line in alone["dependencies"]]
     modules = {
-        name: {dist.lower().replace("_", "-") for dist in dists}
+        name: {canonicalize_name(dist) for dist in dists}
         for name, dists in packages_distributions().items()
     }
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
-            for name in set(imported(path)) - set(sys.stdlib_module_names) - set(PACKAGES):
+            for name in set(imported(path)) - STANDARD - set(PACKAGES):
                 declared = runtime if package in {"app", "models"} else [*normal, *postgres]
                 declared = [*client, "pydantic-core"] if package == "topwork" else declared
                 assert modules[name] & set(declared), f"{path.relative_to(ROOT)}: {name}"

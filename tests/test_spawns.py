@@ -69,7 +69,7 @@ def unsafe(source: str) -> Iterator[tuple[str, str]]:
             foreign = bool({alias.name for alias in node.names} & (SUBPROCESS | OS | {"spawn"}))
         if isinstance(node, ast.Import | ast.ImportFrom):
             foreign |= "multiprocessing" in ast.unparse(node)
-        if foreign:
+        if foreign and isinstance(node, ast.expr | ast.stmt):
             yield function(node.lineno), ast.unparse(node)
 
 

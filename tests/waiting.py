@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], timeout: float = 30.0) -> T:
+def wait_for(condition: Callable[[], T | Literal[False] | None], timeout: float = 30.0) -> T:
     """Return the condition's first true value; fail after `timeout` seconds.
 
     It looks often at first and ten times a second later, so that what is waited for gets the cores.

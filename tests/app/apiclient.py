@@ -163,7 +163,7 @@ def publish_model(
         "evaluation.json": json.dumps(evaluation).encode(),
         "predictions.jsonl": b'{"label":"cat"}\n{"label":"dog"}\n',
     }
-    files = {
+    files: dict[str, dict[str, Any]] = {
         file: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         for file, data in contents.items()
     }

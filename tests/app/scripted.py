@@ -36,7 +36,7 @@ class Script:
         self.url = ""
 
 
-def answer(value: Any, status: int = 200, **headers: str) -> Answer:
+def answer(value: Any, status: int = 200, /, **headers: str) -> Answer:
     return Answer(status, json.dumps(value).encode(), headers)
 
 

@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -94,7 +95,9 @@ def either_database(
 @contextmanager
 def opened(environment: dict[str, str]) -> Iterator[Resources]:
     """Open what the environment names, and check the invariants at the end."""
-    names = {key.removeprefix("TOPWORK_").lower(): value for key, value in environment.items()}
+    names: dict[str, Any] = {
+        key.removeprefix("TOPWORK_").lower(): value for key, value in environment.items()
+    }
     with open_resources(Settings(**names)) as resources:
         yield resources
         assert broken_after_tidying(resources) == []

@@ -24,7 +24,8 @@ SWEEP = 0.1  # Seconds between two sweeps of one racer.
 def publish(resources: Resources, job: Job) -> None:
     """Store a small artefact under this attempt's prefix and commit it with the job's success."""
     prefix = f"models/{job.id}/{job.fence}"
-    files = {WEIGHTS: {"sha256": hashlib.sha256(job.id.encode()).hexdigest(), "size": len(job.id)}}
+    digest = hashlib.sha256(job.id.encode()).hexdigest()
+    files = {WEIGHTS: {"sha256": digest, "size": len(job.id)}}
     resources.storage.put_bytes(f"{prefix}/{WEIGHTS}", job.id.encode())
     resources.storage.put_bytes(f"{prefix}/manifest.json", json.dumps(files).encode())
     with resources.database.write() as session:
@@ -33,7 +34,7 @@ def publish(resources: Resources, job: Job) -> None:
             session,
             name="race",
             job_id=job.id,
-            digest=files[WEIGHTS]["sha256"],
+            digest=digest,
             prefix=prefix,
             files=files,
             card={},
@@ -57,7 +58,7 @@ def attempt(resources: Resources, job: Job, stall: float) -> bool:
     return True
 
 
-def race(resources: Resources, owner: str, stall: float) -> dict[str, float]:
+def race(resources: Resources, owner: str, stall: float) -> dict[str, int]:
     """Take part until no job is left."""
     counts = {"claims": 0, "published": 0, "refused": 0}
     swept_at = 0.0

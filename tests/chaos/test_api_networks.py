@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,7 +73,7 @@ class Met:
     """What callers met while the database was hard to reach."""
 
     url: str
-    order: dict[str, object]
+    order: Mapping[str, object]
     over: threading.Event = field(default_factory=threading.Event)
     slowest: float = 0.0
     health: list[float] = field(default_factory=list)

@@ -103,7 +103,7 @@ def test_wild_doorbells_cost_nothing(
 ) -> None:
     with make_bench(broker_url=broker.url, sweep_seconds=1.0) as bench:
         ids = [bench.submit(steps=1) for _ in range(BELLS)]
-        real = broker.client.lrange(QUEUE, 0, -1)
+        real: list[Any] = broker.client.lrange(QUEUE, 0, -1)
         assert len(real) == BELLS
         broker.client.delete(QUEUE)
         unknown = [bell.replace(b"topwork.work", b"topwork.unknown") for bell in real[:3]]

@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
     "early_stopping": None,
     "seed": 7,
 }
-SHORT = {
+SHORT: dict[str, Any] = {
     "TOPWORK_LEASE_SECONDS": "6",
     "TOPWORK_HEARTBEAT_SECONDS": "1",
     "TOPWORK_SWEEP_SECONDS": "1",

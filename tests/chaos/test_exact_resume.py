@@ -50,7 +50,7 @@ class Kind:
     times: int = 2
 
 
-THOROUGH = {"steps": 20, "times": 6}
+THOROUGH: dict[str, Any] = {"steps": 20, "times": 6}
 KINDS = {
     "lenet": Kind({"architecture": "lenet", "augmentation": "strong"}, **THOROUGH),
     # With one moment for each weight: most of its time goes into checkpoints.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -144,7 +145,7 @@ def look_at_pieces(api: Api, uploads: list[str]) -> None:
 def test_t22_stalled_clients_hold_nobody_up(
     tmp_path: Path, migrated: Path, tell: Tell, record: Callable[[str, float, float], None]
 ) -> None:
-    many = {
+    many: dict[str, Any] = {
         "TOPWORK_ADMIN_KEY": ADMIN,
         "TOPWORK_MAX_QUEUED_JOBS": "1000000",
         "TOPWORK_MAX_QUEUED_JOBS_PER_OWNER": "1000000",

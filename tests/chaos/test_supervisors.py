@@ -41,7 +41,8 @@ def test_killed_supervisors_leave_no_process_and_cost_no_bit(
     tell: Tell,
     record: Callable[[str, float, float], None],
 ) -> None:
-    deaths, resumes = [], []
+    deaths: list[float] = []
+    resumes: list[float] = []
     epochs = CALM_EPOCHS + EPOCHS_OF_A_KILL * times(KILLS)
     with training(make_bench, tmp_path) as (bench, dataset):
         bench.worker(module="worker")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from core.domain import datasets, jobs
+from core.store.tables import Job
 from core.system import failpoints
 from tests.app.api.uploads.test_upload_kills import arrived, revived
 from tests.app.apiprocess import Api, start
@@ -28,6 +29,7 @@ from tests.models.staging import png
 from tests.waiting import wait_for
 from topwork import Topwork
 from topwork.client import sources
+from topwork.client.exchange import RETRIES
 from topwork.client.synchronous import resumable_upload as client_pieces
 from topwork.client.synchronous import transport as client_http
 
@@ -109,7 +111,7 @@ def worker(api: Api) -> Iterator[None]:
 def ingested(api: Api, job_id: str) -> tuple[bytes, object]:
     """Wait until a dataset is sealed; return its manifest and how it was told to split."""
 
-    def ended() -> jobs.Job | None:
+    def ended() -> Job | None:
         with api.resources.database.read() as session:
             job = jobs.get(session, job_id)
         return job if job.finished_at else None
@@ -145,7 +147,7 @@ def test_t7_the_api_is_killed_twenty_times_in_one_upload(
     size = path.stat().st_size
     pieces = -(-size // PIECE)
     answered: list[int] = []
-    send, use_up, tries = client_pieces._send_piece, client_pieces._use_up, client_http.RETRIES
+    send, use_up, tries = client_pieces._send_piece, client_pieces._use_up, RETRIES
     once = tmp_path / "answer.lost"
     monkeypatch.setattr(client_http, "RETRIES", PATIENCE)
 
@@ -162,7 +164,7 @@ def test_t7_the_api_is_killed_twenty_times_in_one_upload(
 
     monkeypatch.setattr(client_pieces, "_send_piece", noted)
     monkeypatch.setattr(client_pieces, "_use_up", used_up)
-    environment = {
+    environment: dict[str, Any] = {
         "TOPWORK_BROKER_URL": valkey,
         "TOPWORK_WARM_START": "False",
         "TOPWORK_SWEEP_SECONDS": "1",

@@ -49,7 +49,7 @@ def save_every(steps: int) -> None:
         if not only_if_due or done % steps == 0:
             plain(loop)
 
-    Loop.save = save  # type: ignore[method-assign]
+    Loop.save = save  # type: ignore[assignment]  # Its `self` has a name.
 
 
 if __name__ == "__main__":

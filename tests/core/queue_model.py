@@ -23,6 +23,7 @@ from core.store.db import Database
 from core.store.tables import Job, JobEvent
 from core.system.settings import Settings
 from topwork.errors import StateConflict
+from topwork.kinds import Priority
 
 LEASE = 600.0  # Nothing expires but where a rule says so.
 PRIORITY = st.sampled_from(["high", "normal", "low"])
@@ -101,7 +102,7 @@ class QueueMachine(RuleBasedStateMachine):
     def look(self, skipped: int) -> None:
         """A worker looks at the queue, behind the first jobs if it has no room for them."""
         queued = sorted(
-            (jobs.PRIORITIES[one.priority], name)
+            (jobs.PRIORITIES[Priority(one.priority)], name)
             for name, one in self.known.items()
             if one.state == "queued" and not one.rests
         )

@@ -115,12 +115,11 @@ def running(
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0, log.read_text()[-4000:]
-    urls = {
+    places = {
         name: environment.get(f"TOPWORK_{name.upper()}") for name in ("database_url", "storage_url")
     }
-    with open_resources(
-        Settings(data_dir=data_dir, **{k: v for k, v in urls.items() if v})
-    ) as left:
+    urls: dict[str, Any] = {name: url for name, url in places.items() if url}
+    with open_resources(Settings(data_dir=data_dir, **urls)) as left:
         found = broken_after_tidying(left)
     assert [one for one in found if not one.startswith(spoiled)] == []
 

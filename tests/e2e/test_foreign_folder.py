@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_up_a_dry_run_a_job_and_a_prediction(
     up = Up(tmp_path / "log", *words, program=program, cwd=foreign.folder)
     try:
         with Topwork(up.wait_said(r"ready at (http://\S+)")) as topwork:
-            config = {
+            config: dict[str, Any] = {
                 "architecture": "lenet",
                 "hyperparameters": {"epochs": 1},
                 "devices": devices,
@@ -82,7 +83,7 @@ def run(foreign: Foreign, *words: str) -> dict[str, object] | list[dict[str, obj
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    return json.loads(done.stdout)
 
 
 @pytest.mark.chaos

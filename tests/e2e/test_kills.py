@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that notices the loss of a worker within seconds."""
-    short = {
+    short: dict[str, Any] = {
         "TOPWORK_LEASE_SECONDS": "3",
         "TOPWORK_HEARTBEAT_SECONDS": "0.5",
         "TOPWORK_SWEEP_SECONDS": "1",
@@ -56,7 +57,8 @@ def descendants(pid: int) -> dict[int, list[str]]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         children.setdefault(parent, []).append(int(folder.name))
-    below, found = children.get(pid, []), {}
+    below = children.get(pid, [])
+    found: dict[int, list[str]] = {}
     while below:
         found |= {child: words[child] for child in below}
         below = [grandchild for child in below for grandchild in children.get(child, [])]

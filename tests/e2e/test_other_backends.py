@@ -1,6 +1,7 @@
 """The same main job with Postgres, S3 and a broker of its own instead of the built-in ones."""
 
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -13,7 +14,7 @@ from tests.e2e.conftest import png, running
 def test_three_urls_are_all_it_takes(
     tmp_path: Path, postgres: str, s3: str, valkey: str, blocks: bytes
 ) -> None:
-    urls = {
+    urls: dict[str, Any] = {
         "TOPWORK_DATABASE_URL": postgres,
         "TOPWORK_STORAGE_URL": s3,
         "TOPWORK_BROKER_URL": valkey,

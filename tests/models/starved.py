@@ -7,7 +7,8 @@ import resource
 import sys
 from pathlib import Path
 
-from models.training.loop import Indices, Loop
+from models.data.sources import Indices
+from models.training.loop import Loop
 from tests.models.running import go
 
 
@@ -28,7 +29,7 @@ def main(run_dir: Path, room: int) -> int:
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, free)
 
-    Loop.step = one_step  # type: ignore[method-assign]
+    Loop.step = one_step  # type: ignore[assignment]  # Its `self` has a name.
     return go(run_dir)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from core.system.run_dir import CRASHED, DONE, FAILED, STOPPED
 from models.data.dataset import StagedDataset
+from models.data.sources import Indices
 from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.training import checkpoint, loop, resume
@@ -102,7 +103,7 @@ def test_the_seed_decides_the_weights(tmp_path: Path, dataset: Path, whole: Path
 def stop_after_each_step(patch: pytest.MonkeyPatch) -> None:
     plain = loop.Loop.step
 
-    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+    def one_step(stage: loop.Loop, indices: Indices) -> None:
         plain(stage, indices)
         stage.fit.run.stopping = True
 

@@ -186,7 +186,7 @@ def open_bench(data: Path, gate: Path, broker: str, **changes: Any) -> Iterator[
     rows refer to. It gets a number of the broker's own, so that no doorbell of another test rings
     here.
     """
-    names = {
+    names: dict[str, Any] = {
         "data_dir": data,
         "broker_url": f"{broker.rpartition('=')[0]}={next(broker_numbers) % 16}",
         "lease_seconds": LEASE,

@@ -45,8 +45,12 @@ def test_a_storage_on_another_disk_needs_room_as_well(
         shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path] * MEGABYTE)
     )
     work = Work(
-        "none", None, None, needs=lambda *_: 800 * MEGABYTE, stores=lambda *_: 50 * MEGABYTE
-    )  # type: ignore[arg-type]  # It is only asked for sizes.
+        "none",
+        None,  # type: ignore[arg-type]  # It is only asked for sizes.
+        None,  # type: ignore[arg-type]  # As above.
+        needs=lambda *_: 800 * MEGABYTE,
+        stores=lambda *_: 50 * MEGABYTE,
+    )
     told = lacking(split, Job(kind="finetune"), work)
     assert told is None if missing is None else missing in str(told)
 

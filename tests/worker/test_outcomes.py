@@ -102,9 +102,10 @@ def test_a_full_disk_never_fails_a_job_and_each_pause_is_longer(resources: Resou
     assert (job.stalls, job.losses, job.shortages) == (0, 0, 10)
 
 
+NOTHING: dict[object, object] = {}
 BROKEN = (
-    lambda: {}[object()],
-    lambda: {}[object()],
+    lambda: NOTHING[object()],
+    lambda: NOTHING[object()],
 )
 
 

@@ -38,7 +38,7 @@ class Array(Protocol):
         ...
 
 
-Image: TypeAlias = str | os.PathLike[str] | bytes | memoryview | Readable | Array
+Image: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable | Array
 Images: TypeAlias = Image | Iterable[Image]
 File: TypeAlias = tuple[str, tuple[str, bytes]]  # Field of the form, name, content.
 

@@ -69,7 +69,7 @@ def test_a_key_counts_as_soon_as_it_is_made(resources: Resources) -> None:
         late = asyncio.create_task(credentials.exist(resources.database))
         await asyncio.sleep(0)
         looked.gate.set()
-        return await asyncio.gather(early, late)
+        return list(await asyncio.gather(early, late))
 
     with watched(resources) as looked:
         assert asyncio.run(ask()) == [False, True]

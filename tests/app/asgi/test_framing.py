@@ -65,12 +65,17 @@ def test_so_it_is_at_every_place(protocol: type[FramedProtocol], loop: str) -> N
 
 def test_the_pieces_arrive_as_they_are_cut() -> None:
     config, _ = served(BoundedProtocol, "asyncio")
-    pieces = []
+    pieces: list[bytes] = []
 
     async def count() -> None:
         async with Line(config) as line:
             read = line.protocol.data_received
-            line.protocol.data_received = lambda data: (pieces.append(bytes(data)), read(data))
+
+            def noted(data: bytes) -> None:
+                pieces.append(bytes(data))
+                read(data)
+
+            line.protocol.data_received = noted
             await line.send(b"GET /a HT", b"TP/1.1\r\nHo")
 
     asyncio.run(count())

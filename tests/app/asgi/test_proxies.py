@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -100,7 +101,10 @@ def test_so_it_is_wherever_it_is_cut(behind: tuple[int, Echo]) -> None:
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Api]:
     """An api that needs keys and believes its proxy."""
-    environment = {"TOPWORK_ADMIN_KEY": ADMIN, "TOPWORK_TRUSTED_PROXIES": "127.0.0.1"}
+    environment: dict[str, Any] = {
+        "TOPWORK_ADMIN_KEY": ADMIN,
+        "TOPWORK_TRUSTED_PROXIES": "127.0.0.1",
+    }
     yield from start(tmp_path_factory.mktemp("api"), migrated, **environment)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,7 +55,7 @@ def test_a_missing_torch_and_a_broken_one_get_their_fix(
     assert (broken.status, broken.found) == ("fail", "ImportError: libcudart.so is missing")
 
     def missing(name: str) -> str:
-        raise doctor.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
     monkeypatch.setattr(doctor, "version", missing)
     gone = doctor.check_torch(settings)

@@ -17,10 +17,12 @@ from app.demo import main_job
 from app.demo.samples import digits, images_in
 from app.terminal.output import Terminal
 from core.system.settings import Settings
+from models.weights import local_weights
 from tests.app.apiclient import png
 from tests.app.processes import mentioning
 from tests.topwork.examples import PREDICTION, RESULT
 from topwork import types
+from topwork.errors import WeightsUnavailable
 
 FILES = {"cat/1.png": b"one", "dog/2.png": b"two", "dog/deep/3.png": b"three"}
 
@@ -57,7 +59,7 @@ def test_the_digits_are_all_there_and_look_like_digits(tmp_path: Path) -> None:
     with Image.open(folder / "0" / "0000.png") as zero:
         assert zero.size == (32, 32)
         assert zero.getpixel((16, 16)) == 0  # The hole of a nought,
-        assert max(zero.get_flattened_data()) > 200  # and its ring.
+        assert max(zero.tobytes()) > 200  # and its ring.
 
 
 class Network:
@@ -71,7 +73,7 @@ class Network:
     def _download(self, url: str, target: Path, **_options: Any) -> None:
         self.asked.append(url)
         if self._data is None:
-            raise main_job.WeightsUnavailable("the host is away")
+            raise WeightsUnavailable("the host is away")
         target.write_bytes(self._data)
 
 
@@ -114,7 +116,7 @@ def test_downloaded_weights_are_added_and_used(
     Network(monkeypatch, b"published")
     added: list[tuple[str, bytes, Path]] = []
     monkeypatch.setattr(
-        main_job.local_weights,
+        local_weights,
         "add",
         lambda name, file, folder: added.append((name, file.read_bytes(), folder)),
     )

@@ -55,9 +55,8 @@ def test_ctrl_c_in_mid_job_stops_all_in_ten_seconds_and_the_next_start_goes_on(
 ) -> None:
     up = start()
     with Topwork(ready(up)) as topwork:
-        epochs = {"epochs": 400}
         job = topwork.finetune(
-            folder, architecture="lenet", hyperparameters=epochs, early_stopping=None
+            folder, architecture="lenet", hyperparameters={"epochs": 400}, early_stopping=None
         )
         stream = job.stream()  # Stays open, as in a browser's tab.
         next(event for event in stream if event.kind == "epoch")

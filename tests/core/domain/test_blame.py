@@ -118,7 +118,7 @@ def test_a_phase_and_a_step_reached_for_the_first_time_are_progress(
     resources: Resources, job_id: str, end: Callable[[Resources, Job], None]
 ) -> None:
     reached: list[dict[str, object]] = []
-    news = [{"kind": "phase", "phase": phase} for phase in PHASES]
+    news: list[dict[str, object]] = [{"kind": "phase", "phase": phase} for phase in PHASES]
     news[2:2] = [{"kind": "progress", "step": step} for step in (1, 2)]
     for new in news:
         for _ in range(CRASHES - 1):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from sqlalchemy import update
 
@@ -8,9 +10,10 @@ from tests.claims import claim_best
 from topwork.errors import ClassesLost, JobNotFound, StateConflict
 
 
-def submit(resources: Resources, **values: object) -> str:
+def submit(resources: Resources, **values: Any) -> str:
     with resources.database.write() as session:
-        return jobs.submit(session, **{"kind": "finetune", "config": {}, **values}).id
+        asked: dict[str, Any] = {"kind": "finetune", "config": {}, **values}
+        return jobs.submit(session, **asked).id
 
 
 def claim(resources: Resources) -> Job | None:
@@ -65,7 +68,7 @@ def test_reports_land_on_the_row_and_in_the_history(resources: Resources) -> Non
     job_id = submit(resources)
     job = claim(resources)
     assert job is not None
-    reports = [
+    reports: list[dict[str, Any]] = [
         {"kind": "phase", "phase": "training"},
         {"kind": "progress", "progress": 0.5, "step": 10, "eta": 3.0},
         {"kind": "plan", "plan": {"epochs": {"value": 3, "reason": "few images"}}},
@@ -128,7 +131,7 @@ def test_a_waiting_job_is_refused_a_dataset_that_lost_a_class(
     with resources.database.write() as session:
         dataset = datasets.create(session, name="birds", upload="uploads/x", metadata={})
         ingest = jobs.submit(session, kind="ingest", config={}, dataset_id=dataset.id)
-        options = {"kind": "finetune", "dataset_id": dataset.id, "waits": True}
+        options: dict[str, Any] = {"kind": "finetune", "dataset_id": dataset.id, "waits": True}
         tune_id = jobs.submit(session, config=config, **options).id
         elsewhere_id = jobs.submit(session, config=config, dataset_version=7, **options).id
         ingest_id = ingest.id

@@ -21,4 +21,4 @@ def test_the_queue_behaves_as_its_model(resources: Resources) -> None:
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(QueueMachine, settings=quick)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(QueueMachine, settings=quick)

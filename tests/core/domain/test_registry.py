@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
@@ -50,7 +51,7 @@ def test_a_default_name_joins_no_unrelated_data(database: Database) -> None:
     with database.write() as session:
         for dataset_id, name in (("ds_a", "archive"), ("ds_b", "archive-2"), (None, "pets")):
             card = {"dataset": {"id": dataset_id}} if dataset_id else {}
-            place = {"job_id": None, "digest": "d", "prefix": "p", "files": {}}
+            place: dict[str, Any] = {"job_id": None, "digest": "d", "prefix": "p", "files": {}}
             registry.publish(session, name=name, card=card, **place)
         dataset = datasets.create(session, name="archive", upload=None, metadata={})
         config = {"name": "archive-3"}

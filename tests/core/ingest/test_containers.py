@@ -20,7 +20,10 @@ ZIPS = [
     raw_zip(honest(FILES), zip64=True),
     raw_zip([Entry(b"a/x.png", picture(9), descriptor=True), *honest(FILES)]),
 ]
-LONG = {"x" * 200 + "/é.png": picture(1), "link": special(tarfile.SYMTYPE, "y" * 300)}
+LONG: dict[str, bytes | tarfile.TarInfo] = {
+    "x" * 200 + "/é.png": picture(1),
+    "link": special(tarfile.SYMTYPE, "y" * 300),
+}
 TARS = [tar_of(FILES | LONG, tarfile.GNU_FORMAT), tar_of(FILES | LONG, tarfile.PAX_FORMAT)]
 VALUES = [
     b"\xff" * 8,

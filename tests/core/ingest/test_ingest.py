@@ -174,7 +174,7 @@ def children(pid: int) -> list[str]:
 
 
 def test_drawings_may_shrink_to_a_thousandth(run: Ingest) -> None:
-    files = {}
+    files: dict[str, bytes] = {}
     for number in range(8):
         drawing = Image.new("RGB", (800, 800), "white")
         drawing.paste("black", (100, 100, 300 + number, 110))
@@ -283,7 +283,7 @@ def test_photographs_in_other_formats_are_named(run: Ingest, tmp_path: Path) -> 
         "raf": (b"FUJIFILMCCD-RAW", "Fujifilm"),
         "pgm": (b"P5\n8 8\n255\n", "Netpbm"),
     }
-    files = {}
+    files: dict[str, bytes] = {}
     for suffix, (start, _) in starts.items():
         files |= {f"cat/{suffix}.{suffix}": start + bytes(500), f"dog/{suffix}.jpg": start}
     for name, pack in (("zip", zip_of), ("tar", tar_of)):

@@ -1,7 +1,7 @@
 """Each answer that a question offers works, and one of them is what was meant."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from core.ingest.split_folders import NO_ANSWER, LayoutAnswer
 from topwork.errors import LayoutAmbiguous
 
 
-def options(*files: str) -> list[dict[str, Any]]:
+def options(*files: str) -> list[Mapping[str, Any]]:
     with pytest.raises(LayoutAmbiguous) as caught:
         read_or_ask(files, (), (), NO_ANSWER)
     return list(caught.value.options)

@@ -87,8 +87,8 @@ def test_the_question_shows_each_reading_once_with_its_encoding() -> None:
 
 
 def test_what_only_files_are_called_is_no_question() -> None:
-    names = ["cat/Äpfel 1.jpg".encode("cp850"), b"dog/\x81\xad\xff.jpg"]
-    planned = plan([Member(name, 9, 9) for name in [*names, "dog/2.jpg"]], Limits())
+    names: list[str | bytes] = ["cat/Äpfel 1.jpg".encode("cp850"), b"dog/\x81\xad\xff.jpg"]
+    planned = plan([Member(name, 9) for name in [*names, "dog/2.jpg"]], Limits())
     assert [path.partition("/")[0] for path in planned.files.values()] == ["cat", "dog", "dog"]
     assert not planned.refusals
 
@@ -96,25 +96,25 @@ def test_what_only_files_are_called_is_no_question() -> None:
 def test_a_backslash_inside_a_character_splits_no_path() -> None:
     names = [f"{name}/{number}.jpg" for name in ("表面", "能力", "ソース") for number in (1, 2)]
     assert all(0x5C in name.encode("cp932") for name in names)
-    raw = [Member(name.encode("cp932"), 9, 9) for name in names]
+    raw = [Member(name.encode("cp932"), 9) for name in names]
     assert list(plan(raw, Limits()).files.values()) == names
 
 
 def test_backslashes_between_names_in_a_code_page_split_them() -> None:
     names = [f"{name}\\{number}.jpg" for name in ("表面", "能力", "ソース") for number in (1, 2)]
-    raw = [Member("表面\\".encode("cp932")), *(Member(it.encode("cp932"), 9, 9) for it in names)]
+    raw = [Member("表面\\".encode("cp932")), *(Member(it.encode("cp932"), 9) for it in names)]
     planned = plan(raw, Limits())
     assert list(planned.files.values()) == [name.replace("\\", "/") for name in names]
     assert planned.folders == ["表面"]
 
 
 def test_a_file_that_ends_in_half_a_character_is_no_folder() -> None:
-    raw = [Member("写真/表".encode("cp932"), 9, 9, content="image")]
+    raw = [Member("写真/表".encode("cp932"), 9, content="image")]
     assert list(plan(raw, Limits(), NameEncoding.CP932).files.values()) == ["写真/表"]
 
 
 def test_what_is_asked_for_is_taken_at_its_word_and_misfits_are_refused_alone() -> None:
-    raw = [Member("Äpfel/1.jpg".encode("cp850"), 9, 9), Member("Äpfel/2.jpg".encode(), 9, 9)]
+    raw = [Member("Äpfel/1.jpg".encode("cp850"), 9), Member("Äpfel/2.jpg".encode(), 9)]
     assert next(iter(plan(raw, Limits(), NameEncoding.CP850).files.values())) == "Äpfel/1.jpg"
     planned = plan(raw, Limits(), NameEncoding.UTF_8)
     assert list(planned.files.values()) == ["Äpfel/2.jpg"]
@@ -125,8 +125,8 @@ def test_declared_names_stay_as_they_are_whatever_the_others_mean() -> None:
     words = ("экскаватор", "бульдозер")
     raw = [f"{word}/{number}.jpg".encode("cp866") for word in words for number in range(3)]
     members = [
-        Member("кран/1.jpg", 9, 9),
-        *(Member(it, 9, 9) for it in raw),
+        Member("кран/1.jpg", 9),
+        *(Member(it, 9) for it in raw),
         Member("кот/1.jpg", 9),
     ]
     planned = plan(members, Limits())

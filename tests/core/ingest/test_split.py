@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from core.ingest.split import Copy, Ratios, assign, choose
 from topwork.errors import InvalidField
+from topwork.kinds import Split
 
 
 def hashes(count: int, name: str = "cat") -> list[str]:
@@ -30,7 +31,7 @@ def test_every_class_is_shared_out(
     images: int, val: float, test: float, expected: tuple[int, int, int]
 ) -> None:
     places = list(assign({"cat": hashes(images)}, Ratios(val, test)).values())
-    assert tuple(places.count(split) for split in ("train", "val", "test")) == expected
+    assert tuple(places.count(split) for split in (Split.TRAIN, Split.VAL, Split.TEST)) == expected
 
 
 def test_the_order_of_files_and_of_classes_changes_nothing() -> None:
@@ -71,10 +72,10 @@ def test_of_equal_copies_the_first_path_is_used() -> None:
 
 def test_across_splits_the_held_out_copy_is_used() -> None:
     copies = [
-        Copy("1/cat.jpg", "cat", "train"),
-        Copy("2/cat.jpg", "cat", "val"),
-        Copy("3/cat.jpg", "cat", "test"),
-        Copy("4/cat.jpg", "cat", "test"),
+        Copy("1/cat.jpg", "cat", Split.TRAIN),
+        Copy("2/cat.jpg", "cat", Split.VAL),
+        Copy("3/cat.jpg", "cat", Split.TEST),
+        Copy("4/cat.jpg", "cat", Split.TEST),
     ]
     chosen, reasons = choose(copies)
     assert chosen == copies[2]

@@ -111,7 +111,8 @@ def test_writers_go_on_meanwhile_and_the_cut_is_clean(
     """Datasets come and go without end while three backups are made, each at its first try."""
     monkeypatch.setattr(backup, "TRIES", 1)
     fill(resources)
-    stop, written = threading.Event(), []
+    stop = threading.Event()
+    written: list[str] = []
 
     def write() -> None:
         while not stop.is_set():
@@ -176,7 +177,8 @@ def test_a_damaged_backup_leaves_the_target_empty(
         restore(copy, target)
     upgrade(target.database_url)
     with open_resources(target) as restored:
-        assert rows(restored) == content.stored(restored) == {}
+        assert rows(restored) == {}
+        assert content.stored(restored) == {}
 
 
 def test_a_damaged_service_is_not_copied_without_a_word(

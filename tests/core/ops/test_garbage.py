@@ -148,7 +148,7 @@ def test_a_shard_that_is_collected_while_it_is_relied_on_is_stored_again(
     with anywhere.database.write() as session:
         gone = datasets.delete(session, first)
     job, folder = content.ingesting(anywhere, b"same")
-    looks = []
+    looks: list[int] = []
 
     def check() -> None:
         if not looks and anywhere.storage.exists(f"datasets/{job.dataset_id}/1/1/manifest.json"):

@@ -117,6 +117,7 @@ def test_a_failed_write_leaves_nothing(database: Database) -> None:
 
 
 def test_the_bell_rings_after_the_commit_only(tmp_path: Path, migrated: Path) -> None:
+    database: Database
     heard: list[int] = []
 
     def ring() -> None:

@@ -30,7 +30,7 @@ def test_a_session_shows_its_callers_rows_only(resources: Resources) -> None:
                 look()
             assert "Did you mean" not in str(caught.value.hint)
         for page in (jobs.page, datasets.page, registry.page):
-            assert page(session) == ([], False)  # type: ignore[operator] # Each takes a session.
+            assert page(session) == ([], False)
         assert session.execute(select(func.count()).select_from(Job)).scalar_one() == 0
         session.execute(update(Job).values(reason="mine now"))
         assert jobs.count(session, "queued", "cancelled") == 2, "limits count everybody's"

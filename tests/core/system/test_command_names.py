@@ -86,8 +86,8 @@ def test_a_place_is_named_where_a_new_shell_would_look_elsewhere(
 
 def test_the_usual_places_are_those_of_the_settings() -> None:
     usual = Settings()
-    assert USUAL["data_dir"].expanduser() == usual.data_dir  # type: ignore[union-attr]  # A path.
-    assert USUAL["weights_dir"].expanduser() == usual.weights_dir  # type: ignore[union-attr]
+    assert Path(str(USUAL["data_dir"])).expanduser() == usual.data_dir
+    assert Path(str(USUAL["weights_dir"])).expanduser() == usual.weights_dir
 
 
 def test_without_torch_up_refuses_at_once_and_says_what_to_do(

@@ -18,7 +18,8 @@ def caught(broken: Callable[[], object]) -> Fault:
 
 
 def here(key: str) -> object:
-    return {}[key]
+    nothing: dict[str, object] = {}
+    return nothing[key]
 
 
 def there(key: str) -> object:

@@ -1,7 +1,9 @@
+import pytest
+
 from core.system.ids import new_id
 
 
-def test_ids_sort_by_time_and_never_repeat(monkeypatch) -> None:  # noqa: ANN001
+def test_ids_sort_by_time_and_never_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1_790_000_000_000_000_000, 1_800_000_000_000_000_000, 1_000_000))
     monkeypatch.setattr("core.system.ids.time.time_ns", lambda: next(clock))
     ids = [new_id("job") for _ in range(1000)]

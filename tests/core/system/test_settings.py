@@ -34,7 +34,7 @@ def test_values_that_cannot_work_are_refused(values: dict[str, object]) -> None:
 
 def test_settings_are_frozen(settings: Settings) -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        settings.offline = False  # type: ignore[misc]
+        settings.offline = False
 
 
 def test_the_key_is_not_printed() -> None:

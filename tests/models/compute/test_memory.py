@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from core.system.run_dir import DONE, FAILED, STOPPED
 from models.compute.memory import Parts, parts_of, within
-from models.data.sources import Canvases
+from models.data.sources import Canvases, Indices
 from models.networks.lenet import LeNet
 from models.training import loop
 from tests.models.running import go, outcome, read
@@ -101,7 +101,7 @@ def test_the_choice_outlives_an_interruption(
     hold(monkeypatch, 4, sizes)
     plain = loop.Loop.step
 
-    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+    def one_step(stage: loop.Loop, indices: Indices) -> None:
         plain(stage, indices)
         stage.fit.run.stopping = True
 
@@ -120,7 +120,7 @@ def test_views_that_do_not_fit_are_made_in_halves(
     assert go(straight) == DONE
     plain, sizes = Canvases.batch, set()
 
-    def batch(canvases: Canvases, indices: loop.Indices, epoch: int) -> Tensor:
+    def batch(canvases: Canvases, indices: Indices, epoch: int) -> Tensor:
         sizes.add(len(indices))
         if len(indices) > 4:
             raise RuntimeError(NO_MEMORY)
@@ -210,7 +210,7 @@ def test_batch_norm_goes_back_to_what_it_knew_and_never_sees_one_image() -> None
     parts.remember()
     model(torch.randn(8, 3) + 5)
     assert parts.halve(8) is True
-    assert model[0].running_mean.abs().max() == 0  # type: ignore[union-attr, operator]
+    assert model[0].running_mean.abs().max() == 0  # type: ignore[operator]  # A tensor.
     parts.forget()
     assert parts.halve(8) is False  # Later nobody remembers what the statistics were.
     with pytest.raises(OutOfMemory):

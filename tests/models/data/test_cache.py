@@ -192,7 +192,7 @@ def test_an_interrupted_file_can_be_removed_meanwhile(tmp_path: Path) -> None:
     """Whoever waits for a file that goes away makes a new one."""
     rows(Cache(tmp_path, nothing), 20)
     (file,) = files(tmp_path)
-    looked = []
+    looked: list[int] = []
 
     def between() -> None:
         if not looked:

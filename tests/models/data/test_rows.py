@@ -9,7 +9,8 @@ import pytest
 from core.system.run_dir import DONE
 from models.data import cache
 from models.data.cache import Cache
-from models.training.loop import Indices, Loop
+from models.data.sources import Indices
+from models.training.loop import Loop
 from tests.models.data.test_cache import KIND, files, maker, names, nothing, rows, taken, wanted
 from tests.models.running import go, outcome
 from tests.models.staging import request, striped

@@ -69,7 +69,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_weights_in_any_layout_and_precision_become_plain_float32(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    model = zoo.build("lenet", 3).to(memory_format=torch.channels_last).bfloat16()  # type: ignore[call-overload]
+    model = zoo.build("lenet", 3).to(memory_format=torch.channels_last).bfloat16()
     card = {
         "architecture": "lenet",
         "classes": CLASSES,
@@ -83,7 +83,7 @@ def test_weights_in_any_layout_and_precision_become_plain_float32(tmp_path: Path
 def test_auxiliary_heads_come_where_they_are_wanted(tmp_path: Path) -> None:
     _, card = made(tmp_path, "googlenet")
     assert card["arguments"]["aux_logits"] is True
-    plain, _ = artefact.load(tmp_path)
+    plain: Any = artefact.load(tmp_path)[0]
     full, _ = artefact.load(tmp_path, auxiliary=True)
     assert plain.aux1 is None
     assert isinstance(full.aux1, nn.Module)

@@ -123,10 +123,10 @@ def test_a_new_head_keeps_type_place_and_bias() -> None:
     head.replace(model, 4)
     (layer,) = model
     assert isinstance(layer, nn.Linear)
-    assert layer.bias is None
     assert layer.weight.shape == (4, 8)
     assert layer.weight.dtype == torch.float64
     assert layer.weight.is_meta
+    assert layer.bias is None
 
 
 def test_auxiliary_logits_come_in_the_order_of_their_names() -> None:

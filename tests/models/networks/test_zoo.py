@@ -1,5 +1,6 @@
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -108,7 +109,8 @@ def test_auxiliary_heads_train_and_go_at_inference(name: str) -> None:
 
 def test_the_published_input_scaling_of_the_inceptions_is_on() -> None:
     for name in ("googlenet", "inception_v3"):
-        assert zoo.shell(name).transform_input is True
+        model: Any = zoo.shell(name)
+        assert model.transform_input is True
 
 
 def test_classes_are_read_from_the_weights_or_must_match() -> None:

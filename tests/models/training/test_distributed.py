@@ -80,9 +80,18 @@ def test_two_processes_follow_one_through_head_and_full(tmp_path: Path) -> None:
         for _ in range(10):
             model(torch.randn(8, 3, 32, 32))
     save_file(model.state_dict(), tmp_path / "resnet18.safetensors")
-    numbers = {"epochs": 2, "batch_size": 17, "image_size": 32, "weight_decay": 0.01}
+    numbers: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 17,
+        "image_size": 32,
+        "weight_decay": 0.01,
+    }
     numbers |= {"optimizer": "sgd", "learning_rate": 3e-4}
-    asked = {"hyperparameters": numbers, "selection_metric": "loss", "precision": "fp32"}
+    asked: dict[str, Any] = {
+        "hyperparameters": numbers,
+        "selection_metric": "loss",
+        "precision": "fp32",
+    }
     # Time enough, so that no busy machine leaves the second stage out.
     asked |= {"limits": {"max_minutes": 600}, "early_stopping": None}
     folders = [tmp_path / "1", tmp_path / "2"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from core.system.run_dir import DONE, STOPPED
+from models.data.sources import Indices
 from models.training import loop
 from tests.models.running import go, outcome
 from tests.models.staging import events, request, striped
@@ -50,7 +51,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits(
     broken = request(tmp_path / "broken", dataset, **config)
     plain, scales = loop.Loop.step, []
 
-    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+    def one_step(stage: loop.Loop, indices: Indices) -> None:
         plain(stage, indices)
         scales.append(stage.gradients.scaler.get_scale())
         stage.fit.run.stopping = True

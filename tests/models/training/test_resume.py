@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core.system.run_dir import DONE, STOPPED
+from models.data.sources import Indices
 from models.inference import artefact
 from models.training import checkpoint, loop, resume
 from tests.models.running import go, outcome
@@ -36,7 +37,7 @@ def stop_at(step: int, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> list[P
     """Run until a step of the run, saving after each; return the checkpoints, newest first."""
     plain = loop.Loop.step
 
-    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+    def one_step(stage: loop.Loop, indices: Indices) -> None:
         plain(stage, indices)
         stage.fit.run.stopping = stage.steps_done >= step
 
@@ -194,7 +195,7 @@ def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     plain = loop.Loop.step
     steps: list[int] = []
 
-    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+    def one_step(stage: loop.Loop, indices: Indices) -> None:
         steps.append(stage.steps_done)
         plain(stage, indices)
 

@@ -18,7 +18,7 @@ from models.data import features
 from models.data.cache import Cache
 from models.data.dataset import StagedDataset
 from models.data.features import FeatureExtractor
-from models.data.sources import Features
+from models.data.sources import Features, Indices
 from models.evaluation.calibrate import Calibration
 from models.evaluation.evaluate import evaluate, held_out_logits
 from models.inference.classifier import Classifier
@@ -205,7 +205,7 @@ def test_what_an_interrupted_fit_of_several_had_done_is_not_done_again(
     steps: list[str] = []
     plain = loop.Loop.step
 
-    def step(stage: loop.Loop, indices: loop.Indices) -> None:
+    def step(stage: loop.Loop, indices: Indices) -> None:
         steps.append(stage.fit.checkpoint.name)
         if len(steps) == 9:
             raise KeyboardInterrupt

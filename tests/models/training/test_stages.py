@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from core.system.run_dir import DONE, FAILED, STOPPED
 from models.compute.execution import Execution
+from models.data.sources import Indices
 from models.networks import zoo
 from models.planning import strategy
 from models.training import head_stage, layers_stage, loop, stage_result, stages
@@ -112,7 +113,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits(
     broken = order(tmp_path / "broken", dataset, weights_dir, strategy=chosen)
     plain = loop.Loop.step
 
-    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+    def one_step(stage: loop.Loop, indices: Indices) -> None:
         plain(stage, indices)
         stage.fit.run.stopping = True
 
@@ -246,7 +247,7 @@ def stopped_in_the_second_epoch(run_dir: Path, monkeypatch: pytest.MonkeyPatch) 
     """Run until an epoch over all layers is done; the next attempt has no time and no images."""
     plain = loop.Loop.step
 
-    def one_step(stage: loop.Loop, indices: loop.Indices) -> None:
+    def one_step(stage: loop.Loop, indices: Indices) -> None:
         plain(stage, indices)
         stage.fit.run.stopping = stage.plan.stage != "head" and stage.steps_done > stage.steps
 

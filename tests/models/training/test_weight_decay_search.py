@@ -20,7 +20,7 @@ CLASSES, IMAGES, WIDTH = 3, 90, 12
 def plan() -> Plan:
     names = ["a", "b", "c"]
     counts = {"train": dict.fromkeys(names, 30), "val": dict.fromkeys(names, 5)}
-    config = TrainConfig(architecture="resnet18", hyperparameters={"epochs": 6})  # type: ignore[arg-type]
+    config = TrainConfig(architecture="resnet18", hyperparameters={"epochs": 6})
     return resolve(config, catalogue.get("resnet18"), {"classes": names, "counts": counts})
 
 

@@ -16,7 +16,7 @@ from topwork.errors import FolderChanged, FolderUnusable
 def members(data: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         files = [one for one in archive if one.isreg()]
-        return {one.name: archive.extractfile(one).read() for one in files}  # type: ignore[union-attr]
+        return {one.name: archive.extractfile(one).read() for one in files}
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 512, 1000, 100_000])

@@ -29,7 +29,7 @@ class Waited:
         self._runner.close()
 
     def _settled(self, value: Any) -> Any:
-        if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
             value = self._runner.run(value)
         if isinstance(value, AsyncIterator):
             return self._items(value)

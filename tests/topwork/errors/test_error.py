@@ -1,6 +1,7 @@
 """The tree of errors: there and back again, whatever the class."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,9 @@ def test_the_docstring_is_the_message_and_the_hint_ends_the_text(kind: type[Topw
 
 
 def test_no_code_means_two_things() -> None:
-    kinds = [one for one in vars(errors).values() if isinstance(one, type) and "code" in vars(one)]
+    kinds: list[Any] = [
+        one for one in vars(errors).values() if isinstance(one, type) and "code" in vars(one)
+    ]
     assert len(kinds) > 50
     assert Counter(kind.code for kind in set(kinds)).most_common(1)[0][1] == 1
 

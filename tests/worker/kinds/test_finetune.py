@@ -155,7 +155,8 @@ def test_a_copy_is_on_disk_before_its_name_vouches_for_it(
     resources: Resources, version: DatasetVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = resources.settings.data_dir / "cache" / "datasets" / version.digest
-    before, after = set(), set()
+    before: set[int] = set()
+    after: set[int] = set()
     fsync = os.fsync
 
     def recorded(handle: int) -> None:

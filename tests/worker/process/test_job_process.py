@@ -289,7 +289,7 @@ def test_a_stop_that_comes_when_the_work_has_just_ended_changes_nothing() -> Non
     ours, theirs = socket.socketpair()
     with ours, theirs:
         guard = subprocess.Popen(
-            [sys.executable, "-c", STOPPED_TOO_LATE], stdin=theirs, start_new_session=True
+            [sys.executable, "-c", STOPPED_TOO_LATE], stdin=theirs.fileno(), start_new_session=True
         )
         theirs.close()
         ours.settimeout(30)

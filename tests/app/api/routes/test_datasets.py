@@ -167,7 +167,8 @@ class TestImages:
         dataset: Dataset,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        gate, codes = threading.Event(), []
+        gate = threading.Event()
+        codes: list[int | str] = []
         address = client.get(at(dataset, "/images")).json()["data"][3]["links"]["thumbnail"]
         at_once = decode.decode
 
@@ -191,7 +192,7 @@ class TestImages:
             listing.start()
             listing.join(20)
             assert len(codes) == 1
-            assert dataset.id in codes[0]
+            assert dataset.id in str(codes[0])
         finally:
             gate.set()
             for thread in asking:

@@ -70,7 +70,7 @@ def test_many_files_become_one_tar(client: TestClient, resources: Resources) -> 
     assert answer.status_code == 202, answer.text
     (dataset,) = rows(resources, Dataset)
     with tarfile.open(fileobj=io.BytesIO(resources.storage.get_bytes(dataset.upload))) as tar:
-        found = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        found = {member.name: tar.extractfile(member).read() for member in tar}
     assert found == files
 
 

@@ -163,7 +163,7 @@ def test_nobody_trains_or_predicts_with_what_is_not_theirs(
     publish_model(resources, "pets", caller=ANNA)
     ben = bearer(mint("ben", "train"))
 
-    def ordered(**fields: Any) -> tuple[int, str]:
+    def ordered(**fields: Any) -> tuple[int, str | None]:
         body = {"architecture": "lenet", "dataset": own.id, "name": "mine", **fields}
         answer = opened.post("/finetune", json=body, headers=ben)
         return answer.status_code, answer.json().get("code")

@@ -1,6 +1,7 @@
 """The log of a whole run, searched for what must not be in it."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -14,7 +15,7 @@ PASSWORD = "hunter2hunter2"
 def test_no_secret_is_in_the_log_of_a_run(tmp_path: Path, migrated: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_text(SECRET)
-    environment = {
+    environment: dict[str, Any] = {
         "TOPWORK_ADMIN_KEY_FILE": str(key_file),
         # Nothing listens there, so the doorbell and the probe of the broker complain.
         "TOPWORK_BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:1/0",

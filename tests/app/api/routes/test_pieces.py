@@ -30,7 +30,7 @@ def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def create(client: TestClient, length: int = len(ARCHIVE), **headers: str) -> str:
+def create(client: TestClient, length: int = len(ARCHIVE), /, **headers: str) -> str:
     headers = {**TUS, "Upload-Length": str(length), **headers}
     answer = client.post("/uploads", headers=headers)
     assert answer.status_code == 201, answer.text

@@ -297,7 +297,10 @@ def test_stalled_predictions_hold_no_place(api: Api) -> None:
 
 
 def test_the_bytes_of_stalled_predictions_are_bounded(tmp_path: Path, migrated: Path) -> None:
-    few = {"TOPWORK_MAX_PREDICT_BYTES": "1000000", "TOPWORK_PREDICT_MEMORY_BYTES": "1"}
+    few: dict[str, Any] = {
+        "TOPWORK_MAX_PREDICT_BYTES": "1000000",
+        "TOPWORK_PREDICT_MEMORY_BYTES": "1",
+    }
     image = {"Content-Type": "image/png"}
     for api in start(tmp_path, migrated, **few):
 

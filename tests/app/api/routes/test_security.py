@@ -94,7 +94,7 @@ def test_the_key_opens(far: TestClient) -> None:
 def test_a_key_may_hold_any_letters(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"admin_key": SecretStr("schlüssel")}))
     with local_client(app, **FAR) as client:
-        headers = {"Authorization": "Bearer schlüssel".encode()}
+        headers = {b"Authorization": "Bearer schlüssel".encode()}
         assert client.get("/jobs", headers=headers).status_code == 200
 
 

@@ -119,7 +119,12 @@ def test_a_choice_is_kept_for_the_next_attempt_and_for_the_next_run(
     staged: StagedDataset, run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work, cache = work_of(staged), tmp_path / "cache"
-    made = {"precision": "bf16", "grouped_fp32": True, "channels_last": False, "reason": "fast"}
+    made: dict[str, Any] = {
+        "precision": "bf16",
+        "grouped_fp32": True,
+        "channels_last": False,
+        "reason": "fast",
+    }
     with monkeypatch.context() as patch:
         patch.setattr(benchmark, "measure", lambda *_: Verdict(made, whole=True))
         first = benchmark.decide(START, work, run, cache)
