@@ -75,6 +75,8 @@ class PredictorClient:
                 if lost:
                     raise
                 until, lost = time.monotonic() + self._patience, True
+                # While a killed process is torn down, its socket still takes connections.
+                await self._started(until)
 
     async def _started(self, until: float) -> None:
         """Wait until the predictor answers; one request looks for all that wait."""

@@ -22,7 +22,9 @@ from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 
 pytestmark = pytest.mark.chaos
-IMAGES, SIDE, KILLS = 120, 600, 3
+IMAGES, SIDE, KILLS = 240, 600, 3
+# Images of 64 MiB, 59 of these, are read before the first decoder has to be ready.
+AT_WORK = 0.3
 
 
 def archive() -> bytes:
@@ -92,6 +94,7 @@ def test_killed_decoders_cost_no_image(
 
 
 def kill_at_work(bench: Bench, worker: int, job_id: str, chance: random.Random) -> bool:
-    """Kill a decoder if images have been read; true is also the end of the job."""
+    """Kill a decoder if images have been decoded; true is also the end of the job."""
     job = bench.job(job_id)
-    return job.finished_at is not None or (job.progress > 0 and kill_one(worker, chance))
+    at_work = job.progressed and job.progress > AT_WORK
+    return job.finished_at is not None or (at_work and kill_one(worker, chance))

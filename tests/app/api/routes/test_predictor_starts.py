@@ -19,6 +19,7 @@ from tests.waiting import wait_for
 
 QUEUE = 4
 IMAGE = {"Content-Type": "image/png"}
+HEALTHY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture
@@ -82,14 +83,21 @@ def test_a_client_that_leaves_waits_no_longer(settings: Settings) -> None:
 
 
 def lose(listener: socket.socket, stages: list[bytes]) -> None:
-    """Take requests and close their connections, each at another stage of the answer."""
-    for said in stages:
+    """Take orders and close their connections, each at another stage of the answer."""
+    left = [*stages]
+    while left:
         connection, _ = listener.accept()
         with connection:
             got = b""
-            while not got.endswith(png()):
+            while not got.endswith(png()) and not got.startswith(b"GET /healthz"):
                 got += connection.recv(65536)
-            connection.sendall(said)
+            connection.sendall(left.pop(0) if got.endswith(png()) else HEALTHY)
+
+
+def tear_down(listener: socket.socket, connections: int) -> None:
+    """Take connections and close them unread, as the kernel does for a process that was killed."""
+    for _ in range(connections):
+        listener.accept()[0].close()
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"])
@@ -100,6 +108,20 @@ def test_a_predictor_that_ends_under_a_prediction_is_asked_once_more(
         listener.listen()
         answer = pool.submit(ask, patient)
         lose(listener, [said])
+        listener.close()
+        with standing_in(settings) as stub:
+            assert answer.result(30).status_code == 200
+    assert len(stub.orders) == 1
+
+
+def test_a_predictor_that_is_being_torn_down_counts_as_one_that_has_ended(
+    patient: TestClient, settings: Settings
+) -> None:
+    with listen(settings) as listener, ThreadPoolExecutor(1) as pool:
+        listener.listen()
+        answer = pool.submit(ask, patient)
+        lose(listener, [b""])
+        tear_down(listener, 3)
         listener.close()
         with standing_in(settings) as stub:
             assert answer.result(30).status_code == 200
