@@ -5,9 +5,6 @@
 """
 
 import errno
-import hashlib
-import io
-import pickle
 import re
 import shutil
 import sys
@@ -29,6 +26,7 @@ from models.networks.loading import load_published
 from models.networks.tensorfile import TensorFile
 from models.planning import catalogue
 from models.weights import local_weights
+from models.weights.checkpoint_file import read, without_prefix
 from models.weights.download import Progress, download
 from models.weights.local_weights import Entry, Record
 from topwork.errors import (
@@ -177,45 +175,23 @@ def _keep(
         return local_weights.publish(made, weights_dir, architecture, record)
 
 
-def read(file: Path) -> tuple[Mapping[str, Tensor], str]:
-    """Return the tensors of a .safetensors file or of a pickled state, and the file's SHA-256.
-
-    Code that a pickle holds is not run.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            whole = tensorfile.read(file)
-            return whole.tensors, whole.sha256
-        data = file.read_bytes()
-        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = f"{error}".partition("\n")[0] or type(error).__name__
-        raise WeightsMismatch(
-            f"{file.name} is not a readable file of plain tensors: {reason}"
-        ) from error
-    # Training scripts keep the optimiser beside the network under one of these names.
-    for name in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
-            loaded = loaded[name]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise WeightsMismatch(f"{file.name} is not a mapping of names to tensors.")
-    return loaded, hashlib.sha256(data).hexdigest()
-
-
 def canonical(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under today's names, as finite float32; raises WeightsMismatch.
 
-    Layers rename and complete older states by themselves; DenseNet's names are older than that.
+    What wrappers put before the names is taken off. Layers rename and complete older states by
+    themselves; DenseNet's names are older than that.
     """
     model = zoo.shell(architecture)
     expected = model.state_dict()
+    metadata = getattr(state, "_metadata", None)
+    state = without_prefix(state, expected.keys())
     values = {_OLD_DENSE_NAME.sub(r"\1\2", name): state[name] for name in state}
     for name in expected.keys() & values.keys():
         if values[name].is_floating_point() != expected[name].is_floating_point():
             raise WeightsMismatch(
                 f"'{name}' holds {values[name].dtype} instead of {expected[name].dtype}."
             )
-    load_published(model, values, getattr(state, "_metadata", None))
+    load_published(model, values, metadata)
     return {
         name: _finite(name, tensor.to(expected[name].dtype)).contiguous()
         for name, tensor in model.state_dict().items()

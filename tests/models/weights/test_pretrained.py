@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.networks import zoo
 from models.planning import catalogue
-from models.weights import local_weights, pretrained
+from models.weights import checkpoint_file, local_weights, pretrained
 from models.weights.download import download
 from topwork.errors import IntegrityError, WeightsMismatch, WeightsUnavailable
 
@@ -273,7 +273,7 @@ def test_a_published_file_is_recognised_by_its_hash(
 ) -> None:
     file = tmp_path / "renamed.pth"
     torch.save(state_of("resnet18"), file)
-    read = pretrained.read
+    read = checkpoint_file.read
     known = "f37072fd" + 56 * "0"
     monkeypatch.setattr(pretrained, "read", lambda path: (read(path)[0], known))
     entry = pretrained.add("resnet18", file, tmp_path / "weights")
@@ -294,7 +294,7 @@ def test_what_a_killed_download_left_is_cleared_after_a_day(tmp_path: Path) -> N
 def test_shared_weights_can_be_added(tmp_path: Path, shared: Path) -> None:
     file = shared / "weights" / "mobilenet_v2.safetensors"
     entry = pretrained.add("mobilenet_v2", file, tmp_path)
-    assert same(entry.path, dict(pretrained.read(file)[0]))
+    assert same(entry.path, dict(checkpoint_file.read(file)[0]))
     assert [check.state for check in local_weights.verify(tmp_path)] == ["intact"]
     # A folder that somebody else filled works without a record too.
     assert pretrained.ensure("mobilenet_v2", file.parent, offline=True).path == file
