@@ -113,6 +113,8 @@ def body_for(method: str, path: str) -> dict[str, Any]:
         return {"json": {"version": 1}}
     if path.endswith("/versions"):
         return {"json": {"exclude": ["0" * 64]}}
+    if path.endswith("/answers"):
+        return {"json": {"layout": {"classes": "outer"}}}
     return {"json": {"metadata": {}}}
 
 
