@@ -51,8 +51,8 @@ def pages() -> dict[str, str]:
     found = {str(CLIENT / "synchronous" / path.name): _twin(path) for path in sources}
     options, note = CLIENT / "options.py", NOTE.format(source="topwork.types.finetune")
     answers = _typed_dicts(UploadReading, "UploadReadingOptions")
-    classes = dict.fromkeys([*answers, *_typed_dicts(FinetuneRequest, "FinetuneOptions")])
-    text = note + OPTIONS + "".join(classes)
+    config = _typed_dicts(FinetuneRequest, "FinetuneOptions", UploadReading)
+    text = note + OPTIONS + "".join([*answers, *config])
     return found | {str(options): _formatted(text, options)}
 
 
@@ -75,18 +75,25 @@ def _formatted(text: str, path: Path) -> str:
     return text
 
 
-def _typed_dicts(model: type[BaseModel], name: str) -> Iterator[str]:
-    """Yield a class for the fields of a model, behind those of the objects in it."""
+def _typed_dicts(
+    model: type[BaseModel], name: str, base: type[BaseModel] | None = None
+) -> Iterator[str]:
+    """Yield a class for the fields of a model, behind those of the objects in it.
+
+    Fields of a base are left to the class that was made for it.
+    """
     lines = []
+    inherited = base.model_fields if base else {}
     for field, about in model.model_fields.items():
-        if field in NOT_OPTIONS:
+        if field in NOT_OPTIONS or field in inherited:
             continue
         for part in _objects(about.annotation):
             yield from _typed_dicts(part, f"{part.__name__}Options")
         kind = _named(about.annotation)
         lines.append(f"    {field}: {f'Required[{kind}]' if about.is_required() else kind}\n")
     words = (model.__doc__ or "").partition("\n")[0]
-    yield f'\n\nclass {name}(TypedDict, total=False):\n    """{words}"""\n\n{"".join(lines)}'
+    bases = f"{base.__name__}Options" if base else "TypedDict"
+    yield f'\n\nclass {name}({bases}, total=False):\n    """{words}"""\n\n{"".join(lines)}'
 
 
 def _objects(annotation: Any) -> Iterator[type[BaseModel]]:

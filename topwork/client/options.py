@@ -86,39 +86,9 @@ class LimitsOptions(TypedDict, total=False):
     max_minutes: float | None
 
 
-class FinetuneOptions(TypedDict, total=False):
+class FinetuneOptions(UploadReadingOptions, total=False):
     """A fine-tuning job: a dataset, a network, and whatever else is not left to `auto`."""
 
-    name_encoding: (
-        NameEncoding
-        | Literal[
-            "utf-8",
-            "cp932",
-            "euc_jp",
-            "gb18030",
-            "cp950",
-            "cp949",
-            "cp874",
-            "cp850",
-            "cp437",
-            "cp737",
-            "cp852",
-            "cp857",
-            "cp862",
-            "cp866",
-            "cp1252",
-            "cp1250",
-            "cp1251",
-            "cp1253",
-            "cp1254",
-            "cp1255",
-            "cp1256",
-            "cp1257",
-            "koi8-r",
-        ]
-        | None
-    )
-    layout: LayoutOptions | None
     architecture: Required[str]
     weights: str
     strategy: Literal["auto", "head", "full", "gradual"]
