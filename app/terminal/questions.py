@@ -7,6 +7,7 @@ from rich.text import Text
 
 from app.terminal.output import Session
 from app.terminal.watch import watch_job
+from core.system.command_names import command
 from topwork.client.synchronous.jobs import Job
 from topwork.types.problems import Error, Option
 
@@ -18,12 +19,14 @@ def follow(terminal: Session, job: Job) -> Job:
 
     The upload stays with the service meanwhile, and the job is the same one after the answer.
     """
-    job = watch_job(terminal, job)
+    job, dataset = watch_job(terminal, job), str(job.dataset).partition("@")[0]
     while (option := _ask(terminal, job.error)) is not None:
         answer = {str(job.error and job.error.param): option.value}
-        dataset = str(job.dataset).partition("@")[0]
         terminal.topwork.datasets.answer(dataset, **answer)
         job = watch_job(terminal, job.refresh())
+    if job.error and job.error.options:
+        answer_it = command("datasets", "answer", dataset, url=job.url)
+        terminal.say(f"Its upload is kept; go on with {answer_it} and one of the options below")
     return job
 
 

@@ -1,6 +1,7 @@
 """A question about an upload is answered with one upload: by request, and by a person."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,21 @@ def test_a_person_is_asked_on_the_terminal(service: Service, tmp_path: Path) -> 
         process.wait()
         os.close(ours)
     assert b"I see 2 classes (cat, dog)" in said
+
+
+def test_a_script_is_told_the_answers_and_the_command(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "parts.zip").write_bytes(zip_of(PARTS))
+    command = [sys.executable, "-m", "app.cli", "datasets"]
+    asked = subprocess.run(
+        [*command, "add", str(tmp_path / "parts.zip"), "--url", service.url],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 1
+    assert """--layout '{"classes": "outer"}': 2 classes (cat, dog)""" in asked.stderr
+    (dataset,) = set(re.findall(r"datasets answer (ds_\w+)", asked.stderr))
+    answered = [*command, "answer", dataset, "--layout", '{"classes": "outer"}']
+    subprocess.run([*answered, "--url", service.url], check=True, capture_output=True)
+    assert service.http.get(f"/datasets/{dataset}").json()["state"] == "ready"

@@ -74,7 +74,7 @@ class Job(shapes.Job):
         cause = from_dict(self.error.to_dict()) if self.error else None
         said = cause or JobFailed(f"The job {self.id} is {self.state}.")
         failure = JobFailed(said.message, param=said.param, hint=said.hint)
-        failure.code = said.code
+        failure.code, failure.options = said.code, said.options
         raise failure from cause
 
 
