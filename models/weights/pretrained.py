@@ -171,7 +171,8 @@ def _keep(
     state = canonical(architecture, found)
     with _workplace(weights_dir) as place:
         made = place / f"{architecture}.safetensors"
-        save_file(state, made, {"format": "pt", "architecture": architecture})
+        # One entry alone: the library writes several in an order that no two runs share.
+        save_file(state, made, {"format": "pt"})
         return local_weights.publish(made, weights_dir, architecture, record)
 
 

@@ -1,6 +1,7 @@
 """Checkpoints as people have them: wrapped, prefixed, of other programs, cut off."""
 
 import argparse
+import hashlib
 import io
 import zipfile
 from collections import OrderedDict
@@ -62,6 +63,16 @@ def test_a_state_is_found_in_what_wraps_it(
     entry = pretrained.add("lenet", save(WRAPPED[kind](state)), tmp_path / "weights")
     loaded = zoo.build("lenet", pretrained_state=entry.path).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+
+def test_the_same_tensors_give_one_digest(
+    tmp_path: Path, save: Save, state: dict[str, Tensor]
+) -> None:
+    found = set()
+    for number in range(8):
+        entry = pretrained.add("lenet", save(state), tmp_path / f"weights{number}")
+        found.add(hashlib.sha256(entry.path.read_bytes()).hexdigest())
+    assert len(found) == 1
 
 
 def test_safetensors_are_read_whatever_the_suffix(tmp_path: Path, state: dict[str, Tensor]) -> None:
