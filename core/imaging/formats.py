@@ -99,8 +99,9 @@ def _matches(content: bytes, magic: bytes) -> bool:
 
 
 def unread_image(content: bytes) -> str | None:
-    """Return what an image is in words, by its first bytes, where its format is not read."""
-    return None if recognised(content) else _named(content, _UNREAD_IMAGES)
+    """Say of an image, by its first bytes, what it is where its format is not read."""
+    name = None if recognised(content) else _named(content, _UNREAD_IMAGES)
+    return _not_read(name) if name else None
 
 
 def refusal(content: bytes) -> str:
@@ -109,8 +110,12 @@ def refusal(content: bytes) -> str:
         return "The file is empty."
     name = _named(content, _UNREAD_IMAGES + _FOREIGN)
     if name:
-        return f"This is {name}, which is not read."
+        return _not_read(name)
     return "The content is not one of the image formats that are read."
+
+
+def _not_read(name: str) -> str:
+    return f"This is {name}, which is not read."
 
 
 def _named(content: bytes, table: Iterable[tuple[bytes, str]]) -> str | None:

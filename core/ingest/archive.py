@@ -82,7 +82,7 @@ class Member:
         size: Declared expanded bytes.
         flaw: A key of `REJECTED` that reading the archive's directory already showed.
         content: What the first bytes are; looked at only where the suffix is not an image's.
-        words: The same in words, of an image that is not read.
+        words: What an image is that is not read, in a sentence.
         same_as: Name of an earlier member whose content this one has, as hard links in tars do.
     """
 
@@ -192,7 +192,7 @@ def plan(
         kind = "folder" if folder else member.kind
         code = code or _refused(member, kind, path, limits) or _clash(name, kind, path, seen)
         if code is not None:
-            detail = unread(member.words) if code == "format_unsupported" else ""
+            detail = member.words if code == "format_unsupported" else ""
             result.refusals.append(Refusal(path, code, detail))
         elif folder:
             result.folders.append(path)
@@ -209,11 +209,6 @@ def plan(
                     hint="Send it in parts, or raise TOPWORK_MAX_EXPANDED_BYTES.",
                 )
     return result
-
-
-def unread(words: str) -> str:
-    """Say of an image what it is and that it is not read."""
-    return f"This is {words}, which is not read."
 
 
 def _as_file(link: Member, size: int) -> Member:

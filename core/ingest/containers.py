@@ -74,7 +74,7 @@ def _inside(file: BinaryIO) -> bytes:
 
 
 def sniff(head: bytes) -> tuple[Content, str]:
-    """Tell what kind of file begins with these bytes; an image that is not read also in words."""
+    """Tell what kind of file begins with these bytes, and of an unread image what it is."""
     if recognised(head):
         return "image", ""
     if (words := unread_image(head)) is not None:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from core.imaging.formats import recognised, unread_image
-from core.ingest.archive import MEBIBYTE, Refusal, unread
+from core.ingest.archive import MEBIBYTE, Refusal
 from core.ingest.curate import Stored
 from core.ingest.decoders import DecodeResult, Decoders
 from core.ingest.shards import ShardWriter
@@ -57,9 +57,7 @@ class Stream:
         self._seen.add(sha256)
         if not recognised(content):
             words = unread_image(content)
-            self._faults[sha256] = (
-                ("format_unsupported", unread(words)) if words else ("not_an_image", "")
-            )
+            self._faults[sha256] = ("format_unsupported" if words else "not_an_image", words or "")
             return
         self._batch.hashes.append(sha256)
         self._batch.images.append(content)

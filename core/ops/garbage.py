@@ -102,7 +102,7 @@ def collect(resources: Resources, grace: float) -> list[Entry]:
 def discard(resources: Resources, keys: Iterable[str] = (), prefixes: Iterable[str] = ()) -> None:
     """Remove at once those of these objects, and of those below prefixes, to which no row refers.
 
-    Nothing else removes what has once been published.
+    Besides `collect`, nothing else removes what has once been published.
     """
     below = (key for prefix in prefixes for key in resources.storage.list(prefix))
     for batch in _batches(chain(keys, below)):
