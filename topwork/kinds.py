@@ -28,22 +28,31 @@ class Product(StrEnum):
     MODEL_VERSION = "model_version"
 
 
+class Lane(StrEnum):
+    """Which slots of a worker a kind of job takes, so that no short job waits behind a long one."""
+
+    SHORT = "short"
+    LONG = "long"
+
+
 class JobKind(StrEnum):
     """What a job does: `ingest` reads an upload, `finetune` trains a model."""
 
+    lane: Lane
     makes: Product
     phases: tuple[Phase, ...]
     """Besides `preparing`, with which each begins, and `publishing`, with which each ends."""
 
-    def __new__(cls, word: str, makes: Product, *phases: Phase) -> Self:
-        """Return a kind with its facts: `NAME = word, makes, phase, phase ...`."""
+    def __new__(cls, word: str, lane: Lane, makes: Product, *phases: Phase) -> Self:
+        """Return a kind with its facts: `NAME = word, lane, makes, phase, phase ...`."""
         kind = str.__new__(cls, word)
-        kind._value_, kind.makes, kind.phases = word, makes, phases
+        kind._value_, kind.lane, kind.makes, kind.phases = word, lane, makes, phases
         return kind
 
-    INGEST = "ingest", Product.DATASET_VERSION, Phase.PLANNING, Phase.DECODING
+    INGEST = "ingest", Lane.SHORT, Product.DATASET_VERSION, Phase.PLANNING, Phase.DECODING
     FINETUNE = (
-        "finetune", Product.MODEL_VERSION, Phase.TRAINING, Phase.EVALUATING, Phase.CALIBRATING
+        "finetune", Lane.LONG, Product.MODEL_VERSION,
+        Phase.TRAINING, Phase.EVALUATING, Phase.CALIBRATING,
     )  # fmt: skip
 
     @classmethod
@@ -92,6 +101,7 @@ class Lack(StrEnum):
     DATASET = "dataset"
     DISK = "disk"
     WORKER = "worker"
+    SLOT = "slot"
 
 
 class Priority(StrEnum):

@@ -65,7 +65,7 @@ def listen(celery: Celery, runner: Runner) -> None:
     signals.setup_logging.connect(leave_logging_alone)
     logging.getLogger("celery").setLevel(logging.WARNING)
     celery.conf.worker_enable_remote_control = False  # Its commands come over the broker too.
-    arguments = ["-P", "threads", "-c", str(runner.slots), "-n", runner.owner]
+    arguments = ["-P", "threads", "-c", str(runner.most), "-n", runner.owner]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     while not runner.draining.is_set():
         celery.worker_main(["-q", "worker", *arguments, *quiet])
@@ -91,7 +91,7 @@ def leave_logging_alone(**_celery: object) -> None:
 def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -P -m worker", description=__doc__)
-    parser.add_argument("--slots", type=int, default=1, help="jobs at once")
+    parser.add_argument("--slots", type=int, default=1, help="long jobs at once")
     parser.add_argument("--check", action="store_true", help="exit 0 if a worker is alive")
     options = parser.parse_args()
     settings = Settings()

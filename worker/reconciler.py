@@ -72,7 +72,7 @@ class Reconciler(threading.Thread):
 
     def _help(self) -> None:
         self._helpers = [thread for thread in self._helpers if thread.is_alive()]
-        if len(self._helpers) < self._runner.slots:
+        if len(self._helpers) < self._runner.most:
             helper = threading.Thread(target=self._runner.work, name="unrung", daemon=True)
             helper.start()
             self._helpers.append(helper)

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.domain import leases
+from core.domain.lanes import SHORT_SLOTS
 from core.store import db
 from core.store.object_store import StorageUnavailable
 from core.store.resources import Resources
@@ -21,7 +22,7 @@ from core.system import faults
 from core.system.failpoints import hit
 from core.system.machine import cores
 from topwork.errors import DiskFull, OutOfMemory, TopworkError, from_dict
-from topwork.kinds import Lack, Phase
+from topwork.kinds import Lack, Lane, Phase
 from worker import attempt, disk_check, outcomes
 from worker.event_relay import Relay
 from worker.kinds.kind import Work
@@ -39,11 +40,11 @@ log = structlog.get_logger()
 
 
 class Runner:
-    """Runs up to `slots` jobs at a time, each in its caller's thread.
+    """Runs jobs, each in its caller's thread, and only so many of each lane at a time.
 
     Args:
         resources: Open handles; shared by all threads.
-        slots: Jobs at once.
+        slots: Long jobs at once; there are `SHORT_SLOTS` for short ones besides.
         works: What to do for each kind of job.
     """
 
@@ -51,7 +52,11 @@ class Runner:
         self.resources, self.slots, self.works = resources, slots, works
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.draining = threading.Event()
-        self._free = threading.Semaphore(slots)
+        self.most = slots + SHORT_SLOTS  # Jobs at once of all lanes.
+        self._free = {
+            Lane.SHORT: threading.Semaphore(SHORT_SLOTS),
+            Lane.LONG: threading.Semaphore(slots),
+        }
         self._next_look: dict[str, float] = {}  # Of jobs without room here: the monotonic time.
         self._threads = max(1, cores() // slots)
         heavy = {work.module for work in works.values() if work.warm}
@@ -60,22 +65,32 @@ class Runner:
 
     def work(self) -> None:
         """Run queued jobs one after another until none is left or this worker drains."""
-        # Waiting a moment catches the job that was queued while a slot was just giving up.
-        if not self._free.acquire(timeout=1.0):
+        try:
+            for lane in Lane:
+                self._work(lane)
+        except (SQLAlchemyError, StorageUnavailable, OSError) as error:
+            log.warning("claim.failed", error=str(error))
+
+    def _work(self, lane: Lane) -> None:
+        # Looking first, no thread waits for a slot without need; waiting a moment then catches
+        # the job that was queued while a slot was just giving up.
+        if self._best(lane) is None or not self._free[lane].acquire(timeout=1.0):
             return
         try:
-            while (claimed := self._claim()) is not None:
+            while (claimed := self._claim(lane)) is not None:
                 job, claimed_at = claimed
                 with structlog.contextvars.bound_contextvars(
                     job_id=job.id, fence=job.fence, request_id=job.request_id
                 ):
                     self.run(job, claimed_at)
-        except (SQLAlchemyError, StorageUnavailable, OSError) as error:
-            log.warning("claim.failed", error=str(error))
         finally:
-            self._free.release()
+            self._free[lane].release()
 
-    def _claim(self) -> tuple[Job, float] | None:
+    def _best(self, lane: Lane) -> Job | None:
+        with self.resources.database.read() as session:
+            return leases.best(session, lane, besides=self._passed_over())
+
+    def _claim(self, lane: Lane) -> tuple[Job, float] | None:
         """Take the first queued job for which this machine has room; also tell when it was asked.
 
         Looking for room takes too long for a transaction, so it comes before. A job that finds
@@ -83,8 +98,7 @@ class Runner:
         """
         database, settings = self.resources.database, self.resources.settings
         while not self.draining.is_set():
-            with database.read() as session:
-                seen = leases.best(session, besides=self._passed_over())
+            seen = self._best(lane)
             if seen is None:
                 return None
             missing = disk_check.lacking(self.resources, seen, self.works.get(seen.kind))

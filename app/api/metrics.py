@@ -110,7 +110,7 @@ class _Workers(Collector):
     def collect(self) -> list[Metric]:
         known = GaugeMetricFamily("topwork_workers", "Workers seen lately.")
         known.add_metric([], len(self._alive))
-        slots = GaugeMetricFamily("topwork_worker_slots", "Jobs that can run at once.")
+        slots = GaugeMetricFamily("topwork_worker_slots", "Long jobs that can run at once.")
         slots.add_metric([], sum(worker.slots for worker in self._alive))
         return [known, slots]
 

@@ -31,7 +31,7 @@ def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     data_dir: DataDir = None,
     slots: Annotated[
-        int, typer.Option(min=0, help="Jobs at once; 0 means one for every four cores.")
+        int, typer.Option(min=0, help="Trainings at once; 0 means one for every four cores.")
     ] = 0,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C."""

@@ -109,6 +109,8 @@ class Board:
         parts: list[RenderableType] = [head]
         if job.queue_position:
             parts.append(Text(f"{job.queue_position} jobs run before this one"))
+        if job.waiting_for:
+            parts.append(Text(f"waits: {job.waiting_for.reason}"))
         if self.epochs:
             rows = ([epoch.get(name) for name in COLUMNS] for epoch in self.epochs)
             parts.append(table(COLUMNS, rows))

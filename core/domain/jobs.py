@@ -1,12 +1,13 @@
 """Operations of users on jobs: submit, read, pause, resume, cancel, retry, delete."""
 
+import math
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
-from core.domain import datasets, events, job_states, workers
+from core.domain import datasets, events, job_states, lanes, workers
 from core.store.pagination import page_of
 from core.store.row_access import EVERYONE, request_of
 from core.store.tables import Dataset, Job, JobEvent, ModelVersion
@@ -224,12 +225,16 @@ def queue_position(session: Session, job: Job) -> int | None:
     """Return how many queued jobs of anybody run before this one; None when it is not queued."""
     if job.state != JobState.QUEUED:
         return None
-    count = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED, _earlier(job))
-    return session.execute(count, execution_options=EVERYONE).scalar_one()
+    return count(session, _earlier(job))
 
 
 def _earlier(job: Job) -> ColumnElement[bool]:
-    return or_(Job.priority < job.priority, and_(Job.priority == job.priority, Job.id < job.id))
+    first = or_(Job.priority < job.priority, and_(Job.priority == job.priority, Job.id < job.id))
+    return and_(Job.state == JobState.QUEUED, lanes.holds(lanes.of(job)), first)
+
+
+def _running_beside(job: Job) -> ColumnElement[bool]:
+    return and_(Job.state == JobState.RUNNING, lanes.holds(lanes.of(job)))
 
 
 def starts_in(session: Session, job: Job) -> float | None:
@@ -237,12 +242,12 @@ def starts_in(session: Session, job: Job) -> float | None:
 
     None when it is not queued, no worker is there, or a job before it has no estimate.
     """
-    slots = workers.slots(session) if job.state == JobState.QUEUED else 0
+    slots = workers.slots(session, lanes.of(job)) if job.state == JobState.QUEUED else 0
     if not slots:
         return None
     planned = Job.plan["eta_seconds"]["value"].as_float() * (1.0 - Job.progress)
     left = func.coalesce(Job.eta, planned)
-    before = or_(Job.state == JobState.RUNNING, and_(Job.state == JobState.QUEUED, _earlier(job)))
+    before = or_(_running_beside(job), _earlier(job))
     sums = select(func.count(), func.count(left), func.sum(left)).select_from(Job).where(before)
     row = session.execute(sums, execution_options=EVERYONE).one()
     number, known, seconds = int(row[0]), int(row[1]), float(row[2] or 0.0)
@@ -252,21 +257,34 @@ def starts_in(session: Session, job: Job) -> float | None:
 
 
 def waits_for(session: Session, job: Job) -> dict[str, str] | None:
-    """Return what keeps a job from starting, `{"for": dataset|disk|worker, "reason": ...}`."""
+    """Return what keeps a job from starting, `{"for": dataset|disk|worker|slot, "reason": ...}`."""
     if job.state == JobState.WAITING:
         return {"for": Lack.DATASET, "reason": f"the dataset {job.dataset_id} is being read"}
     if job.state != JobState.QUEUED:
         return None
     if job.lacks is not None:
         return {"for": job.lacks, "reason": job.reason or ""}
-    if not workers.slots(session):
+    slots = workers.slots(session, lanes.of(job))
+    if not slots:
         return {"for": Lack.WORKER, "reason": "no worker has been seen for a minute"}
-    return None
+    if count(session, _running_beside(job)) < slots:
+        return None
+    return {"for": Lack.SLOT, "reason": f"{_holder(session, job)} holds the slot"}
 
 
-def count(session: Session, *states: str) -> int:
-    """Return how many jobs of anybody are in any of these states."""
-    matching = select(func.count()).select_from(Job).where(Job.state.in_(states))
+def _holder(session: Session, job: Job) -> str:
+    """Return in words which running job ends first, of those that the asker may see."""
+    seen = select(Job).where(_running_beside(job)).order_by(func.coalesce(Job.eta, math.inf))
+    first = session.scalars(seen.limit(1)).first()
+    if first is None:
+        return "a job of somebody else"
+    words = f"{first.id} ({first.kind})"
+    return words if first.eta is None else f"{words}, with about {first.eta:.0f} s left,"
+
+
+def count(session: Session, condition: ColumnElement[bool]) -> int:
+    """Return how many jobs of anybody are so."""
+    matching = select(func.count()).select_from(Job).where(condition)
     return session.execute(matching, execution_options=EVERYONE).scalar_one()
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.domain import blame, events, job_states
+from core.domain import blame, events, job_states, lanes
 from core.store.db import Database, db_now
 from core.store.tables import Dataset, Job
 from core.system.faults import Fault
 from core.system.settings import Settings
-from topwork.kinds import DatasetState, EventKind, JobState, Phase
+from topwork.kinds import DatasetState, EventKind, JobState, Lane, Phase
 
 
 class LostLease(Exception):
@@ -31,9 +31,11 @@ class Lease:
     pause_requested: bool
 
 
-def best(session: Session, besides: Collection[str] = ()) -> Job | None:
-    """Return the first queued job that is due, leaving out those of these ids."""
+def best(session: Session, lane: Lane | None = None, besides: Collection[str] = ()) -> Job | None:
+    """Return the first queued job of a lane, or of any, that is due; never one of `besides`."""
     queue = select(Job).where(*_due(), Job.id.not_in(besides))
+    if lane is not None:
+        queue = queue.where(lanes.holds(lane))
     return session.scalars(queue.order_by(Job.priority, Job.id).limit(1)).first()
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, literal, select
 from sqlalchemy.orm import Session
 
+from core.domain import lanes
 from core.store.db import db_now
 from core.store.tables import Worker
 from core.system.settings import Settings
+from topwork.kinds import Lane
 
 LATE = 3  # Sweeps after which a worker that has not been seen counts as away.
 FORGET_SECONDS = 86400.0
@@ -35,8 +37,8 @@ def alive(session: Session, settings: Settings) -> Sequence[Worker]:
     return session.scalars(select(Worker).where(lately).order_by(Worker.id)).all()
 
 
-def slots(session: Session) -> int:
-    """Return how many jobs can run at once on the workers of the last minute."""
-    lately = select(func.coalesce(func.sum(Worker.slots), 0))
-    lately = lately.where(Worker.seen_at > db_now() - MINUTE)
+def slots(session: Session, lane: Lane) -> int:
+    """Return how many jobs of a lane can run at once on the workers of the last minute."""
+    each = literal(lanes.SHORT_SLOTS) if lane is Lane.SHORT else Worker.slots
+    lately = select(func.coalesce(func.sum(each), 0)).where(Worker.seen_at > db_now() - MINUTE)
     return int(session.execute(lately).scalar_one())

@@ -1,4 +1,4 @@
-"""The real worker, whose fine-tuning jobs run fake_child instead of a trainer.
+"""The real worker, except that its fine-tuning jobs run fake_child instead of a trainer.
 
 A job's config may hold it in a phase of the worker's own: `{"hold": "staging"}` or
 `"publishing"` waits until `go` exists in the gate folder.
@@ -17,6 +17,7 @@ from core.system.settings import Settings
 from worker.__main__ import serve
 from worker.kinds.finetune import WORK as FINETUNE
 from worker.kinds.kind import Check
+from worker.kinds.registry import WORKS
 
 
 def stage(_resources: Resources, job: Job, _folder: Path, check: Check) -> dict[str, Any]:
@@ -43,4 +44,4 @@ if __name__ == "__main__":
     child = dataclasses.replace(
         FINETUNE, module="tests.worker.fake_child", stage=stage, publish=publish
     )
-    serve(Settings(), int(sys.argv[2]), {"finetune": child})
+    serve(Settings(), int(sys.argv[2]), {**WORKS, "finetune": child})

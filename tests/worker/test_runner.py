@@ -9,6 +9,7 @@ from core.domain import events, jobs, leases
 from core.store.resources import Resources
 from core.store.tables import Job
 from tests.waiting import wait_for
+from topwork.kinds import Lane
 from worker.kinds.kind import Work
 from worker.runner import Runner
 
@@ -39,7 +40,7 @@ def look(resources: Resources, job_id: str) -> Job:
 
 
 def claimed(worker: Runner) -> str | None:
-    found = worker._claim()
+    found = worker._claim(Lane.LONG)
     return found[0].id if found else None
 
 

@@ -67,14 +67,16 @@ class Job(Answer):
     progress: float = Field(ge=0, le=1, description="Share that is done.")
     eta: float | None = Field(description="Seconds left, by the running process's own estimate.")
     queue_position: int | None = Field(
-        description="Jobs that run before this one; null when it is not queued."
+        description="Queued jobs that run before this one in the same lane; null when it is not"
+        " queued."
     )
     starts_in: float | None = Field(
         description="Seconds until a queued job begins, by the estimates of those before it; null"
         " if unknown."
     )
     waiting_for: WaitingFor | None = Field(
-        description="What keeps it from starting, besides jobs that run before it."
+        description="What keeps it from starting: its data set, a worker, disk space, or the job"
+        " that holds the slot."
     )
     reason: str | None = Field(description="Why the job is not running, in words.")
     dataset: str | None = Field(description="`ds_...@version` that it reads or makes.")

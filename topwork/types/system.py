@@ -44,6 +44,8 @@ class Worker(Answer):
 
     id: str = Field(description="Host, process and a random part.")
     object: Literal["worker"] = Field("worker", description="Always `worker`.")
-    slots: int | None = Field(description="Jobs it runs at once; null once it is away.")
+    slots: int | None = Field(
+        description="Long jobs it runs at once, beside short ones; null once it is away."
+    )
     alive: bool = Field(description="Whether it has been seen lately.")
     jobs: list[WorkerJob] = Field(description="What it runs.")

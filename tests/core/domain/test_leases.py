@@ -8,6 +8,7 @@ from core.store.resources import Resources
 from core.store.tables import Job
 from tests.claims import claim_best
 from topwork.errors import ClassesLost, JobNotFound, StateConflict
+from topwork.kinds import Lane
 
 
 def submit(resources: Resources, **values: Any) -> str:
@@ -207,3 +208,14 @@ def test_queue_position_counts_what_runs_before(resources: Resources) -> None:
             jobs.queue_position(session, jobs.get(session, job)) for job in (first, second, high)
         ]
     assert positions == [1, 2, 0]
+
+
+def test_short_kinds_have_a_queue_of_their_own(resources: Resources) -> None:
+    training, short = submit(resources), submit(resources, kind="ingest")
+    with resources.database.read() as session:
+        assert jobs.queue_position(session, jobs.get(session, short)) == 0
+        for lane, expected in ((Lane.LONG, training), (Lane.SHORT, short), (None, training)):
+            found = leases.best(session, lane)
+            assert found is not None
+            assert found.id == expected
+        assert leases.best(session, Lane.SHORT, besides=[short]) is None

@@ -55,6 +55,20 @@ def order(bench: Bench, content: bytes, received: str | None = None) -> tuple[st
         return dataset.id, ingest.id, waiting.id
 
 
+def test_no_ingestion_waits_behind_a_training(bench: Bench) -> None:
+    bench.worker(slots=1)
+    training, next_training = bench.submit({2: "wait"}), bench.submit(steps=1)
+    bench.wait("waiting")
+    ordered = [order(bench, archive("cat", "dog")) for _ in range(12)]
+    for _dataset_id, job_id, _waiting_id in ordered:
+        job = bench.reaches(job_id, "succeeded", "failed", timeout=120)
+        assert job.state == "succeeded", job.error
+    assert bench.job(training).state == "running"
+    assert bench.job(next_training).state == "queued"
+    bench.go()
+    assert bench.reaches(next_training, "succeeded", "failed").attempt == 1
+
+
 def test_an_archive_becomes_a_version_and_what_waits_goes_on(ingesting: Bench) -> None:
     dataset_id, job_id, waiting_id = order(ingesting, archive("cat", "dog"))
     job = ingesting.reaches(job_id, "succeeded", "failed")

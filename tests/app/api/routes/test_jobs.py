@@ -157,6 +157,11 @@ def test_a_queued_job_says_what_it_waits_for_and_for_how_long(
     last = work.submit()
     assert look(last) == (103.0, None)
     assert look(work.submit()) == (None, None)  # Nobody has planned the one before it.
+    assert look(work.submit(kind="ingest")) == (0.0, None)  # It has slots of its own.
+    work.claim()  # Both slots for trainings are taken.
+    held = client.get(f"/jobs/{third}").json()["waiting_for"]
+    assert held["for"] == "slot"
+    assert f"{job[0]} (finetune), with about 6 s left, holds the slot" in held["reason"]
     with resources.database.write() as session:
         leases.postpone(session, third, "disk", "too full")
     answer = client.get(f"/jobs/{third}").json()["waiting_for"]

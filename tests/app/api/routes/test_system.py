@@ -235,7 +235,7 @@ class TestDocumentation:
     def test_fields_are_described(self, app: FastAPI) -> None:
         schemas = app.openapi()["components"]["schemas"]
         described = schemas["Job"]["properties"]["queue_position"]["description"]
-        assert described == "Jobs that run before this one; null when it is not queued."
+        assert described.startswith("Queued jobs that run before this one in the same lane;")
         assert len(schemas) > 60
         for name, schema in schemas.items():
             assert schema["description"], name
