@@ -1,5 +1,6 @@
 """`topwork train` and `topwork predict`: the two commands of the main job."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group, RenderableType
 
+from app.cli.local_training import train_here
 from app.cli.options import with_training_options
 from app.terminal.output import Session, facts, remote, table
 from app.terminal.questions import follow
@@ -34,10 +36,21 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Train here, without a service, into this folder."),
+    ] = None,
 ) -> None:
     """Fine-tune a network on a folder of labelled images."""
     if metadata:
         config["metadata"] = dict(map(_pair, metadata))
+    if output is not None:
+        artefact = train_here(terminal, Path(data), output, config)
+        card = json.loads((artefact / "card.json").read_text())
+        result = {"model": str(artefact), "metrics": card["metrics"]}
+        terminal.say(f"The model is in {artefact}")
+        terminal.show(result, lambda: metrics(result, "metrics"))
+        return
     known = DATASET_ID.fullmatch(data) and not Path(data).exists()
     folder, dataset = (None, data) if known else (data, None)
     with uploading(terminal) as on_bytes:
@@ -65,12 +78,17 @@ def outcome(job: Job) -> RenderableType:
     splits = result.get("metrics") or {}
     if not splits:
         return facts({"job": job.id, "state": job.state, "model": job.model})
-    numbers = {split: _numbers(scores) for split, scores in splits.items()}
-    names = list(dict.fromkeys(name for scores in numbers.values() for name in scores))
-    rows = ([name, *(scores.get(name) for scores in numbers.values())] for name in names)
     model = str(result.get("model"))
     hint = f"Try it: {command('predict', model.partition('@')[0], 'IMAGE', url=job.url)}"
-    return Group(table(("metric", *splits), rows, f"model {model}"), hint)
+    return Group(metrics(result, f"model {model}"), hint)
+
+
+def metrics(result: dict[str, Any], title: str) -> RenderableType:
+    """Return the numbers among a model's metrics, a column a split."""
+    numbers = {split: _numbers(scores) for split, scores in result["metrics"].items()}
+    names = list(dict.fromkeys(name for scores in numbers.values() for name in scores))
+    rows = ([name, *(scores.get(name) for scores in numbers.values())] for name in names)
+    return table(("metric", *numbers), rows, title)
 
 
 def _numbers(scores: dict[str, Any]) -> dict[str, float]:

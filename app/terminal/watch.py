@@ -47,7 +47,7 @@ def watch_job(terminal: Terminal, job: Job) -> Job:
                 if isinstance(item, Event):
                     board.add(item)
                     if not live and item.kind != EventKind.PROGRESS:
-                        terminal.say(board.line(item))
+                        terminal.say(in_one_line(item))
                 elif item is None and live and board.waits:
                     board.job = job.refresh()  # Its place in the queue is no event.
             board.job = job.refresh()
@@ -82,22 +82,6 @@ class Board:
         """Whether other jobs run first."""
         return self.job.state in (JobState.WAITING, JobState.QUEUED)
 
-    def line(self, event: Event) -> str:
-        """Return an event in one line."""
-        data = event.data
-        if event.kind == EventKind.EPOCH:
-            shown = [f"{name} {data[name]:.4g}" for name in COLUMNS[1:] if name in data]
-            return f"epoch {data.get('epoch')}: {', '.join(shown)}"
-        if event.kind == EventKind.PLAN:
-            plan = data.get("plan", data)
-            return "plan: " + ", ".join(
-                f"{name} {one['value']}"
-                for name, one in plan.items()
-                if isinstance(one, dict) and not isinstance(one["value"], dict)
-            )
-        words = data.get("message") or ", ".join(f"{name} {one}" for name, one in data.items())
-        return words if event.kind in data else f"{event.kind}: {words}"
-
     def __rich__(self) -> RenderableType:
         """Draw it."""
         job = self.job
@@ -116,6 +100,23 @@ class Board:
             parts.append(table(COLUMNS, rows))
         parts.extend(Text(note, style="yellow") for note in self.notes)
         return Group(*parts)
+
+
+def in_one_line(event: Event) -> str:
+    """Return an event in one line."""
+    data = event.data
+    if event.kind == EventKind.EPOCH:
+        shown = [f"{name} {data[name]:.4g}" for name in COLUMNS[1:] if name in data]
+        return f"epoch {data.get('epoch')}: {', '.join(shown)}"
+    if event.kind == EventKind.PLAN:
+        plan = data.get("plan", data)
+        return "plan: " + ", ".join(
+            f"{name} {one['value']}"
+            for name, one in plan.items()
+            if isinstance(one, dict) and not isinstance(one["value"], dict)
+        )
+    words = data.get("message") or ", ".join(f"{name} {one}" for name, one in data.items())
+    return words if event.kind in data else f"{event.kind}: {words}"
 
 
 def _listen(job: Job, arrived: "queue.SimpleQueue[Any]") -> None:
