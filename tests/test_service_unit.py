@@ -19,7 +19,7 @@ VERIFY = shutil.which("systemd-analyze")
 @pytest.fixture
 def service() -> "configparser.SectionProxy":
     unit = configparser.ConfigParser(interpolation=None, strict=True)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]  # Names keep their case.
+    unit.optionxform = str  # type: ignore[assignment]  # Names keep their case.
     unit.read(UNIT)
     return unit["Service"]
 
