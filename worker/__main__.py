@@ -15,6 +15,7 @@ from celery.platforms import EX_OK
 from celery.worker import state
 
 from core.store.resources import open_resources
+from core.system import process_start
 from core.system.log import configure
 from core.system.optional_packages import TorchMissing, require_torch
 from core.system.settings import Settings
@@ -90,6 +91,7 @@ def leave_logging_alone(**_celery: object) -> None:
 
 def main() -> int:
     """Read the command line."""
+    process_start.begin()
     parser = argparse.ArgumentParser(prog="python -P -m worker", description=__doc__)
     parser.add_argument("--slots", type=int, default=1, help="long jobs at once")
     parser.add_argument("--check", action="store_true", help="exit 0 if a worker is alive")

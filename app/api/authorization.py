@@ -7,6 +7,7 @@ request's state. Decisions use `scope["path"]`, which is what the router matches
 client-made `request.url` (CVE-2026-48710).
 """
 
+import re
 from contextlib import suppress
 from dataclasses import replace
 
@@ -52,7 +53,12 @@ SCOPES = {
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 NOTED_DENIALS_PER_MINUTE = 60
-FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+# How proxies, caches and tunnels name themselves, or whom they speak for; `_` is read as `-`.
+PROXIED = re.compile(
+    r"(x-)?((forwarded|remote|client|true|proxy|original|real|fastly|fly|wl-proxy|cf|do|akamai)(-.*)?"
+    r"|via|proxyuser-.*|cdn-loop|cloudfront-.*|incap-.*|ngrok-.*|ssl-.*|tailscale-.*)"
+    r"|x-(amzn?|appengine|arr|auth|azure|bluecoat|cluster|coming|envoy|goog|ms|nginx|varnish)(-.*)?"
+)
 
 
 class Guard:
@@ -154,10 +160,14 @@ def _bearer(headers: Headers) -> str:
     return given.strip() if scheme.lower() == "bearer" else ""
 
 
+def _is_of_proxy(name: str) -> bool:
+    return PROXIED.fullmatch(name.lower().replace("_", "-")) is not None
+
+
 def _from_this_machine(scope: Scope, headers: Headers) -> TopworkError | None:
     """Return why the request does not come from this machine, addressed to this machine."""
     client = scope.get("client")
-    if client is None or not is_loopback(client[0]) or any(name in headers for name in FORWARDED):
+    if client is None or not is_loopback(client[0]) or any(map(_is_of_proxy, headers)):
         return Forbidden(
             "without a key only programs on this machine may speak to this service",
             hint="Set TOPWORK_ADMIN_KEY and send it as `Authorization: Bearer KEY`.",

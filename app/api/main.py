@@ -23,6 +23,7 @@ from app.asgi.origins import cross_origin
 from app.asgi.request_body import StrictRoute
 from app.asgi.request_log import Envelope
 from app.asgi.server import Server, configuration, run
+from core.system import process_start
 from core.system.log import configure
 from core.system.secrets import hide
 from core.system.settings import Settings
@@ -125,6 +126,7 @@ def _allow_many_files() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the service from the command line."""
+    process_start.begin()
     parser = argparse.ArgumentParser(prog="python -P -m app.api.main", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=8000, type=int, help="port to listen on")

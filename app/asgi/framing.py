@@ -9,6 +9,7 @@ was answered (RFC 9112 section 9.3). Both servers, that of the api and the predi
 
 import asyncio
 import json
+import re
 import socket
 from contextlib import suppress
 from http import HTTPStatus
@@ -109,11 +110,21 @@ class FramedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # The head comes again.
         self._reading = "body"
+        self._take_target()
         if self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # Such a client knows no interim answers.
         super().on_headers_complete()
         self._persistent, self.cycle.keep_alive = self.cycle.keep_alive, False
         self.cycle.transport = _Answering(self)  # type: ignore[assignment] # As far as it looks.
+
+    def _take_target(self) -> None:
+        """Take an absolute target apart: its host replaces the field (RFC 9112 section 3.2.2)."""
+        found = re.fullmatch(rb"[^/]*://([^/?#]*)(.*)", self.url, re.DOTALL)
+        if found is not None:
+            authority, path = found.groups()
+            self.url = path if path.startswith(b"/") else b"/" + path
+            others = [field for field in self.headers if field[0] != b"host"]
+            self.headers[:] = [(b"host", authority), *others]
 
     def on_message_complete(self) -> None:
         """Let the connection be used again, unless the answer has begun."""

@@ -6,6 +6,7 @@ import typer
 
 from app.cli import audit, backup, datasets, jobs, keys, models, service, train, weights
 from app.cli.train import predict
+from core.system import process_start
 from topwork import __version__
 
 program = typer.Typer(
@@ -51,4 +52,5 @@ def _root(
 
 def main() -> None:
     """Run the command line."""
+    process_start.begin()
     program()

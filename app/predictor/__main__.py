@@ -35,7 +35,7 @@ from app.predictor.metrics import Measures
 from app.predictor.service import Predictor
 from app.predictor_protocol import HEADER, Order
 from core.store.object_store import Storage, StorageUnavailable
-from core.system import log_outlet
+from core.system import log_outlet, process_start
 from core.system.disk import is_full
 from core.system.log import configure
 from core.system.machine import cores
@@ -222,6 +222,7 @@ def _answers(path: Path) -> bool:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
+    process_start.begin()
     parser = argparse.ArgumentParser(prog="python -P -m app.predictor")
     parser.add_argument(
         "--grace", default=GRACE_SECONDS, type=int, help="seconds to end what is under way"

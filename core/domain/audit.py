@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from core.store.db import db_now
 from core.store.row_access import Caller
 from core.store.tables import AuditEntry, AuditHead
+from core.system.secrets import redact
 from topwork.errors import AuditBroken
 
 LONGEST = 300
@@ -42,7 +43,7 @@ def append(
         key=caller.key if caller else None,
         address=(caller.address if caller else "")[:LONGEST],
         action=action[:LONGEST],
-        object=thing[:LONGEST],
+        object=redact(thing)[:LONGEST],
         status=status,
         request_id=caller.request if caller else "",
     )

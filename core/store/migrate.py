@@ -6,6 +6,7 @@ from alembic import command
 from alembic.config import Config
 
 from core.store.db import Database
+from core.system import process_start
 from core.system.settings import Settings
 
 
@@ -23,4 +24,5 @@ def configuration(url: str) -> Config:
 
 
 if __name__ == "__main__":
+    process_start.begin()
     upgrade(Settings().database_url)

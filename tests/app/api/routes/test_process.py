@@ -34,6 +34,25 @@ def own_api(tmp_path: Path, migrated: Path) -> Iterator[Api]:
     yield from start(tmp_path, migrated)
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://127.0.0.1/jobs", "evil.example", 200),
+        ("http://evil.example/jobs", "127.0.0.1", 403),
+        ("HTTPS://evil.example:80/jobs", "127.0.0.1", 403),
+        ("http://127.0.0.1@evil.example/jobs", "127.0.0.1", 403),
+        ("http://evil.example?a=http://127.0.0.1/jobs", "127.0.0.1", 403),
+        ("http://127.0.0.1", "evil.example", 307),
+        ("http://[::1]:8000/jobs", "evil.example", 200),
+        ("/jobs?after=http://evil.example/", "127.0.0.1", 200),
+    ],
+)
+def test_an_absolute_target_names_the_host(api: Api, target: str, host: str, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as wire:
+        wire.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert wire.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
+
+
 class Listener(threading.Thread):
     """Collects the events of a stream until it ends."""
 

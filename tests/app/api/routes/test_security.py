@@ -1,5 +1,5 @@
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -57,6 +57,19 @@ def every_address(app: FastAPI) -> list[tuple[str, str]]:
 
 
 PUBLIC = {"/healthz", "/readyz"}
+OF_PROXIES = [
+    "Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
+    "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Prefix", "X-Forwarded-Client-Cert",
+    "X-Forwarded", "Forwarded-For", "X-Real-IP", "X-Client-IP", "X-Cluster-Client-IP",
+    "X-Original-Forwarded-For", "X-Original-URL", "X-ProxyUser-IP", "X-Remote-IP",
+    "X-Remote-Addr", "X-Remote-User", "Remote-User", "CF-Connecting-IP", "CF-Ray",
+    "CF-IPCountry", "DO-Connecting-IP", "True-Client-IP", "Fastly-Client-IP", "Fly-Client-IP",
+    "WL-Proxy-Client-IP", "Proxy-Client-IP", "Client-IP", "CDN-Loop", "X-Amzn-Trace-Id",
+    "X-Amz-Cf-Id", "X-ARR-LOG-ID", "X-Azure-ClientIP", "X-AppEngine-User-IP",
+    "X-Goog-IAP-JWT-Assertion", "X-MS-Client-Principal", "X-Envoy-External-Address",
+    "Tailscale-User-Login", "Ngrok-Agent-IPs", "X-Varnish", "CloudFront-Viewer-Address",
+    "Akamai-Origin-Hop", "X-Auth-Request-User", "SSL-Client-Cert",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -164,6 +177,18 @@ class TestWithoutKey:
     ) -> None:
         answer = client.post("/jobs/job_x/cancel", headers=headers)
         assert answer.status_code == 403
+
+    @pytest.mark.parametrize("spelling", [str.lower, str.title, lambda it: it.replace("-", "_")])
+    def test_what_a_proxy_hands_on_is_not_from_this_machine(
+        self, client: TestClient, spelling: Callable[[str], str]
+    ) -> None:
+        for header in map(spelling, OF_PROXIES):
+            answer = client.get("/docs/init.js", headers={header: "127.0.0.1"})
+            assert answer.status_code == 403, header
+
+    def test_what_programs_send_themselves_does_not_count(self, client: TestClient) -> None:
+        usual = ("X-Request-Id", "X-Requested-With", "Traceparent", "Max-Forwards", "Cache-Control")
+        assert client.get("/jobs", headers=dict.fromkeys(usual, "1")).status_code == 200
 
     def test_own_pages_may(self, client: TestClient) -> None:
         headers = {"Origin": "http://127.0.0.1", "Sec-Fetch-Site": "same-origin"}
