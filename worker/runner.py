@@ -20,7 +20,7 @@ from core.store.resources import Resources
 from core.store.tables import Job
 from core.system import faults
 from core.system.failpoints import hit
-from core.system.machine import cores
+from core.system.machine import cores, memory
 from topwork.errors import DiskFull, OutOfMemory, TopworkError, from_dict
 from topwork.kinds import Lack, Lane, Phase
 from worker import attempt, disk_check, outcomes
@@ -36,6 +36,7 @@ TICK = 0.25  # Seconds between looks at a child's events.
 DRAIN_GRACE = 20.0  # Seconds a child has for its checkpoint when the worker is told to leave.
 PAUSE = 5.0  # Seconds before the next claim after storage or database failed.
 LAST_WORDS = 300  # Characters of a crashed child's log that go into the job's reason.
+WARM_BYTES = 2 << 30  # With less memory, what a warm process holds is the job's before its speed.
 log = structlog.get_logger()
 
 
@@ -60,7 +61,7 @@ class Runner:
         self._next_look: dict[str, float] = {}  # Of jobs without room here: the monotonic time.
         self._threads = max(1, cores() // slots)
         heavy = {work.module for work in works.values() if work.warm}
-        wanted = heavy if resources.settings.warm_start else ()
+        wanted = heavy if resources.settings.warm_start and memory() >= WARM_BYTES else ()
         self.warm = WarmStart(wanted, self._threads)
 
     def work(self) -> None:

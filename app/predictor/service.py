@@ -24,7 +24,7 @@ from app.predictor.model_files import ModelFiles
 from app.predictor_protocol import ArtefactModel, ImageNetModel, Order, PredictingModel
 from core.imaging.decode import ImageLimits, OpenImage
 from core.store.object_store import Storage
-from core.system.machine import cores
+from core.system.machine import cores, memory
 from core.system.settings import Settings
 from models.inference.classifier import Classifier
 from models.planning import catalogue
@@ -40,6 +40,7 @@ DECODE_BYTES = 1024**3
 LOADERS = 2
 # Disk is cheaper than memory: this many times the models that fit there are kept as copies.
 DISK_SHARE = 8
+MEMORY_SHARE = 2  # Models take at most half of the memory: forward passes need the rest.
 
 Guess = tuple[Tensor, int]  # A decoded image and how many labels to name.
 Result = dict[str, Any]
@@ -61,7 +62,8 @@ class Predictor:
         self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
         self._models: ModelCache[str, Classifier] = ModelCache(
-            lambda classifier: classifier.engine.nbytes, settings.model_cache_bytes
+            lambda classifier: classifier.engine.nbytes,
+            min(settings.model_cache_bytes, memory() // MEMORY_SHARE),
         )
         self._batcher: Batcher[Classifier, Guess, Result | TopworkError] = Batcher(
             answer, largest=settings.predict_batch, observe=measures.batch.observe

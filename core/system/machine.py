@@ -5,7 +5,8 @@ import os
 import re
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
+from core.system.cgroup import CGROUPS, files
+
 # SQLite's write-ahead log needs shared memory and honest locks, which these do not give.
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 _NO_MEMORY = re.compile(
@@ -26,10 +27,24 @@ def cores(cgroups: Path = CGROUPS) -> int:
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # Another machine, or no quota: "max 100000".
-        quota, period = (cgroups / "cpu.max").read_text().split()
-        count = min(count, max(1, int(quota) // int(period)))
+    for path in files("cpu", "cpu.max", "cpu.cfs_quota_us", cgroups):
+        with contextlib.suppress(OSError, ValueError):  # No such group, or no quota: "max 100000".
+            said = path.read_text()
+            if path.name != "cpu.max":
+                said += path.with_name("cpu.cfs_period_us").read_text()
+            quota, period = map(int, said.split())
+            if quota > 0:  # In cgroup v1 no quota is -1.
+                count = min(count, max(1, quota // period))
     return count
+
+
+def memory(cgroups: Path = CGROUPS) -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its group's limit."""
+    granted = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in files("memory", "memory.max", "memory.limit_in_bytes", cgroups):
+        with contextlib.suppress(OSError, ValueError):  # No such group, or no limit: "max".
+            granted.append(int(path.read_text()))
+    return min(granted)
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     warm_start: bool = Field(
         default=True,
         description="Keep a process that has imported the trainer's libraries (some 400 MB), so"
-        " that a job starts within a second.",
+        " that a job starts within a second; never with less than 2 GiB of memory.",
     )
 
     max_connections: int = Field(
@@ -197,7 +197,10 @@ class Settings(BaseSettings):
     )
     predict_batch: int = Field(8, gt=0, description="Most images in one forward pass.")
     model_cache_bytes: int = Field(
-        2048 * MEBIBYTE, gt=0, description="Memory for loaded models before the oldest is dropped."
+        2048 * MEBIBYTE,
+        gt=0,
+        description="Memory for loaded models before the oldest is dropped; at most half of what"
+        " the machine or its control group grants.",
     )
 
     @model_validator(mode="before")

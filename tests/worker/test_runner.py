@@ -130,3 +130,13 @@ def test_what_changed_since_the_look_is_looked_at_again(
     took = claimed(runner(resources, needs))
     assert looked.count(job_id) == looks
     assert took == (job_id if looks == 2 else behind)
+
+
+@pytest.mark.parametrize(("granted", "warm"), [(1 << 30, []), (2 << 30, ["models.train"])])
+def test_a_warm_process_is_kept_only_where_memory_allows(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch, granted: int, warm: list[str]
+) -> None:
+    monkeypatch.setattr("worker.runner.memory", lambda: granted)
+    settings = resources.settings.model_copy(update={"warm_start": True})
+    worker = Runner(replace(resources, settings=settings), 1)
+    assert worker.warm.modules == warm

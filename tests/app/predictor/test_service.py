@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from app.predictor import service
 from app.predictor.metrics import Measures
 from app.predictor.service import ByteBudget, Predictor, Timings
 from app.predictor_protocol import Order
@@ -329,3 +330,19 @@ def test_times_of_stages_add_up() -> None:
     timings.passes |= {(13.0, 14.0), (13.0, 14.0), (14.0, 14.5)}
     assert timings.parts(15.0) == {"decode": 2.0, "queue": 1.5, "forward": 1.5}
     assert Timings(1.0).parts(1.0) == {"decode": 0.0, "queue": 0.0, "forward": 0.0}
+
+
+def test_models_take_at_most_half_of_the_memory(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[int] = []
+    monkeypatch.setattr(service, "memory", lambda: 3 << 30)
+    monkeypatch.setattr(service, "ModelCache", lambda _weigh, most: bounds.append(most))
+
+    async def make() -> None:
+        for most in (1 << 30, 2 << 30):
+            settings = Settings(data_dir=tmp_path, model_cache_bytes=most)
+            await Predictor(settings, stored[0], Measures()).close()
+
+    asyncio.run(make())
+    assert bounds == [1 << 30, 3 << 29]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.system.machine import cores, filesystem
+from core.system.machine import cores, filesystem, memory
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +21,41 @@ def _no_share(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_quota_bounds_the_affinity(tmp_path: Path, quota: str, expected: int) -> None:
     (tmp_path / "cpu.max").write_text(quota)
     assert cores(tmp_path) == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("-1", 8), ("150000", 1), ("300000", 3)])
+def test_a_quota_of_the_first_version_bounds_as_well(
+    tmp_path: Path, quota: str, expected: int
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    assert cores(tmp_path) == expected
+
+
+GIBIBYTE = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("place", "said", "expected"),
+    [
+        ("memory.max", "max", 64 * GIBIBYTE),
+        ("memory.max", str(3 * GIBIBYTE), 3 * GIBIBYTE),
+        ("memory.max", str(128 * GIBIBYTE), 64 * GIBIBYTE),
+        ("memory.max", "", 64 * GIBIBYTE),
+        ("memory/memory.limit_in_bytes", "9223372036854771712", 64 * GIBIBYTE),
+        ("memory/memory.limit_in_bytes", str(2 * GIBIBYTE), 2 * GIBIBYTE),
+    ],
+)
+def test_a_limit_bounds_the_machines_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, said: str, expected: int
+) -> None:
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 64 * GIBIBYTE // 4096}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    assert memory(tmp_path) == 64 * GIBIBYTE
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text(f"{said}\n")
+    assert memory(tmp_path) == expected
 
 
 def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.process import oom_kills
+from worker.process.oom_kills import oom_kills
 
 
 @pytest.mark.parametrize(
@@ -14,11 +14,8 @@ from worker.process import oom_kills
         ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"),
     ],
 )
-def test_memory_kills_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, text: str
-) -> None:
-    monkeypatch.setattr(oom_kills, "CGROUPS", tmp_path)
-    assert oom_kills.oom_kills() >= 0  # From /proc/vmstat, where there is one.
+def test_memory_kills_are_counted(tmp_path: Path, place: str, text: str) -> None:
+    assert oom_kills(tmp_path) >= 0  # From /proc/vmstat, where there is one.
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text(text)
-    assert oom_kills.oom_kills() == 7
+    assert oom_kills(tmp_path) == 7
