@@ -18,7 +18,7 @@ from core.store.resources import open_resources
 from core.system import process_start
 from core.system.log import configure
 from core.system.optional_packages import TorchMissing, require_torch
-from core.system.settings import Settings
+from core.system.settings import Settings, read_settings
 from worker import tasks
 from worker.kinds.kind import Work
 from worker.kinds.registry import WORKS
@@ -96,7 +96,7 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=1, help="long jobs at once")
     parser.add_argument("--check", action="store_true", help="exit 0 if a worker is alive")
     options = parser.parse_args()
-    settings = Settings()
+    settings = read_settings()
     if options.check:
         return 0 if is_alive(settings) else 1
     try:

@@ -26,7 +26,7 @@ from app.asgi.server import Server, configuration, run
 from core.system import process_start
 from core.system.log import configure
 from core.system.secrets import hide
-from core.system.settings import Settings
+from core.system.settings import Settings, read_settings
 from topwork import __version__
 
 GRACE_SECONDS = 20  # Less than an orchestrator waits, so that uploads under way are tidied up.
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     configure()
-    settings = Settings()
+    settings = read_settings()
     share(settings.run_dir / "counters")
     serve(settings, host=given.host, port=given.port, grace=given.grace, fds=given.fd)
 

@@ -39,7 +39,7 @@ from core.system import log_outlet, process_start
 from core.system.disk import is_full
 from core.system.log import configure
 from core.system.machine import cores
-from core.system.settings import Settings
+from core.system.settings import Settings, read_settings
 from topwork.errors import (
     DiskFull,
     MalformedRequest,
@@ -229,7 +229,7 @@ def main() -> None:
     )
     grace = parser.parse_args().grace
     configure()
-    settings = Settings()
+    settings = read_settings()
     torch.set_num_threads(cores())
     try:
         server = listen(settings)

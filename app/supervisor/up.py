@@ -138,15 +138,14 @@ def supervise(
     services: Callable[[Plan], tuple[Service, ...]],
 ) -> None:
     """Start the broker, bring the database up to date, then run the rest until told to stop."""
-    url = settings.broker_url
-    if not url:
-        valkey, url = broker(settings.run_dir, settings.data_dir)
+    shared = {**environment(settings), "PYTHONUNBUFFERED": "1"}
+    if not settings.broker_url:
+        valkey, shared["TOPWORK_BROKER_URL"] = broker(settings.run_dir, settings.data_dir)
         supervisor.start([valkey])
     migrate(settings)
     supervisor.watch(until=supervisor.all_ready)
     if supervisor.stopping:
         return
-    shared = {**environment(settings), "TOPWORK_BROKER_URL": url, "PYTHONUNBUFFERED": "1"}
     supervisor.start(replace(service, env={**shared, **service.env}) for service in services(plan))
     supervisor.watch(
         on_ready=lambda: supervisor.console.say(

@@ -22,6 +22,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from core.system import command_names
+from core.system.settings import explain
 from topwork import Topwork
 from topwork.client.synchronous.service import DEFAULT_URL
 from topwork.errors import JobFailed, TopworkError, Unreachable
@@ -138,9 +139,8 @@ def _run(terminal: Terminal, work: Callable[[], None]) -> None:
             error.hint = f"Start it with {up}, or name another one with --url or TOPWORK_URL."
         raise typer.Exit(terminal.fail(error)) from None
     except ValidationError as error:  # Of the settings: a TOPWORK_* variable is wrong.
-        for one in error.errors():
-            words = [*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")]
-            terminal.err.print(f"Error: {': '.join(words)}", style="bold red", markup=False)
+        for words in explain(error):
+            terminal.err.print(f"Error: {words}", style="bold red", markup=False)
         raise typer.Exit(WRONG) from None
     except OSError as error:  # A folder that cannot be written, a full disk.
         terminal.err.print(f"Error: {error}", style="bold red", markup=False)

@@ -1,7 +1,8 @@
-"""Paths in URLs and configurations: the one place that writes and reads them.
+"""Paths and passwords in URLs and configurations: the one place that writes and reads them.
 
-A folder may have any name that can be typed. In a URL `#`, `?` and `%` mean something else (RFC
-3986, section 2), so nobody joins a scheme and a path by hand: what is kept would lie elsewhere.
+A folder may have any name that can be typed, and a password any characters. In a URL `#`, `?` and
+`%` mean something else (RFC 3986, section 2), so nobody joins a scheme and a path by hand: what is
+kept would lie elsewhere.
 """
 
 import unicodedata
@@ -41,6 +42,23 @@ def broker_url(socket: Path, password: str) -> str:
     """
     # Kombu lets the user part win over a password in the query, so the password stands here.
     return f"redis+socket://:{quote(password)}@{quote(str(socket))}?virtual_host=0"
+
+
+def with_password(url: str, password: str) -> str:
+    """Return a URL with a password of any characters, which are quoted as they have to be.
+
+    Raises:
+        ValueError: The URL names no host, or has a password already.
+    """
+    parts = urlsplit(url)
+    if not parts.netloc:
+        message = "a password needs a URL with a host"
+        raise ValueError(message)
+    user, _, host = parts.netloc.rpartition("@")
+    if ":" in user:
+        message = "the URL has a password already"
+        raise ValueError(message)
+    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}").geturl()
 
 
 def valkey_word(path: Path) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-FROM_FILES = ("admin_key", "database_url", "broker_url")
+FROM_FILES = ("admin_key", "database_url", "database_password", "broker_url", "broker_password")
 PLACEHOLDER = re.compile(
     r"(?i)change[-_ ]?(me|it|this)|<.*>|\$\{.*\}|x{3,}|your[-_ ].*|example|placeholder|todo"
     r"|(my[-_ ]?)?(secret|password|key|token)|admin|topwork|test|1234.*"
@@ -34,7 +34,7 @@ def read_files(values: Mapping[str, object]) -> dict[str, object]:
             message = f"{name} and {name}_file are both set"
             raise ValueError(message)
         try:
-            filled[name] = Path(str(path)).expanduser().read_text().strip()
+            filled[name] = Path(str(path)).expanduser().read_text().strip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             message = f"{name}_file cannot be read: {type(error).__name__}"
             raise ValueError(message) from None

@@ -1,12 +1,13 @@
 """Settings: every one in one frozen object, read once at a process's edge and passed in."""
 
+import sys
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from core.system.addresses import check_typed, file_url, sqlite_url
+from core.system.addresses import check_typed, file_url, sqlite_url, with_password
 from core.system.secrets import SHORTEST, is_placeholder, read_files
 
 MEBIBYTE = 1024 * 1024
@@ -58,6 +59,19 @@ class Settings(BaseSettings):
     )
     broker_url_file: Path | None = Field(
         None, description="File that holds the broker's URL, in place of the variable."
+    )
+    database_password: SecretStr = Field(
+        SecretStr(""),
+        description="Password, of any characters, for a database URL that has none.",
+    )
+    database_password_file: Path | None = Field(
+        None, description="File that holds the database's password, in place of the variable."
+    )
+    broker_password: SecretStr = Field(
+        SecretStr(""), description="Password, of any characters, for a broker URL that has none."
+    )
+    broker_password_file: Path | None = Field(
+        None, description="File that holds the broker's password, in place of the variable."
     )
     trusted_hosts: str = Field(
         "",
@@ -208,6 +222,9 @@ class Settings(BaseSettings):
     def _fill_from_data_dir(cls, values: dict[str, object]) -> dict[str, object]:
         """Derive the places that were not named from the data folder."""
         values = read_files(values)
+        for service in ("database", "broker"):
+            if password := values.get(f"{service}_password"):
+                values[f"{service}_url"] = _with_password(service, values, password)
         data = _folder(values.get("data_dir") or "~/.topwork")
         values = {**values, "data_dir": data}
         values["database_url"] = values.get("database_url") or sqlite_url(data / "topwork.db")
@@ -238,6 +255,32 @@ class Settings(BaseSettings):
     def predictor_socket(self) -> Path:
         """Unix socket on which the predictor listens when no URL is set."""
         return self.run_dir / "predictor.sock"
+
+
+def read_settings() -> Settings:
+    """Return the settings of this process, or end it with one line for each that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        sys.exit("\n".join(explain(error)))
+
+
+def explain(error: ValidationError) -> list[str]:
+    """Return a line for each setting that is wrong: its name and what is wrong with it."""
+    return [
+        ": ".join([*map(str, one["loc"]), one["msg"].removeprefix("Value error, ")])
+        for one in error.errors()
+    ]
+
+
+def _with_password(service: str, values: dict[str, object], password: object) -> str:
+    """Return the URL of a service with its password, which may be a secret already."""
+    plain = password.get_secret_value() if isinstance(password, SecretStr) else str(password)
+    try:
+        return with_password(str(values.get(f"{service}_url") or ""), plain)
+    except ValueError as error:
+        message = f"{service}_password: {error}"
+        raise ValueError(message) from None
 
 
 def _folder(named: object) -> Path:

@@ -2,8 +2,10 @@ import string
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
+from sqlalchemy.engine import make_url
 
+from core.store.broker import make_celery
 from core.store.db import Database
 from core.store.object_store import Storage
 from core.system.addresses import file_path, file_url
@@ -49,3 +51,26 @@ def test_what_cannot_be_written_down_is_refused_by_name(
 def test_the_home_of_nobody_is_refused_and_not_a_crash() -> None:
     with pytest.raises(ValidationError, match="home directory"):
         Settings(data_dir=Path("~no-such-user/data"))
+
+
+@pytest.mark.parametrize("password", [*PRINTABLE, *NAMES, "/", ".", "p@ss/w:rd", "a b+c", "$x${y}"])
+def test_a_password_may_have_any_characters(password: str) -> None:
+    settings = Settings(
+        database_url="postgresql+psycopg://topwork@db/topwork",
+        database_password=SecretStr(password),
+        broker_url="redis://redis:6379/0",
+        broker_password=SecretStr(password),
+    )
+    database = make_url(settings.database_url)
+    assert (database.username, database.password) == ("topwork", password)
+    assert (database.host, database.database) == ("db", "topwork")
+    with make_celery(settings.broker_url).connection_for_write() as broker:
+        assert (broker.password, broker.hostname, broker.port) == (password, "redis", 6379)
+
+
+@pytest.mark.parametrize("url", ["", "redis://:another@redis:6379/0"])
+def test_a_password_without_a_place_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="broker_password") as caught:
+        Settings(broker_url=url, broker_password=SecretStr("s3cret"))
+    assert "s3cret" not in str(caught.value)
+    assert "another" not in str(caught.value)

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from core.system.secrets import is_placeholder, redact
-from core.system.settings import Settings
+from core.system.settings import Settings, read_settings
 
 KEY = "tw_" + "0" * 22 + "_" + "ab" * 32
 
@@ -53,3 +53,21 @@ def test_secrets_come_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "ADMIN_KEY").unlink()
     with pytest.raises(ValidationError, match="cannot be read"):
         Settings()
+
+
+def test_passwords_come_from_files_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text(" p@ss $w:rd \n")
+    monkeypatch.setenv("TOPWORK_BROKER_URL", "redis://redis/0")
+    monkeypatch.setenv("TOPWORK_BROKER_PASSWORD_FILE", str(tmp_path / "password"))
+    assert Settings().broker_url == "redis://:%20p%40ss%20%24w%3Ard%20@redis/0"
+
+
+def test_a_process_with_a_wrong_setting_ends_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_MAX_ATTEMPTS", "none")
+    monkeypatch.setenv("TOPWORK_PREDICT_QUEUE", "0")
+    with pytest.raises(SystemExit) as caught:
+        read_settings()
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["max_attempts", "predict_queue"]
