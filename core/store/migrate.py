@@ -1,18 +1,42 @@
-"""Migrate a database to the newest schema: `python -P -m core.store.migrate`."""
+"""Migrate a database to the newest schema: `python -P -m core.store.migrate`.
 
+Its last line says what is wrong where it cannot: an orchestrator shows no more of it.
+"""
+
+import sys
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
-from core.store.db import Database
+from core.store.db import AWAY, Database
 from core.system import process_start
-from core.system.settings import Settings
+from core.system.secrets import redact
+from core.system.settings import read_settings
+
+ENCODING = "UTF8"
+
+
+class CannotMigrate(Exception):
+    """A database that no repetition brings up to date; the words say why, and what to do."""
 
 
 def upgrade(url: str) -> None:
-    """Apply every migration that a database lacks, in one transaction each."""
-    command.upgrade(configuration(url), "head")
+    """Apply every migration that a database lacks, in one transaction each.
+
+    Raises:
+        CannotMigrate: It is of a later version, or cannot hold every text.
+    """
+    config = configuration(url)
+    try:
+        _check(config)
+        command.upgrade(config, "head")
+    finally:
+        config.attributes["database"].close()
 
 
 def configuration(url: str) -> Config:
@@ -23,6 +47,44 @@ def configuration(url: str) -> Config:
     return config
 
 
+def _check(config: Config) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    database: Database = config.attributes["database"]
+    with database.engine.connect() as connection:
+        if database.engine.dialect.name == "postgresql":
+            encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+            if encoding != ENCODING:
+                message = (
+                    f"the database has the encoding {encoding}, which cannot hold every name;"
+                    f" make one with ENCODING '{ENCODING}' (CREATE DATABASE), or a new cluster"
+                    f" with `initdb --encoding {ENCODING}`"
+                )
+                raise CannotMigrate(message)
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current is not None and current not in known:
+        message = (
+            f"the database is at revision {current}, which this version does not know: a later one"
+            " has migrated it; install that one again, or restore a backup"
+        )
+        raise CannotMigrate(message)
+
+
+def main() -> None:
+    """Migrate the database of this process's settings, or end with one line."""
+    try:
+        upgrade(read_settings().database_url)
+    except CannotMigrate as error:
+        sys.exit(f"cannot migrate: {error}")
+    except AWAY as error:
+        why = redact(" ".join(str(error.orig if hasattr(error, "orig") else error).split()))
+        sys.exit(
+            f"cannot migrate: the database does not answer or refuses ({why}); start it, or"
+            " correct TOPWORK_DATABASE_URL and its password"
+        )
+    except SQLAlchemyError as error:
+        sys.exit(f"cannot migrate: {redact(' '.join(str(error).split()))}")
+
+
 if __name__ == "__main__":
     process_start.begin()
-    upgrade(Settings().database_url)
+    main()

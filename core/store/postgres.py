@@ -12,6 +12,7 @@ from sqlalchemy import Engine, event
 ANSWER_SECONDS = 30.0  # Longer than any statement of a running service takes.
 CONNECT = {
     "connect_timeout": 10,
+    "client_encoding": "utf8",  # Whatever the server has, text is text and never bytes.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
