@@ -14,8 +14,9 @@ from core.system.progress import Meter
 from core.system.run_dir import RunDir
 from models.compute.memory import within
 from models.data.dataset import ACCEPTED, Sample, StagedDataset
-from models.evaluation import intervals, metrics
+from models.evaluation import metrics
 from models.evaluation.calibrate import Calibration
+from models.evaluation.intervals import intervals
 from models.inference.calibration import probabilities
 from models.inference.classifier import Classifier
 from topwork.errors import IntegrityError
@@ -158,7 +159,7 @@ def evaluate(
         scores = metrics.full(rows, labels, dataset.classes, temperature=degrees)
         scores["calibration"]["reason"] = calibration.reason
         classes = len(dataset.classes)
-        scores["intervals"] = intervals.bootstrap(served.argmax(1), labels, classes, seed=seed)
+        scores["intervals"] = intervals(served.argmax(1), labels, classes, seed=seed)
         lost = metrics.losses(rows, labels, degrees)
         scores["errors"] = worst(samples, served, lost, dataset.classes)
         evaluation[split] = scores

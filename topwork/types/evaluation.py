@@ -11,17 +11,20 @@ from topwork.types.values import Answer
 
 
 class Interval(Answer):
-    """Where a score lies, by the bootstrap."""
+    """Where a score lies."""
 
     low: float = Field(description="Lower end.")
     high: float = Field(description="Upper end.")
 
 
 class Intervals(Answer):
-    """Confidence intervals; null where every resample would be the same."""
+    """Confidence intervals: Wilson's for the accuracy, by the bootstrap for the F1.
 
-    level: float | None = Field(None, description="Share of resamples inside.")
-    resamples: int | None = Field(None, description="How many were drawn.")
+    Versions of earlier trainers have none where all images are right or all are wrong.
+    """
+
+    level: float | None = Field(None, description="How often such an interval holds the truth.")
+    resamples: int | None = Field(None, description="How many were drawn for the F1.")
     seed: int | None = Field(None, description="By which they were drawn.")
     accuracy: Interval | None = Field(None, description="Of the accuracy.")
     macro_f1: Interval | None = Field(None, description="Of the mean F1 of the classes.")
