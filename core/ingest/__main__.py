@@ -15,12 +15,13 @@ from core.ingest.archive import MEBIBYTE, Limits, Member, plan
 from core.ingest.containers import Container, open_container
 from core.ingest.curate import check_usable, curate, guessed
 from core.ingest.decoders import Decoders
-from core.ingest.lost_classes import read_upload
 from core.ingest.manifest import Finding, encode, examine, json_line, report, summarise
 from core.ingest.shards import ShardWriter
 from core.ingest.split import Ratios
 from core.ingest.split_folders import LayoutAnswer
 from core.ingest.stream import Stream
+from core.ingest.tables.gather import gather
+from core.ingest.upload_reading import read_upload
 from core.system.machine import cores
 from core.system.progress import Meter
 from core.system.run_dir import RunDir, supervise
@@ -47,7 +48,8 @@ def ingest(run: RunDir) -> None:
     with Path(request["archive"]).open("rb") as file:
         container = open_container(file, limits)
         planned = plan(_list(run, container), limits, answers.get("name_encoding"))
-        reading = read_upload(planned, LayoutAnswer.of(answers))
+        tables = gather(container, planned)
+        reading = read_upload(planned, LayoutAnswer.of(answers), tables)
         _check_room(folder, planned.expanded_bytes, request.get("room"))
         wanted: dict[int, list[str]] = {}
         for index, path in planned.files.items():
@@ -84,6 +86,7 @@ def ingest(run: RunDir) -> None:
         encoded=manifest,
         drawn=curated.drawn,
         lost=curated.lost,
+        tables=reading.tables,
         answers=answers,
     )
     (folder / "dataset.json").write_text(json_line(summary), encoding="utf-8")

@@ -24,6 +24,7 @@ MAX_NAME = 1023  # The rest of a longer name is not kept; it is refused as too l
 MAX_FOLDERS = 6
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".txt", ".lst", ".xml")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information"}
@@ -35,6 +36,8 @@ SKIPPED = {
     "empty_file": "The file is empty.",
     "no_class": "The file lies in no class folder.",
     "unlabelled": "The file lies in a folder of images without labels.",
+    "no_label": "No row of the table of labels gives the file a class.",
+    "not_in_split": "No list of a split names the file.",
     "ignored": "The request says to leave out the folder of the file.",
     "duplicate": "The same image was already read in this class.",
     "split_leak": "The same image is also held out for evaluation, where it is kept.",
@@ -64,6 +67,8 @@ REJECTED = {
     "decoder_failed": "The decoder crashed, or ran out of its time, on this file.",
     "format_unsupported": "The image is in a format that is not read.",
     "class_name_invalid": "The class folder's name cannot be used.",
+    "multi_label": "The table gives the file several classes; one is meant to be used.",
+    "file_missing": "A table names the file, and no one image of the upload is it.",
     "class_not_in_train": "The class has no training image.",
     "label_conflict": "The same image lies under two classes.",
 }
@@ -144,13 +149,15 @@ def by_status(refusals: Iterable[Refusal]) -> dict[str, dict[str, int]]:
 class Plan:
     """What to read: position in the archive -> safe path; and everything else, with its reason.
 
-    `copies` has the position of the earlier member that a file shares its content with.
+    `copies` has the position of the earlier member that a file shares its content with; `tables`
+    the path and size of each file that may be a table, and is no refusal yet.
     """
 
     files: dict[int, str] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     copies: dict[int, int] = field(default_factory=dict)
+    tables: dict[int, tuple[str, int]] = field(default_factory=dict)
     expanded_bytes: int = 0
     guess: Guess | None = None
 
@@ -191,7 +198,9 @@ def plan(
         folder = member.kind == "folder" or late
         kind = "folder" if folder else member.kind
         code = code or _refused(member, kind, path, limits) or _clash(name, kind, path, seen)
-        if code is not None:
+        if code == "not_an_image" and has_suffix(path, TABLE_SUFFIXES):
+            result.tables[index] = path, member.size
+        elif code is not None:
             detail = member.words if code == "format_unsupported" else ""
             result.refusals.append(Refusal(path, code, detail))
         elif folder:

@@ -16,8 +16,11 @@ from topwork.errors import ArchiveUnsafe, DatasetInvalid, TooFewClasses
 from topwork.kinds import Severity, Split
 
 NOTED = ("duplicate", "split_leak", "label_conflict", "class_not_in_train")
-EMPTY = "A class folder holds no file; the class is left out."
+EMPTY = "A class has a folder or a row and no file; it is left out."
 NESTED = "Files lie deeper inside a class folder; they count as images of that class."
+
+TABLES = "Classes or splits are read from this table"
+UNREADABLE = "The file looks like a table and cannot be read"
 
 UNSAFE = {
     "path_traversal",
@@ -163,6 +166,8 @@ def _findings(
     found = [
         Finding("class_empty", Severity.WARNING, EMPTY, tuple(sorted(empty))),
         Finding("nested_folders", Severity.INFO, NESTED, tuple(sorted(reading.nested))),
+        _told("labels_from_table", Severity.INFO, TABLES, reading.tables),
+        _told("table_unreadable", Severity.WARNING, UNREADABLE, reading.broken),
     ]
     where = defaultdict(list)
     for refusal in refusals:
@@ -170,3 +175,9 @@ def _findings(
     words, usual = SKIPPED | REJECTED, Severity.WARNING
     found += [Finding(code, usual, words[code], tuple(sorted(where[code]))) for code in NOTED]
     return [it for it in found if it.where]
+
+
+def _told(code: str, severity: Severity, words: str, places: Mapping[str, str]) -> Finding:
+    """Return a finding that says of each place something of its own."""
+    details = {path: f"{words}: {why}." for path, why in places.items()}
+    return Finding(code, severity, f"{words}.", tuple(sorted(places)), details)

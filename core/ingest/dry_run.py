@@ -19,11 +19,12 @@ from core.ingest.archive import MEBIBYTE, Limits, by_status, plan
 from core.ingest.containers import open_container
 from core.ingest.curate import Stored, check_usable, curate, guessed
 from core.ingest.decoders import DecodeResult
-from core.ingest.lost_classes import read_upload
 from core.ingest.manifest import count, examine
 from core.ingest.shards import Address
 from core.ingest.split import Ratios
 from core.ingest.split_folders import LayoutAnswer
+from core.ingest.tables.gather import gather
+from core.ingest.upload_reading import read_upload
 from core.system import json_child
 from topwork.errors import ArchiveTooLarge
 from topwork.kinds import Split
@@ -48,7 +49,8 @@ def summarise(
     with archive.open("rb") as file:
         container = open_container(file, limits)
         planned = plan(container.members(), limits, answers.get("name_encoding"))
-    reading = read_upload(planned, LayoutAnswer.of(answers))
+        tables = gather(container, planned)
+    reading = read_upload(planned, LayoutAnswer.of(answers), tables)
     # A path stands for the content that is not known yet.
     images = ((path, path) for path in reading.places)
     unseen: Mapping[str, Stored] = defaultdict(lambda: UNSEEN)

@@ -53,6 +53,9 @@ class Reading:
         roots: Folders in which the classes lie, as prefixes of paths.
         ignored: Folders that the request leaves out, as prefixes of paths.
         source: What of a path names the class.
+        named: Path -> class, where tables name it, of files that are not used as well.
+        tables: Path of each table that is used -> its columns.
+        broken: Path of each table that cannot be read -> why.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
@@ -62,6 +65,9 @@ class Reading:
     roots: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     source: ClassSource = ClassSource.OUTER
+    named: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
 
     @property
     def splits(self) -> list[Split]:
@@ -71,6 +77,8 @@ class Reading:
 
     def class_of(self, path: str) -> str | None:
         """Return the class in whose place a file lies, whatever became of the file."""
+        if self.named:
+            return self.named.get(path)
         if not path.startswith(tuple(self.ignored)):
             for root in sorted(self.roots, key=len, reverse=True):
                 if path.startswith(root):

@@ -9,9 +9,7 @@ from collections.abc import Collection, Iterable
 
 from core.ingest.archive import IMAGE_SUFFIXES, Plan, Refusal
 from core.ingest.layout import Reading
-from core.ingest.layout_options import read_or_ask
 from core.ingest.manifest import Finding, Lost, reasons, with_reasons
-from core.ingest.split_folders import NO_ANSWER, LayoutAnswer
 from topwork.kinds import Severity
 
 # Photographs and drawings in formats that are not read here, and films.
@@ -35,6 +33,7 @@ TOOL_FOLDERS = {
 }  # fmt: skip
 # The paths say where a file would have gone on this machine, and nothing of a class.
 NO_CLASS = {"path_traversal", "path_absolute", "path_drive", "name_nul", "no_class", "unlabelled"}
+NO_CLASS |= {"no_label", "multi_label"}
 # The tree of these is as sound as that of any file; the others would change how it is read.
 STRAY = {*NO_CLASS, "name_not_utf8", "path_too_long", "system_file"}
 STRAY |= {"special_file", "name_duplicate", "name_case_clash", "name_unicode_clash"}
@@ -42,16 +41,12 @@ UNUSABLE = "No image of the class can be used"
 REFUSED = "No image of these classes can be used, so a job needs `allow_lost_classes`"
 
 
-def read_upload(planned: Plan, answer: LayoutAnswer = NO_ANSWER) -> Reading:
-    """Read the layout from every path that tells what the user meant, refused ones included.
-
-    Raises:
-        LayoutAmbiguous, LayoutMismatch, DatasetInvalid: As `read_layout` does.
-    """
+def meant_paths(planned: Plan) -> tuple[list[str], list[str], list[str]]:
+    """Return the paths that tell what the user meant: files, folders, and images not used."""
     sound = [it for it in planned.refusals if it.code not in STRAY]
     images = [it.path for it in sound if _looks_like_image(it.path)]
     links = [it.path for it in sound if _is_folder_link(it)]
-    return read_or_ask([*planned.files.values()], [*planned.folders, *links], images, answer)
+    return [*planned.files.values()], [*planned.folders, *links], images
 
 
 def lost(reading: Reading, used: Collection[str], refusals: Iterable[Refusal]) -> Lost:

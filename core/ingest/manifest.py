@@ -109,6 +109,7 @@ def summarise(
     drawn: Collection[str] = (),
     lost: Lost | None = None,
     answers: Mapping[str, Any] | None = None,
+    tables: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return what `dataset.json` says about a manifest and about the files that are not in it.
 
@@ -120,6 +121,7 @@ def summarise(
         drawn: Splits that the upload did not name.
         lost: Classes that it names and that are not in the manifest.
         answers: What the request said about how to read it.
+        tables: Path of each table that was used -> its columns.
     """
     counts = count(lines)
     return {
@@ -128,7 +130,7 @@ def summarise(
         "images": len(lines),
         "bytes": sum(line["length"] for line in lines),
         "digest": hashlib.sha256(encoded or encode(lines)).hexdigest(),
-        "reading": describe(counts, drawn, lost),
+        "reading": describe(counts, drawn, lost, tables),
         "lost_classes": lost or {},
         "answers": dict(answers or {}),
         "findings": [found.to_dict() for found in findings],
@@ -140,8 +142,9 @@ def describe(
     counts: Mapping[str, Mapping[str, int]],
     drawn: Collection[str] = (),
     lost: Lost | None = None,
+    tables: Mapping[str, str] | None = None,
 ) -> str:
-    """Say in a sentence or three how the data was understood."""
+    """Say in a few sentences how the data was understood."""
     classes = sorted(next(iter(counts.values()), {}))
     names = ", ".join(classes[:EXAMPLES]) + (", ..." if len(classes) > EXAMPLES else "")
     sizes = ", ".join(f"{split} {sum(by.values())}" for split, by in counts.items())
@@ -149,6 +152,9 @@ def describe(
     text = f"I see {len(classes)} classes ({names}) and {splits} ({sizes} images)."
     present = [split for split in counts if split in drawn]
     text += f" {' and '.join(present)} was drawn from train." if present else ""
+    if tables:
+        used = ", ".join(f"{path} ({columns})" for path, columns in [*tables.items()][:EXAMPLES])
+        text += f" Classes or splits are from {used}."
     return f"{text} No image can be used of {with_reasons(lost)}." if lost else text
 
 

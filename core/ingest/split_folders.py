@@ -41,6 +41,8 @@ class LayoutAnswer:
     test: Sequence[str] = ()
     ignore: Sequence[str] = ()
     classes: ClassSource | None = None
+    labels: Sequence[str] = ()
+    label_column: str | None = None
 
     @classmethod
     def of(cls, answers: Mapping[str, Any]) -> Self:

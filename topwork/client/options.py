@@ -15,6 +15,8 @@ class LayoutOptions(TypedDict, total=False):
     test: list[str]
     ignore: list[str]
     classes: ClassSource | Literal["outer", "inner", "path", "filename"] | None
+    labels: list[str]
+    label_column: str | None
 
 
 class UploadReadingOptions(TypedDict, total=False):

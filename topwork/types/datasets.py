@@ -86,6 +86,14 @@ class Layout(Body):
         description="What names a file's class: the `outer` folder below the split, the `inner`"
         " one in which it lies, the whole `path` of folders, or its `filename` up to the number.",
     )
+    labels: FolderPaths = Field(
+        [],
+        description="Tables in the upload that name the class of each image, by their paths; or"
+        " `folders`, where the folders do and no table.",
+    )
+    label_column: str | None = Field(
+        None, max_length=200, description="The column of these tables that is the class."
+    )
 
 
 class UploadReading(Body):

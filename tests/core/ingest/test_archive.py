@@ -91,12 +91,23 @@ def test_whatever_passes_stays_inside(name: str) -> None:
         (Member("a/desktop.ini", 5), "system_file"),
         (Member("a/b.zip", 5, content="archive"), "nested_archive"),
         (Member("a/b", 5, content="archive"), "nested_archive"),
-        (Member("a/readme.txt", 5, content="other"), "not_an_image"),
+        (Member("a/readme.rst", 5, content="other"), "not_an_image"),
         (Member("a/x.jpg", 0), "empty_file"),
     ],
 )
 def test_members_are_refused_with_a_reason(member: Member, code: str) -> None:
     assert [found for _, found in refusal(member)] == [code]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "told"), [("a/x.csv", 5, True), ("a/README.TXT", 5, True), ("x.csv", 0, False)]
+)
+def test_what_may_be_a_table_is_left_to_those_who_can_read_it(
+    name: str, size: int, *, told: bool
+) -> None:
+    planned = plan([Member(name, size, content="other")], Limits())
+    assert planned.tables == ({0: (name, size)} if told else {})
+    assert [it.code for it in planned.refusals] == ([] if told else ["empty_file"])
 
 
 def test_names_may_lack_a_suffix() -> None:

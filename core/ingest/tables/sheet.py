@@ -1,0 +1,136 @@
+"""Text that lies beside images, as rows and columns: CSV, TSV, JSON, JSON lines, lists (pure).
+
+The bytes are a stranger's: they are bounded in size, rows, columns and objects before a parser
+holds them. Only what `json` and `csv` can make is ever built from them.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from core.ingest.archive import MEBIBYTE
+from core.ingest.tables import annotations, cvat
+
+MAX_BYTES = 64 * MEBIBYTE
+MAX_ROWS = 1_000_000
+MAX_COLUMNS = 6000  # One for each class of a one-hot table, and some more.
+MAX_OBJECTS = 2_000_000  # Of JSON; each takes some hundred bytes of memory.
+SAMPLE = 200
+DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Rows of equal columns; a cell is a text, a number or, of JSON, anything."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
+
+
+def parse(path: str, data: bytes) -> Sheet | None:
+    """Return what a file says as a sheet; None where it is no table.
+
+    A file without column names, such as a list, has columns that are called "1", "2", and so on.
+
+    Raises:
+        ValueError: It is meant to be a table and is broken, or larger than is read here.
+    """
+    text = _decoded(data)
+    kind = path.lower().rpartition(".")[2]
+    try:
+        if kind == "xml":
+            return _made(cvat.rows(data))
+        if kind in {"jsonl", "ndjson"}:
+            return _records([_json(line) for line in _lines(text) if line.strip()])
+        if kind == "json":
+            return _from_json(_json(text))
+        return delimited(text) if kind in {"csv", "tsv"} else _list(text)
+    except RecursionError:
+        message = "it is nested too deep"
+        raise ValueError(message) from None
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def _decoded(data: bytes) -> str:
+    encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        message = "it is not UTF-8"
+        raise ValueError(message) from None
+
+
+def _lines(text: str) -> list[str]:
+    if text.count("\n") > MAX_ROWS:
+        message = f"it has more than {MAX_ROWS} rows"
+        raise ValueError(message)
+    # Not `splitlines`, which also ends lines at characters that names may hold.
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _json(text: str) -> Any:
+    if text.count("{") + text.count("[") > MAX_OBJECTS:
+        message = f"it holds more than {MAX_OBJECTS} objects"
+        raise ValueError(message)
+    return json.loads(text)
+
+
+def _from_json(value: Any) -> Sheet | None:
+    rows = annotations.rows(value)
+    if rows is not None:
+        return _made(rows)
+    if isinstance(value, dict):
+        inner = [it for it in value.values() if _is_records(it)]
+        if len(inner) == 1:
+            return _records(inner[0])
+        if value and all(isinstance(it, dict) for it in value.values()):
+            return _records([{**it, "": name} for name, it in value.items()])
+        return Sheet(("1", "2"), list(value.items()))
+    return _records(value) if _is_records(value) else None
+
+
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(it, dict) for it in value)
+
+
+def _made(rows: list[annotations.Row] | None) -> Sheet | None:
+    if rows is None:
+        return None
+    return Sheet(annotations.COLUMNS, rows)
+
+
+def _records(records: list[dict[str, Any]]) -> Sheet | None:
+    if not _is_records(records):
+        return None
+    columns = tuple(dict.fromkeys(key for it in records[:SAMPLE] for key in it))
+    if len(columns) > MAX_COLUMNS:
+        return None
+    return Sheet(columns, [[it.get(name) for name in columns] for it in records])
+
+
+def delimited(text: str) -> Sheet | None:
+    """Return rows of cells between the delimiter that is most frequent."""
+    lines = _lines(text)
+    head = "\n".join(lines[:SAMPLE])
+    delimiter = max(DELIMITERS, key=lambda it: (head.count(it), it == ","))
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True)
+    rows = [[cell.strip() for cell in row] for row in islice(reader, MAX_ROWS) if any(row)]
+    return _headed(rows)
+
+
+def _headed(rows: list[list[str]]) -> Sheet | None:
+    """Return rows with numbered columns; those of another length are filled or cut."""
+    width = len(rows[0]) if rows else 0
+    if not 0 < width <= MAX_COLUMNS:
+        return None
+    names = tuple(str(number) for number in range(1, width + 1))
+    return Sheet(names, [[*row[:width], *[""] * (width - len(row))] for row in rows])
+
+
+def _list(text: str) -> Sheet | None:
+    lines = [line.strip() for line in _lines(text)]
+    return Sheet(("1",), [[line] for line in lines if line])

@@ -1,0 +1,183 @@
+"""Tables and folders together: who is believed, what is asked, and what is left over is told."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.ingest.archive import Limits
+from core.ingest.dry_run import summarise
+from core.ingest.split import Ratios
+from tests.archives import folder, gzipped, picture, tar_of, zip_of
+from tests.core.ingested import Ingest
+from topwork.errors import LayoutAmbiguous, LayoutMismatch
+
+FLAT = {f"images/{number}.png": picture(number) for number in range(8)}
+LABELS = "file,label\n" + "".join(f"{n}.png,{('cat', 'dog')[n % 2]}\n" for n in range(8))
+FOLDERS = folder("cat", "dog", count=4)
+
+
+def counts(*images: int) -> dict[str, dict[str, int]]:
+    return {
+        split: {"cat": n, "dog": n}
+        for split, n in zip(("train", "val", "test"), images, strict=False)
+    }
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Any:
+    def look(files: Mapping[str, bytes | str], layout: Any = None) -> dict[str, Any]:
+        path = tmp_path / "upload"
+        data = {name: it.encode() if isinstance(it, str) else it for name, it in files.items()}
+        path.write_bytes(zip_of(data))
+        return summarise(path, Limits(), Ratios(), {"layout": layout} if layout else {})
+
+    return look
+
+
+def test_what_is_left_over_on_both_sides_is_told(run: Ingest) -> None:
+    files = FLAT | {f"images/{n}.png": picture(n) for n in (8, 9)} | {"images/10.png": b"broken"}
+    rows = ["10.png,owl", "11.png,hen", "../12.png,hen", "9.png,cat", "9.png,dog", "3.png,dog"]
+    labels = (LABELS + "\n".join(rows)).encode()
+    for name, data in {"zip": zip_of(files | {"a.csv": labels}), "tar": tar_of(
+        {"a.csv": labels} | files), "gzip": gzipped(tar_of(files | {"a.csv": labels}))
+    }.items():  # fmt: skip
+        done = run(data, name=name)
+        assert done.codes == {
+            "images/8.png": "no_label",
+            "images/9.png": "multi_label",
+            "images/10.png": "not_an_image",
+            "11.png": "file_missing",
+            "../12.png": "file_missing",
+            "a.csv": "labels_from_table",
+            "owl": "class_lost",
+            "hen": "class_lost",
+        }
+        assert done.dataset["lost_classes"] == {
+            "hen": {"file_missing": 2},
+            "owl": {"not_an_image": 1},
+        }
+        assert "Classes or splits are from a.csv (file, label)." in done.dataset["reading"]
+        assert done.places["images/4.png"][1] == "cat"
+
+
+def test_several_labels_are_refused_with_their_number_and_never_cut(look: Any) -> None:
+    flags = [f"{n}.png,{1 - n % 2},{int(n % 2 or n > 3)}" for n in range(8)]
+    twice = ["7.png,1,0"]
+    tags = "\n".join(["file,cat,dog", *flags, *twice])
+    seen = look(FLAT | {"tags.csv": tags})
+    assert seen["rejected"] == {"multi_label": 3}
+    assert seen["counts"]["train"] == {"cat": 1, "dog": 2}
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({"split.csv": "file,split\n0.png,train\n"}, None),
+        (
+            {"train.txt": "cat/0.png\ncat/1.png\ndog/0.png\ndog/1.png", "val.txt": "cat/2\ndog/3"},
+            counts(2, 1),
+        ),
+        (
+            {"lists/testing_list.txt": "cat/0.png\ndog/1.png"},
+            counts(2, 1, 1),
+        ),
+        (
+            {
+                "birds.csv": "filepaths,labels,data set\n"
+                + "".join(
+                    f"{c}/{n}.png,{c.upper()},{('train', 'train', 'valid', 'test')[n]}\n"
+                    for c in ("cat", "dog")
+                    for n in range(4)
+                )
+            },
+            counts(2, 1, 1),
+        ),
+        (
+            {
+                "CUB/images.txt": "\n".join(
+                    f"{n + 1} {path}" for n, path in enumerate(FOLDERS)
+                ),
+                "CUB/train_test_split.txt": "\n".join(f"{n + 1} {n % 2}" for n in range(8)),
+                "CUB/classes.txt": "1 cat\n2 dog",
+                "CUB/image_class_labels.txt": "\n".join(f"{n + 1} {1 + n // 4}" for n in range(8)),
+            },
+            counts(1, 1, 2),
+        ),
+    ],
+    ids=["one row", "lists", "test alone", "column", "CUB"],
+)  # fmt: skip
+def test_official_splits_are_kept(look: Any, extra: dict[str, str], expected: Any) -> None:
+    seen = look(FOLDERS | extra)
+    if expected is None:
+        assert seen["skipped"] == {"not_an_image": 1}
+    else:
+        assert seen["counts"] == expected
+
+
+def test_a_file_that_no_list_names_is_told(look: Any) -> None:
+    lists = {"train.txt": "cat/0\ncat/1\ndog/0\ndog/1", "test.txt": "cat/1\ncat/2\ndog/2"}
+    seen = look(FOLDERS | lists)
+    assert seen["skipped"] == {"not_in_split": 2}
+    assert seen["counts"]["test"] == {"cat": 2, "dog": 1}, "named twice: held out"
+
+
+def test_folders_of_splits_and_of_tables_count_where_no_column_does(look: Any) -> None:
+    files = {f"{split}/{n}.png": picture(n + k) for k, split in ((0, "train"), (9, "test"))
+             for n in range(8)}  # fmt: skip
+    both = look(files | {"train.csv": LABELS, "test.csv": LABELS.replace("cat", "x").replace(
+        "dog", "cat").replace("x", "dog")})  # fmt: skip
+    assert both["counts"]["test"] == {"cat": 4, "dog": 4}
+    kaggle = look(files | {"train.csv": LABELS, "sample_submission.csv": LABELS})
+    assert kaggle["skipped"] == {"no_label": 8, "not_an_image": 1}
+    assert kaggle["counts"] == {"train": {"cat": 3, "dog": 3}, "val": {"cat": 1, "dog": 1}}
+
+
+CONTRARY = "path,label\n" + "".join(f"{p},{'ab'[n % 2]}\n" for n, p in enumerate(FOLDERS))
+COLUMNS = "image,age,sex,dx\n" + "".join(f"{n},{n % 4},{'mf'[n % 2]},{'xy'[n // 4]}\n"
+                                         for n in range(8))  # fmt: skip
+SECOND = LABELS.replace("cat", "big").replace("dog", "small")
+
+
+@pytest.mark.parametrize(
+    ("files", "answers"),
+    [
+        (
+            FOLDERS | {"a.csv": CONTRARY},
+            {("cat", "dog"): {"labels": ["folders"]}, ("a", "b"): {"labels": ["a.csv"]}},
+        ),
+        (
+            FLAT | {"meta.csv": COLUMNS},
+            {
+                ("0", "1", "2", "3"): {"labels": ["meta.csv"], "label_column": "age"},
+                ("f", "m"): {"labels": ["meta.csv"], "label_column": "sex"},
+                ("x", "y"): {"labels": ["meta.csv"], "label_column": "dx"},
+            },
+        ),
+        (
+            FLAT | {"a.csv": LABELS, "b.csv": SECOND},
+            {("cat", "dog"): {"labels": ["a.csv"]}, ("big", "small"): {"labels": ["b.csv"]}},
+        ),
+    ],
+    ids=["folders", "columns", "tables"],
+)
+def test_a_question_has_answers_that_work(look: Any, files: Any, answers: Any) -> None:
+    with pytest.raises(LayoutAmbiguous) as asked:
+        look(files)
+    assert [it["value"] for it in asked.value.options] == list(answers.values())
+    for classes, answer in answers.items():
+        assert tuple(look(files, answer)["classes"]) == classes
+
+
+def test_other_facts_about_images_are_no_labels(look: Any) -> None:
+    sizes = "file,bytes\n" + "".join(f"{path},{n}\n" for n, path in enumerate(FOLDERS))
+    seen = look(FOLDERS | {"sizes.csv": sizes, "meta.csv": COLUMNS, "log.txt": "cat/0.png is fine"})
+    assert (seen["classes"], seen["skipped"]) == (["cat", "dog"], {"not_an_image": 3})
+
+
+@pytest.mark.parametrize("layout", [{"labels": ["b.csv"]},
+                                    {"labels": ["a.csv"], "label_column": "kind"}])  # fmt: skip
+def test_an_answer_that_does_not_fit_is_refused(look: Any, layout: Any) -> None:
+    with pytest.raises(LayoutMismatch):
+        look(FLAT | {"a.csv": LABELS}, layout)
