@@ -32,7 +32,7 @@ WITHOUT_WAITING = (
     (r"\bawait ", ""),
     (r"\bAsync(?=[A-Z])", ""),
     (r"__a(enter|exit)__", r"__\1__"),
-    (r"\.a(read|close|iter_lines)\(", r".\1("),
+    (r"\.a(read|close|iter_lines|iter_bytes)\(", r".\1("),
     (r"\basynchronous\b", "synchronous"),
 )
 OPTIONS = '''"""Fields of `POST /finetune` and `POST /datasets` as keyword arguments."""

@@ -128,6 +128,17 @@ class Split(StrEnum):
     TEST = "test"
 
 
+class ExportForm(StrEnum):
+    """The form in which a dataset is downloaded; each can be uploaded again."""
+
+    FOLDERS = "folders"  # A folder of each class below one of each split.
+    CSV = "csv"
+    IMAGEFOLDER = "imagefolder"  # Hugging Face's `metadata.jsonl`.
+    COCO = "coco"
+    LABEL_STUDIO = "label_studio"
+    FIFTYONE = "fiftyone"
+
+
 class ReportStatus(StrEnum):
     """What became of a file: nothing to read, refused, or used and worth a look."""
 

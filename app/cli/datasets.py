@@ -11,6 +11,7 @@ from app.terminal.output import Session, facts, remote, table
 from app.terminal.questions import follow
 from app.terminal.watch import uploading
 from topwork.client.synchronous.jobs import Job
+from topwork.kinds import ExportForm
 
 group = typer.Typer(help="Add, list and inspect datasets.", no_args_is_help=True)
 
@@ -106,6 +107,22 @@ def report(
             ((line.path, line.status, line.code, line.message) for line in lines),
         ),
     )
+
+
+@group.command()
+@remote
+def export(
+    terminal: Session,
+    dataset: DatasetId,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The zip to write.")],
+    version: Annotated[int, typer.Option(min=1, help="Version of the dataset.")] = 1,
+    form: Annotated[
+        ExportForm, typer.Option("--as", help="How classes and splits are written.")
+    ] = ExportForm.FOLDERS,
+) -> None:
+    """Download a version as a zip that can be uploaded again."""
+    written = terminal.topwork.datasets.export(dataset, file, version, form=form)
+    terminal.show({"file": str(written)}, lambda: f"wrote {written}")
 
 
 @group.command()

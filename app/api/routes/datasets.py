@@ -9,6 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request,
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from app.api import dataset_revision, finetuning
+from app.api.dataset_export import zip_pieces
 from app.api.dataset_revision import Draft
 from app.api.deps import (
     Config,
@@ -31,16 +32,19 @@ from app.api.views.jobs import job_view
 from app.asgi.etag import IfMatch, TaggedRoute, expect, tag_of
 from app.asgi.request_body import RoomyRoute, decode, shaped_as
 from core.domain import datasets, jobs, usage
+from core.ingest.tables.written import check_classes
 from core.ops import garbage
 from core.store.row_access import owner_of
 from topwork import types
 from topwork.errors import InvalidField
+from topwork.kinds import ExportForm
 
 router = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=TaggedRoute)
 roomy = APIRouter(prefix="/datasets", tags=["Datasets"], route_class=RoomyRoute)
 Accept = Annotated[str, Header(include_in_schema=False)]
 Line = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last line seen.")]
 Many = Annotated[int, Query(ge=1, le=1000, description="Most lines of one page.")]
+Form = Annotated[ExportForm, Query(alias="as", description="How classes and splits are written.")]
 NDJSON = "application/x-ndjson"
 Sent = tuple[Received[types.DatasetForm], Stored | None]
 DRAFTS = 2  # Each holds a whole manifest, its revision and the bytes of it.
@@ -179,6 +183,19 @@ def create_dataset_version(
 def get_dataset_version(version: ThisVersion) -> types.DatasetVersion:
     """Return one version: classes, counts, findings."""
     return version_view(version)
+
+
+@router.get("/{dataset_id}/versions/{number}/export", response_class=StreamingResponse)
+def export_dataset_version(
+    version: ThisVersion, service: ServiceHere, storage: Store, form: Form = ExportForm.FOLDERS
+) -> StreamingResponse:
+    """Download a version as a zip of its images, with classes and splits in a form to choose."""
+    check_classes(form, version.summary["classes"])
+    lines = service.manifests.of(version).lines
+    name = f"{version.dataset_id}-{version.number}-{form}.zip"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    pieces = zip_pieces(storage, lines, form)
+    return StreamingResponse(pieces, media_type="application/zip", headers=headers)
 
 
 @router.get(

@@ -6,7 +6,7 @@ holds them. Only what `json` and `csv` can make is ever built from them.
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -115,11 +115,22 @@ def _records(records: list[dict[str, Any]]) -> Sheet | None:
 def delimited(text: str) -> Sheet | None:
     """Return rows of cells between the delimiter that is most frequent."""
     lines = _lines(text)
-    head = "\n".join(lines[:SAMPLE])
-    delimiter = max(DELIMITERS, key=lambda it: (head.count(it), it == ","))
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, skipinitialspace=True)
+    head = lines[:SAMPLE]
+    delimiter = max(DELIMITERS, key=lambda it: (_even(head, it), lines[0].count(it), it == ","))
+    reader = _reader(lines, delimiter)
     rows = [[cell.strip() for cell in row] for row in islice(reader, MAX_ROWS) if any(row)]
     return _headed(rows)
+
+
+def _reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    rows = (f"{line}\n" for line in lines)
+    return csv.reader(rows, delimiter=delimiter, skipinitialspace=True)
+
+
+def _even(lines: Iterable[str], delimiter: str) -> bool:
+    """Tell whether lines have the same number of cells, two at least."""
+    widths = {len(row) for row in _reader(lines, delimiter) if any(row)}
+    return len(widths) == 1 and widths != {1}
 
 
 def _headed(rows: list[list[str]]) -> Sheet | None:

@@ -1,6 +1,7 @@
 """The command line against a real api in this process; no worker runs, tests move the jobs."""
 
 import json
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -144,6 +145,11 @@ def test_datasets_are_added_listed_reported_and_deleted(
     assert dataset.id in done(run("datasets", "show", dataset.id)).stdout
     report = json.loads(done(run("datasets", "report", dataset.id, "--json")).stdout)
     assert [one["path"] for one in report] == ["x.txt"] * 3
+    sent = folder.parent / "sent.zip"
+    done(run("datasets", "export", dataset.id, sent, "--as", "coco"))
+    assert "annotations/train.json" in zipfile.ZipFile(sent).namelist()
+    assert run("datasets", "export", dataset.id, sent, "--version", 9).exit_code == 2
+    assert [it.name for it in folder.parent.glob("sent*")] == ["sent.zip"]
     done(run("datasets", "delete", dataset.id))
     assert run("datasets", "show", dataset.id).exit_code == 2
 

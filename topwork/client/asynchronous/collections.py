@@ -11,7 +11,7 @@ from topwork.client.asynchronous.transport import AsyncHttp
 from topwork.client.exchange import Json
 from topwork.client.options import UploadReadingOptions
 from topwork.client.sources import OnBytes, ignore
-from topwork.kinds import Scope
+from topwork.kinds import ExportForm, Scope
 from topwork.types.datasets import Dataset, ReportLine
 from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
 from topwork.types.keys import ApiKey, ApiKeyCreated
@@ -68,6 +68,23 @@ class AsyncDatasets:
     def report(self, dataset: str, version: int = 1) -> AsyncIterator[ReportLine]:
         """Yield every file that was skipped, rejected or noted."""
         return self._http.pages(ReportLine, f"/datasets/{dataset}/versions/{version}/report")
+
+    async def export(
+        self,
+        dataset: str,
+        file: str | Path,
+        version: int = 1,
+        *,
+        form: ExportForm | str = ExportForm.FOLDERS,
+    ) -> Path:
+        """Download a version as a zip: `form` is `folders`, `csv`, `imagefolder`, `coco`, ...
+
+        Raises:
+            InvalidField: There is no such form, or it cannot name a class of this version.
+        """
+        path = f"/datasets/{dataset}/versions/{version}/export"
+        await self._http.download(path, Path(file), params={"as": str(form)})
+        return Path(file)
 
     async def delete(self, dataset: str) -> None:
         """Delete a dataset that nothing refers to."""

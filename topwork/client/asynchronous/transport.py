@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -103,6 +104,25 @@ class AsyncHttp:
                         yield read(shape, line, self.url)
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
+
+    async def download(self, path: str, file: Path, **fields: Any) -> None:
+        """Write an answer to a file, which is there once all of it is.
+
+        Raises:
+            Unreachable: The connection broke off.
+        """
+        part = file.with_name(f"{file.name}.part")
+        try:
+            async with self._client.stream("GET", path, **fields) as response:
+                await _check(response)
+                with part.open("wb") as out:
+                    async for piece in response.aiter_bytes():
+                        out.write(piece)
+            part.replace(file)
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+        finally:
+            part.unlink(missing_ok=True)
 
     async def events(
         self, shape: type[Shape], path: str, *, after: int, ended: Callable[[], Awaitable[bool]]

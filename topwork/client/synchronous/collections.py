@@ -12,7 +12,7 @@ from topwork.client.sources import OnBytes, ignore
 from topwork.client.synchronous.jobs import Job, Jobs
 from topwork.client.synchronous.resumable_upload import upload
 from topwork.client.synchronous.transport import Http
-from topwork.kinds import Scope
+from topwork.kinds import ExportForm, Scope
 from topwork.types.datasets import Dataset, ReportLine
 from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
 from topwork.types.keys import ApiKey, ApiKeyCreated
@@ -67,6 +67,23 @@ class Datasets:
     def report(self, dataset: str, version: int = 1) -> Iterator[ReportLine]:
         """Yield every file that was skipped, rejected or noted."""
         return self._http.pages(ReportLine, f"/datasets/{dataset}/versions/{version}/report")
+
+    def export(
+        self,
+        dataset: str,
+        file: str | Path,
+        version: int = 1,
+        *,
+        form: ExportForm | str = ExportForm.FOLDERS,
+    ) -> Path:
+        """Download a version as a zip: `form` is `folders`, `csv`, `imagefolder`, `coco`, ...
+
+        Raises:
+            InvalidField: There is no such form, or it cannot name a class of this version.
+        """
+        path = f"/datasets/{dataset}/versions/{version}/export"
+        self._http.download(path, Path(file), params={"as": str(form)})
+        return Path(file)
 
     def delete(self, dataset: str) -> None:
         """Delete a dataset that nothing refers to."""
