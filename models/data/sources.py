@@ -21,7 +21,8 @@ from models.data.augment import Augmentation, augment
 from models.data.cache import Cache
 from models.data.dataset import ACCEPTED, StagedDataset
 from models.data.rows import Kind, Rows
-from models.inference.preprocess import FILTERS, Preprocess
+from models.inference.preprocess import Preprocess
+from models.inference.resample import FILTERS
 
 Indices = NDArray[np.int64]
 CHUNK = 64  # Images decoded between two looks at the clock and the signals.
@@ -146,7 +147,8 @@ def canvases(
 
 def squares(label: str, preprocess: Preprocess, side: int) -> Kind:
     """Say what decoded squares of this side are: neither mean nor spread is in them."""
-    geometry = {name: preprocess.to_dict()[name] for name in ("resize", "crop", "interpolation")}
+    names = ("resize", "crop", "interpolation", "revision")
+    geometry = {name: preprocess.to_dict()[name] for name in names}
     facts = {"label": label, "decoder": revision(), **geometry}
     return Kind(label, facts, (3, side, side), np.uint8)
 

@@ -1,7 +1,7 @@
 """From the bytes of an image to the network's input: one object for training, serving and export.
 
 It reproduces torchvision's `ImageClassification` preset (short side, centre crop, scale to 0..1,
-mean and standard deviation) on Pillow images, but for single levels of 255 (see `uint8`).
+mean and standard deviation) on Pillow images, but for single levels of 255 (see `resample`).
 """
 
 import math
@@ -15,11 +15,14 @@ from torch import Tensor
 
 from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
 from models.compute.transfer import sent
+from models.inference.resample import FILTERS, square, square_in_any_order
 from models.planning import catalogue
 from topwork.errors import IntegrityError
 
-# Pillow's filters always take the reduction into account, which others call antialiasing.
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+# How pixels are resized and cropped, by the number that cards carry. A change that moves a sample
+# gets a new number, and the old way stays for the models that were evaluated with it.
+SQUARES = {1: square_in_any_order, 2: square}
+REVISION = max(SQUARES)
 LARGEST_SIDE = 4096  # Far beyond what training allows; a card must not ask for all the memory.
 
 
@@ -28,7 +31,7 @@ class Preprocess:
     """How an image becomes a network's input; stored in every card.
 
     `resize` is the short side and `crop` the side of the centred square after it, in pixels;
-    `mean` and `std` are per channel (R, G, B) of samples in 0..1.
+    `mean` and `std` are per channel (R, G, B) of samples in 0..1. `revision` is a key of `SQUARES`.
     """
 
     resize: int
@@ -37,6 +40,7 @@ class Preprocess:
     std: tuple[float, float, float]
     interpolation: str = "bilinear"
     antialias: bool = True
+    revision: int = REVISION
 
     def __post_init__(self) -> None:
         """Refuse values that a card from elsewhere could carry and that would fail later.
@@ -51,6 +55,7 @@ class Preprocess:
             and 0 < self.crop <= self.resize <= LARGEST_SIDE
             and self.interpolation in FILTERS
             and self.antialias is True
+            and self.revision in SQUARES
             and len(self.mean) == len(self.std) == 3  # noqa: PLR2004  # Red, green, blue.
             and all(math.isfinite(number) for number in numbers)
             and min(self.std) > 0
@@ -65,10 +70,14 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
-        """Read the JSON form; raises IntegrityError when it is not one."""
+        """Read the JSON form, which is of revision 1 where it names none.
+
+        Raises:
+            IntegrityError: It is no such form.
+        """
         try:
             mean, std = (tuple(map(float, values[name])) for name in ("mean", "std"))
-            return cls(**{**values, "mean": mean, "std": std})
+            return cls(**{"revision": 1, **values, "mean": mean, "std": std})
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"This is no preprocessing: {error}.") from error
 
@@ -77,8 +86,12 @@ class Preprocess:
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     def at(self, crop: int) -> "Preprocess":
-        """Return the same for another input side, the margin around the crop kept in proportion."""
-        return replace(self, crop=crop, resize=max(crop, round(crop * self.resize / self.crop)))
+        """Return what a new model takes: another input side, the margin around it in proportion.
+
+        It is of the latest revision, as nothing was evaluated with it yet.
+        """
+        resize = max(crop, round(crop * self.resize / self.crop))
+        return replace(self, crop=crop, resize=resize, revision=REVISION)
 
     def read(self, data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> Tensor:
         """Decode an image file and return its crop; uint8 (3, crop, crop).
@@ -94,25 +107,9 @@ class Preprocess:
         return self.uint8(image.rgb(shrink_to=self.resize))
 
     def uint8(self, image: Image.Image) -> Tensor:
-        """Resize and crop an RGB image of any size; uint8 (3, crop, crop).
-
-        Resize and crop are one operation on the grid of the resized image, so pixels outside the
-        crop are never computed. Pillow may then filter columns before rows, which moves about 1 %
-        of a photograph's samples by one level.
-        """
-        width, height = image.size
-        short = min(width, height)
-        # Sizes and offsets are rounded as torchvision rounds them.
-        wide, high = (self.resize * side // short for side in (width, height))
-        left, top = (round((side - self.crop) / 2) for side in (wide, high))
-        box = (
-            left * width / wide,
-            top * height / high,
-            (left + self.crop) * width / wide,
-            (top + self.crop) * height / high,
-        )
-        square = image.resize((self.crop, self.crop), FILTERS[self.interpolation], box=box)
-        return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+        """Resize and crop an RGB image of any size; uint8 (3, crop, crop)."""
+        pixels = SQUARES[self.revision](image, self.resize, self.crop, self.interpolation)
+        return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
 
     def normalise(self, batch: Tensor) -> Tensor:
         """Turn uint8 (N, 3, H, W) into the network's float32 input, on the batch's device."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
 from models.inference.preprocess import Preprocess
+from models.inference.resample import FILTERS
 from topwork.errors import ArchitectureUnknown, ImageUndecodable, IntegrityError
 
 IMAGENET = Preprocess(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -104,6 +106,41 @@ def test_normalising_keeps_the_batch_and_its_layout() -> None:
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_a_card_without_a_revision_keeps_the_pixels_it_was_evaluated_with() -> None:
+    """One call of Pillow, which filters the columns of this image first."""
+    card = IMAGENET.to_dict()
+    del card["revision"]
+    earlier = Preprocess.from_dict(card)
+    assert earlier.revision == 1
+    assert Preprocess.from_dict(earlier.to_dict()) == earlier
+    upright = picture(333, 500)
+    box = (16 * 333 / 256, 80 * 500 / 384, 240 * 333 / 256, 304 * 500 / 384)
+    pillow = np.array(upright.resize((224, 224), Image.Resampling.BILINEAR, box=box))
+    assert torch.equal(earlier.uint8(upright), torch.from_numpy(pillow).permute(2, 0, 1))
+    assert not torch.equal(earlier.uint8(upright), IMAGENET.uint8(upright))
+    assert earlier.at(112).revision == IMAGENET.revision
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(333, 500), (500, 333), (61, 640), (1, 20), (20, 1), (300, 300)])
+def test_rows_are_filtered_before_columns(size: tuple[int, int], interpolation: str) -> None:
+    """Against whole passes of Pillow, one at a time; a turned image has another crop."""
+    image = picture(*size)
+    own = replace(IMAGENET, interpolation=interpolation)
+    kind = FILTERS[interpolation]
+    (wide, high), (width, height) = (tuple(256 * side // min(size) for side in size), size)
+    left, top = (round((side - 224) / 2) for side in (wide, high))
+    across = (left * width / wide, (left + 224) * width / wide)
+    down = (top * height / high, (top + 224) * height / high)
+    rows = image.resize((224, height), kind, box=(across[0], 0, across[1], height))
+    both = rows.resize((224, 224), kind, box=(0, down[0], 224, down[1]))
+    want = torch.from_numpy(np.array(both)).permute(2, 0, 1)
+    # A box within the part that is read is rounded to float32 more finely than one in the image.
+    off = (own.uint8(image).int() - want.int()).abs()
+    assert off.max() <= 1
+    assert (off > 0).float().mean() < 0.01
+
+
 def test_json_round_trip() -> None:
     text = json.dumps(IMAGENET.to_dict())
     assert Preprocess.from_dict(json.loads(text)) == IMAGENET
@@ -121,6 +158,8 @@ def test_json_round_trip() -> None:
         {"mean": [float("nan"), 0, 0]},
         {"mean": "abc"},
         {"resize": None},
+        {"revision": 99},
+        {"revision": [1]},
         {"more": 1},
     ],
 )
