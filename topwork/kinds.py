@@ -18,6 +18,7 @@ class Phase(StrEnum):
     TRAINING = "training"
     EVALUATING = "evaluating"
     CALIBRATING = "calibrating"
+    EXPORTING = "exporting"
     PUBLISHING = "publishing"
 
 
@@ -160,6 +161,13 @@ class ModelSource(StrEnum):
 
     OWN = "own"
     IMAGENET = "imagenet"
+
+
+class ExportFormat(StrEnum):
+    """A form in which other programs run a model: one ONNX file, or a program of `torch.export`."""
+
+    ONNX = "onnx"
+    TORCH = "torch"
 
 
 class ResultStatus(StrEnum):

@@ -39,3 +39,16 @@ class WeightsMismatch(TopworkError):
     """The weights do not belong to this architecture."""
 
     status, code = 422, "weights_mismatch"
+
+
+class ExportNotFound(NotFound):
+    """The version was not exported in this format."""
+
+    code = "export_not_found"
+    hint = "POST to the exports of the version, and wait for the job."
+
+
+class ExportParityFailed(TopworkError):
+    """The exported file does not answer as the service does, so it is not published."""
+
+    status, code = 422, "export_parity_failed"

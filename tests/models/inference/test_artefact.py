@@ -221,7 +221,7 @@ def test_the_documented_loader_needs_nothing_of_ours(
     tmp_path: Path, architecture: str, calibration: dict[str, float] | None
 ) -> None:
     text = (ROOT / "docs" / "artefact.md").read_text(encoding="utf-8")
-    load, predict = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    load, predict, _exported = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len([line for line in load.splitlines() if line]) <= 10
     made(tmp_path, architecture, calibration=calibration)
     image = Image.radial_gradient("L").convert("RGB").resize((300, 260))

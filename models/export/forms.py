@@ -1,0 +1,46 @@
+"""What every form of an exported model has: something to ask, and words about the model."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.planning import catalogue
+
+Answers = Callable[[Image.Image], tuple[str, NDArray[np.float64]]]
+"""From an upright RGB image to its label and the probabilities of all classes."""
+
+
+def temperature(card: dict[str, Any]) -> float:
+    """Return the divisor of the logits; 1 where calibration fitted none."""
+    return float((card.get("calibration") or {}).get("temperature", 1.0))
+
+
+def metadata(card: dict[str, Any], name: str) -> dict[str, str]:
+    """Return what a file says about the model called `name` (`pets@3`), by key, as JSON or text."""
+    return {
+        "model": name,
+        "architecture": card["architecture"],
+        "digest": f"sha256:{card['files']['weights.safetensors']['sha256']}",
+        "classes": json.dumps(card["classes"], ensure_ascii=False),
+        "preprocess": json.dumps(card["preprocess"]),
+        "temperature": repr(temperature(card)),
+        "license": _license(card),
+        "lineage": json.dumps(card.get("lineage")),
+    }
+
+
+def _license(card: dict[str, Any]) -> str:
+    """Return the address of the licence of the weights that training started from, if it has one.
+
+    It is empty where they are under the licence of the code that defines the network.
+    """
+    origin = card.get("lineage") or {}
+    while isinstance(origin.get("of"), dict):
+        origin = origin["of"]
+    published = catalogue.get(card["architecture"]).weights
+    known = published is not None and origin.get("weights") == "imagenet"
+    return (published.license or "") if known and published else ""

@@ -1,0 +1,132 @@
+"""A trained model leaves as a file that answers as the service does, without it."""
+
+import json
+import re
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from core.system.run_dir import RunDir
+from models.export import onnx_file, parity, torch_program
+from models.export.__main__ import export
+from models.inference import artefact
+from models.inference.classifier import Classifier
+from models.inference.preprocess import Preprocess
+from models.networks import zoo
+from models.planning.export_request import ExportRequest
+from tests.pictures import encode, photo
+from topwork.errors import ExportParityFailed
+from topwork.kinds import ExportFormat
+
+CLASSES = ["ants", "bees", "čmeláci"]
+# Neither torch nor Topwork can be imported where this runs first.
+ALONE = "import sys\nsys.modules.update(dict.fromkeys(['torch', 'models', 'core', 'topwork']))\n"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(5)
+    folder = tmp_path_factory.mktemp("model")
+    card = {
+        "architecture": "lenet",
+        "classes": CLASSES,
+        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
+        "calibration": {"temperature": 0.05},
+    }
+    artefact.write(folder, zoo.build("lenet", len(CLASSES)), card)
+    return folder
+
+
+def exported(model: Path, run: Path, form: ExportFormat) -> Path:
+    request = ExportRequest(name="insects@3", format=form, model=model)
+    run.joinpath("request.json").write_text(request.model_dump_json())
+    folder = RunDir(run)
+    with closing(folder.events):
+        export(folder)
+    return folder.result
+
+
+@pytest.fixture(scope="module")
+def onnx_result(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(model, tmp_path_factory.mktemp("onnx"), ExportFormat.ONNX)
+
+
+def test_an_onnx_file_is_whole_and_says_what_it_is(model: Path, onnx_result: Path) -> None:
+    assert {path.name for path in onnx_result.iterdir()} == {onnx_file.NAME, parity.REPORT}
+    proto = onnx.load(onnx_result / onnx_file.NAME, load_external_data=False)
+    assert not any(tensor.external_data for tensor in proto.graph.initializer)
+    assert {entry.domain for entry in proto.opset_import} == {""}
+    assert not proto.functions
+    words = {entry.key: entry.value for entry in proto.metadata_props}
+    assert json.loads(words["classes"]) == CLASSES
+    assert words["model"] == "insects@3"
+    digest = artefact.read_card(model)["files"][artefact.WEIGHTS]["sha256"]
+    assert words["digest"] == f"sha256:{digest}"
+    report = json.loads((onnx_result / parity.REPORT).read_text())
+    assert report["made"]["images"] == report["made"]["alike"] == 2 * len(parity.MADE)
+    assert report["made"]["max_difference"] <= 1e-5
+
+
+def test_it_answers_as_the_service(model: Path, onnx_result: Path) -> None:
+    session = onnxruntime.InferenceSession(onnx_result / onnx_file.NAME)
+    classifier = Classifier.from_artefact(model)
+    rng = np.random.default_rng(1)
+    for size in [(1, 20), (20, 1), (61, 333), (333, 61), (32, 32)]:
+        image = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        probabilities, label = session.run(["probabilities", "label"], {"image": image})
+        served = classifier.forward([classifier.preprocess.uint8(Image.fromarray(image))])[0]
+        assert label == CLASSES[int(served.argmax())]
+        assert float((torch.from_numpy(probabilities) - served).abs().max()) <= 1e-5
+        assert probabilities.dtype == np.float32
+
+
+def test_ten_lines_use_it_without_topwork(model: Path, onnx_result: Path, tmp_path: Path) -> None:
+    """Those of the documentation, on a turned photograph that is decoded small."""
+    text = Path("docs/artefact.md").read_text(encoding="utf-8")
+    lines = re.findall(r"```python\n(import json, numpy.*?)```", text, re.DOTALL)
+    assert len(lines) == 1
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(photo(400, 300), "JPEG", quality=90, exif=exif)
+    (tmp_path / "image.jpg").write_bytes(data)
+    (tmp_path / onnx_file.NAME).write_bytes((onnx_result / onnx_file.NAME).read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE + lines[0]],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    classifier = Classifier.from_artefact(model)
+    answer = classifier.rank(classifier.forward([classifier.decode(data)])[0], 1)
+    label, confidence = done.stdout.split()
+    assert label == answer["label"]
+    assert float(confidence) == pytest.approx(answer["confidence"], abs=1e-5)
+
+
+def test_a_torch_program_takes_crops(model: Path, tmp_path: Path) -> None:
+    result = exported(model, tmp_path, ExportFormat.TORCH)
+    program = torch.export.load(result / torch_program.NAME).module()
+    crops = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    served = Classifier.from_artefact(model).forward(list(crops))
+    torch.testing.assert_close(program(crops), served, rtol=0, atol=1e-5)
+    report = json.loads((result / parity.REPORT).read_text())
+    assert report["made"]["alike"] == report["made"]["images"]
+
+
+def test_a_file_that_answers_otherwise_is_refused(model: Path, tmp_path: Path) -> None:
+    classifier = Classifier.from_artefact(model)
+
+    def contrary(image: Image.Image) -> tuple[str, np.ndarray]:
+        served = classifier.forward([classifier.preprocess.uint8(image)])[0]
+        return CLASSES[int(served.argmin())], served.numpy()
+
+    run = RunDir(tmp_path)
+    with closing(run.events), pytest.raises(ExportParityFailed, match="12 of 12 images: smooth"):
+        parity.check(run, classifier, contrary, None)
