@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import Engine, event
 
 ANSWER_SECONDS = 30.0  # Longer than any statement of a running service takes.
-CONNECT = {
+CONNECT: dict[str, Any] = {
     "connect_timeout": 10,
     "client_encoding": "utf8",  # Whatever the server has, text is text and never bytes.
     "keepalives_idle": 10,
