@@ -17,6 +17,8 @@ from topwork.errors import MalformedRequest, RequestTimeout, TopworkError, Unava
 
 log = structlog.get_logger()
 SLOWEST_BYTES_PER_SECOND = 1024
+PROBES = {"/healthz", "/readyz"}  # Asked every few seconds; a good answer is no news.
+OK = 200
 REPLAYED = "Idempotent-Replayed"  # Marks an answer that was given before.
 CSP = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -89,9 +91,8 @@ def _note(scope: Scope, sent: "_Sender", seconds: float) -> None:
     method, path, status = scope["method"], scope["path"], sent.status or 499
     problem = scope["state"].get("problem")
     named = {"code": problem} if problem else {}
-    log.info(
-        "request", method=method, path=path, status=status, ms=round(seconds * 1000, 1), **named
-    )
+    tell = log.debug if path in PROBES and status == OK else log.info
+    tell("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1), **named)
     counters: Counters = scope["app"].state.service.counters
     counters.request(method, getattr(scope.get("route"), "path", "other"), status, seconds)
     if problem:

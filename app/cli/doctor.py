@@ -28,15 +28,16 @@ from core.store.object_store import Storage, StorageUnavailable
 from core.store.resources import open_resources
 from core.system import json_child
 from core.system.child import python, which
-from core.system.command_names import command, install
+from core.system.command_names import command, in_image, install
 from core.system.ids import new_id
-from core.system.machine import NETWORK, filesystem
+from core.system.machine import NETWORK, filesystem, memory
 from core.system.settings import Settings
 from topwork.errors import TopworkError
 
 Status = Literal["ok", "warn", "fail"]
 GIGABYTE = 10**9
 DISK_LEAST, DISK_COMFORT = 1 * GIGABYTE, 10 * GIGABYTE
+MEMORY_COMFORT = 2 * GIGABYTE
 OLDEST_PYTHON = (3, 11)
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 PROBE = (
@@ -108,6 +109,8 @@ def check_torch(_settings: Settings) -> Finding:
     try:
         found = f"torch {version('torch')}, torchvision {version('torchvision')}"
     except PackageNotFoundError as error:
+        if in_image():  # Of our images the api's alone has none, and computes nothing.
+            return Finding("torch", "ok", "not part of this image, which answers HTTP alone")
         return Finding("torch", "fail", f"{error.name} is not installed", _fix("torch"))
     child = python("-c", PROBE)
     try:
@@ -119,6 +122,16 @@ def check_torch(_settings: Settings) -> Finding:
         fix = "Install the CUDA build of torch, or a driver as new as it needs."
         return Finding("torch", "warn", f"{found}, although nvidia-smi sees one", fix)
     return Finding("torch", "ok", found)
+
+
+def check_memory(_settings: Settings) -> Finding:
+    """Return how much memory the machine or the control group grants, and whether that suffices."""
+    granted = memory()
+    found = f"{granted / GIGABYTE:.1f} GB granted"
+    if granted >= MEMORY_COMFORT:
+        return Finding("memory", "ok", found)
+    fix = "Raise the container's limit: a training of few images needs some 1.5 GB."
+    return Finding("memory", "warn", found, fix)
 
 
 def check_gpu(_settings: Settings) -> Finding:
@@ -233,6 +246,7 @@ def _fix(check: str) -> str:
 CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "python": check_python,
     "torch": check_torch,
+    "memory": check_memory,
     "gpu": check_gpu,
     "disk": check_disk,
     "data_dir": check_data_dir,

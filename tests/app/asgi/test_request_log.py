@@ -6,6 +6,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
+from structlog.testing import capture_logs
 
 from app.asgi.metrics import Counters
 from app.asgi.request_log import Envelope
@@ -53,6 +54,33 @@ def call(messages: Iterator[tuple[float, Message]], patience: float) -> list[Mes
 
 def piece(data: bytes, *, more: bool = True) -> Message:
     return {"type": "http.request", "body": data, "more_body": more}
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "level"),
+    [
+        ("/healthz", 200, "debug"),
+        ("/readyz", 200, "debug"),
+        ("/readyz", 503, "info"),
+        ("/jobs", 200, "info"),
+    ],
+)
+def test_a_good_answer_to_a_probe_is_no_news(path: str, status: int, level: str) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await Response(status_code=status)(scope, receive, send)
+
+    async def receive() -> Message:
+        return piece(b"", more=False)
+
+    async def send(_message: Message) -> None:
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "app": App}
+    with capture_logs() as logs:
+        asyncio.run(Envelope(answer)(scope, receive, send))
+    assert [(one["path"], one["status"], one["log_level"]) for one in logs] == [
+        (path, status, level)
+    ]
 
 
 def test_head_does_not_make_the_body() -> None:

@@ -61,6 +61,16 @@ def test_a_missing_torch_and_a_broken_one_get_their_fix(
     gone = doctor.check_torch(settings)
     assert (gone.status, gone.found) == ("fail", "torch is not installed")
     assert "pip install" in gone.fix
+    monkeypatch.setattr(doctor, "in_image", lambda: True)
+    assert doctor.check_torch(settings).status == "ok"  # The image of the api needs none.
+
+
+@pytest.mark.parametrize(("granted", "status"), [(10**9, "warn"), (10**10, "ok")])
+def test_little_memory_is_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, granted: int, status: str
+) -> None:
+    monkeypatch.setattr(doctor, "memory", lambda: granted)
+    assert finding(settings, "memory").status == status
 
 
 @pytest.mark.parametrize(("free", "status"), [(10**8, "fail"), (5 * 10**9, "warn"), (10**11, "ok")])
