@@ -18,7 +18,9 @@ from core.system.settings import Settings
 from topwork.errors import QueueFull, QuotaExceeded
 from topwork.kinds import JobState
 
-WAITING = (JobState.QUEUED, JobState.WAITING)
+# A job that was paused before it began would otherwise make room for another without end.
+WAITING = (JobState.QUEUED, JobState.WAITING, JobState.PAUSED)
+LINE = 8_021_127  # Any constant: of the lock for whoever looks at a limit and then adds a row.
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,36 @@ def of(session: Session, owner: str) -> Usage:
     )
 
 
-def check_queue(session: Session, settings: Settings, owner: str) -> None:
-    """Raise QueueFull when no further job of this owner, or of anybody, is taken."""
+def in_line(session: Session) -> None:
+    """Wait for every other transaction that holds a limit; SQLite has one writer at a time anyway.
+
+    Whoever also locks a row does this first.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(LINE)))
+
+
+def check_queue(session: Session, settings: Settings, owner: str, counted: int = 0) -> None:
+    """Raise QueueFull when no further job of this owner, or of anybody, is taken.
+
+    Until the transaction ends nobody else is answered. `counted` jobs of the caller's are among
+    those that wait already.
+    """
+    in_line(session)
     queued = select(func.count()).select_from(Job).where(Job.state.in_(WAITING))
-    if _total(session, queued) >= settings.max_queued_jobs:
+    if _total(session, queued) - counted >= settings.max_queued_jobs:
         raise QueueFull
-    if _total(session, queued.where(Job.owner == owner)) >= settings.max_queued_jobs_per_owner:
+    own = _total(session, queued.where(Job.owner == owner))
+    if own - counted >= settings.max_queued_jobs_per_owner:
         raise QueueFull("too many of your jobs are waiting")
 
 
 def check_bytes(session: Session, settings: Settings, owner: str, coming: int) -> None:
-    """Raise QuotaExceeded when the owner may not store `coming` bytes more."""
+    """Raise QuotaExceeded when the owner may not store `coming` bytes more.
+
+    Until the transaction ends nobody else is answered.
+    """
+    in_line(session)
     left = room(session, settings, owner)
     if left is not None and coming > left:
         most = settings.max_bytes_per_owner

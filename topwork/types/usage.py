@@ -15,7 +15,7 @@ class Usage(Answer):
     stored_bytes: int = Field(description="Bytes that count towards the limit.")
     bytes_by_kind: dict[str, int] = Field(description="Of datasets, models and uploads.")
     max_bytes: int | None = Field(description="null: as much as the disk holds.")
-    queued_jobs: int = Field(description="Jobs that wait.")
+    queued_jobs: int = Field(description="Jobs that wait, paused ones among them.")
     max_queued_jobs: int = Field(description="How many may.")
 
 

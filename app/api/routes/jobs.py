@@ -65,9 +65,10 @@ def pause_job(job_id: Text, session: Write) -> types.Job:
 @router.post("/{job_id}/resume")
 def resume_job(job_id: Text, session: Write, settings: Config) -> types.Job:
     """Queue a paused job again; it goes on where it stopped. Harmless where it is not paused."""
+    usage.in_line(session)
     job = jobs.get(session, job_id, lock=True)
     if job.state == JobState.PAUSED:
-        usage.check_queue(session, settings, job.owner)
+        usage.check_queue(session, settings, job.owner, counted=1)
     return job_view(session, jobs.resume(session, job_id))
 
 

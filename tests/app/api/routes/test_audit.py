@@ -18,6 +18,7 @@ from core.store.tables import AuditEntry, Dataset
 from core.system.settings import Settings
 from tests.app.apiclient import local_client, zipped
 from tests.backends import on_postgres
+from tests.waiting import wait_for
 from topwork.errors import AuditBroken
 
 NAMES = (*audit.FIELDS, "digest")
@@ -172,3 +173,18 @@ def test_what_fails_leaves_no_entry(client: TestClient, resources: Resources) ->
     assert client.post("/jobs/job_x/cancel").status_code == 404
     with resources.database.read() as session:
         assert audit.page(session) == ([], False)
+
+
+def test_a_key_in_an_address_does_not_stay_in_the_log(locked: FastAPI) -> None:
+    with local_client(locked, headers=ADMIN) as client:
+        made = client.post("/keys", json={"scopes": ["read"]}).json()["key"]
+        stranger = {"Authorization": f"Bearer {made}"}
+        assert client.delete(f"/datasets/{made}", headers=stranger).status_code == 403
+
+        def noted() -> list[dict[str, Any]]:
+            return [one for one in entries(client) if one["action"] == "denied"]
+
+        (denied,) = wait_for(noted)
+        assert client.get("/audit/head").status_code == 200
+    identity = made.split("_")[1]
+    assert denied["object"] == f"DELETE /datasets/tw_{identity}_***"

@@ -1,16 +1,22 @@
 """How much one key, address or owner may: requests, jobs, bytes."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
 import pytest
 from pydantic import SecretStr
 
 from app.api.main import create_app
 from app.asgi.rate_limit import Buckets, subscriber
-from core.domain import jobs, keys
+from core.domain import jobs, keys, usage
+from core.store.db import Database
 from core.store.resources import Resources
 from core.store.row_access import Caller
 from core.system.settings import Settings
 from tests.app.apiclient import local_client, zipped
-from topwork.errors import TooManyRequests
+from tests.backends import on_postgres
+from topwork.errors import QueueFull, TooManyRequests
 
 ANNA = Caller("anna", frozenset({"train"}))
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -123,11 +129,50 @@ def test_no_way_around_the_limit_of_jobs_that_wait(settings: Settings) -> None:
 
         paused = submit()
         assert client.post(f"{paused}/pause").json()["state"] == "paused"
+        assert client.post("/datasets", files={"file": ("x.zip", zipped())}).status_code == 429
+        assert client.post(f"{paused}/resume").json()["state"] == "queued"
+        assert client.post(f"{paused}/cancel").json()["state"] == "cancelled"
         cancelled = submit()
         assert client.post(f"{cancelled}/cancel").json()["state"] == "cancelled"
         waiting = submit()
-        assert refused(f"{paused}/resume")
         assert refused(f"{cancelled}/retry")
         assert client.post(f"{waiting}/resume").status_code == 200  # It waits already.
-        client.post(f"{waiting}/cancel")
-        assert client.post(f"{paused}/resume").json()["state"] == "queued"
+
+
+def test_what_rested_while_others_came_waits_for_its_place(
+    settings: Settings, resources: Resources
+) -> None:
+    small = settings.model_copy(update={"max_queued_jobs_per_owner": 1})
+    with resources.database.write() as session:
+        first, second = (jobs.submit(session, kind="finetune", config={}).id for _ in range(2))
+        jobs.pause(session, first)
+    with local_client(create_app(small)) as client:
+        answer = client.post(f"/jobs/{first}/resume")
+        assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
+        client.post(f"/jobs/{second}/cancel")
+        assert client.post(f"/jobs/{first}/resume").json()["state"] == "queued"
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_a_limit_holds_for_all_who_come_at_once(
+    settings: Settings, database: str, request: pytest.FixtureRequest
+) -> None:
+    """Each asks with connections of its own, as the processes of a service do."""
+    if database == "postgres":
+        settings = on_postgres(settings, request.getfixturevalue("postgres"))
+    small = settings.model_copy(update={"max_queued_jobs_per_owner": 3})
+    together = threading.Barrier(8)
+
+    def submit(number: int) -> bool:
+        with closing(Database(settings.database_url)) as own:
+            together.wait()
+            try:
+                with own.write(ANNA) as session:
+                    usage.check_queue(session, small, ANNA.owner)
+                    jobs.submit(session, kind="finetune", config={"number": number})
+            except QueueFull:
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(submit, range(8))) == 3
