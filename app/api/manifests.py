@@ -1,15 +1,18 @@
 """A cache of parsed manifests, by digest: they never change, so the few in use are kept."""
 
+import hashlib
 import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from core.ingest.manifest import Line, decode
-from core.store.object_store import Storage
+from core.store import verified
+from core.store.object_store import Storage, StorageUnavailable
 from core.store.tables import DatasetVersion
 from topwork.errors import IntegrityError, NotFound
 
@@ -78,7 +81,7 @@ class Manifests:
             return self._kept.get(digest)
 
     def _load(self, version: DatasetVersion) -> Manifest:
-        data = self._storage.get_bytes(f"{version.prefix}/manifest.jsonl")
+        data = verified.content(self._storage, f"{version.prefix}/manifest.jsonl", version.digest)
         lines = decode(data)
         position = {line["sha256"]: index for index, line in enumerate(lines)}
         found = Manifest(lines, position, GROWTH * len(data))
@@ -109,29 +112,56 @@ class Manifests:
 
 
 def image_bytes(storage: Storage, line: Line) -> bytes:
-    """Return an image's own bytes out of its shard."""
-    data = storage.get_range(f"shards/{line['shard']}.tar", line["offset"], line["length"])
-    if len(data) != line["length"]:
-        raise IntegrityError("the stored image is shorter than its manifest says")
+    """Return an image's own bytes out of its shard, or raise IntegrityError."""
+    data = b"".join(_stored_pieces(storage, line, line["length"]))
+    if hashlib.sha256(data).hexdigest() != line["sha256"]:
+        raise _damaged(line)
     return data
 
 
-def image_pieces(storage: Storage, line: Line, piece: int = PIECE) -> Iterator[bytes]:
-    """Yield an image's own bytes out of its shard, at most `piece` at a time."""
-    end = line["offset"] + line["length"]
+def image_pieces(storage: Storage, line: Line, folder: Path, piece: int = PIECE) -> Iterator[bytes]:
+    """Return an image's own bytes out of its shard, hashed as a whole before the first is sent.
+
+    Args:
+        storage: Where the shard is.
+        line: The image's line of its manifest.
+        folder: Where the copy of a large one lies meanwhile, without a name.
+        piece: Most bytes of one read.
+
+    Raises:
+        IntegrityError: What is stored is not the image.
+    """
+    came = _stored_pieces(storage, line, piece)
+    return verified.of_pieces(came, f"shards/{line['shard']}.tar", line["sha256"], folder)
+
+
+def _stored_pieces(storage: Storage, line: Line, piece: int) -> Iterator[bytes]:
+    key, end = f"shards/{line['shard']}.tar", line["offset"] + line["length"]
     for start in range(line["offset"], end, piece):
         wanted = min(piece, end - start)
-        data = storage.get_range(f"shards/{line['shard']}.tar", start, wanted)
+        try:
+            data = storage.get_range(key, start, wanted)
+        except StorageUnavailable:
+            if storage.size(key) < end:  # It answers, and has less than was stored.
+                raise _damaged(line) from None
+            raise
         if len(data) != wanted:
-            raise IntegrityError("the stored image is shorter than its manifest says")
+            raise _damaged(line)
         yield data
 
 
+def _damaged(line: Line) -> IntegrityError:
+    return IntegrityError(f"shards/{line['shard']}.tar is damaged: {line['path']!r} is not whole")
+
+
 def json_lines(storage: Storage, key: str) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON-lines file without holding all of it."""
+    """Yield the objects of a JSON-lines file without holding all of it, or raise IntegrityError."""
     rest = b""
-    for piece in storage.stream(key):
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from (json.loads(line) for line in lines if line)
-    if rest:
-        yield json.loads(rest)
+    try:
+        for piece in storage.stream(key):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from (json.loads(line) for line in lines if line)
+        if rest:
+            yield json.loads(rest)
+    except ValueError as error:
+        raise IntegrityError(f"{key} is damaged: it is not what was written") from error

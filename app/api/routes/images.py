@@ -55,7 +55,7 @@ def get_image_content(
 ) -> Response:
     """Return an image's own bytes, as a download."""
     line = service.manifests.of(version).line(sha256)
-    pieces = image_pieces(storage, line)
+    pieces = image_pieces(storage, line, service.resources.settings.data_dir)
     first = next(pieces, b"")  # What is missing is known before the answer begins.
     kind = content_type(first)
     headers = {

@@ -1,17 +1,20 @@
 """`/models/{name}/versions`: published classifiers, what they were measured at, their files."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.api.deps import Read, Store, Text, ThisModelVersion
+from app.api.deps import Config, Read, Store, Text, ThisModelVersion
 from app.api.views.models import version_view
 from app.asgi.etag import TaggedRoute
 from core.domain import registry
+from core.store import verified
 from core.store.object_store import Storage
 from core.store.tables import ModelVersion
+from core.system.settings import Settings
 from topwork import types
 from topwork.errors import NotFound
 
@@ -59,23 +62,26 @@ def get_errors(version: ThisModelVersion, storage: Store) -> JSONResponse:
 
 
 @router.get("/{number}/predictions", response_class=StreamingResponse)
-def get_predictions(version: ThisModelVersion, storage: Store) -> StreamingResponse:
+def get_predictions(
+    version: ThisModelVersion, storage: Store, settings: Config
+) -> StreamingResponse:
     """Return, as NDJSON, what the evaluation said about each image."""
-    key = _key(version, "predictions.jsonl")
-    return StreamingResponse(storage.stream(key), media_type=NDJSON)
+    pieces = _pieces(version, "predictions.jsonl", storage, settings)
+    return StreamingResponse(pieces, media_type=NDJSON)
 
 
 @router.get("/{number}/files/{file}", response_class=StreamingResponse)
-def get_model_file(file: Text, version: ThisModelVersion, storage: Store) -> StreamingResponse:
+def get_model_file(
+    file: Text, version: ThisModelVersion, storage: Store, settings: Config
+) -> StreamingResponse:
     """Download a file of the artefact: `weights.safetensors`, `card.json`, ..."""
-    key = _key(version, file)
+    pieces = _pieces(version, file, storage, settings)
     headers = {
         "Content-Disposition": f'attachment; filename="{file}"',
         "Content-Length": str(version.files[file]["size"]),
         "ETag": f'"{version.files[file]["sha256"]}"',
     }
-    return StreamingResponse(storage.stream(key), media_type="application/octet-stream",
-                             headers=headers)  # fmt: skip
+    return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
 
 
 def _part(name: str, version: ModelVersion, storage: Storage, **more: Any) -> JSONResponse:
@@ -86,10 +92,19 @@ def _part(name: str, version: ModelVersion, storage: Storage, **more: Any) -> JS
 
 
 def _evaluation(version: ModelVersion, storage: Storage) -> dict[str, Any]:
-    return dict(json.loads(storage.get_bytes(_key(version, "evaluation.json"))))
+    found = verified.content(storage, *_object(version, "evaluation.json"))
+    return dict(json.loads(found))
 
 
-def _key(version: ModelVersion, file: str) -> str:
+def _pieces(
+    version: ModelVersion, file: str, storage: Storage, settings: Settings
+) -> Iterator[bytes]:
+    key, sha256 = _object(version, file)
+    return verified.stream(storage, key, sha256, settings.data_dir)
+
+
+def _object(version: ModelVersion, file: str) -> tuple[str, str]:
+    """Return the key of a file of the artefact, and its hash."""
     if file not in version.files:
         raise NotFound(f"{version.name}@{version.number} has no file {file!r}", param="file")
-    return f"{version.prefix}/{file}"
+    return f"{version.prefix}/{file}", str(version.files[file]["sha256"])

@@ -346,3 +346,29 @@ class TestRevision:
         assert first.json() == second.json()
         assert (first.status_code, second.status_code) == (201, 201)
         assert len(client.get(path).json()["data"]) == 2
+
+
+@pytest.mark.parametrize("spoiled", ["manifest.jsonl", "report.jsonl", "shards"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_what_is_damaged_in_storage_is_named_and_not_used(
+    client: TestClient, resources: Resources, dataset: Dataset, spoiled: str, *, empty: bool
+) -> None:
+    own = f"/datasets/{dataset.id}/versions/1"
+    image = client.get(f"{own}/images").json()["data"][0]["sha256"]
+    if spoiled == "manifest.jsonl":  # Another process has it at hand no longer.
+        client.app.state.service.manifests._kept.clear()  # type: ignore[attr-defined]
+    for prefix in ("datasets", "shards"):
+        for key in resources.storage.list(prefix):
+            if spoiled in key:
+                data = resources.storage.get_bytes(key)
+                half = bytes(byte ^ 0x81 for byte in data)
+                resources.storage.put_bytes(key, b"" if empty else half)
+    addresses = {
+        "manifest.jsonl": ("images", f"images/{image}/content", f"images/{image}/thumbnail"),
+        "report.jsonl": () if empty else ("report",),
+        "shards": (f"images/{image}/content", f"images/{image}/thumbnail"),
+    }
+    for address in addresses[spoiled]:
+        answer = client.get(f"{own}/{address}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "integrity"), answer.text
+        assert spoiled in answer.json()["detail"]

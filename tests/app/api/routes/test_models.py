@@ -50,6 +50,24 @@ class TestOwn:
         assert answer.headers["content-type"] == "application/x-ndjson"
         assert [json.loads(line)["label"] for line in answer.text.splitlines()] == ["cat", "dog"]
 
+    @pytest.mark.parametrize("damage", [b"", b"{", b"null", None], ids=str)
+    def test_what_is_damaged_is_named_and_none_of_it_sent(
+        self, client: TestClient, resources: Resources, damage: bytes | None
+    ) -> None:
+        own = "/models/pets/versions/1"
+        parts = ("evaluation", "confusion", "calibration", "errors", "predictions")
+        addresses = dict.fromkeys((f"{own}/{part}" for part in parts), "evaluation.json")
+        addresses[f"{own}/predictions"] = "predictions.jsonl"
+        addresses |= {f"{own}/files/{name}": name for name in client.get(own).json()["files"]}
+        for key in resources.storage.list("models"):
+            data = resources.storage.get_bytes(key)
+            changed = bytes([data[0] ^ 1]) + data[1:] if damage is None else damage
+            resources.storage.put_bytes(key, changed)
+        for address, name in addresses.items():
+            answer = client.get(address)
+            assert (answer.status_code, answer.json()["code"]) == (409, "integrity"), address
+            assert f"/{name} " in answer.json()["detail"]
+
     def test_a_file_that_is_gone_is_404_and_no_broken_download(
         self, client: TestClient, resources: Resources
     ) -> None:
