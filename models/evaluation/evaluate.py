@@ -17,7 +17,6 @@ from models.data.dataset import ACCEPTED, Sample, StagedDataset
 from models.evaluation import metrics
 from models.evaluation.calibrate import Calibration
 from models.evaluation.intervals import intervals
-from models.inference.calibration import probabilities
 from models.inference.classifier import Classifier
 from topwork.errors import IntegrityError
 
@@ -49,7 +48,7 @@ class Evaluation:
         (folder / "evaluation.json").write_text(text, encoding="utf-8")
         with (folder / "predictions.jsonl").open("w", encoding="utf-8") as rows:
             for split, logits in self.logits.items():
-                served = probabilities(logits, self.calibration.temperature)
+                served = self.calibration.served(logits)
                 answers = zip(dataset.splits[split], *served.max(1), strict=True)
                 for sample, confidence, guess in answers:
                     line = {
@@ -76,11 +75,12 @@ class Evaluation:
 
     def fitted(self) -> dict[str, Any] | None:
         """Return the card's `calibration`: the errors are those of the images it was fitted on."""
-        if not self.calibration.fitted:
+        if not self.calibration.stated:
             return None
         trust = self.scores["val"]["calibration"]
         return {
             "temperature": self.calibration.temperature,
+            "ceiling": self.calibration.ceiling,
             "ece_before": trust["before"]["ece"],
             "ece_after": trust["after"]["ece"],
             "images": self.calibration.images,
@@ -152,15 +152,15 @@ def evaluate(
 ) -> Evaluation:
     """Score the logits of held-out splits, divided as `calibration` says; `seed` of intervals."""
     evaluation: dict[str, Any] = {}
-    degrees = calibration.temperature
+    degrees, ceiling = calibration.temperature, calibration.ceiling
     for split, rows in logits.items():
         samples, labels = dataset.splits[split], dataset.labels(split)
-        served = probabilities(rows, degrees)
-        scores = metrics.full(rows, labels, dataset.classes, temperature=degrees)
+        served = calibration.served(rows)
+        scores = metrics.full(rows, labels, dataset.classes, temperature=degrees, ceiling=ceiling)
         scores["calibration"]["reason"] = calibration.reason
         classes = len(dataset.classes)
         scores["intervals"] = intervals(served.argmax(1), labels, classes, seed=seed)
-        lost = metrics.losses(rows, labels, degrees)
+        lost = metrics.losses(rows, labels, degrees, ceiling)
         scores["errors"] = worst(samples, served, lost, dataset.classes)
         evaluation[split] = scores
     return Evaluation(logits, calibration, evaluation)

@@ -74,38 +74,49 @@ def calibration_error(bins: list[dict[str, Any]]) -> float:
     return float(sum(gaps) / max(1, sum(one["images"] for one in filled)))
 
 
-def losses(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
+def losses(
+    logits: Tensor, labels: Tensor, temperature: float = 1.0, ceiling: float = 1.0
+) -> Tensor:
     """Return -log of the true class's probability, float64 (n,), exact where that is nearly 0."""
+    if ceiling < 1:
+        return -probabilities(logits, temperature, ceiling).gather(1, labels[:, None])[:, 0].log()
     return cross_entropy(logits.double() / temperature, labels, reduction="none")
 
 
-def trust(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, Any]:
-    """Return log loss, calibration error and reliability bins at one temperature."""
-    confidence, predicted = probabilities(logits, temperature).max(1)
+def trust(
+    logits: Tensor, labels: Tensor, temperature: float = 1.0, ceiling: float = 1.0
+) -> dict[str, Any]:
+    """Return log loss, calibration error and reliability bins of one calibration."""
+    confidence, predicted = probabilities(logits, temperature, ceiling).max(1)
     bins = reliability(confidence, predicted == labels)
     return {
-        "log_loss": float(losses(logits, labels, temperature).mean()),
+        "log_loss": float(losses(logits, labels, temperature, ceiling).mean()),
         "ece": calibration_error(bins),
         "bins": bins,
     }
 
 
 def full(
-    logits: Tensor, labels: Tensor, classes: list[str], *, temperature: float = 1.0
+    logits: Tensor,
+    labels: Tensor,
+    classes: list[str],
+    *,
+    temperature: float = 1.0,
+    ceiling: float = 1.0,
 ) -> dict[str, Any]:
     """Return the evaluation of one split as JSON; `logits` (n, classes), n >= 1.
 
-    The scores are those of the probabilities that are served, at the temperature; `calibration`
-    compares them with the plain softmax.
+    The scores are those of the probabilities that are served, at temperature and ceiling;
+    `calibration` compares them with the plain softmax.
     """
-    served = probabilities(logits, temperature)
+    served = probabilities(logits, temperature, ceiling)
     predicted = served.argmax(1)
     table = per_class(predicted, labels, len(classes))
     present = table["support"] > 0
     share = table["support"] / table["support"].sum()
     names = ("precision", "recall", "f1")
     ranked = served.topk(min(TOP_K, len(classes)), 1).indices
-    after = trust(logits, labels, temperature)
+    after = trust(logits, labels, temperature, ceiling)
     return {
         "images": len(labels),
         "accuracy": float((predicted == labels).double().mean()),
@@ -119,7 +130,8 @@ def full(
         "ece": after["ece"],
         "calibration": {
             "temperature": temperature,
-            "before": trust(logits, labels, 1.0),
+            "ceiling": ceiling,
+            "before": trust(logits, labels),
             "after": after,
         },
         "per_class": [

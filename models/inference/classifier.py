@@ -72,6 +72,7 @@ class Classifier:
         preprocess: Turns an image into the network's input.
         labels: One per output, in the network's order.
         temperature: Divisor of the logits found by calibration; 1 leaves them as they are.
+        ceiling: What no confidence exceeds, above 0; 1 for none.
         facts: What the answer says about the model.
     """
 
@@ -82,14 +83,17 @@ class Classifier:
         labels: Sequence[Label],
         *,
         temperature: float = 1.0,
+        ceiling: float = 1.0,
         facts: dict[str, Any] | None = None,
     ) -> None:
         if not (math.isfinite(temperature) and temperature > 0):
             raise IntegrityError(f"A temperature of {temperature} cannot calibrate anything.")
+        if not 0 < ceiling <= 1:
+            raise IntegrityError(f"A ceiling of {ceiling} is none for a confidence.")
         self.engine = engine
         self.preprocess = preprocess
         self.labels = tuple(labels)
-        self.temperature = temperature
+        self.temperature, self.ceiling = temperature, ceiling
         self.facts = {**(facts or {}), "classes": len(self.labels)}
 
     @classmethod
@@ -97,7 +101,9 @@ class Classifier:
         """Load a trained model; raises IntegrityError when a byte of it is not as it was made."""
         model, card = artefact.load(folder, card_digest=card_digest)
         try:
-            temperature = float((card.get("calibration") or {}).get("temperature", 1.0))
+            calibration = card.get("calibration") or {}
+            temperature = float(calibration.get("temperature", 1.0))
+            ceiling = float(calibration.get("ceiling", 1.0))
         except (AttributeError, TypeError, ValueError) as error:
             raise IntegrityError("The card's calibration cannot be read.") from error
         return cls(
@@ -105,6 +111,7 @@ class Classifier:
             Preprocess.from_dict(card["preprocess"]),
             [Label(name) for name in card["classes"]],
             temperature=temperature,
+            ceiling=ceiling,
             facts={
                 "architecture": card["architecture"],
                 "sha256": card["files"][artefact.WEIGHTS]["sha256"],
@@ -148,7 +155,7 @@ class Classifier:
 
     def forward(self, images: Sequence[Tensor]) -> Tensor:
         """Return calibrated probabilities, float64 (N, classes), of decoded images."""
-        return probabilities(self.logits(images), self.temperature)
+        return probabilities(self.logits(images), self.temperature, self.ceiling)
 
     def rank(self, row: Tensor, top_k: int) -> dict[str, Any]:
         """Return the answer for one image; equal probabilities stand in the network's order.

@@ -74,6 +74,7 @@ class SplitCalibration(Answer):
     """What calibration did to the confidences of a split."""
 
     temperature: float = Field(description="Divisor of the logits.")
+    ceiling: float | None = Field(None, description="What no confidence exceeds.")
     before: Trust = Field(description="Plain softmax.")
     after: Trust = Field(description="What is served.")
     reason: str | None = Field(None, description="Why nothing was fitted.")
@@ -135,6 +136,7 @@ class ModelCalibration(Answer):
     """The temperature and the images that chose it."""
 
     temperature: float = Field(description="Divisor of the logits.")
+    ceiling: float | None = Field(None, description="What no confidence exceeds; null for none.")
     ece_before: float = Field(description="Calibration error of the plain softmax.")
     ece_after: float = Field(description="Of what is served.")
     images: int = Field(description="Validation images that it was fitted on.")

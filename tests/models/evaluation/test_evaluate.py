@@ -208,6 +208,7 @@ def test_the_card_says_what_calibration_did(run: RunDir, staged: StagedDataset) 
     trust = found.scores["val"]["calibration"]
     assert found.fitted() == {
         "temperature": 4.0,
+        "ceiling": 1.0,
         "ece_before": trust["before"]["ece"],
         "ece_after": trust["after"]["ece"],
         "images": 60,
