@@ -128,6 +128,12 @@ STAGE: Mapping[str, tuple[Rule, ...]] = {
     "patience": (
         Rule(when.NO_STOPPING, None),
         Rule(
+            when.HEAD,
+            None,
+            "a head has one optimum, which its last and smallest steps come closest to",
+            binding=True,
+        ),
+        Rule(
             when.AFTER_HEAD,
             lambda d: max(5, d.epochs),
             "few epochs, of which the last and smallest steps are best",

@@ -117,9 +117,12 @@ def compare(
     later = [record for record in history if record["stage"] != head["stage"]]
     if not later:
         return "The head is kept: no epoch over more layers was finished."
-    best = max(later, key=lambda record: score(record, metric))
+    best = kept
+    if kept["stage"] == head["stage"]:
+        best = max(later, key=lambda record: score(record, metric))
     scores = "; ".join(
         f"{record['stage']}: {metric} {record[metric]:.4f}, {loss} {record[loss]:.4f}"
         for record in (head, best)
     )
-    return f"{scores}. The {kept['stage']} stage is kept; between equals the loss decides."
+    words = "within a standard error the loss decides"
+    return f"{scores}. The {kept['stage']} stage is kept; {words}."

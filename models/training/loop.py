@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,7 @@ from models.networks import blocks
 from models.networks.blocks import Block
 from models.networks.loading import load_tensors
 from models.planning.plan import Plan
-from models.planning.strategy import score
-from models.training import preflight, recipe
+from models.training import choice, preflight, recipe
 from models.training.checkpoint import Tensors
 from models.training.ema import Average
 from models.training.fit import Fit
@@ -184,11 +184,22 @@ class Loop:
         }
         self.fit.run.events.finished_epoch({**record, **speed})
         progress.history.append(record)
-        if not progress.best or score(record, metric) > score(progress.best, metric):
+        if self.better(record, metric):
             progress.best = {**record, "metric": metric}
             self.best = _copy(self.judged)
         progress.step = progress.seen = 0
         self.total.zero_()
+
+    def better(self, record: dict[str, Any], metric: str) -> bool:
+        """Tell whether the epoch that is the last of the history is kept.
+
+        A head on fixed features has one optimum, which its last steps come closest to.
+        """
+        if not self.progress.best or self.plan.mode == "head":
+            return True
+        seen = self.progress.history[self.earlier : -1]
+        images = len(self.val.labels) if self.val is not None else 0
+        return choice.better(record, self.progress.best, seen, metric=metric, images=images)
 
     @torch.inference_mode()
     def validate(self, source: Source) -> Tensor:
