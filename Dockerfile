@@ -1,8 +1,8 @@
-# syntax=docker/dockerfile:1
 # Three images from one file, one layer of dependencies shared by all:
 #   docker build --target api .          HTTP, no torch
 #   docker build --target worker-cpu .   jobs and predictor on CPUs
 #   docker build --target worker-gpu .   the same with CUDA
+# Docker 23 or newer builds them; there is no `# syntax` line, as it asks a registry at each build.
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS base
@@ -21,6 +21,11 @@ RUN groupadd --gid 10001 topwork \
     && useradd --uid 10001 --gid topwork --no-create-home --home-dir /data topwork \
     && install --directory --owner topwork --group topwork --mode 0700 /data \
     && touch /etc/topwork-image
+# The published image has its standard library without bytecode, and a read-only root keeps it so:
+# every process would compile what it imports.
+RUN python -m compileall -q -x '/(test|tests|site-packages)/' \
+        "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
+COPY --chmod=755 deploy/healthy /usr/local/bin/topwork-healthy
 WORKDIR /srv
 
 FROM base AS package
@@ -35,36 +40,48 @@ RUN --mount=type=cache,target=/cache \
 
 # Dependencies change seldom and the code changes often: they are layers of their own.
 FROM base AS dependencies
-COPY pyproject.toml requirements.lock ./
-RUN --mount=type=cache,target=/cache <<'SHELL'
+RUN --mount=type=cache,target=/cache \
+    --mount=type=bind,source=pyproject.toml,target=/mnt/pyproject.toml \
+    --mount=type=bind,source=requirements.lock,target=/mnt/requirements.lock <<'SHELL'
 set -e
 python - > /tmp/wanted.txt <<'PYTHON'
 import pathlib, tomllib
-project = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
+project = tomllib.loads(pathlib.Path("/mnt/pyproject.toml").read_text())["project"]
 needed = [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
 print(*(line for line in needed if not line.startswith("topwork-client")), sep="\n")
 PYTHON
-pip install --constraint requirements.lock --requirement /tmp/wanted.txt
+pip install --constraint /mnt/requirements.lock --requirement /tmp/wanted.txt
 rm /tmp/wanted.txt
 SHELL
 
+# Named is the build, not only its place: with that place away pip would take another build.
 FROM dependencies AS torch-cpu
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/cache \
-    pip install --constraint requirements.lock --extra-index-url ${TORCH_CPU_INDEX} torch torchvision
+    --mount=type=bind,source=requirements.lock,target=/mnt/requirements.lock \
+    --mount=type=bind,source=deploy/torch,target=/mnt/torch \
+    pip install --retries 1 --timeout 15 --constraint /mnt/requirements.lock \
+        --extra-index-url "${TORCH_CPU_INDEX}" --requirement /mnt/torch/cpu.txt \
+    || { echo "no torch +cpu: is ${TORCH_CPU_INDEX} reachable? TORCH_CPU_INDEX names a mirror" >&2; exit 1; } \
+    && python -c 'import torch; assert torch.version.cuda is None, torch.__version__'
 
 FROM dependencies AS torch-gpu
 ARG TORCH_GPU_INDEX=https://download.pytorch.org/whl/cu130
 RUN --mount=type=cache,target=/cache \
-    pip install --constraint requirements.lock --extra-index-url ${TORCH_GPU_INDEX} torch torchvision
+    --mount=type=bind,source=requirements.lock,target=/mnt/requirements.lock \
+    --mount=type=bind,source=deploy/torch,target=/mnt/torch \
+    pip install --retries 1 --timeout 15 --constraint /mnt/requirements.lock \
+        --extra-index-url "${TORCH_GPU_INDEX}" --requirement /mnt/torch/cu130.txt \
+    || { echo "no torch +cu130: is ${TORCH_GPU_INDEX} reachable? TORCH_GPU_INDEX names a mirror" >&2; exit 1; } \
+    && python -c 'import torch; assert torch.version.cuda is not None, torch.__version__'
 
 FROM dependencies AS api
 RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
     pip install --no-deps --no-index /wheels/*.whl
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s \
-    CMD ["python", "-P", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+HEALTHCHECK --interval=30s --timeout=30s --start-period=3m --start-interval=5s \
+    CMD ["topwork-healthy", "http", "8000"]
 CMD ["python", "-P", "-m", "app.api.main", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM torch-cpu AS worker-cpu
