@@ -27,6 +27,7 @@ class Product(StrEnum):
 
     DATASET_VERSION = "dataset_version"
     MODEL_VERSION = "model_version"
+    EXPORT = "export"
 
 
 class Lane(StrEnum):
@@ -37,7 +38,7 @@ class Lane(StrEnum):
 
 
 class JobKind(StrEnum):
-    """What a job does: `ingest` reads an upload, `finetune` trains a model."""
+    """What a job does: `ingest` reads an upload, `finetune` trains a model, `export` writes it."""
 
     lane: Lane
     makes: Product
@@ -55,6 +56,7 @@ class JobKind(StrEnum):
         "finetune", Lane.LONG, Product.MODEL_VERSION,
         Phase.TRAINING, Phase.EVALUATING, Phase.CALIBRATING,
     )  # fmt: skip
+    EXPORT = "export", Product.EXPORT, Phase.EXPORTING, Phase.EVALUATING
 
     @classmethod
     def making(cls, product: Product) -> tuple[Self, ...]:

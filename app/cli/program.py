@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import audit, backup, datasets, jobs, keys, models, service, train, weights
+from app.cli import audit, backup, datasets, export, jobs, keys, models, service, train, weights
 from app.cli.train import predict
 from core.system import process_start
 from topwork import __version__
@@ -22,6 +22,7 @@ program.command("backup")(backup.backup)
 program.command("restore")(backup.restore)
 program.command("train")(train.train)
 program.command("predict")(predict)
+program.command("export")(export.export)
 program.add_typer(datasets.group, name="datasets")
 program.add_typer(jobs.group, name="jobs")
 program.add_typer(models.group, name="models")

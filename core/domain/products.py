@@ -7,7 +7,7 @@ left there is garbage, even while the job goes on.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from core.store.tables import DatasetVersion, Job, ModelVersion
+from core.store.tables import DatasetVersion, Job, ModelExport, ModelVersion
 from topwork.kinds import Product
 
 FIRST = 1  # Number of the version of a dataset that an ingestion makes.
@@ -25,7 +25,7 @@ class Place:
 
     folder: str
     prefix: Callable[[Job], str]
-    version: type[DatasetVersion | ModelVersion]
+    version: type[DatasetVersion | ModelExport | ModelVersion]
 
 
 PLACES: Mapping[Product, Place] = {
@@ -35,4 +35,5 @@ PLACES: Mapping[Product, Place] = {
     Product.MODEL_VERSION: Place(
         "models", lambda job: f"models/{job.id}/{job.fence}", ModelVersion
     ),
+    Product.EXPORT: Place("exports", lambda job: f"exports/{job.id}/{job.fence}", ModelExport),
 }

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from core.store.pagination import page_of
 from core.store.row_access import EVERYONE, owner_of
-from core.store.tables import Alias, Job, Model, ModelCounter, ModelVersion
+from core.store.tables import Alias, Job, Model, ModelCounter, ModelExport, ModelVersion
 from topwork.errors import ModelNotFound, NameTaken
 from topwork.kinds import TERMINAL, JobKind, Product
 
@@ -209,9 +209,13 @@ def delete_alias(session: Session, *, name: str, alias: str) -> None:
 
 
 def delete(session: Session, name: str) -> list[str]:
-    """Remove a model with all versions and aliases; returns their storage prefixes."""
+    """Remove a model with all versions, exports and aliases; returns their storage prefixes."""
     model = get(session, name, lock=True)  # A worker may be about to publish a version of it.
-    prefixes = [row.prefix for row in versions(session, name)]
+    found = versions(session, name)
+    exported = ModelExport.version_id.in_([row.id for row in found])
+    prefixes = [row.prefix for row in found]
+    prefixes += session.scalars(select(ModelExport.prefix).where(exported))
+    session.execute(sql_delete(ModelExport).where(exported))
     session.execute(sql_delete(Alias).where(Alias.name == name))
     session.execute(sql_delete(ModelVersion).where(ModelVersion.name == name))
     session.delete(model)

@@ -11,6 +11,7 @@ from core.store.tables import (
     DatasetVersion,
     Job,
     Model,
+    ModelExport,
     ModelVersion,
     PartialUpload,
 )
@@ -118,13 +119,16 @@ def _arriving(session: Session, owner: str) -> int:
 
 
 def _models(session: Session, owner: str) -> int:
-    wanted = (
-        select(ModelVersion.files)
-        .join(Model, Model.name == ModelVersion.name)
-        .where(Model.owner == owner)
+    own = select(ModelVersion.id).join(Model, Model.name == ModelVersion.name)
+    own = own.where(Model.owner == owner)
+    versions = select(ModelVersion.files).where(ModelVersion.id.in_(own))
+    exports = select(ModelExport.files).where(ModelExport.version_id.in_(own))
+    return sum(
+        int(file["size"])
+        for wanted in (versions, exports)
+        for files in session.scalars(wanted, execution_options=EVERYONE)
+        for file in files.values()
     )
-    rows = session.scalars(wanted, execution_options=EVERYONE)
-    return sum(int(file["size"]) for files in rows for file in files.values())
 
 
 def _total(session: Session, wanted: object) -> int:

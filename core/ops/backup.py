@@ -24,7 +24,7 @@ from core.ops import garbage
 from core.store.db import Database
 from core.store.migrate import upgrade
 from core.store.resources import Resources
-from core.store.tables import Dataset, DatasetVersion, Job, ModelVersion, Row
+from core.store.tables import Dataset, DatasetVersion, Job, ModelExport, ModelVersion, Row
 from core.system.addresses import sqlite_url
 from core.system.atomic_files import make_folder, sha256, sync, write_atomically
 from core.system.command_names import command
@@ -158,10 +158,11 @@ def _wanted(
 
     What it has yielded is in the folder `objects` when it goes on.
     """
-    for model in session.scalars(select(ModelVersion)):
-        yield f"{model.prefix}/manifest.json", None
-        for name, facts in model.files.items():
-            yield f"{model.prefix}/{name}", facts["sha256"]
+    made: ModelVersion | ModelExport
+    for made in [*session.scalars(select(ModelVersion)), *session.scalars(select(ModelExport))]:
+        yield f"{made.prefix}/manifest.json", None
+        for name, facts in made.files.items():
+            yield f"{made.prefix}/{name}", facts["sha256"]
     shards: set[str] = set()
     for version in session.scalars(select(DatasetVersion)):
         manifest = f"{version.prefix}/manifest.jsonl"

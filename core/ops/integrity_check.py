@@ -18,7 +18,7 @@ from core.domain.job_states import FILLING, MOVES
 from core.ops import garbage, local_cleanup
 from core.store.object_store import Storage
 from core.store.resources import Resources
-from core.store.tables import Dataset, DatasetVersion, Job, JobEvent, ModelVersion
+from core.store.tables import Dataset, DatasetVersion, Job, JobEvent, ModelExport, ModelVersion
 from core.system.atomic_files import sha256
 from core.system.command_names import command
 from topwork.errors import NotFound
@@ -76,10 +76,16 @@ def check(resources: Resources, grace: float = DAY) -> Iterator[Violation]:
     with resources.database.read() as session:
         versions = list(session.scalars(select(ModelVersion)))
         manifests = list(session.scalars(select(DatasetVersion)))
+        exports = list(session.scalars(select(ModelExport)))
     for version in versions:
         found = list(_artefact(storage, version))
         if found and _stays(resources, ModelVersion, version.id):
             yield from (Violation("model", f"{version.name}@{version.number}", it) for it in found)
+    for export in exports:
+        found = list(_stored(storage, export))
+        if found and _stays(resources, ModelExport, (export.version_id, export.format)):
+            name = f"{export.version_id} as {export.format}"
+            yield from (Violation("export", name, it) for it in found)
     good: set[str] = set()
     for manifest in manifests:
         key = (manifest.dataset_id, manifest.number)
@@ -165,16 +171,20 @@ def _outcome(session: Session, job: Job) -> Iterator[str]:
             yield f"it is {job.state}, which its dataset's versions contradict"
 
 
-def _artefact(storage: Storage, version: ModelVersion) -> Iterator[str]:
+def _stored(storage: Storage, made: ModelVersion | ModelExport) -> Iterator[str]:
     try:
-        listed = json.loads(storage.get_bytes(f"{version.prefix}/manifest.json"))
+        listed = json.loads(storage.get_bytes(f"{made.prefix}/manifest.json"))
     except NotFound:
         yield "its manifest.json is missing"
     else:
-        if listed != version.files:
+        if listed != made.files:
             yield "its row and its manifest.json disagree"
-    for name, facts in version.files.items():
-        yield from _file(storage, f"{version.prefix}/{name}", facts["sha256"])
+    for name, facts in made.files.items():
+        yield from _file(storage, f"{made.prefix}/{name}", facts["sha256"])
+
+
+def _artefact(storage: Storage, version: ModelVersion) -> Iterator[str]:
+    yield from _stored(storage, version)
     if version.files.get("weights.safetensors", {}).get("sha256") != version.digest:
         yield "its digest is not that of its weights"
 
@@ -223,7 +233,9 @@ def _uploads(resources: Resources) -> Iterator[Violation]:
                 yield Violation("dataset", dataset.id, "its uploaded archive is missing")
 
 
-def _stays(resources: Resources, table: type[ModelVersion | DatasetVersion], key: object) -> bool:
+def _stays(
+    resources: Resources, table: type[ModelVersion | ModelExport | DatasetVersion], key: object
+) -> bool:
     """Tell whether a row is still there: what was just deleted may miss its objects."""
     with resources.database.read() as session:
         return session.get(table, key) is not None

@@ -164,6 +164,19 @@ class ModelVersion(Row):
     __table_args__ = (Index("model_version_number", "name", "number", unique=True),)
 
 
+class ModelExport(Row):
+    """A version as a file for other programs; its job's success made it, one for each format."""
+
+    __tablename__ = "model_export"
+
+    version_id: Mapped[str] = mapped_column(ForeignKey("model_version.id"), primary_key=True)
+    format: Mapped[str] = mapped_column(primary_key=True)
+    prefix: Mapped[str]  # Storage prefix of its files.
+    files: Mapped[Object]  # File name -> {sha256, size}.
+    report: Mapped[Object]  # How its answers compare with those of the service.
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
 class ModelCounter(Row):
     """The highest number a name has ever had; it outlives the model, so none is given twice."""
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import compose, helper, parser
@@ -16,6 +15,7 @@ from torch import nn
 
 from models.export import pixels
 from models.export.forms import Answers, metadata, temperature
+from models.export.runtime import open_session
 from models.inference.preprocess import Preprocess
 
 NAME = "model.onnx"
@@ -77,7 +77,7 @@ def write(folder: Path, model: nn.Module, card: dict[str, Any], name: str) -> Pa
 
 def answers(path: Path) -> Answers:
     """Return what asks the file, in ONNX Runtime on the CPU."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 
     def answer(image: Image.Image) -> tuple[str, NDArray[np.float64]]:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from topwork.kinds import ModelSource
+from topwork.kinds import ExportFormat, ModelSource
 from topwork.types.values import Answer, Body, Links, Metadata, Moment, Open
 
 ALIAS = r"^[a-z][a-z0-9._-]{0,62}$"
@@ -44,6 +44,35 @@ class ModelVersion(Answer):
     files: dict[str, File] = Field(description="What it consists of, by file name.")
     created_at: Moment = Field(description="When it was published.")
     links: Links
+
+
+class Compared(Answer):
+    """How an exported file and the service answer about the same images."""
+
+    images: int = Field(description="On which both were asked.")
+    alike: int = Field(description="Of these, how many get the same label.")
+    max_difference: float = Field(description="Of the probabilities of any class.")
+
+
+class Export(Answer):
+    """A version as a file for other programs."""
+
+    object: Literal["export"] = Field("export", description="Always `export`.")
+    model: str = Field(description="Name of the model.")
+    number: int = Field(description="Of the version.")
+    format: Open[ExportFormat] = Field(description="`onnx` or `torch`.")
+    files: dict[str, File] = Field(description="What it consists of, by file name.")
+    report: dict[str, Compared] = Field(
+        description="`held_out`: images that did not train; `made`: images of awkward sizes."
+    )
+    created_at: Moment = Field(description="When it was published.")
+    links: Links
+
+
+class ExportOrder(Body):
+    """What a version is to be written as."""
+
+    format: ExportFormat = Field(ExportFormat.ONNX, description="Form of the file.")
 
 
 class Model(Answer):

@@ -38,7 +38,7 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
         name=name,
         config=config,
         dataset=stage_dataset(resources, version, check),
-        dataset_sha256=hashlib.sha256(_summary(version)).hexdigest(),
+        dataset_sha256=hashlib.sha256(summary_of(version)).hexdigest(),
         dataset_ref=DatasetRef(id=version.dataset_id, version=version.number),
         weights_dir=settings.weights_dir,
         offline=settings.offline,
@@ -84,7 +84,7 @@ def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -
     draft = Path(tempfile.mkdtemp(prefix=f".{version.digest}.", dir=folder.parent))
     try:
         # The row's own words, as no hash is recorded of the object that repeats them.
-        (draft / "dataset.json").write_bytes(_summary(version))
+        (draft / "dataset.json").write_bytes(summary_of(version))
         manifest = f"{version.prefix}/manifest.jsonl"
         fetch(resources, manifest, draft / "manifest.jsonl", version.digest)
         with (draft / "manifest.jsonl").open("rb") as lines:
@@ -106,14 +106,15 @@ def stage_dataset(resources: Resources, version: DatasetVersion, check: Check) -
     return folder
 
 
-def _summary(version: DatasetVersion) -> bytes:
+def summary_of(version: DatasetVersion) -> bytes:
+    """Return `dataset.json` as a staged copy has it."""
     return json.dumps(version.summary, sort_keys=True).encode()
 
 
 def _is_usable(folder: Path, version: DatasetVersion) -> bool:
     """Tell whether a copy is not known to be damaged, and what it points to is there."""
     try:
-        whole = (folder / "dataset.json").read_bytes() == _summary(version)
+        whole = (folder / "dataset.json").read_bytes() == summary_of(version)
     except FileNotFoundError:
         return False
     shards = (folder / "shards").iterdir()

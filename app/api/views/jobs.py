@@ -11,6 +11,7 @@ from topwork.kinds import JobKind, Phase, Product
 PRIORITY_NAMES = {number: name for name, number in jobs.PRIORITIES.items()}
 TRAINING = [kind for kind in JobKind if Phase.TRAINING in kind.phases]
 MODELS = JobKind.making(Product.MODEL_VERSION)
+EXPORTS = JobKind.making(Product.EXPORT)
 
 
 def job_view(session: Session, row: tables.Job) -> types.Job:
@@ -48,4 +49,7 @@ def _links(row: tables.Job) -> dict[str, str]:
     if row.kind in MODELS and row.result and "model" in row.result:
         name, _, number = str(row.result["model"]).partition("@")
         links["model"] = f"/models/{name}/versions/{number}"
+    if row.kind in EXPORTS and row.result:
+        version = f"/models/{row.config['name']}/versions/{row.config['number']}"
+        links["export"] = f"{version}/exports/{row.config['format']}"
     return links

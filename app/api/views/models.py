@@ -54,6 +54,7 @@ def version_view(row: tables.ModelVersion) -> types.ModelVersion:
     own = f"/models/{row.name}/versions/{row.number}"
     links = {name: f"{own}/{name}" for name in MEASURED}
     links |= {f"files/{name}": f"{own}/files/{name}" for name in row.files}
+    links["exports"] = f"{own}/exports"
     return shaped(
         types.ModelVersion,
         row,
@@ -64,6 +65,19 @@ def version_view(row: tables.ModelVersion) -> types.ModelVersion:
         classes=row.card.get("classes") or [],
         metrics=row.card.get("metrics") or {},
         dataset=row.card.get("dataset"),
+        links={"self": own, **links},
+    )
+
+
+def export_view(version: tables.ModelVersion, row: tables.ModelExport) -> types.Export:
+    """Return an export with where its files are."""
+    own = f"/models/{version.name}/versions/{version.number}/exports/{row.format}"
+    links = {f"files/{name}": f"{own}/files/{name}" for name in row.files}
+    return shaped(
+        types.Export,
+        row,
+        model=version.name,
+        number=version.number,
         links={"self": own, **links},
     )
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +16,7 @@ from PIL import Image
 from core.system.run_dir import RunDir
 from models.export import onnx_file, parity, torch_program
 from models.export.__main__ import export
+from models.export.runtime import open_session
 from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.inference.preprocess import Preprocess
@@ -76,7 +76,7 @@ def test_an_onnx_file_is_whole_and_says_what_it_is(model: Path, onnx_result: Pat
 
 
 def test_it_answers_as_the_service(model: Path, onnx_result: Path) -> None:
-    session = onnxruntime.InferenceSession(onnx_result / onnx_file.NAME)
+    session = open_session(onnx_result / onnx_file.NAME)
     classifier = Classifier.from_artefact(model)
     rng = np.random.default_rng(1)
     for size in [(1, 20), (20, 1), (61, 333), (333, 61), (32, 32)]:
@@ -100,7 +100,8 @@ def test_ten_lines_use_it_without_topwork(model: Path, onnx_result: Path, tmp_pa
     (tmp_path / onnx_file.NAME).write_bytes((onnx_result / onnx_file.NAME).read_bytes())
     done = subprocess.run(
         [sys.executable, "-c", ALONE + lines[0]],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        cwd=tmp_path, env={"ORT_DISABLE_TELEMETRY": "1"}, capture_output=True, text=True,
+        check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     classifier = Classifier.from_artefact(model)

@@ -5,7 +5,6 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from PIL import Image
 
 from core.imaging.decode import decode
 from models.export import pixels
+from models.export.runtime import onnxruntime, open_session
 from models.inference.preprocess import Preprocess
 from models.planning import catalogue
 
@@ -32,8 +32,7 @@ HOSTILE = [
 
 
 def session(preprocess: Preprocess) -> onnxruntime.InferenceSession:
-    model = pixels.graph(preprocess).SerializeToString()
-    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return open_session(pixels.graph(preprocess).SerializeToString())
 
 
 def noise(width: int, height: int) -> NDArray[np.uint8]:

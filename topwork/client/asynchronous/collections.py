@@ -11,11 +11,11 @@ from topwork.client.asynchronous.transport import AsyncHttp
 from topwork.client.exchange import Json
 from topwork.client.options import UploadReadingOptions
 from topwork.client.sources import OnBytes, ignore
-from topwork.kinds import ExportForm, Scope
+from topwork.kinds import ExportForm, ExportFormat, Scope
 from topwork.types.datasets import Dataset, ReportLine
 from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
 from topwork.types.keys import ApiKey, ApiKeyCreated
-from topwork.types.models import Alias, Model, ModelVersion
+from topwork.types.models import Alias, Export, Model, ModelVersion
 from topwork.types.usage import AuditEntry, AuditHead
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -94,8 +94,8 @@ class AsyncDatasets:
 class AsyncModels:
     """`/models`."""
 
-    def __init__(self, http: AsyncHttp) -> None:
-        self._http = http
+    def __init__(self, http: AsyncHttp, jobs: AsyncJobs) -> None:
+        self._http, self._jobs = http, jobs
 
     def list(self) -> AsyncIterator[Model]:
         """Yield models."""
@@ -139,6 +139,25 @@ class AsyncModels:
     def predictions(self, name: str, number: int) -> AsyncIterator[EvaluatedImage]:
         """Yield what the job's own evaluation said about each image."""
         return self._http.lines(EvaluatedImage, f"/models/{name}/versions/{number}/predictions")
+
+    async def export(
+        self, name: str, number: int, form: ExportFormat | str = ExportFormat.ONNX
+    ) -> AsyncJob:
+        """Have a version written as a file; return the job that does it, or has done it."""
+        path = f"/models/{name}/versions/{number}/exports"
+        job = await self._http.ask(AsyncJob, "POST", path, json={"format": form})
+        return job.bind(self._jobs)
+
+    def exports(self, name: str, number: int) -> AsyncIterator[Export]:
+        """Yield the files for other programs that a version was written as."""
+        return self._http.pages(Export, f"/models/{name}/versions/{number}/exports")
+
+    async def download(self, export: Export, folder: Path) -> Path:
+        """Download the file of an export into a folder, and return its path."""
+        name = next(name for name in export.files if name.startswith("model."))
+        path = folder / f"{export.model}-{export.number}{Path(name).suffix}"
+        await self._http.download(export.links[f"files/{name}"], path)
+        return path
 
 
 class AsyncKeys:

@@ -40,7 +40,7 @@ class AsyncTopwork:
         self.http = AsyncHttp(url, key, timeout)
         self.jobs = AsyncJobs(self.http)
         self.datasets = AsyncDatasets(self.http, self.jobs)
-        self.models = AsyncModels(self.http)
+        self.models = AsyncModels(self.http, self.jobs)
         self.keys = AsyncKeys(self.http)
         self.audit = AsyncAudit(self.http)
 

@@ -12,11 +12,11 @@ from topwork.client.sources import OnBytes, ignore
 from topwork.client.synchronous.jobs import Job, Jobs
 from topwork.client.synchronous.resumable_upload import upload
 from topwork.client.synchronous.transport import Http
-from topwork.kinds import ExportForm, Scope
+from topwork.kinds import ExportForm, ExportFormat, Scope
 from topwork.types.datasets import Dataset, ReportLine
 from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
 from topwork.types.keys import ApiKey, ApiKeyCreated
-from topwork.types.models import Alias, Model, ModelVersion
+from topwork.types.models import Alias, Export, Model, ModelVersion
 from topwork.types.usage import AuditEntry, AuditHead
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -93,8 +93,8 @@ class Datasets:
 class Models:
     """`/models`."""
 
-    def __init__(self, http: Http) -> None:
-        self._http = http
+    def __init__(self, http: Http, jobs: Jobs) -> None:
+        self._http, self._jobs = http, jobs
 
     def list(self) -> Iterator[Model]:
         """Yield models."""
@@ -138,6 +138,23 @@ class Models:
     def predictions(self, name: str, number: int) -> Iterator[EvaluatedImage]:
         """Yield what the job's own evaluation said about each image."""
         return self._http.lines(EvaluatedImage, f"/models/{name}/versions/{number}/predictions")
+
+    def export(self, name: str, number: int, form: ExportFormat | str = ExportFormat.ONNX) -> Job:
+        """Have a version written as a file; return the job that does it, or has done it."""
+        path = f"/models/{name}/versions/{number}/exports"
+        job = self._http.ask(Job, "POST", path, json={"format": form})
+        return job.bind(self._jobs)
+
+    def exports(self, name: str, number: int) -> Iterator[Export]:
+        """Yield the files for other programs that a version was written as."""
+        return self._http.pages(Export, f"/models/{name}/versions/{number}/exports")
+
+    def download(self, export: Export, folder: Path) -> Path:
+        """Download the file of an export into a folder, and return its path."""
+        name = next(name for name in export.files if name.startswith("model."))
+        path = folder / f"{export.model}-{export.number}{Path(name).suffix}"
+        self._http.download(export.links[f"files/{name}"], path)
+        return path
 
 
 class Keys:

@@ -40,7 +40,7 @@ class Topwork:
         self.http = Http(url, key, timeout)
         self.jobs = Jobs(self.http)
         self.datasets = Datasets(self.http, self.jobs)
-        self.models = Models(self.http)
+        self.models = Models(self.http, self.jobs)
         self.keys = Keys(self.http)
         self.audit = Audit(self.http)
 

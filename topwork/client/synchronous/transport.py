@@ -1,6 +1,7 @@
 # Written by .ci/client.py, a part of `make format`, from ../asynchronous/transport.py.
 """HTTP to the service: retries that cannot repeat an effect, paging, events."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from topwork.client.exchange import (
     pause,
     read,
 )
-from topwork.errors import Unreachable
+from topwork.errors import IntegrityError, Unreachable
 from topwork.types.pages import Page
 
 EVENTS_LOST_AFTER = 60.0  # Seconds without a connection before a stream is given up.
@@ -105,20 +106,24 @@ class Http:
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
 
-    def download(self, path: str, file: Path, **fields: Any) -> None:
-        """Write an answer to a file, which is there once all of it is.
+    def download(self, path: str, to: Path, **fields: Any) -> None:
+        """Write an answer to a file, which is there once all of it is, as it was hashed if it was.
 
         Raises:
+            IntegrityError: What arrived is not what the service has.
             Unreachable: The connection broke off.
         """
-        part = file.with_name(f"{file.name}.part")
+        part, digest = to.with_name(f".{to.name}.part"), hashlib.sha256()
         try:
             with self._client.stream("GET", path, **fields) as response:
                 _check(response)
-                with part.open("wb") as out:
+                with part.open("wb") as file:
                     for piece in response.iter_bytes():
-                        out.write(piece)
-            part.replace(file)
+                        digest.update(piece)
+                        file.write(piece)
+            if response.headers.get("ETag") not in (None, f'"{digest.hexdigest()}"'):
+                raise IntegrityError(f"{path} did not arrive as it is.", hint="Download it again.")
+            part.replace(to)
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
         finally:

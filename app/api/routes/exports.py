@@ -1,0 +1,67 @@
+"""`/models/{name}/versions/{number}/exports`: a version as a file for other programs."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from app.api.deps import Config, Number, Read, Store, Text, ThisModelVersion, Write
+from app.api.idempotency import Created, Once
+from app.api.views.jobs import job_view
+from app.api.views.models import export_view
+from app.asgi.etag import TaggedRoute
+from app.asgi.request_body import StrictRoute
+from core.domain import exports, registry
+from topwork import types
+from topwork.errors import NotFound
+
+BELOW = "/models/{name}/versions/{number}/exports"
+orders = APIRouter(prefix=BELOW, tags=["Models"], route_class=StrictRoute)
+router = APIRouter(prefix=BELOW, tags=["Models"], route_class=TaggedRoute)
+
+
+@orders.post("", status_code=202, response_model=types.Job)
+def export_model_version(
+    name: Text,
+    number: Number,
+    body: types.ExportOrder,
+    once: Once,
+    session: Write,
+    settings: Config,
+) -> JSONResponse:
+    """Write a version as a file; asked for again, the answer is the job that does it or did it."""
+
+    def create() -> Created:
+        version = registry.version(session, name, number)
+        job = exports.order(session, settings, version, body.format)
+        return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+
+    return once(session, f"{name}@{number} {body.model_dump_json()}", create)
+
+
+@router.get("")
+async def list_exports(version: ThisModelVersion, read: Read) -> types.Page[types.Export]:
+    """List the formats in which a version can be downloaded."""
+    rows = [export_view(version, row) for row in await read(exports.of, version)]
+    return types.Page[types.Export].of(rows, has_more=False, key="format")
+
+
+@router.get("/{form}")
+async def get_export(form: Text, version: ThisModelVersion, read: Read) -> types.Export:
+    """Return one export with the report on how its answers compare with the service's."""
+    return export_view(version, await read(exports.get, version, form))
+
+
+@router.get("/{form}/files/{file}", response_class=StreamingResponse)
+async def get_export_file(
+    form: Text, file: Text, version: ThisModelVersion, read: Read, storage: Store
+) -> StreamingResponse:
+    """Download a file of an export: `model.onnx`, `model.pt2`, `parity.json`."""
+    export = await read(exports.get, version, form)
+    if file not in export.files:
+        raise NotFound(f"the export has no file {file!r}", param="file")
+    headers = {
+        "Content-Disposition": f'attachment; filename="{file}"',
+        "Content-Length": str(export.files[file]["size"]),
+        "ETag": f'"{export.files[file]["sha256"]}"',
+    }
+    return StreamingResponse(storage.stream(f"{export.prefix}/{file}"),
+                             media_type="application/octet-stream", headers=headers)  # fmt: skip
