@@ -56,7 +56,7 @@ class JobKind(StrEnum):
         "finetune", Lane.LONG, Product.MODEL_VERSION,
         Phase.TRAINING, Phase.EVALUATING, Phase.CALIBRATING,
     )  # fmt: skip
-    EXPORT = "export", Product.EXPORT, Phase.EXPORTING, Phase.EVALUATING
+    EXPORT = "export", Lane.LONG, Product.EXPORT, Phase.EXPORTING, Phase.EVALUATING
 
     @classmethod
     def making(cls, product: Product) -> tuple[Self, ...]:

@@ -3,6 +3,7 @@
 import random
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from PIL import Image
 
 from core.imaging.decode import decode
 from models.export import pixels
-from models.export.runtime import onnxruntime, open_session
+from models.export.runtime import open_session
 from models.inference.preprocess import Preprocess
 from models.planning import catalogue
+
+if TYPE_CHECKING:  # At run time `models.export.runtime` loads it.
+    from onnxruntime import InferenceSession
 
 IMAGENET = Preprocess(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 GEOMETRIES = sorted(
@@ -31,7 +35,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def session(preprocess: Preprocess) -> onnxruntime.InferenceSession:
+def session(preprocess: Preprocess) -> "InferenceSession":
     return open_session(pixels.graph(preprocess).SerializeToString())
 
 
@@ -41,9 +45,7 @@ def noise(width: int, height: int) -> NDArray[np.uint8]:
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def differing(
-    graph: onnxruntime.InferenceSession, preprocess: Preprocess, image: NDArray[np.uint8]
-) -> int:
+def differing(graph: "InferenceSession", preprocess: Preprocess, image: NDArray[np.uint8]) -> int:
     """Count the samples in which graph and service differ, before and after normalising."""
     crop, normalised = graph.run(["crop", "input"], {"image": image})
     want = preprocess.uint8(Image.fromarray(image))
