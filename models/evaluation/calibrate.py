@@ -59,11 +59,11 @@ def calibrate(logits: Tensor | None, labels: Tensor) -> Calibration:
     """
     images = 0 if logits is None else len(logits)
     if logits is None or images < LEAST_IMAGES:
-        words = f"{images} validation images are too few to calibrate on; {LEAST_IMAGES} are needed"
+        words = f"{images} held-out images are too few to calibrate on; {LEAST_IMAGES} are needed"
         return Calibration(images=images, reason=words)
     ceiling = (images + 1) / (images + 2)
     if bool((logits.argmax(1) == labels).all()):
-        words = "no validation image is wrong, so they do not say how far to trust a confidence"
+        words = "no held-out image is wrong, so they do not say how far to trust a confidence"
         return Calibration(images=images, reason=words, ceiling=ceiling)
     logits = logits.double()
     fitted = min(max(_minimum(logits, labels), COLDEST), HOTTEST)

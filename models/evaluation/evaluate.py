@@ -36,11 +36,14 @@ class Evaluation:
         logits: Float32 (n, classes) of each split that has images.
         calibration: What the logits are divided by before they are scored.
         scores: What `evaluation.json` says, by split.
+        evidence: Logits and labels of the images that the calibration was fitted on; those of
+            `val` where None.
     """
 
     logits: Mapping[str, Tensor]
     calibration: Calibration
     scores: Mapping[str, Any]
+    evidence: tuple[Tensor, Tensor] | None = None
 
     def write(self, folder: Path, dataset: StagedDataset) -> None:
         """Write `evaluation.json` and, with a line for each image, `predictions.jsonl`."""
@@ -77,12 +80,18 @@ class Evaluation:
         """Return the card's `calibration`: the errors are those of the images it was fitted on."""
         if not self.calibration.stated:
             return None
-        trust = self.scores["val"]["calibration"]
+        degrees, ceiling = self.calibration.temperature, self.calibration.ceiling
+        if self.evidence is None:
+            trust = self.scores["val"]["calibration"]
+            before, after = trust["before"], trust["after"]
+        else:
+            before = metrics.trust(*self.evidence)
+            after = metrics.trust(*self.evidence, degrees, ceiling)
         return {
-            "temperature": self.calibration.temperature,
-            "ceiling": self.calibration.ceiling,
-            "ece_before": trust["before"]["ece"],
-            "ece_after": trust["after"]["ece"],
+            "temperature": degrees,
+            "ceiling": ceiling,
+            "ece_before": before["ece"],
+            "ece_after": after["ece"],
             "images": self.calibration.images,
         }
 
@@ -149,8 +158,12 @@ def evaluate(
     calibration: Calibration,
     *,
     seed: int,
+    evidence: tuple[Tensor, Tensor] | None = None,
 ) -> Evaluation:
-    """Score the logits of held-out splits, divided as `calibration` says; `seed` of intervals."""
+    """Score the logits of held-out splits, divided as `calibration` says; `seed` of intervals.
+
+    `evidence` is what the calibration was fitted on, where that is more than `val`.
+    """
     evaluation: dict[str, Any] = {}
     degrees, ceiling = calibration.temperature, calibration.ceiling
     for split, rows in logits.items():
@@ -163,7 +176,7 @@ def evaluate(
         lost = metrics.losses(rows, labels, degrees, ceiling)
         scores["errors"] = worst(samples, served, lost, dataset.classes)
         evaluation[split] = scores
-    return Evaluation(logits, calibration, evaluation)
+    return Evaluation(logits, calibration, evaluation, evidence)
 
 
 def _close(logits: Tensor, others: Tensor) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.data import augment, features
-from models.data.features import FeatureExtractor
+from models.data.features import FeatureExtractor, Standardise
 from models.data.sources import Features
 from models.networks.head import split
 from models.planning.plan import Plan
@@ -67,6 +67,33 @@ def train_on(
     fit.execution.use_threads(math.inf)
     standard.cpu().fold_into(features.layer_of(head.cpu()))
     return progress.noted(plan), progress
+
+
+def out_of_fold(trained: Trained) -> tuple[Tensor, Tensor] | None:
+    """Return logits (n, classes) of training images by heads that had not seen them, and labels.
+
+    Each head is trained as the published one was. None where another stage is kept, where the head
+    learned from views or is no linear layer, or where there is no time or image for folds.
+    """
+    fit, plan = trained.fit, trained.plan
+    _, head = split(fit.network.model, fit.network.heads.main)
+    linear = isinstance(features.layer_of(head), nn.Linear)
+    if not _kept(trained) or not linear or augment.planned(plan) is not None:
+        return None
+    extractor = FeatureExtractor.fastest(fit.network, fit.execution)
+    plain = features.collect(fit.cache, fit.dataset, "train", extractor, fit.meter)
+    values = Standardise.of(plain.values)(plain.values)
+    decay = 0.0 if plan.weight_decay is None else plan.weight_decay
+    classes = len(fit.dataset.classes)
+    found = weight_decay_search.answers(values, plain.labels, classes, plan, fit.seed, (decay,))
+    if isinstance(found, str):
+        return None
+    return found.logits[:, 0], plain.labels[found.images]
+
+
+def _kept(trained: Trained) -> bool:
+    """Tell whether the head on the frozen trunk is what was kept, of whatever stages there were."""
+    return trained.plan.mode == "head" and trained.progress.best.get("stage") == "head"
 
 
 def held_out_logits(trained: Trained) -> Mapping[str, Tensor]:

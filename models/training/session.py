@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import torch
+from torch import Tensor
+
 from core.system.progress import Meter
 from core.system.run_dir import RunDir
 from models.compute.execution import choose
@@ -109,11 +112,13 @@ class Session:
             known=head_stage.held_out_logits(trained),
         )
         events.phase("calibrating")
-        calibration = calibrate(logits.get("val"), self.dataset.labels("val"))
+        folds = head_stage.out_of_fold(trained)
+        evidence = _joined(logits.get("val"), self.dataset.labels("val"), folds)
+        calibration = calibrate(*(evidence or (None, self.dataset.labels("val"))))
         if calibration.reason:
             words = f"Confidences stay as they are: {calibration.reason}."
             events.note("not_calibrated", words)
-        return evaluate(self.dataset, logits, calibration, seed=fit.seed)
+        return evaluate(self.dataset, logits, calibration, seed=fit.seed, evidence=evidence)
 
     def write(self, trained: Trained, evaluation: Evaluation) -> None:
         """Publish the network with all that is known of it as the result of the run."""
@@ -146,6 +151,17 @@ class Session:
 
         shared = self._shared if self.request.cache_bytes else None
         return Cache(self.run.path / "cache", between, shared, self.request.cache_bytes, spare)
+
+
+def _joined(
+    val: Tensor | None, labels: Tensor, folds: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor] | None:
+    """Return the logits and labels of every image that did not train what answered for it."""
+    if val is None:
+        return folds
+    if folds is None:
+        return val, labels
+    return torch.cat([folds[0], val]), torch.cat([folds[1], labels])
 
 
 def note_gaps(run: RunDir, dataset: StagedDataset) -> None:

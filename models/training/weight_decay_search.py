@@ -1,10 +1,11 @@
-"""Choose the weight decay of a linear head by cross-validation, all candidates in one go.
+"""Answers of heads that had not seen the image, and by them the weight decay of a linear head.
 
 Every pair of (decay, fold) is a head of its own; side by side they are one matrix, and a training
 image simply does not count for the heads whose fold holds it out. The search costs little more
 than training one head.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ CANDIDATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 DEFAULT = 3.0
 FOLDS = 5
 MOST_IMAGES = 4096
+CHUNK = 512  # Images compared with all others at once.
+ALIKE = 0.9  # Cosine of the standardised features of two images that are nearly the same.
 MOST_OPERATIONS = 5e11  # Floating-point operations: some five seconds on two cores.
 
 
@@ -45,19 +48,11 @@ def choose(features: Tensor, labels: Tensor, classes: int, plan: Plan, seed: int
         plan: Gives learning rate, batch size, epochs and smoothing.
         seed: Seed of folds and order.
     """
-    keys = bits(FOLD, seed, np.arange(len(labels), dtype=np.uint64))
-    chosen = torch.from_numpy(np.sort(np.argsort(keys, kind="stable")[:MOST_IMAGES]))
-    features, labels, keys = features[chosen], labels[chosen], keys[chosen.numpy()]
-    heads = FOLDS * len(CANDIDATES)
-    steps = plan.epochs * batch_count(len(labels), plan.batch_size)
-    operations = 6.0 * steps * plan.batch_size * features.shape[1] * classes * heads
-    if operations > MOST_OPERATIONS:
-        return Choice(DEFAULT, "a usual value: the search would take too long for so many classes")
-    sizes = torch.bincount(labels)
-    if int(sizes[sizes > 0].min()) < 2:  # noqa: PLR2004 - one to hold out, one to learn from.
-        return Choice(DEFAULT, "a usual value: some class has too few images to hold any out")
-    folds = _folds(keys, labels)
-    losses = _held_out(features, labels, folds, classes, plan, seed)
+    found = answers(features, labels, classes, plan, seed, CANDIDATES)
+    if isinstance(found, str):
+        return Choice(DEFAULT, f"a usual value: {found}")
+    labels = labels[found.images]
+    losses = _losses(found.logits, labels)
     means, best = losses.mean(0), int(losses.mean(0).argmin())
     bound = means[best] + losses[:, best].std() / len(losses) ** 0.5
     strongest = int((means <= bound).nonzero().max())
@@ -69,6 +64,87 @@ def choose(features: Tensor, labels: Tensor, classes: int, plan: Plan, seed: int
     return Choice(CANDIDATES[strongest], words)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What heads that had not seen an image said about it.
+
+    Attributes:
+        images: Numbers of the images, (n,), in order.
+        logits: Float32 (n, candidates, classes).
+    """
+
+    images: Tensor
+    logits: Tensor
+
+
+def answers(
+    features: Tensor,
+    labels: Tensor,
+    classes: int,
+    plan: Plan,
+    seed: int,
+    candidates: Sequence[float],
+) -> Answers | str:
+    """Return the out-of-fold answers at each candidate decay, or why there are none.
+
+    Images that are nearly the same are held out together. Arguments are as of `choose`.
+    """
+    keys = bits(FOLD, seed, np.arange(len(labels), dtype=np.uint64))
+    chosen = torch.from_numpy(np.sort(np.argsort(keys, kind="stable")[:MOST_IMAGES]))
+    features, labels, keys = features[chosen], labels[chosen], keys[chosen.numpy()]
+    steps = plan.epochs * batch_count(len(labels), plan.batch_size)
+    heads = FOLDS * len(candidates)
+    operations = 6.0 * steps * plan.batch_size * features.shape[1] * classes * heads
+    if operations > MOST_OPERATIONS:
+        return "the search would take too long for so many classes"
+    sizes = torch.bincount(labels)
+    if int(sizes[sizes > 0].min()) < 2:  # noqa: PLR2004 - one to hold out, one to learn from.
+        return "some class has too few images to hold any out"
+    groups = near_duplicates(features)
+    if any(len(torch.unique(groups[labels == one])) == 1 for one in torch.unique(labels)):
+        return "all images of some class are nearly the same, so none can be held out"
+    alone = len(torch.unique(groups)) == len(labels)
+    folds = _folds(keys, labels) if alone else deal(groups, labels)
+    logits = _held_out(features, labels, folds, classes, plan, seed, candidates)
+    return Answers(chosen, logits)
+
+
+def near_duplicates(features: Tensor) -> Tensor:
+    """Return a number for each image (n,), the same for images that are nearly the same.
+
+    These are frames of a film or copies at another size: their standardised features (n, d) point
+    almost in one direction. Groups join whatever is linked through others.
+    """
+    directions = functional.normalize(features, dim=1)
+    pairs = []
+    for start in range(0, len(features), CHUNK):
+        row, other = (directions[start : start + CHUNK] @ directions.T > ALIKE).nonzero().T
+        pairs.append(torch.stack([row + start, other]))
+    row, other = torch.cat(pairs, 1)
+    groups = torch.arange(len(features))
+    while True:  # Each takes the lowest number among its like, until nothing changes.
+        lower = groups.scatter_reduce(0, row, groups[other], "amin")
+        lower = lower[lower]
+        if torch.equal(lower, groups):
+            return groups
+        groups = lower
+
+
+def deal(groups: Tensor, labels: Tensor) -> Tensor:
+    """Deal groups out to folds, the largest first, each to the fold with fewest of its class."""
+    members: dict[int, list[int]] = {}
+    for image, group in enumerate(groups.tolist()):
+        members.setdefault(group, []).append(image)
+    filled = np.zeros((FOLDS, int(labels.max()) + 1))
+    folds = torch.zeros(len(labels), dtype=torch.int64)
+    for some in sorted(members.values(), key=lambda images: (-len(images), images[0])):
+        counts = np.bincount(labels[some].numpy(), minlength=filled.shape[1])
+        fold = int((filled[:, counts > 0].sum(1) + 1e-6 * filled.sum(1)).argmin())
+        filled[fold] += counts
+        folds[some] = fold
+    return folds
+
+
 def _folds(keys: np.ndarray[tuple[int, ...], np.dtype[np.uint64]], labels: Tensor) -> Tensor:
     """Deal the images of each class out to the folds in random order."""
     ranked = np.lexsort((keys, labels.numpy()))
@@ -78,15 +154,21 @@ def _folds(keys: np.ndarray[tuple[int, ...], np.dtype[np.uint64]], labels: Tenso
 
 
 def _held_out(
-    features: Tensor, labels: Tensor, folds: Tensor, classes: int, plan: Plan, seed: int
+    features: Tensor,
+    labels: Tensor,
+    folds: Tensor,
+    classes: int,
+    plan: Plan,
+    seed: int,
+    candidates: Sequence[float],
 ) -> Tensor:
-    """Train all heads; return the held-out log loss of each image by candidate."""
-    count = len(CANDIDATES)
+    """Train all heads; return the held-out logits (n, candidates, classes)."""
+    count = len(candidates)
     shape = (FOLDS, count, classes)
     weight = torch.zeros(features.shape[1], FOLDS * count * classes, requires_grad=True)
     bias = torch.zeros(FOLDS * count * classes, requires_grad=True)
     optimizer = torch.optim.AdamW([weight, bias], weight_decay=0.0, fused=True)
-    decays = torch.tensor(CANDIDATES)[None, :, None].expand(shape).reshape(-1)
+    decays = torch.tensor(candidates)[None, :, None].expand(shape).reshape(-1)
     steps = batch_count(len(labels), plan.batch_size)
     for epoch in range(1, plan.epochs + 1):
         parts = batches(order(seed, epoch, len(labels)), plan.batch_size)
@@ -96,7 +178,8 @@ def _held_out(
             indices = torch.from_numpy(part)
             logits = (features[indices] @ weight + bias).reshape(-1, *shape)
             seen = folds[indices][:, None] != torch.arange(FOLDS)
-            losses = _losses(logits, labels[indices], plan.label_smoothing)
+            losses = _losses(logits.flatten(1, 2), labels[indices], plan.label_smoothing)
+            losses = losses.reshape(-1, FOLDS, count)
             counted = (losses * seen[:, :, None]).sum(0) / seen.sum(0).clamp(min=1)[:, None]
             optimizer.zero_grad()
             counted.sum().backward()  # type: ignore[no-untyped-call] # torch says no type.
@@ -105,13 +188,12 @@ def _held_out(
             optimizer.step()
     with torch.no_grad():
         logits = (features @ weight + bias).reshape(-1, *shape)
-        losses = _losses(logits, labels, 0.0)
-        return losses[torch.arange(len(labels)), folds]
+        return logits[torch.arange(len(labels)), folds]
 
 
-def _losses(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Return the cross entropy of logits (n, folds, candidates, classes) without the last axis."""
-    targets = labels[:, None, None].expand(logits.shape[:-1])
+def _losses(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return the cross entropy (n, heads) of logits (n, heads, classes)."""
+    targets = labels[:, None].expand(logits.shape[:-1])
     return functional.cross_entropy(
         logits.movedim(-1, 1), targets, reduction="none", label_smoothing=smoothing
     )

@@ -67,7 +67,7 @@ def test_a_run_leaves_a_complete_result(whole: Path) -> None:
     phases = [event["phase"] for event in events(whole, "phase")]
     assert phases == ["preparing", "training", "evaluating", "calibrating", "publishing"]
     assert card["calibration"] is None
-    assert "16 validation images are too few" in evaluation["val"]["calibration"]["reason"]
+    assert "16 held-out images are too few" in evaluation["val"]["calibration"]["reason"]
     assert [note["code"] for note in events(whole, "note")] == ["not_calibrated"]
     epochs = events(whole, "epoch")
     assert [event["epoch"] for event in epochs] == [1, 2, 3, 4]

@@ -139,7 +139,9 @@ class ModelCalibration(Answer):
     ceiling: float | None = Field(None, description="What no confidence exceeds; null for none.")
     ece_before: float = Field(description="Calibration error of the plain softmax.")
     ece_after: float = Field(description="Of what is served.")
-    images: int = Field(description="Validation images that it was fitted on.")
+    images: int = Field(
+        description="Images that it was fitted on; none trained what answered for it."
+    )
 
 
 class Calibration(Answer):

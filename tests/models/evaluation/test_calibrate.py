@@ -123,7 +123,7 @@ def test_too_few_images_are_named() -> None:
     assert calibrate(logits, labels).fitted
     found = calibrate(logits[1:], labels[1:])
     assert (found.temperature, found.images, found.fitted) == (1.0, LEAST_IMAGES - 1, False)
-    assert "49 validation images are too few" in str(found.reason)
+    assert "49 held-out images are too few" in str(found.reason)
     nothing = calibrate(None, torch.empty(0, dtype=torch.int64))
     assert (nothing.temperature, nothing.images, nothing.fitted) == (1.0, 0, False)
 
@@ -131,7 +131,7 @@ def test_too_few_images_are_named() -> None:
 def test_images_without_one_error_do_not_make_it_certain() -> None:
     found = calibrate(*binary(2.0, 200, 0))
     assert (found.temperature, found.fitted) == (1.0, False)
-    assert "no validation image is wrong" in str(found.reason)
+    assert "no held-out image is wrong" in str(found.reason)
 
 
 @pytest.fixture(scope="module")

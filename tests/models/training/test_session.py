@@ -153,6 +153,26 @@ def test_a_head_is_fitted_on_given_features(
     assert not (run_dir / "cache").exists()
 
 
+def test_images_that_trained_speak_through_heads_that_did_not_see_them(
+    folder: Path, weights_dir: Path, tmp_path: Path
+) -> None:
+    """The 24 validation images are too few to calibrate on, 72 images in all are not."""
+    numbers = {"image_size": 32, "epochs": 20}
+    asked: dict[str, Any] = {"architecture": NETWORK, "strategy": "head"}
+    run_dir = request(
+        tmp_path / "run", folder / "data", weights_dir, hyperparameters=numbers, **asked
+    )
+    assert go(run_dir) == DONE
+    card = read(run_dir, "card.json")
+    assert card["calibration"]["images"] == 72
+    assert card["calibration"]["ceiling"] == pytest.approx(73 / 74)
+    after = read(run_dir, "evaluation.json")["val"]["calibration"]
+    assert (after["temperature"], after["ceiling"]) == (
+        card["calibration"]["temperature"],
+        card["calibration"]["ceiling"],
+    )
+
+
 def test_a_session_fits_several_plans_and_publishes_the_better_one(
     folder: Path, dataset: StagedDataset, tmp_path: Path
 ) -> None:

@@ -67,7 +67,9 @@ def test_all_heads_at_once_learn_what_each_learns_alone(
 ) -> None:
     features, labels = data
     folds = torch.arange(IMAGES) % weight_decay_search.FOLDS
-    together = weight_decay_search._held_out(features, labels, folds, CLASSES, plan, 1).sum(0)
+    candidates = weight_decay_search.CANDIDATES
+    logits = weight_decay_search._held_out(features, labels, folds, CLASSES, plan, 1, candidates)
+    together = weight_decay_search._losses(logits, labels).sum(0)
     for number in (0, 3, 5):
         value = weight_decay_search.CANDIDATES[number]
         alone = sum(
@@ -106,3 +108,41 @@ def test_where_nothing_can_be_compared_a_usual_value_is_taken(
     chosen = weight_decay_search.choose(torch.randn(len(labels), 64), labels, classes, plan, 1)
     assert chosen.value == weight_decay_search.DEFAULT
     assert word in chosen.reason
+
+
+def films(scenes: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features, labels and scenes: frames differ little, scenes and labels by chance."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(scenes, 64, generator=generator).repeat_interleave(frames, 0)
+    values = first + 0.1 * torch.randn(scenes * frames, 64, generator=generator)
+    scene = torch.arange(scenes).repeat_interleave(frames)
+    return values, scene % 2, scene
+
+
+def test_frames_of_a_scene_are_one_group() -> None:
+    values, _, scene = films(12, 10)
+    groups = weight_decay_search.near_duplicates(values)
+    same = groups[:, None] == groups[None, :]
+    assert torch.equal(same, scene[:, None] == scene[None, :])
+    assert len(weight_decay_search.near_duplicates(torch.randn(600, 64)).unique()) == 600
+
+
+def test_a_head_that_saw_the_scene_does_not_answer_for_it(plan: Plan) -> None:
+    """Labels are chance: who has seen a scene knows it, who has not can only guess."""
+    values, labels, scene = films(20, 10)
+    found = weight_decay_search.answers(
+        values, labels, 2, dataclasses.replace(plan, epochs=40), 1, (0.1,)
+    )
+    assert not isinstance(found, str)
+    assert torch.equal(found.images, torch.arange(200))
+    loss = functional.cross_entropy(found.logits[:, 0], labels)
+    assert float(loss) > 0.6
+    folds = weight_decay_search.deal(weight_decay_search.near_duplicates(values), labels)
+    assert all(len(folds[scene == one].unique()) == 1 for one in range(20))
+    assert torch.bincount(folds).tolist() == [40] * 5
+
+
+def test_a_class_of_one_scene_cannot_be_held_out(plan: Plan) -> None:
+    values, labels, _ = films(2, 20)
+    found = weight_decay_search.answers(values, labels, 2, plan, 1, (1.0,))
+    assert "nearly the same" in str(found)
