@@ -8,7 +8,7 @@ READY := .venv/.ready
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## create .venv with the locked versions; does nothing when it is current
+setup: $(READY)  ## create .venv with the locked versions; does nothing when it is current; TORCH=cpu|cu130|default
 
 up: $(READY)  ## start the service on http://127.0.0.1:8000
 	@exec $(BIN)/topwork up $(ARGS)
@@ -53,5 +53,5 @@ clean:  ## remove the environment and every cache, never your data
 
 $(READY): pyproject.toml topwork/pyproject.toml requirements.lock .ci/venv
 	.ci/venv .venv
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable ./topwork --editable '.[dev]'
+	torch=$$(TORCH='$(TORCH)' .ci/torch .venv) && $(BIN)/pip install --quiet $$torch --constraint requirements.lock --editable ./topwork --editable '.[dev]'
 	@touch $@
