@@ -194,6 +194,15 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class MoveKind(StrEnum):
+    """What has moved an alias."""
+
+    SET = "set"  # Its owner's word.
+    PROMOTION = "promotion"  # Evidence that passed a gate.
+    ROLLBACK = "rollback"
+    REMOVAL = "removal"
+
+
 class ClassSource(StrEnum):
     """What of a file's path names its class."""
 

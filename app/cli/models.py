@@ -8,10 +8,13 @@ import typer
 from rich.console import Group, RenderableType
 
 from app.terminal.output import Session, facts, remote, table
+from topwork.types.comparisons import Change, Comparison
 from topwork.types.evaluation import Evaluation, SplitEvaluation
+from topwork.types.promotions import Gate
 
 group = typer.Typer(help="List, inspect and alias models.", no_args_is_help=True)
 
+CHANGES = ("class", "images", "old", "new", "change", "95 % interval", "fixed", "broken")
 METRIC = ("metric", "value", "95 % interval")
 PER_CLASS = ("class", "support", "precision", "recall", "f1")
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
@@ -67,6 +70,22 @@ def evaluation(
 
 @group.command()
 @remote
+def compare(
+    terminal: Session,
+    name: Name,
+    old: Annotated[str, typer.Argument(help="Number or alias of the old version.")],
+    new: Annotated[str, typer.Argument(help="Number or alias of the new version.")],
+    split: Annotated[
+        str | None, typer.Option(help="test or val; test where both have it, if left out.")
+    ] = None,
+) -> None:
+    """Show per class what gets better and worse from one version to another."""
+    found = terminal.topwork.models.compare(name, old, new, split=split)
+    terminal.show(found, lambda: comparison_table(found))
+
+
+@group.command()
+@remote
 def alias(
     terminal: Session,
     name: Name,
@@ -87,8 +106,50 @@ def alias(
 
 @group.command()
 @remote
+def promote(
+    terminal: Session,
+    name: Name,
+    alias: Annotated[str, typer.Argument(help="For example production.")],
+    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    max_class_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="By how much the recall of a class may fall.")
+    ] = 0.05,
+    max_accuracy_drop: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="How far below 0 the interval of the change may reach."),
+    ] = 0.05,
+    max_ece: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Most expected calibration error.")
+    ] = None,
+    min_images: Annotated[int, typer.Option(min=1, help="Fewest images to judge by.")] = 1,
+) -> None:
+    """Point an alias at a version that is no worse than the one it points at."""
+    gate = Gate(
+        max_class_drop=max_class_drop,
+        max_accuracy_drop=max_accuracy_drop,
+        max_ece=max_ece,
+        min_images=min_images,
+    )
+    answer = terminal.topwork.models.promote(name, alias, version, gate=gate)
+    terminal.show(answer, lambda: facts(answer))
+
+
+@group.command()
+@remote
+def rollback(
+    terminal: Session,
+    name: Name,
+    alias: Annotated[str, typer.Argument(help="For example production.")],
+) -> None:
+    """Point an alias at the version before; asked again, at the one before that."""
+    answer = terminal.topwork.models.roll_back(name, alias)
+    terminal.show(answer, lambda: facts(answer))
+
+
+@group.command()
+@remote
 def delete(terminal: Session, name: Name) -> None:
-    """Delete a model and all of its versions."""
+    """Delete a model to which no alias points, and all of its versions."""
     terminal.topwork.models.delete(name)
 
 
@@ -127,3 +188,19 @@ def evaluation_tables(found: Evaluation) -> RenderableType:
             counted = ([name, *row] for name, row in named)
             parts.append(table(("class", *confusion.classes), counted, title))
     return Group(*parts)
+
+
+def comparison_table(found: Comparison) -> RenderableType:
+    """Return one row for all images, one for each class, and the calibration errors."""
+
+    def row(name: str, one: Change) -> tuple[str | float | None, ...]:
+        interval = None if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"
+        change = None if one.change is None else f"{one.change:+.3f}"
+        return name, one.images, one.old, one.new, change, interval, one.fixed, one.broken
+
+    rows = [row("all", found.accuracy), *(row(one.class_name, one) for one in found.per_class)]
+    title = f"{found.model}@{found.old} against {found.model}@{found.new} on {found.split}"
+    calibration = table(
+        ("calibration error", "old", "new"), [("ece", found.ece.old, found.ece.new)]
+    )
+    return Group(table(CHANGES, rows, title), calibration)

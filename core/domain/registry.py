@@ -1,21 +1,22 @@
-"""Published models: names, versions and the aliases that point to them.
+"""Published models: names and versions.
 
 Names are unique in the whole service and belong to whoever published under them first.
 """
 
 import difflib
+from collections.abc import Collection, Sequence
 from itertools import count
 from typing import Any
 
+from sqlalchemy import Select, or_, select
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError as DuplicateRow
 from sqlalchemy.orm import Session
 
 from core.store.pagination import page_of
 from core.store.row_access import EVERYONE, owner_of
-from core.store.tables import Alias, Job, Model, ModelCounter, ModelExport, ModelVersion
-from topwork.errors import ModelNotFound, NameTaken
+from core.store.tables import Alias, AliasMove, Job, Model, ModelCounter, ModelExport, ModelVersion
+from topwork.errors import ModelInUse, ModelNotFound, NameTaken
 from topwork.kinds import TERMINAL, JobKind, Product
 
 
@@ -182,41 +183,48 @@ def page(
     return page_of(session, select(Model), Model.name, limit=limit, after=after, order=order)
 
 
-def aliases(session: Session, name: str) -> dict[str, int]:
-    """Return alias -> version number of one model."""
-    rows = session.scalars(select(Alias).where(Alias.name == name).order_by(Alias.alias))
-    return {row.alias: row.number for row in rows}
-
-
-def set_alias(session: Session, *, name: str, alias: str, number: int) -> Alias:
-    """Point an alias to a version, whether or not it existed."""
-    version(session, name, number)
-    row = session.get(Alias, (name, alias), with_for_update=True)
-    if row is None:
-        row = Alias(name=name, alias=alias, number=number)
-        session.add(row)
-    row.number = number
-    session.flush()
-    return row
-
-
-def delete_alias(session: Session, *, name: str, alias: str) -> None:
-    """Remove an alias, or raise ModelNotFound."""
-    row = session.get(Alias, (name, alias))
-    if row is None:
-        raise ModelNotFound(f"{name!r} has no alias {alias!r}", param="alias")
-    session.delete(row)
-
-
 def delete(session: Session, name: str) -> list[str]:
-    """Remove a model with all versions, exports and aliases; returns their storage prefixes."""
+    """Remove a model with all versions and exports; returns their storage prefixes.
+
+    Raises:
+        ModelInUse: An alias points to a version of it.
+    """
     model = get(session, name, lock=True)  # A worker may be about to publish a version of it.
+    _check_unused(session, name, select(Alias).where(Alias.name == name))
     found = versions(session, name)
-    exported = ModelExport.version_id.in_([row.id for row in found])
     prefixes = [row.prefix for row in found]
-    prefixes += session.scalars(select(ModelExport.prefix).where(exported))
-    session.execute(sql_delete(ModelExport).where(exported))
-    session.execute(sql_delete(Alias).where(Alias.name == name))
+    prefixes += _delete_exports(session, [row.id for row in found])
+    session.execute(sql_delete(AliasMove).where(AliasMove.name == name))
     session.execute(sql_delete(ModelVersion).where(ModelVersion.name == name))
     session.delete(model)
     return prefixes
+
+
+def delete_version(session: Session, name: str, number: int) -> list[str]:
+    """Remove one version with its exports; returns their prefixes. Its number is not given again.
+
+    Raises:
+        ModelNotFound: There is no such version.
+        ModelInUse: An alias points to it.
+    """
+    get(session, name, lock=True)
+    row = version(session, name, number)
+    pointing = select(Alias).where(Alias.name == name, Alias.number == number)
+    _check_unused(session, f"{name}@{number}", pointing)
+    prefixes = [row.prefix, *_delete_exports(session, [row.id])]
+    session.delete(row)
+    return prefixes
+
+
+def _delete_exports(session: Session, version_ids: Collection[str]) -> Sequence[str]:
+    """Remove the exports of versions; returns their storage prefixes."""
+    exported = ModelExport.version_id.in_(version_ids)
+    prefixes = session.scalars(select(ModelExport.prefix).where(exported)).all()
+    session.execute(sql_delete(ModelExport).where(exported))
+    return prefixes
+
+
+def _check_unused(session: Session, what: str, pointing: Select[tuple[Alias]]) -> None:
+    names = [row.alias for row in session.scalars(pointing.order_by(Alias.alias))]
+    if names:
+        raise ModelInUse(f"{what} is what {', '.join(names)} points to", param="name")

@@ -197,6 +197,21 @@ class Alias(Row):
     updated_at: Mapped[float] = mapped_column(default=db_now())
 
 
+class AliasMove(Owned, Row):
+    """One move of an alias and what it rested on; only added, gone with its model."""
+
+    __tablename__ = "alias_move"
+
+    name: Mapped[str] = mapped_column(ForeignKey("model.name"), primary_key=True)
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    number: Mapped[int | None]  # Where it points since; None where it was removed.
+    previous: Mapped[int | None]
+    evidence: Mapped[Object | None]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
 class IdempotencyKey(Row):
     """The answer to a creating POST, kept 24 h so that a retry gets it again."""
 

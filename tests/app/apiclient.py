@@ -131,9 +131,14 @@ def _line(writer: ShardWriter, index: int) -> Line:
 
 
 def publish_model(
-    resources: Resources, name: str = "pets", caller: Caller | None = None
+    resources: Resources,
+    name: str = "pets",
+    caller: Caller | None = None,
+    said: str = '{"label":"cat"}\n{"label":"dog"}\n',
 ) -> ModelVersion:
     """Store a version of a model as a fine-tuning job would; its weights are no weights.
+
+    `said` is what its evaluation said about each image, by default in an early trainer's words.
 
     `val` was measured by today's trainer, `test` by one that did not calibrate.
     """
@@ -161,7 +166,7 @@ def publish_model(
         "weights.safetensors": b"w" * 3000,
         "card.json": json.dumps(card).encode(),
         "evaluation.json": json.dumps(evaluation).encode(),
-        "predictions.jsonl": b'{"label":"cat"}\n{"label":"dog"}\n',
+        "predictions.jsonl": said.encode(),
     }
     files: dict[str, dict[str, Any]] = {
         file: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
@@ -178,6 +183,25 @@ def publish_model(
     for file, data in contents.items():
         resources.storage.put_bytes(f"{prefix}/{file}", data)
     return version
+
+
+def answers(labels: str, confidence: float = 0.9) -> str:
+    """What an evaluation says about images that are by turns a cat and a dog.
+
+    One letter for each image is what it is taken for: `c` a cat, `d` a dog.
+    """
+    lines = [
+        {
+            "sha256": f"{number:064}",
+            "path": f"{number}.png",
+            "split": "test",
+            "class": "dog" if number % 2 else "cat",
+            "label": {"c": "cat", "d": "dog"}[letter],
+            "confidence": confidence,
+        }
+        for number, letter in enumerate(labels)
+    ]
+    return "".join(json.dumps(line) + "\n" for line in lines)
 
 
 class Work:

@@ -17,6 +17,27 @@ class NameTaken(TopworkError):
     hint = "Choose another name for the model."
 
 
+class ModelInUse(TopworkError):
+    """An alias points to it."""
+
+    status, code = 409, "model_in_use"
+    hint = "Remove or move its aliases first: DELETE /models/{name}/aliases/{alias}."
+
+
+class GateFailed(TopworkError):
+    """The version has not shown what the gate asks for; the alias is where it was."""
+
+    status, code = 409, "gate_failed"
+    hint = "GET /models/{name}/compare shows the classes and images; a gate may allow more."
+
+
+class NotComparable(TopworkError):
+    """The two versions have no held-out image in common."""
+
+    status, code = 409, "not_comparable"
+    hint = "Train both on versions of one dataset whose held-out images are the same."
+
+
 class ArchitectureNotFound(NotFound):
     """There is no such architecture."""
 

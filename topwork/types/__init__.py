@@ -17,6 +17,7 @@ from topwork.kinds import *
 
 if TYPE_CHECKING:
     from topwork.types.architectures import *
+    from topwork.types.comparisons import *
     from topwork.types.datasets import *
     from topwork.types.evaluation import *
     from topwork.types.finetune import *
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from topwork.types.pages import *
     from topwork.types.predictions import *
     from topwork.types.problems import *
+    from topwork.types.promotions import *
     from topwork.types.system import *
     from topwork.types.training import *
     from topwork.types.uploads import *

@@ -8,6 +8,7 @@ from topwork.kinds import ExportFormat, ModelSource
 from topwork.types.values import Answer, Body, Links, Metadata, Moment, Open
 
 ALIAS = r"^[a-z][a-z0-9._-]{0,62}$"
+POINTER = r"^([1-9][0-9]{0,8}|[a-z][a-z0-9._-]{0,62})$"  # A version or an alias.
 
 
 class File(Answer):

@@ -1,6 +1,7 @@
 """One router for each noun of the API."""
 
 from app.api.routes import (
+    aliases,
     architectures,
     audit,
     datasets,
@@ -26,6 +27,7 @@ ROUTERS = (
     images.router,
     uploads.router,
     models.router,
+    aliases.router,
     versions.router,
     exports.orders,
     exports.router,

@@ -1,23 +1,20 @@
-"""`/models`: names, descriptions and aliases of published classifiers."""
+"""`/models`: names and descriptions of published classifiers."""
 
-from typing import Annotated
+from typing import Literal
 
-from fastapi import APIRouter, BackgroundTasks, Path, Response
-from sqlalchemy.orm import Session
+from fastapi import APIRouter, BackgroundTasks
 
-from app.api import model_list
-from app.api.deps import Config, Read, ServiceHere, Text, Write
+from app.api import comparing, model_list
+from app.api.comparing import Pointer
+from app.api.deps import Config, Read, ServiceHere, Text, Who, Write
 from app.api.pagination import NameListing
 from app.api.views.models import model_view
 from app.asgi.etag import IfMatch, TaggedRoute, expect, tag_of
 from core.domain import registry
 from core.ops import garbage
 from topwork import types
-from topwork.errors import ModelNotFound
-from topwork.types.models import ALIAS
 
 router = APIRouter(prefix="/models", tags=["Models"], route_class=TaggedRoute)
-Alias = Annotated[str, Path(pattern=ALIAS)]
 
 
 @router.get("")
@@ -38,6 +35,15 @@ async def get_model(name: Text, read: Read) -> types.Model:
     return await read(model_list.get, name)
 
 
+@router.get("/{name}/compare")
+def compare_versions(
+    name: Text, old: Pointer, new: Pointer, service: ServiceHere, who: Who,
+    split: Literal["val", "test"] | None = None,
+) -> types.Comparison:  # fmt: skip
+    """Say per class what gets better and worse from one version to another, on the same images."""
+    return comparing.compare(service, who, name, old, new, split)
+
+
 @router.patch("/{name}")
 def update_model(
     name: Text, patch: types.ModelPatch, session: Write, if_match: IfMatch = None
@@ -54,46 +60,6 @@ def update_model(
 
 @router.delete("/{name}", status_code=204)
 def delete_model(name: Text, session: Write, service: ServiceHere, later: BackgroundTasks) -> None:
-    """Forget a model with all versions, aliases and files."""
+    """Forget a model to which no alias points, with all versions and files."""
     prefixes = registry.delete(session, name)
     later.add_task(garbage.discard, service.resources, prefixes=prefixes)
-
-
-@router.get("/{name}/aliases/{alias}")
-async def get_alias(name: Text, alias: Alias, read: Read, response: Response) -> types.Alias:
-    """Return where an alias points; its ETag guards against lost updates."""
-    await read(registry.get, name)
-    return await read(_alias_out, name, alias, response)
-
-
-@router.put("/{name}/aliases/{alias}")
-def set_alias(
-    name: Text, alias: Alias, body: types.AliasRequest, session: Write, response: Response,
-    if_match: IfMatch = None,
-) -> types.Alias:  # fmt: skip
-    """Point an alias to a version, whether or not it existed."""
-    registry.get(session, name, lock=True)
-    expect(if_match, _tag(session, name, alias))
-    registry.set_alias(session, name=name, alias=alias, number=body.version)
-    return _alias_out(session, name, alias, response)
-
-
-@router.delete("/{name}/aliases/{alias}", status_code=204)
-def delete_alias(name: Text, alias: Alias, session: Write, if_match: IfMatch = None) -> None:
-    """Remove an alias; the version stays."""
-    registry.get(session, name, lock=True)
-    expect(if_match, _tag(session, name, alias))
-    registry.delete_alias(session, name=name, alias=alias)
-
-
-def _alias_out(session: Session, name: str, alias: str, response: Response) -> types.Alias:
-    number = registry.aliases(session, name).get(alias)
-    if number is None:
-        raise ModelNotFound(f"{name!r} has no alias {alias!r}", param="alias")
-    response.headers["ETag"] = f'"{number}"'
-    return types.Alias(model=name, alias=alias, version=number)
-
-
-def _tag(session: Session, name: str, alias: str) -> str | None:
-    number = registry.aliases(session, name).get(alias)
-    return None if number is None else f'"{number}"'

@@ -4,13 +4,23 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, BackgroundTasks
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.api.deps import Config, Read, Store, Text, ThisModelVersion
+from app.api.deps import (
+    Config,
+    Number,
+    Read,
+    ServiceHere,
+    Store,
+    Text,
+    ThisModelVersion,
+    Write,
+)
 from app.api.views.models import version_view
 from app.asgi.etag import TaggedRoute
 from core.domain import registry
+from core.ops import garbage
 from core.store import verified
 from core.store.object_store import Storage
 from core.store.tables import ModelVersion
@@ -34,6 +44,15 @@ async def list_model_versions(name: Text, read: Read) -> types.Page[types.ModelV
 def get_model_version(version: ThisModelVersion) -> types.ModelVersion:
     """Return a version with its card."""
     return version_view(version)
+
+
+@router.delete("/{number}", status_code=204)
+def delete_model_version(
+    name: Text, number: Number, session: Write, service: ServiceHere, later: BackgroundTasks
+) -> None:
+    """Forget a version to which no alias points, with its files; its number is not given again."""
+    prefixes = registry.delete_version(session, name, number)
+    later.add_task(garbage.discard, service.resources, prefixes=prefixes)
 
 
 @router.get("/{number}/evaluation", response_model=types.Evaluation)

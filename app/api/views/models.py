@@ -3,10 +3,11 @@
 from sqlalchemy.orm import Session
 
 from app.api.views.rows import shaped
-from core.domain import registry
+from core.domain import aliases, registry
 from core.store import tables
 from models.planning.catalogue import Architecture
 from topwork import types
+from topwork.errors import ModelNotFound
 from topwork.kinds import ModelSource
 
 MEASURED = ("evaluation", "confusion", "calibration", "errors", "predictions")
@@ -26,7 +27,7 @@ def model_view(session: Session, row: tables.Model) -> types.Model:
         metadata=row.user_metadata,
         latest=newest.number if newest else None,
         metrics=newest.card.get("metrics") or {} if newest else {},
-        aliases=registry.aliases(session, row.name),
+        aliases=aliases.of_model(session, row.name),
         links=links | ({"latest": f"{own}/versions/{newest.number}"} if newest else {}),
     )
 
@@ -80,6 +81,18 @@ def export_view(version: tables.ModelVersion, row: tables.ModelExport) -> types.
         number=version.number,
         links={"self": own, **links},
     )
+
+
+def alias_view(name: str, alias: str, number: int | None) -> types.Alias:
+    """Return where an alias points, or raise ModelNotFound where it points nowhere."""
+    if number is None:
+        raise ModelNotFound(f"{name!r} has no alias {alias!r}", param="alias")
+    return types.Alias(model=name, alias=alias, version=number)
+
+
+def move_view(row: tables.AliasMove) -> types.AliasMove:
+    """Return one move of an alias."""
+    return shaped(types.AliasMove, row, id=row.seq, model=row.name, version=row.number)
 
 
 def architecture_view(facts: Architecture, *, available: bool) -> types.Architecture:

@@ -19,7 +19,7 @@ from core.domain import keys, leases
 from core.store.resources import Resources
 from core.store.tables import Dataset
 from core.system.settings import Settings
-from tests.app.apiclient import Work, png, publish_dataset, publish_model, served
+from tests.app.apiclient import Work, answers, png, publish_dataset, publish_model, served
 from topwork.errors import InvalidField
 from topwork.types.finetune import FinetuneRequest
 
@@ -173,6 +173,27 @@ def test_models_are_listed_aliased_and_deleted(run: Run, resources: Resources) -
     assert "production" not in done(run("models", "show", "pets")).stdout
     done(run("models", "delete", "pets"))
     assert run("models", "show", "pets").exit_code == 2
+
+
+def test_two_versions_are_compared(run: Run, resources: Resources) -> None:
+    publish_model(resources, said=answers("cdcd"))
+    publish_model(resources, said=answers("cdcc"))
+    shown = done(run("models", "compare", "pets", 1, 2)).stdout
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["dog", "2", "1.000", "0.500", "-0.500"] in [row[:5] for row in rows]
+    assert json.loads(done(run("models", "compare", "pets", 1, 2, "--json")).stdout)["new"] == 2
+
+
+def test_a_version_is_promoted_and_rolled_back(run: Run, resources: Resources) -> None:
+    publish_model(resources, said=answers("cd" * 50))
+    publish_model(resources, said=answers("cccc" + "cd" * 48))
+    done(run("models", "promote", "pets", "production", 1))
+    refused = run("models", "promote", "pets", "production", 2, "--max-class-drop", 0.01)
+    assert refused.exit_code == 1
+    assert "max_class_drop of 'dog' is 0.04" in refused.stderr
+    done(run("models", "promote", "pets", "production", 2, "--max-accuracy-drop", 1))
+    back = json.loads(done(run("models", "rollback", "pets", "production", "--json")).stdout)
+    assert (back["kind"], back["version"], back["previous"]) == ("rollback", 1, 2)
 
 
 def test_an_error_shows_message_and_hint_and_ends_with_2(run: Run, dataset: Dataset) -> None:

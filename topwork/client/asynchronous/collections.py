@@ -12,10 +12,12 @@ from topwork.client.exchange import Json
 from topwork.client.options import UploadReadingOptions
 from topwork.client.sources import OnBytes, ignore
 from topwork.kinds import ExportForm, ExportFormat, Scope
+from topwork.types.comparisons import Comparison
 from topwork.types.datasets import Dataset, ReportLine
 from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
 from topwork.types.keys import ApiKey, ApiKeyCreated
 from topwork.types.models import Alias, Export, Model, ModelVersion
+from topwork.types.promotions import AliasMove, Gate
 from topwork.types.usage import AuditEntry, AuditHead
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -113,6 +115,10 @@ class AsyncModels:
         """Delete a model and its versions."""
         await self._http.send("DELETE", f"/models/{name}")
 
+    async def delete_version(self, name: str, number: int) -> None:
+        """Delete a version to which no alias points."""
+        await self._http.send("DELETE", f"/models/{name}/versions/{number}")
+
     async def set_alias(self, name: str, alias: str, number: int) -> Alias:
         """Point an alias at a version."""
         path, body = f"/models/{name}/aliases/{alias}", {"version": number}
@@ -135,6 +141,45 @@ class AsyncModels:
     async def errors(self, name: str, number: int) -> Errors:
         """Return the worst wrong answers of a version for each split."""
         return await self._http.ask(Errors, "GET", f"/models/{name}/versions/{number}/errors")
+
+    async def promote(
+        self, name: str, alias: str, number: int, *, gate: Gate | None = None
+    ) -> AliasMove:
+        """Point an alias at a version that passes a gate; raises GateFailed where it does not.
+
+        Args:
+            name: Of the model.
+            alias: That is to move.
+            number: Of the version.
+            gate: What the version has to show; None is the gate with its defaults.
+        """
+        asked: Json = {"version": number}
+        if gate is not None:
+            asked["gate"] = gate.model_dump(mode="json")
+        path = f"/models/{name}/aliases/{alias}/promotions"
+        return await self._http.ask(AliasMove, "POST", path, json=asked)
+
+    async def roll_back(self, name: str, alias: str) -> AliasMove:
+        """Point an alias at the version before."""
+        return await self._http.ask(AliasMove, "POST", f"/models/{name}/aliases/{alias}/rollback")
+
+    def moves(self, name: str, alias: str) -> AsyncIterator[AliasMove]:
+        """Yield the moves of an alias, the newest first."""
+        return self._http.pages(AliasMove, f"/models/{name}/aliases/{alias}/moves")
+
+    async def compare(
+        self, name: str, old: int | str, new: int | str, *, split: str | None = None
+    ) -> Comparison:
+        """Return what gets better and worse from one version to another, per class.
+
+        Args:
+            name: Of the model.
+            old: Number or alias of the old version.
+            new: Number or alias of the new version.
+            split: `test` or `val`; `test` where both have images of it, if None.
+        """
+        asked = {"old": old, "new": new} | ({"split": split} if split else {})
+        return await self._http.ask(Comparison, "GET", f"/models/{name}/compare", params=asked)
 
     def predictions(self, name: str, number: int) -> AsyncIterator[EvaluatedImage]:
         """Yield what the job's own evaluation said about each image."""

@@ -13,10 +13,12 @@ from topwork.client.synchronous.jobs import Job, Jobs
 from topwork.client.synchronous.resumable_upload import upload
 from topwork.client.synchronous.transport import Http
 from topwork.kinds import ExportForm, ExportFormat, Scope
+from topwork.types.comparisons import Comparison
 from topwork.types.datasets import Dataset, ReportLine
 from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
 from topwork.types.keys import ApiKey, ApiKeyCreated
 from topwork.types.models import Alias, Export, Model, ModelVersion
+from topwork.types.promotions import AliasMove, Gate
 from topwork.types.usage import AuditEntry, AuditHead
 
 NDJSON = {"Accept": "application/x-ndjson"}
@@ -112,6 +114,10 @@ class Models:
         """Delete a model and its versions."""
         self._http.send("DELETE", f"/models/{name}")
 
+    def delete_version(self, name: str, number: int) -> None:
+        """Delete a version to which no alias points."""
+        self._http.send("DELETE", f"/models/{name}/versions/{number}")
+
     def set_alias(self, name: str, alias: str, number: int) -> Alias:
         """Point an alias at a version."""
         path, body = f"/models/{name}/aliases/{alias}", {"version": number}
@@ -134,6 +140,43 @@ class Models:
     def errors(self, name: str, number: int) -> Errors:
         """Return the worst wrong answers of a version for each split."""
         return self._http.ask(Errors, "GET", f"/models/{name}/versions/{number}/errors")
+
+    def promote(self, name: str, alias: str, number: int, *, gate: Gate | None = None) -> AliasMove:
+        """Point an alias at a version that passes a gate; raises GateFailed where it does not.
+
+        Args:
+            name: Of the model.
+            alias: That is to move.
+            number: Of the version.
+            gate: What the version has to show; None is the gate with its defaults.
+        """
+        asked: Json = {"version": number}
+        if gate is not None:
+            asked["gate"] = gate.model_dump(mode="json")
+        path = f"/models/{name}/aliases/{alias}/promotions"
+        return self._http.ask(AliasMove, "POST", path, json=asked)
+
+    def roll_back(self, name: str, alias: str) -> AliasMove:
+        """Point an alias at the version before."""
+        return self._http.ask(AliasMove, "POST", f"/models/{name}/aliases/{alias}/rollback")
+
+    def moves(self, name: str, alias: str) -> Iterator[AliasMove]:
+        """Yield the moves of an alias, the newest first."""
+        return self._http.pages(AliasMove, f"/models/{name}/aliases/{alias}/moves")
+
+    def compare(
+        self, name: str, old: int | str, new: int | str, *, split: str | None = None
+    ) -> Comparison:
+        """Return what gets better and worse from one version to another, per class.
+
+        Args:
+            name: Of the model.
+            old: Number or alias of the old version.
+            new: Number or alias of the new version.
+            split: `test` or `val`; `test` where both have images of it, if None.
+        """
+        asked = {"old": old, "new": new} | ({"split": split} if split else {})
+        return self._http.ask(Comparison, "GET", f"/models/{name}/compare", params=asked)
 
     def predictions(self, name: str, number: int) -> Iterator[EvaluatedImage]:
         """Yield what the job's own evaluation said about each image."""
