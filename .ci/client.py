@@ -40,7 +40,7 @@ OPTIONS = '''"""Fields of `POST /finetune` and `POST /datasets` as keyword argum
 from collections.abc import Mapping
 from typing import Literal, Required, TypedDict
 
-from topwork.kinds import ClassSource, NameEncoding, Priority
+from topwork.kinds import ClassSource, GroupBy, NameEncoding, Priority
 '''
 NOT_OPTIONS = ("dataset", "upload")  # The client has arguments of its own for them.
 

@@ -142,6 +142,14 @@ class ExportForm(StrEnum):
     FIFTYONE = "fiftyone"
 
 
+class GroupBy(StrEnum):
+    """Which images go to one side of a split together."""
+
+    NEAR_DUPLICATES = "near_duplicates"  # Those that show nearly the same.
+    FOLDER = "folder"  # Those that lie in one folder.
+    NONE = "none"
+
+
 class ReportStatus(StrEnum):
     """What became of a file: nothing to read, refused, or used and worth a look."""
 

@@ -82,7 +82,7 @@ def _revise(
         service.manifests.of(base).lines,
         exclude=wanted.exclude,
         relabel=wanted.relabel,
-        split=Ratios(split.val, split.test, split.seed) if split else None,
+        split=Ratios(**split.model_dump()) if split else None,
     )
     from core.imaging.decode import FINDINGS  # noqa: PLC0415 - keeps Pillow out of the api's start.
 

@@ -66,7 +66,7 @@ class Previews:
         question = {
             "archive": str(upload.path),
             "limits": asdict(limits),
-            "ratios": {"val": split.val, "test": split.test, "seed": request.seed},
+            "ratios": {**split.model_dump(), "seed": request.seed},
             "answers": request.answers(),
             "seconds": SECONDS,
         }

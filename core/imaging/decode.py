@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from typing import BinaryIO
@@ -81,6 +81,7 @@ class ImageInfo:
     mode: str
     frames: int
     findings: tuple[str, ...]
+    perceptual_hash: bytes | None = field(default=None, compare=False)
 
 
 class OpenImage:
@@ -160,11 +161,15 @@ def revision() -> str:
 
 
 def inspect(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
-    """Answer as `probe` does, after the whole image was decoded as `decode` does."""
+    """Answer as `probe` does, after the whole image was decoded as `decode` does.
+
+    Only here the answer has the perceptual hash of the pixels.
+    """
+    from core.imaging.perceptual_hash import perceptual_hash  # noqa: PLC0415 - the api starts without numpy.
+
     image = OpenImage(data, limits)
     info = image.info
-    image.rgb()
-    return info
+    return replace(info, perceptual_hash=perceptual_hash(image.rgb()))
 
 
 _TURNS = {

@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.ingest import lost_classes
 from core.ingest.archive import REJECTED, SKIPPED, Refusal
 from core.ingest.decoders import DecodeResult
+from core.ingest.groups import groups_of
 from core.ingest.layout import Reading
 from core.ingest.manifest import Finding, Line, Lost, by_class, check
 from core.ingest.name_encoding import Guess
@@ -134,7 +135,7 @@ def check_usable(lines: Collection[Line], refusals: Collection[Refusal]) -> None
 
 
 def _line(sha256: str, copy: Copy, image: Stored, shards: list[str]) -> Line:
-    return {
+    line: Line = {
         "sha256": sha256,
         "path": copy.path,
         "class": copy.class_name,
@@ -146,16 +147,20 @@ def _line(sha256: str, copy: Copy, image: Stored, shards: list[str]) -> Line:
         "length": image.address.length,
         "findings": list(image.verdict.findings),
     }
+    if image.verdict.phash:
+        line["phash"] = image.verdict.phash
+    return line
 
 
 def _split(lines: list[Line], given: Collection[str], ratios: Ratios) -> list[Line]:
     """Draw from the training images those splits that the archive does not name."""
-    missing = Ratios(
+    missing = replace(
+        ratios,
         val=0.0 if Split.VAL in given else ratios.val,
         test=0.0 if Split.TEST in given else ratios.test,
-        seed=ratios.seed,
     )
-    places = assign(by_class(line for line in lines if line["split"] == Split.TRAIN), missing)
+    trained = [line for line in lines if line["split"] == Split.TRAIN]
+    places = assign(by_class(trained), missing, groups_of(trained, ratios.group_by))
     return [{**line, "split": places.get(line["sha256"], line["split"])} for line in lines]
 
 

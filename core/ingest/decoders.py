@@ -42,6 +42,7 @@ class DecodeResult:
     findings: tuple[str, ...] = ()
     code: str | None = None
     message: str = ""
+    phash: str = ""  # Hex; empty where the picture has none.
 
 
 FAILED = DecodeResult(code="decoder_failed")
@@ -150,8 +151,8 @@ class _Decoder:
         if not line.endswith(b"\n"):
             return None
         return [
-            DecodeResult(width, height, suffix, tuple(findings), code, message)
-            for width, height, suffix, findings, code, message in json.loads(line)
+            DecodeResult(width, height, suffix, tuple(findings), code, message, phash)
+            for width, height, suffix, findings, code, message, phash in json.loads(line)
         ]
 
     def kill(self) -> None:
@@ -174,7 +175,8 @@ def examine(data: bytes, limits: ImageLimits) -> DecodeResult:
     except TopworkError as error:
         return DecodeResult(code=error.code, message=error.message)
     suffix = {"JPEG": "jpg", "TIFF": "tif"}.get(info.format, info.format.lower())
-    return DecodeResult(info.width, info.height, suffix, info.findings)
+    phash = (info.perceptual_hash or b"").hex()
+    return DecodeResult(info.width, info.height, suffix, info.findings, phash=phash)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
@@ -203,6 +205,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
                     verdict.findings,
                     verdict.code,
                     verdict.message,
+                    verdict.phash,
                 )
             )
         answers.write(json.dumps(verdicts).encode() + b"\n")
@@ -211,6 +214,9 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
 
 def main() -> None:
     """Run one decoder between two pipes."""
+    # Loaded before the limits hold, and not in the time of the first image.
+    import core.imaging.perceptual_hash  # noqa: F401, PLC0415 - a dry run needs no numpy.
+
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -9,10 +9,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from core.ingest.archive import Refusal, by_status
 from core.ingest.class_names import MAX_CLASSES, check_classes, class_name_problem
+from core.ingest.groups import SAME, groups_of, near_duplicates, told
 from core.ingest.split import Ratios, assign
 from topwork.errors import DatasetInvalid, InvalidField, LayoutAmbiguous, TooFewClasses
 from topwork.kinds import ReportStatus, Severity, Split
@@ -20,6 +21,11 @@ from topwork.kinds import ReportStatus, Severity, Split
 EXAMPLES = 5
 MISSING = "A class has no image in a split, so nothing is measured for it there."
 SINGLE = "A class has a single training image."
+NEAR = {
+    "near_conflict": Severity.WARNING,
+    "near_leak": Severity.WARNING,
+    "near_duplicate": Severity.INFO,
+}
 
 Lost = dict[str, dict[str, int]]  # Class without a usable image -> code -> files.
 
@@ -37,6 +43,7 @@ Line = TypedDict(
         "offset": int,
         "length": int,
         "findings": list[str],
+        "phash": NotRequired[str],  # Not of pictures that are blank or tiny, nor in old manifests.
     },
 )
 
@@ -205,6 +212,11 @@ def examine(lines: Collection[Line], messages: Mapping[str, str]) -> list[Findin
         Finding("class_missing_in_split", Severity.WARNING, MISSING, tuple(missing)),
         Finding("class_too_small", Severity.WARNING, SINGLE, tuple(single)),
     ]
+    near = told(near_duplicates(lines))
+    found += [
+        Finding(code, NEAR[code], f"{SAME[code]}.", tuple(sorted(paths)), paths)
+        for code, paths in near.items()
+    ]
     found += [
         Finding(code, Severity.INFO, messages.get(code, code), tuple(sorted(paths)))
         for code, paths in sorted(about_images.items())
@@ -249,7 +261,7 @@ def revise(
         if line["sha256"] not in left_out
     ]
     if split is not None:
-        places = assign(by_class(new), split)
+        places = assign(by_class(new), split, groups_of(new, split.group_by))
         new = [{**line, "split": places[line["sha256"]]} for line in new]
     check(new)
     if relabel:

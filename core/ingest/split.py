@@ -5,18 +5,19 @@ val is cut from one end and test from the other. More files shift only the image
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from topwork.errors import InvalidField
-from topwork.kinds import Split
+from topwork.kinds import GroupBy, Split
 
 LARGEST = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Ratios:
-    """The shares of val and test, 0..0.9 together, and the seed of the order.
+    """The shares of val and test, 0..0.9 together, the seed of the order, what stays together.
 
     Raises:
         InvalidField: A share is negative or nothing would be left to train on.
@@ -25,6 +26,7 @@ class Ratios:
     val: float = 0.2
     test: float = 0.0
     seed: int = 42
+    group_by: GroupBy = GroupBy.NEAR_DUPLICATES
 
     def __post_init__(self) -> None:
         if not (self.val >= 0 and self.test >= 0 and self.val + self.test <= LARGEST):
@@ -33,22 +35,65 @@ class Ratios:
             )
 
 
-def assign(classes: Mapping[str, Sequence[str]], ratios: Ratios) -> dict[str, Split]:
+def assign(
+    classes: Mapping[str, Sequence[str]], ratios: Ratios, groups: Mapping[str, str] | None = None
+) -> dict[str, Split]:
     """Return sha256 -> split for the sha256s of each class.
 
     A class gives at least one image to val (and from three images on to test) where a share is
     asked for, and always keeps at least one to train on.
+
+    Args:
+        classes: sha256s of each class.
+        ratios: How many go where.
+        groups: sha256 -> name of its group, which goes to one split as a whole: to train where it
+            has images of several classes. A share is then as near as groups allow.
     """
+    groups = groups or {}
+    owners: dict[str, set[str]] = defaultdict(set)
+    for name, hashes in classes.items():
+        for sha256 in hashes:
+            owners[groups.get(sha256, sha256)].add(name)
     places: dict[str, Split] = {}
     for hashes in classes.values():
-        order = sorted(set(hashes), key=lambda sha256: _rank(sha256, ratios.seed))
-        val = _share(ratios.val, len(order), most=len(order) - 1)
-        test = _share(ratios.test, len(order), most=len(order) - 1 - val)
-        cut = len(order) - test
-        places |= dict.fromkeys(order[:val], Split.VAL)
-        places |= dict.fromkeys(order[val:cut], Split.TRAIN)
-        places |= dict.fromkeys(order[cut:], Split.TEST)
+        units: dict[str, list[str]] = defaultdict(list)
+        for sha256 in set(hashes):
+            units[groups.get(sha256, sha256)].append(sha256)
+        total = sum(map(len, units.values()))
+        val = _share(ratios.val, total, most=total - 1)
+        test = _share(ratios.test, total, most=total - 1 - val)
+        order = sorted(units, key=lambda unit: _rank(unit, ratios.seed))
+        free = {unit: len(units[unit]) for unit in order if len(owners[unit]) == 1}
+        for split, share, front in ((Split.VAL, val, True), (Split.TEST, test, False)):
+            ranked = list(free) if front else list(reversed(free))
+            sizes = {unit: free[unit] for unit in ranked}
+            # Unless groups of other classes as well are trained on, one of its own has to be.
+            taken = _fill(sizes, share, keep=len(free) == len(units))
+            for unit in taken:
+                del free[unit]
+                places |= dict.fromkeys(units.pop(unit), split)
+        for rest in units.values():
+            places |= dict.fromkeys(rest, Split.TRAIN)
     return places
+
+
+def _fill(sizes: Mapping[str, int], share: int, *, keep: bool) -> list[str]:
+    """Return units of a share's size together, in their order; the smallest where none fits.
+
+    Args:
+        sizes: Unit -> images.
+        share: How many images are wanted.
+        keep: One unit at least has to be left.
+    """
+    taken: list[str] = []
+    left = share
+    for unit, size in sizes.items():
+        if size <= left and len(taken) + keep < len(sizes):
+            taken.append(unit)
+            left -= size
+    if share and not taken and len(sizes) > keep:
+        taken = [min(sizes, key=lambda unit: sizes[unit])]
+    return taken
 
 
 def _rank(sha256: str, seed: int) -> bytes:

@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Literal, Required, TypedDict
 
-from topwork.kinds import ClassSource, NameEncoding, Priority
+from topwork.kinds import ClassSource, GroupBy, NameEncoding, Priority
 
 
 class LayoutOptions(TypedDict, total=False):
@@ -80,6 +80,7 @@ class SplitSharesOptions(TypedDict, total=False):
 
     val: float
     test: float
+    group_by: GroupBy | Literal["near_duplicates", "folder", "none"]
 
 
 class LimitsOptions(TypedDict, total=False):

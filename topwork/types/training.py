@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from topwork.kinds import GroupBy
+
 Auto: TypeAlias = Annotated[Literal["auto"], Tag("auto")]
 
 
@@ -125,6 +127,11 @@ class SplitShares(_Part):
         le=0.9,
         allow_inf_nan=False,
         description="Share of each class that only the final evaluation sees.",
+    )
+    group_by: GroupBy = Field(
+        GroupBy.NEAR_DUPLICATES,
+        description="Images that go to one split together: those that show nearly the same, those"
+        " of one folder, or `none`.",
     )
 
     @model_validator(mode="after")
