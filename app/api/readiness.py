@@ -1,5 +1,7 @@
 """Readiness: whether each part of the service answers, asked at most once a second."""
 
+import os
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -75,6 +77,13 @@ def _database(resources: Resources) -> None:
 
 def _storage(resources: Resources) -> None:
     resources.storage.exists("health/check")
+    for folder in {
+        resources.settings.data_dir,
+        resources.storage.root or resources.settings.data_dir,
+    }:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"1")
+            os.fsync(file.fileno())
 
 
 def _broker(resources: Resources) -> None:

@@ -1,12 +1,13 @@
 """Exception handlers: which problem each exception becomes, so that no route catches any."""
 
+import os
 from typing import Any, cast
 
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -18,6 +19,7 @@ from app.asgi.request_body import Invalid
 from core.store.db import is_full
 from core.store.object_store import StorageUnavailable
 from core.system import disk
+from core.system.faults import OF_THE_MACHINE
 from topwork.errors import (
     DiskFull,
     Forbidden,
@@ -36,6 +38,11 @@ BY_STATUS: dict[int, type[TopworkError]] = {
     error.status: error
     for error in (MalformedRequest, Forbidden, NotFound, RequestTooLarge, UnsupportedMedia)
 }
+
+
+# SQLSTATE: read-only, out of resources, not now, operator intervention, system error. See
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+REFUSALS = ("25006", "53", "55", "57", "58")
 
 
 class Internal(TopworkError):
@@ -128,8 +135,12 @@ async def _database(request: Request, error: Exception) -> Response:
 
 
 async def _refused_by_database(request: Request, error: DBAPIError) -> Response:
-    if error.connection_invalidated:
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    if error.connection_invalidated or state.startswith(REFUSALS):
         return await _database(request, error)
+    if isinstance(error, DataError):
+        log.warning("database.value_refused", error=str(error.orig))
+        return render(request, InvalidField("the database cannot hold a value of this request"))
     raise error
 
 
@@ -143,6 +154,10 @@ async def _storage(request: Request, error: StorageUnavailable) -> Response:
 async def _operating_system(request: Request, error: OSError) -> Response:
     if disk.is_full(error):
         return render(request, DiskFull())
+    if error.errno in OF_THE_MACHINE:
+        log.warning("machine.refused", error=str(error))
+        why = os.strerror(error.errno or 0)
+        return render(request, Unavailable(f"the machine of the service refused this: {why}"))
     raise error
 
 

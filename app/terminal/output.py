@@ -63,7 +63,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """Print a remark for people; never part of the JSON output."""
         if not self.as_json:
-            self.err.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.err.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def fail(self, error: TopworkError) -> int:
         """Print an error and return the exit code for it."""
@@ -71,16 +71,18 @@ class Terminal:
             facts = {**error.to_dict(), "request_id": error.request_id}
             sys.stderr.write(json.dumps({"error": facts}) + "\n")
         else:
-            self.err.print(f"Error: {error.message}", style="bold red", markup=False)
+            self.err.print(printable(f"Error: {error.message}"), style="bold red", markup=False)
             for one in error.errors:
                 where = f"{one['param']}: " if one.get("param") else ""
-                self.err.print(f"  {where}{one.get('message')}", markup=False)
+                self.err.print(printable(f"  {where}{one.get('message')}"), markup=False)
             for one in error.options:
                 value = one["value"] if isinstance(one["value"], str) else json.dumps(one["value"])
                 flag = f"--{str(error.param).replace('_', '-')} {shlex.quote(value)}"
-                self.err.print(f"  {flag}: {one['meaning']}", markup=False, highlight=False)
+                self.err.print(
+                    printable(f"  {flag}: {one['meaning']}"), markup=False, highlight=False
+                )
             if error.hint:
-                self.err.print(f"Hint: {error.hint}", markup=False, highlight=False)
+                self.err.print(printable(f"Hint: {error.hint}"), markup=False, highlight=False)
         usage = 400 <= error.status < 500 and error.status not in RETRY_STATUSES  # noqa: PLR2004 - HTTP.
         return WRONG if usage and not isinstance(error, JobFailed) else FAILED
 
@@ -191,7 +193,21 @@ def facts(value: Answer | dict[str, Any], title: str = "") -> Table:
     return table(("field", "value"), filled.items(), title)
 
 
+def printable(text: str) -> str:
+    """Return text that no terminal obeys: control characters and the like show as escapes."""
+    return "".join(
+        letter
+        if letter.isprintable() or letter == "\n"
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def _cell(value: object) -> str:
+    return printable(_plain_cell(value)).replace("\n", "\\n")
+
+
+def _plain_cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):

@@ -34,7 +34,9 @@ def append(
     """Add an entry in the caller's transaction; others who add wait until it has ended."""
     head = session.execute(
         select(AuditHead).where(AuditHead.id == ONLY).with_for_update()
-    ).scalar_one()
+    ).scalar_one_or_none()
+    if head is None:
+        raise AuditBroken("the row that names the newest entry of the audit log is missing")
     now = datetime.fromtimestamp(session.execute(select(db_now())).scalar_one(), UTC)
     row = AuditEntry(
         seq=head.seq + 1,

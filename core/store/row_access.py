@@ -18,6 +18,7 @@ from sqlalchemy.orm import (
     with_loader_criteria,
 )
 
+from topwork.errors import InvalidField
 from topwork.kinds import Scope
 
 DEFAULT_OWNER = "default"
@@ -97,3 +98,7 @@ def _sign(session: Session, _context: UOWTransaction, _instances: object) -> Non
     for row in session.new:
         if isinstance(row, Owned) and vars(row).get("owner") is None:
             row.owner = owner_of(session)
+    for row in (*session.new, *session.dirty):
+        for name, value in vars(row).items():
+            if isinstance(value, str) and "\0" in value:  # Postgres refuses it, SQLite does not.
+                raise InvalidField("text contains a NUL character", param=name)

@@ -2,13 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from topwork.kinds import Scope
-from topwork.types.values import Answer, Body, Moment, Open
+from topwork.types.values import Answer, Body, Moment, Open, printable
 
 Owner = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", examples=["anna"])]
-KeyName = Annotated[str, Field(min_length=1, max_length=100, examples=["laptop"])]
+KeyName = Annotated[
+    str, AfterValidator(printable), Field(min_length=1, max_length=100, examples=["laptop"])
+]
 Days = Annotated[float, Field(gt=0, le=3650, allow_inf_nan=False)]
 
 

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +29,14 @@ def _rfc3339(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def printable(text: str) -> str:
+    """Return a name that changes no terminal that shows it, or raise ValueError."""
+    if not text.isprintable():
+        message = "control characters and marks that change how text is shown are not allowed"
+        raise ValueError(message)
+    return text
+
+
 Moment = Annotated[
     datetime,
     BeforeValidator(_moment),
@@ -44,7 +53,9 @@ ModelName = Annotated[
         description="Lower-case letters, digits, `.`, `_` and `-`.",
     ),
 ]
-DatasetName = Annotated[str, Field(min_length=1, max_length=100, examples=["pets"])]
+DatasetName = Annotated[
+    str, AfterValidator(printable), Field(min_length=1, max_length=100, examples=["pets"])
+]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", examples=["9f86d081" * 8])]
 Links = Annotated[dict[str, str], Field(description="Addresses of this object and its parts.")]
 Counts = Annotated[dict[str, dict[str, int]], Field(description="Images per split and class.")]
