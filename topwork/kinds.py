@@ -211,6 +211,23 @@ class MoveKind(StrEnum):
     REMOVAL = "removal"
 
 
+class WebhookEvent(StrEnum):
+    """What a webhook may be told of."""
+
+    JOB_SUCCEEDED = "job.succeeded"
+    JOB_FAILED = "job.failed"
+    JOB_CANCELLED = "job.cancelled"
+    ALIAS_MOVED = "alias.moved"  # By a promotion, a rollback, or its owner's word.
+
+
+class DeliveryState(StrEnum):
+    """How far a delivery is."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"  # Given up after three days.
+
+
 class ClassSource(StrEnum):
     """What of a file's path names its class."""
 

@@ -4,6 +4,7 @@ import threading
 
 import structlog
 
+from core.domain import webhooks
 from core.ops import garbage, local_cleanup
 from core.store.resources import Resources
 
@@ -36,5 +37,7 @@ class Upkeep(threading.Thread):
 
     def _tidy(self, every: float) -> None:
         local_cleanup.tidy(self._resources)
+        with self._resources.database.write() as session:
+            webhooks.prune(session)
         if garbage.is_due(self._resources.database, every):
             garbage.collect(self._resources, self._resources.settings.gc_grace_seconds)

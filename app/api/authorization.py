@@ -43,6 +43,7 @@ SCOPES = {
     "datasets": (KeyScope.READ, KeyScope.TRAIN),
     "uploads": (KeyScope.TRAIN, KeyScope.TRAIN),
     "models": (KeyScope.READ, KeyScope.TRAIN),
+    "webhooks": (KeyScope.READ, KeyScope.TRAIN),
     "architectures": (KeyScope.READ, KeyScope.ADMIN),
     "metrics": (KeyScope.READ, KeyScope.ADMIN),
     "queue": (KeyScope.READ, KeyScope.ADMIN),

@@ -12,6 +12,9 @@ from topwork.types.pages import Page
 Row = TypeVar("Row")
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of one page.")]
 After = Annotated[str | None, Query(max_length=600, description="Cursor: `last_id` of a page.")]
+NumberAfter = Annotated[
+    int | None, Query(ge=0, le=2**31 - 1, description="Cursor: `last_id` of a page.")
+]
 Order = Literal["asc", "desc"]
 Direction = Annotated[Order, Query(description="Order of the items.")]
 

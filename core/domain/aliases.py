@@ -7,11 +7,11 @@ model happen one after the other.
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.domain import registry
+from core.domain import registry, webhooks
 from core.store.pagination import page_of
 from core.store.tables import Alias, AliasMove, Model
 from topwork.errors import ModelNotFound, StateConflict
-from topwork.kinds import MoveKind
+from topwork.kinds import MoveKind, WebhookEvent
 from topwork.types.promotions import Evidence
 
 
@@ -123,6 +123,8 @@ def _record(
     session.add(move)
     session.flush()
     session.refresh(move)
+    told = {"model": name, "alias": alias, "kind": kind, "version": number, "previous": previous}
+    webhooks.tell(session, move.owner, WebhookEvent.ALIAS_MOVED, told)
     return move
 
 

@@ -5,12 +5,25 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.domain import datasets, events
+from core.domain import datasets, events, webhooks
 from core.store.db import db_now
 from core.store.tables import Dataset, Job
 from topwork.errors import ClassesLost, DatasetInvalid, DatasetNotFound, StateConflict
-from topwork.kinds import TERMINAL, DatasetState, EventKind, JobKind, JobState, Product
+from topwork.kinds import (
+    TERMINAL,
+    DatasetState,
+    EventKind,
+    JobKind,
+    JobState,
+    Product,
+    WebhookEvent,
+)
 
+ENDS: dict[str, WebhookEvent] = {
+    JobState.SUCCEEDED: WebhookEvent.JOB_SUCCEEDED,
+    JobState.FAILED: WebhookEvent.JOB_FAILED,
+    JobState.CANCELLED: WebhookEvent.JOB_CANCELLED,
+}
 FILLING = JobKind.making(Product.DATASET_VERSION)
 MOVES: dict[str, set[JobState]] = {
     JobState.WAITING: {JobState.QUEUED, JobState.PAUSED, JobState.FAILED, JobState.CANCELLED},
@@ -73,6 +86,8 @@ def finish(
         job.progress = 1.0
     move(session, job, state, reason=error["message"] if error else None)
     job.finished_at = now(session)
+    told = {"job": job.id, "kind": job.kind, "state": state, "result": result, "error": error}
+    webhooks.tell(session, job.owner, ENDS[state], told)
     if job.kind in FILLING and job.dataset_id is not None:
         settle_dataset(session, job.dataset_id, error=error, state=state)
 

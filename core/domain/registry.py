@@ -224,7 +224,7 @@ def _delete_exports(session: Session, version_ids: Collection[str]) -> Sequence[
     return prefixes
 
 
-def _check_unused(session: Session, what: str, pointing: Select[tuple[Alias]]) -> None:
+def _check_unused(session: Session, what: str, pointing: Select[Alias]) -> None:
     names = [row.alias for row in session.scalars(pointing.order_by(Alias.alias))]
     if names:
         raise ModelInUse(f"{what} is what {', '.join(names)} points to", param="name")

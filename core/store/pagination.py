@@ -6,15 +6,16 @@ from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 Row = TypeVar("Row")
+Key = TypeVar("Key", str, int)
 
 
 def page_of(
     session: Session,
     wanted: Select[Row],
-    key: InstrumentedAttribute[str],
+    key: InstrumentedAttribute[Key],
     *,
     limit: int,
-    after: str | None,
+    after: Key | None,
     order: str,
 ) -> tuple[list[Row], bool]:
     """Return up to `limit` of the `wanted` rows beyond `after`, and whether there are more.

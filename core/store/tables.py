@@ -8,7 +8,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from core.store.db import db_now
 from core.store.row_access import Owned
 from core.system.ids import new_id
-from topwork.kinds import STORED, DatasetState, JobState
+from topwork.kinds import STORED, DatasetState, DeliveryState, JobState
 
 Object = dict[str, Any]
 
@@ -210,6 +210,41 @@ class AliasMove(Owned, Row):
     previous: Mapped[int | None]
     evidence: Mapped[Object | None]
     created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class Webhook(Owned, Row):
+    """An address that is told of its owner's events, one delivery after the other."""
+
+    __tablename__ = "webhook"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("wh"))
+    url: Mapped[str]
+    events: Mapped[list[str]] = mapped_column(JSON)
+    secret: Mapped[str]  # As it is, since every delivery is signed with it.
+    enabled: Mapped[bool] = mapped_column(default=True)
+    failures: Mapped[int] = mapped_column(default=0)  # Since the last success.
+    not_before: Mapped[float] = mapped_column(default=0.0)  # Nothing is sent earlier.
+    last_seq: Mapped[int] = mapped_column(default=0)  # Number of the newest delivery.
+    created_at: Mapped[float] = mapped_column(default=db_now())
+
+
+class WebhookDelivery(Owned, Row):
+    """An event that a webhook is told; recorded with the event, sent until it is received."""
+
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (Index("webhook_delivery_state", "state", "webhook_id", "seq"),)
+
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhook.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    message: Mapped[str] = mapped_column(default=lambda: new_id("msg"))
+    event: Mapped[str]
+    payload: Mapped[Object]
+    state: Mapped[str] = mapped_column(default=DeliveryState.PENDING)
+    attempts: Mapped[int] = mapped_column(default=0)
+    status: Mapped[int | None]  # Of the receiver's last answer.
+    error: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=db_now())
+    delivered_at: Mapped[float | None]
 
 
 class IdempotencyKey(Row):

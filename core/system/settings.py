@@ -78,6 +78,10 @@ class Settings(BaseSettings):
         description="Names, separated by commas, as which the service answers besides localhost;"
         " empty means any, once there is a key.",
     )
+    webhooks_to_private_addresses: bool = Field(
+        False,  # noqa: FBT003 - the default of a setting.
+        description="Let webhooks be sent to private, loopback and link-local addresses.",
+    )
     cors_origins: str = Field(
         "",
         pattern=r"^(https?://[^*,/\s]+(,\s*https?://[^*,/\s]+)*)?$",

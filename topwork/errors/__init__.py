@@ -24,3 +24,4 @@ from topwork.errors.jobs import *
 from topwork.errors.models import *
 from topwork.errors.requests import *
 from topwork.errors.service import *
+from topwork.errors.webhooks import *

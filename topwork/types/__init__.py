@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from topwork.types.uploads import *
     from topwork.types.usage import *
     from topwork.types.values import *
+    from topwork.types.webhooks import *
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from app.api.routes import (
     uploads,
     usage,
     versions,
+    webhooks,
 )
 
 ROUTERS = (
@@ -32,6 +33,7 @@ ROUTERS = (
     exports.orders,
     exports.router,
     architectures.router,
+    webhooks.router,
     keys.router,
     usage.router,
     audit.router,

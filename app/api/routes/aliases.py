@@ -1,14 +1,12 @@
 """`/models/{name}/aliases`: movable pointers to versions, promoted with evidence, rolled back."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
 from app.api.deps import Read, Text, Write
 from app.api.idempotency import Created, Once
-from app.api.pagination import Direction, Limit, Paging
+from app.api.pagination import Direction, Limit, NumberAfter, Paging
 from app.api.promotion import AliasName, TheEvidence, promote
 from app.api.views.models import alias_view, move_view
 from app.asgi.etag import IfMatch, TaggedRoute, expect
@@ -19,7 +17,6 @@ from topwork import types
 router = APIRouter(
     prefix="/models/{name}/aliases/{alias}", tags=["Models"], route_class=TaggedRoute
 )
-After = Annotated[int | None, Query(ge=0, le=2**31 - 1, description="Cursor: `last_id` of a page.")]
 
 
 @router.get("")
@@ -80,7 +77,7 @@ def roll_back_alias(
 @router.get("/moves")
 async def list_alias_moves(
     name: Text, alias: AliasName, read: Read, pager: Paging, limit: Limit = 20,
-    after: After = None, order: Direction = "desc",
+    after: NumberAfter = None, order: Direction = "desc",
 ) -> types.Page[types.AliasMove]:  # fmt: skip
     """List the moves of an alias with what promotions rested on, the newest first."""
     rows, has_more = await read(
