@@ -103,6 +103,7 @@ ROOMS = {
     "models/inference/": "Preprocessing, prediction and the artefact: image bytes to labels",
     "models/training/": "A run as a session: stages, training loop, checkpoints, exact resume",
     "models/export/": "Trained models for other programs: python -P -m models.export",
+    "models/prediction/": "Batch prediction: many images to a file of answers, resumable",
     "models/evaluation/": "Metrics, calibration, confidence intervals",
     "worker/": "The worker process, which runs jobs in child processes: python -P -m worker",
     "worker/kinds/": "One file for each kind of job: its inputs, module and publication",

@@ -16,6 +16,7 @@ class Phase(StrEnum):
     PLANNING = "planning"
     DECODING = "decoding"
     TRAINING = "training"
+    PREDICTING = "predicting"
     EVALUATING = "evaluating"
     CALIBRATING = "calibrating"
     EXPORTING = "exporting"
@@ -28,6 +29,7 @@ class Product(StrEnum):
     DATASET_VERSION = "dataset_version"
     MODEL_VERSION = "model_version"
     EXPORT = "export"
+    PREDICTIONS = "predictions"
 
 
 class Lane(StrEnum):
@@ -38,7 +40,11 @@ class Lane(StrEnum):
 
 
 class JobKind(StrEnum):
-    """What a job does: `ingest` reads an upload, `finetune` trains a model, `export` writes it."""
+    """What a job does.
+
+    `ingest` reads an upload, `finetune` trains a model, `export` writes it for other programs,
+    `predict` asks one about many images.
+    """
 
     lane: Lane
     makes: Product
@@ -57,6 +63,9 @@ class JobKind(StrEnum):
         Phase.TRAINING, Phase.EVALUATING, Phase.CALIBRATING,
     )  # fmt: skip
     EXPORT = "export", Lane.LONG, Product.EXPORT, Phase.EXPORTING, Phase.EVALUATING
+    PREDICT = (
+        "predict", Lane.LONG, Product.PREDICTIONS, Phase.PREDICTING, Phase.EVALUATING,
+    )  # fmt: skip
 
     @classmethod
     def making(cls, product: Product) -> tuple[Self, ...]:

@@ -136,6 +136,7 @@ class Runner:
             except leases.LostLease:
                 log.warning("job.lost")
             except Exception as error:  # noqa: BLE001 - every end must reach the row.
+                self._keep(job, folder, claim)
                 self._settle(job, claim, error)
             else:
                 log.info("job.succeeded")
@@ -195,6 +196,15 @@ class Runner:
                 elif relay.silence > settings.hung_seconds:
                     raise Crashed(f"the process reported nothing for {relay.silence:.0f} s")
         return ended
+
+    def _keep(self, job: Job, folder: Path, claim: Claim) -> None:
+        """Store what the attempt has done; where that fails its end is written all the same."""
+        work = self.works.get(job.kind)
+        if work is not None and not claim.lost:
+            try:
+                work.keep(self.resources, job, folder)
+            except (*AWAY, OSError) as error:
+                log.warning("job.unkept", error=str(error))
 
     def _settle(self, job: Job, claim: Claim, error: Exception) -> None:
         """Write down how an attempt ended, if the database can be reached while it is ours."""

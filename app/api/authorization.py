@@ -39,6 +39,7 @@ PUBLIC_ON_THIS_MACHINE = frozenset(
 SCOPES = {
     "finetune": (KeyScope.TRAIN, KeyScope.TRAIN),
     "predict": (KeyScope.PREDICT, KeyScope.PREDICT),
+    "predictions": (KeyScope.READ, KeyScope.TRAIN),
     "jobs": (KeyScope.READ, KeyScope.TRAIN),
     "datasets": (KeyScope.READ, KeyScope.TRAIN),
     "uploads": (KeyScope.TRAIN, KeyScope.TRAIN),

@@ -70,6 +70,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 BODIES: tuple[type[BaseModel], ...] = (
     types.FinetuneRequest,
     types.PredictRequest,
+    types.BatchFields,
+    types.BatchRequest,
     types.DatasetForm,
     types.DatasetRequest,
     types.Problem,

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli import audit, backup, datasets, export, jobs, keys, models, service, train, weights
-from app.cli.train import predict
+from app.cli.predict import predict
 from core.system import process_start
 from topwork import __version__
 

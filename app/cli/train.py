@@ -1,4 +1,4 @@
-"""`topwork train` and `topwork predict`: the two commands of the main job."""
+"""`topwork train`: from a folder of labelled images to a model."""
 
 import json
 import re
@@ -15,7 +15,6 @@ from app.terminal.questions import follow
 from app.terminal.watch import uploading
 from core.system.command_names import command
 from topwork.client.synchronous.jobs import Job
-from topwork.types.predictions import Prediction
 
 DATASET_ID = re.compile(r"ds_[0-9a-z]+(@\d+)?")
 
@@ -93,33 +92,3 @@ def metrics(result: dict[str, Any], title: str) -> RenderableType:
 
 def _numbers(scores: dict[str, Any]) -> dict[str, float]:
     return {name: one for name, one in scores.items() if isinstance(one, int | float)}
-
-
-@remote
-def predict(
-    terminal: Session,
-    model: Annotated[
-        str, typer.Argument(help="Own name, name@alias, name@3, or an architecture (ImageNet).")
-    ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Classes per image.")] = 3,
-) -> None:
-    """Classify images."""
-    prediction = terminal.topwork.predict(images, model=model, top_k=top_k)
-    terminal.show(prediction, lambda: ranking(prediction))
-
-
-def ranking(prediction: Prediction) -> RenderableType:
-    """Return one row an image: the classes in order, or what is wrong with it."""
-    return table(
-        ("image", "label", "confidence", "then"),
-        (
-            (
-                one.filename,
-                one.label or (one.error and one.error.message),
-                one.confidence,
-                ", ".join(f"{other.label} {other.confidence:.3f}" for other in one.predictions[1:]),
-            )
-            for one in prediction.results
-        ),
-    )

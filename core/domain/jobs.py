@@ -205,8 +205,10 @@ def _queue(session: Session, job: Job) -> None:
     job_states.move(session, job, JobState.QUEUED)
 
 
-def delete(session: Session, job_id: str) -> None:
+def delete(session: Session, job_id: str) -> list[str]:
     """Forget a job that has ended, with its events; what it published stays.
+
+    Returns the key of the upload that only this job was to read, if there is one.
 
     Raises:
         StateConflict: The job has not ended.
@@ -219,6 +221,8 @@ def delete(session: Session, job_id: str) -> None:
     session.flush()
     session.execute(sql_delete(JobEvent).where(JobEvent.job_id == job.id))
     session.delete(job)
+    upload = job.config.get("upload")
+    return [upload] if upload else []
 
 
 def queue_position(session: Session, job: Job) -> int | None:

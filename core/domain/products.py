@@ -20,12 +20,13 @@ class Place:
     Args:
         folder: First part of their keys.
         prefix: Where an attempt of this job writes, without a slash at the end.
-        version: Rows whose `prefix` names what was published.
+        version: Rows whose `prefix` names what was published; None where it belongs to the job
+            itself and goes with it.
     """
 
     folder: str
     prefix: Callable[[Job], str]
-    version: type[DatasetVersion | ModelExport | ModelVersion]
+    version: type[DatasetVersion | ModelExport | ModelVersion] | None
 
 
 PLACES: Mapping[Product, Place] = {
@@ -36,4 +37,7 @@ PLACES: Mapping[Product, Place] = {
         "models", lambda job: f"models/{job.id}/{job.fence}", ModelVersion
     ),
     Product.EXPORT: Place("exports", lambda job: f"exports/{job.id}/{job.fence}", ModelExport),
+    Product.PREDICTIONS: Place(
+        "predictions", lambda job: f"predictions/{job.id}/{job.fence}", None
+    ),
 }

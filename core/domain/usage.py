@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Float, cast, func, select
 from sqlalchemy.orm import Session
 
+from core.domain import predictions
 from core.store.row_access import EVERYONE
 from core.store.tables import (
     Dataset,
@@ -31,12 +32,13 @@ class Usage:
     datasets: int
     models: int
     uploads: int
+    predictions: int
     queued_jobs: int
 
     @property
     def stored(self) -> int:
         """Bytes in all."""
-        return self.datasets + self.models + self.uploads
+        return self.datasets + self.models + self.uploads + self.predictions
 
 
 def of(session: Session, owner: str) -> Usage:
@@ -51,6 +53,7 @@ def of(session: Session, owner: str) -> Usage:
         uploads=_total(
             session, select(func.sum(PartialUpload.length)).where(PartialUpload.owner == owner)
         ),
+        predictions=predictions.stored_bytes(session, owner),
         queued_jobs=_total(
             session,
             select(func.count()).select_from(Job).where(Job.owner == owner, Job.state.in_(WAITING)),

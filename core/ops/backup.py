@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.orm import Session
 
+from core.domain import predictions
 from core.ops import garbage
 from core.store.db import Database
 from core.store.migrate import upgrade
@@ -173,5 +174,9 @@ def _wanted(
     yield from ((f"shards/{shard}.tar", shard) for shard in sorted(shards))
     uploads = select(Dataset.upload).where(Dataset.upload.is_not(None))
     yield from ((str(key), None) for key in session.scalars(uploads))
+    for job in session.scalars(select(Job).where(Job.kind.in_(predictions.KINDS))):
+        for name, facts in (job.result or {}).get("files", {}).items():
+            yield f"{predictions.prefix(job)}/{name}", facts["sha256"]
+    yield from ((key, None) for key in sorted(predictions.unread(session)))
     logs = {f"logs/{job}.txt" for job in session.scalars(select(Job.id))}
     yield from ((key, None) for key in sorted(logs & set(resources.storage.list("logs"))))

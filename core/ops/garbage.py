@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from core.domain import datasets
+from core.domain import datasets, predictions
 from core.domain.products import PLACES
 from core.store.db import Database, db_now
 from core.store.object_store import Entry, Storage
@@ -178,6 +178,8 @@ def referred(session: Session, keys: list[str]) -> set[str]:
 def _published(product: Product, session: Session, keys: list[str]) -> set[str]:
     """Running jobs are read first: one that publishes in between has a version by then."""
     place, prefixes = PLACES[product], {key: key.rpartition("/")[0] for key in keys}
+    if place.version is None:
+        return predictions.stored(session, keys)
     makers = Job.kind.in_(JobKind.making(product))
     running = session.scalars(select(Job).where(Job.state == JobState.RUNNING, makers))
     kept = {place.prefix(job) for job in running}
@@ -194,7 +196,7 @@ def _shards(session: Session, keys: list[str]) -> set[str]:
 
 def _uploads(session: Session, keys: list[str]) -> set[str]:
     stored = session.scalars(select(Dataset.upload).where(Dataset.upload.in_(keys)))
-    return {key for key in stored if key is not None}
+    return {key for key in stored if key is not None} | predictions.uploads(session, keys)
 
 
 def _logs(session: Session, keys: list[str]) -> set[str]:

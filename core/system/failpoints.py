@@ -40,6 +40,7 @@ POINTS = frozenset(
         "train.step",  # Before each optimiser step.
         "train.epoch",  # All steps of an epoch are done, its validation is not.
         "evaluate.split",  # A model is finished; a split that did not train it is to be answered.
+        "predict.after_part",  # Some more answers of a batch are kept.
         "db.before_ring",  # Work is committed, nobody was told.
         "api.before_answer",  # A request's transaction is committed, its answer is not sent.
         "storage.between_files",  # One object of a publication is stored, others are to come.

@@ -7,11 +7,8 @@ come from the frozen class list of `dataset.json`, never from the order of folde
 import hashlib
 import io
 import json
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.imaging.decode import ImageLimits
-from core.system.command_names import command, where
-from topwork.errors import (
-    DatasetInvalid,
-    ImageTooLarge,
-    ImageUndecodable,
-    IntegrityError,
-    TooFewClasses,
-)
+from models.data.shards import Shards, ahead, damaged
+from topwork.errors import DatasetInvalid, ImageTooLarge, ImageUndecodable, TooFewClasses
 
 # Ingest has judged every image by the service's own limits; a second opinion here would only let
 # a job fail on what the upload accepted.
 ACCEPTED = ImageLimits(max_pixels=1 << 31, max_aspect=float("inf"), max_side=1 << 31)
-DAMAGED = "damaged"  # The name of the mark.
-AHEAD = 2  # Batches decoded in advance of the one in use.
 LEAST_CLASSES = 2
 
 
@@ -71,7 +60,7 @@ class StagedDataset:
         self.folder = folder
         text = (folder / "dataset.json").read_bytes()
         if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
-            raise self._damaged("dataset.json")
+            raise damaged(folder, "dataset.json")
         self.summary: dict[str, Any] = json.loads(text)
         self.classes: list[str] = list(self.summary["classes"])
         self.digest: str = self.summary["digest"]
@@ -85,20 +74,14 @@ class StagedDataset:
             self.splits[row["split"]].append(_sample(row, numbers[row["class"]]))
         if not self.splits["train"]:
             raise DatasetInvalid("There are no images to train on.")
-        shards = {sample.shard for samples in self.splits.values() for sample in samples}
-        self._handles: dict[str, int] = {}
-        for name in sorted(shards):
-            try:
-                self._handles[name] = os.open(folder / "shards" / f"{name}.tar", os.O_RDONLY)
-            except FileNotFoundError:
-                self.close()
-                raise self._damaged(f"shards/{name}.tar") from None
+        names = {sample.shard for samples in self.splits.values() for sample in samples}
+        self._shards = Shards(folder, names)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of the manifest."""
         manifest = (self.folder / "manifest.jsonl").read_bytes()
         if hashlib.sha256(manifest).hexdigest() != self.digest:
-            raise self._damaged("manifest.jsonl")
+            raise damaged(self.folder, "manifest.jsonl")
         yield from map(json.loads, io.BytesIO(manifest))
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -119,24 +102,11 @@ class StagedDataset:
 
     def read(self, sample: Sample) -> bytes:
         """Return the original bytes of one image."""
-        data = os.pread(self._handles[sample.shard], sample.length, sample.offset)
-        if hashlib.sha256(data).hexdigest() != sample.sha256:
-            raise self._damaged(sample.path)
-        return data
-
-    def _damaged(self, name: str) -> IntegrityError:
-        """Return the error, and mark this copy so that no later run uses it."""
-        with suppress(OSError):
-            (self.folder / DAMAGED).touch()
-        deep = f"{command('doctor', '--deep')} {where()}"
-        hint = f"Run {deep} to see what is damaged; if nothing is, run the job again."
-        return IntegrityError(f"{name} does not match its recorded hash.", hint=hint)
+        return self._shards.read(sample)
 
     def close(self) -> None:
         """Close the shards."""
-        for handle in self._handles.values():
-            os.close(handle)
-        self._handles.clear()
+        self._shards.close()
 
     def stream(
         self,
@@ -154,18 +124,8 @@ class StagedDataset:
             except (ImageUndecodable, ImageTooLarge) as error:
                 raise DatasetInvalid(f"{sample.path}: {error.message}") from error
 
-        waiting: deque[list[Future[Tensor]]] = deque()
-        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-            try:
-                for start in range(0, len(samples), batch):
-                    part = samples[start : start + batch]
-                    waiting.append([pool.submit(one, sample) for sample in part])
-                    if len(waiting) > AHEAD:
-                        yield torch.stack([future.result() for future in waiting.popleft()])
-                while waiting:
-                    yield torch.stack([future.result() for future in waiting.popleft()])
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        for part in ahead(samples, one, batch=batch, threads=threads):
+            yield torch.stack(part)
 
 
 def batch_count(images: int, size: int) -> int:

@@ -111,21 +111,14 @@ def full(
     """
     served = probabilities(logits, temperature, ceiling)
     predicted = served.argmax(1)
-    table = per_class(predicted, labels, len(classes))
-    present = table["support"] > 0
-    share = table["support"] / table["support"].sum()
-    names = ("precision", "recall", "f1")
     ranked = served.topk(min(TOP_K, len(classes)), 1).indices
     after = trust(logits, labels, temperature, ceiling)
     return {
-        "images": len(labels),
-        "accuracy": float((predicted == labels).double().mean()),
+        **of_labels(predicted, labels, classes),
         "top_k": {
             "k": ranked.shape[1],
             "accuracy": float((ranked == labels[:, None]).any(1).double().mean()),
         },
-        "macro": {name: float(table[name][present].mean()) for name in names},
-        "weighted": {name: float((table[name] * share).sum()) for name in names},
         "log_loss": after["log_loss"],
         "ece": after["ece"],
         "calibration": {
@@ -134,6 +127,20 @@ def full(
             "before": trust(logits, labels),
             "after": after,
         },
+    }
+
+
+def of_labels(predicted: Tensor, labels: Tensor, classes: list[str]) -> dict[str, Any]:
+    """Return what predicted and true labels tell without confidences, as JSON; n >= 1."""
+    table = per_class(predicted, labels, len(classes))
+    present = table["support"] > 0
+    share = table["support"] / table["support"].sum()
+    names = ("precision", "recall", "f1")
+    return {
+        "images": len(labels),
+        "accuracy": float((predicted == labels).double().mean()),
+        "macro": {name: float(table[name][present].mean()) for name in names},
+        "weighted": {name: float((table[name] * share).sum()) for name in names},
         "per_class": [
             {
                 "class": name,

@@ -17,6 +17,7 @@ from topwork.kinds import *
 
 if TYPE_CHECKING:
     from topwork.types.architectures import *
+    from topwork.types.batches import *
     from topwork.types.comparisons import *
     from topwork.types.datasets import *
     from topwork.types.evaluation import *

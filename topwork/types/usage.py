@@ -13,7 +13,9 @@ class Usage(Answer):
     object: Literal["usage"] = Field("usage", description="Always `usage`.")
     owner: str = Field(description="Whose it is.")
     stored_bytes: int = Field(description="Bytes that count towards the limit.")
-    bytes_by_kind: dict[str, int] = Field(description="Of datasets, models and uploads.")
+    bytes_by_kind: dict[str, int] = Field(
+        description="Of datasets, models, uploads and batch predictions."
+    )
     max_bytes: int | None = Field(description="null: as much as the disk holds.")
     queued_jobs: int = Field(description="Jobs that wait, paused ones among them.")
     max_queued_jobs: int = Field(description="How many may.")

@@ -12,6 +12,7 @@ from app.api.routes import (
     keys,
     models,
     predict,
+    predictions,
     system,
     uploads,
     usage,
@@ -22,6 +23,7 @@ from app.api.routes import (
 ROUTERS = (
     finetune.router,
     predict.router,
+    predictions.router,
     jobs.router,
     datasets.router,
     datasets.roomy,

@@ -13,11 +13,13 @@ from app.api.views.jobs import job_view
 from app.api.views.rows import shaped
 from app.asgi.request_body import StrictRoute
 from core.domain import events, jobs, usage
+from core.domain.products import PLACES
 from core.ops import garbage
 from topwork import types
 from topwork.errors import MalformedRequest
-from topwork.kinds import EventKind, JobState
+from topwork.kinds import EventKind, JobState, Product
 
+PREDICTIONS = PLACES[Product.PREDICTIONS]
 router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictRoute)
 Seq = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last event seen.")]
 Many = Annotated[int, Query(ge=1, le=1000, description="Most events of one page.")]
@@ -45,9 +47,10 @@ async def get_job(job_id: Text, read: Read) -> types.Job:
 
 @router.delete("/{job_id}", status_code=204)
 def delete_job(job_id: Text, session: Write, service: ServiceHere, later: BackgroundTasks) -> None:
-    """Forget a job that has ended, with its events and log; what it published stays."""
-    jobs.delete(session, job_id)
-    later.add_task(garbage.discard, service.resources, [f"logs/{job_id}.txt"])
+    """Forget a job that has ended, with its events, log and answers; what it published stays."""
+    gone = jobs.delete(session, job_id)
+    logs, answers = f"logs/{job_id}.txt", f"{PREDICTIONS.folder}/{job_id}"
+    later.add_task(garbage.discard, service.resources, [logs, *gone], [answers])
 
 
 @router.post("/{job_id}/cancel")

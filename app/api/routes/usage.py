@@ -7,6 +7,7 @@ from app.asgi.request_body import StrictRoute
 from core.domain import usage
 from topwork import types
 
+KINDS = ("datasets", "models", "uploads", "predictions")
 router = APIRouter(prefix="/usage", tags=["Keys"], route_class=StrictRoute)
 
 
@@ -17,7 +18,7 @@ async def get_usage(read: Read, who: Who, settings: Config) -> types.Usage:
     return types.Usage(
         owner=who.owner,
         stored_bytes=used.stored,
-        bytes_by_kind={name: getattr(used, name) for name in ("datasets", "models", "uploads")},
+        bytes_by_kind={name: getattr(used, name) for name in KINDS},
         max_bytes=settings.max_bytes_per_owner or None,
         queued_jobs=used.queued_jobs,
         max_queued_jobs=settings.max_queued_jobs_per_owner,

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, BackgroundTasks
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from app.api import batch_prediction
 from app.api.deps import (
     Config,
     Number,
@@ -17,6 +18,8 @@ from app.api.deps import (
     ThisModelVersion,
     Write,
 )
+from app.api.idempotency import Created, Once
+from app.api.views.jobs import job_view
 from app.api.views.models import version_view
 from app.asgi.etag import TaggedRoute
 from core.domain import registry
@@ -59,6 +62,25 @@ def delete_model_version(
 def get_evaluation(version: ThisModelVersion, storage: Store) -> JSONResponse:
     """Return what the version was measured at: per split, per class, with confusion matrix."""
     return JSONResponse({"object": "evaluation", "splits": _evaluation(version, storage)})
+
+
+@router.post("/{number}/evaluations", status_code=202, response_model=types.Job)
+def evaluate_model_version(
+    asked: types.EvaluationRequest,
+    version: ThisModelVersion,
+    once: Once,
+    session: Write,
+    settings: Config,
+) -> JSONResponse:
+    """Measure the version on a dataset version; the job's `evaluation` has the scores."""
+    model = f"{version.name}@{version.number}"
+    order = types.BatchRequest(model=model, **dict(asked))
+
+    def create() -> Created:
+        job = batch_prediction.place(session, settings, order, None)
+        return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+
+    return once(session, asked.model_dump_json(), create)
 
 
 @router.get("/{number}/confusion", response_model=types.Confusion)

@@ -10,6 +10,7 @@ from topwork.kinds import JobKind, Phase, Product
 
 PRIORITY_NAMES = {number: name for name, number in jobs.PRIORITIES.items()}
 TRAINING = [kind for kind in JobKind if Phase.TRAINING in kind.phases]
+PREDICTIONS = JobKind.making(Product.PREDICTIONS)
 MODELS = JobKind.making(Product.MODEL_VERSION)
 EXPORTS = JobKind.making(Product.EXPORT)
 
@@ -44,6 +45,10 @@ def _links(row: tables.Job) -> dict[str, str]:
     links = {"self": path, "events": f"{path}/events", "logs": f"{path}/logs"}
     if row.kind in TRAINING:
         links["metrics"] = f"{path}/metrics"
+    if row.kind in PREDICTIONS:
+        links["results"] = f"/predictions/{row.id}/results"
+        if row.result and row.result["metrics"]:
+            links["evaluation"] = f"/predictions/{row.id}/evaluation"
     if row.dataset_id:
         links["dataset"] = f"/datasets/{row.dataset_id}"
     if row.kind in MODELS and row.result and "model" in row.result:

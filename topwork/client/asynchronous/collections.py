@@ -11,7 +11,7 @@ from topwork.client.asynchronous.transport import AsyncHttp
 from topwork.client.exchange import Json
 from topwork.client.options import UploadReadingOptions
 from topwork.client.sources import OnBytes, ignore
-from topwork.kinds import ExportForm, ExportFormat, Scope
+from topwork.kinds import ExportForm, ExportFormat, Scope, Split
 from topwork.types.comparisons import Comparison
 from topwork.types.datasets import Dataset, ReportLine
 from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
@@ -127,6 +127,15 @@ class AsyncModels:
     async def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias."""
         await self._http.send("DELETE", f"/models/{name}/aliases/{alias}")
+
+    async def evaluate(
+        self, name: str, number: int, *, dataset: str, split: Split | str | None = None
+    ) -> AsyncJob:
+        """Measure a version on a dataset version; `predictions.evaluation` has the scores then."""
+        path, body = f"/models/{name}/versions/{number}/evaluations", {"dataset": dataset}
+        whole = body | ({"split": str(split)} if split else {})
+        job = await self._http.ask(AsyncJob, "POST", path, json=whole)
+        return job.bind(self._jobs)
 
     async def evaluation(self, name: str, number: int) -> Evaluation:
         """Return metrics, intervals, per-class table and confusion matrix of a version."""

@@ -14,6 +14,7 @@ from topwork.client.asynchronous.collections import (
     AsyncModels,
 )
 from topwork.client.asynchronous.jobs import AsyncJob, AsyncJobs
+from topwork.client.asynchronous.predictions import AsyncPredictions
 from topwork.client.asynchronous.resumable_upload import upload
 from topwork.client.asynchronous.transport import AsyncHttp
 from topwork.client.exchange import Json, Shape
@@ -41,6 +42,7 @@ class AsyncTopwork:
         self.jobs = AsyncJobs(self.http)
         self.datasets = AsyncDatasets(self.http, self.jobs)
         self.models = AsyncModels(self.http, self.jobs)
+        self.predictions = AsyncPredictions(self.http, self.jobs)
         self.keys = AsyncKeys(self.http)
         self.audit = AsyncAudit(self.http)
 

@@ -12,7 +12,7 @@ from topwork.client.sources import OnBytes, ignore
 from topwork.client.synchronous.jobs import Job, Jobs
 from topwork.client.synchronous.resumable_upload import upload
 from topwork.client.synchronous.transport import Http
-from topwork.kinds import ExportForm, ExportFormat, Scope
+from topwork.kinds import ExportForm, ExportFormat, Scope, Split
 from topwork.types.comparisons import Comparison
 from topwork.types.datasets import Dataset, ReportLine
 from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
@@ -126,6 +126,15 @@ class Models:
     def delete_alias(self, name: str, alias: str) -> None:
         """Remove an alias."""
         self._http.send("DELETE", f"/models/{name}/aliases/{alias}")
+
+    def evaluate(
+        self, name: str, number: int, *, dataset: str, split: Split | str | None = None
+    ) -> Job:
+        """Measure a version on a dataset version; `predictions.evaluation` has the scores then."""
+        path, body = f"/models/{name}/versions/{number}/evaluations", {"dataset": dataset}
+        whole = body | ({"split": str(split)} if split else {})
+        job = self._http.ask(Job, "POST", path, json=whole)
+        return job.bind(self._jobs)
 
     def evaluation(self, name: str, number: int) -> Evaluation:
         """Return metrics, intervals, per-class table and confusion matrix of a version."""

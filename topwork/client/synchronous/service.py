@@ -18,6 +18,7 @@ from topwork.client.synchronous.collections import (
     Models,
 )
 from topwork.client.synchronous.jobs import Job, Jobs
+from topwork.client.synchronous.predictions import Predictions
 from topwork.client.synchronous.resumable_upload import upload
 from topwork.client.synchronous.transport import Http
 from topwork.types.architectures import Architecture
@@ -41,6 +42,7 @@ class Topwork:
         self.jobs = Jobs(self.http)
         self.datasets = Datasets(self.http, self.jobs)
         self.models = Models(self.http, self.jobs)
+        self.predictions = Predictions(self.http, self.jobs)
         self.keys = Keys(self.http)
         self.audit = Audit(self.http)
 

@@ -1,0 +1,94 @@
+"""`/predictions`: many images in one job, and what it has answered."""
+
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from app.api import batch_prediction
+from app.api.deps import Config, Read, Store, Text, Write
+from app.api.idempotency import Created, Once
+from app.api.openapi import json_or_files
+from app.api.uploads.multipart_archive import Stored, stored
+from app.api.uploads.received import Received, received
+from app.api.views.jobs import job_view
+from app.asgi.request_body import StrictRoute, shaped_as
+from core.domain import predictions
+from core.store.tables import Job
+from topwork import types
+from topwork.errors import NotFound
+
+router = APIRouter(prefix="/predictions", tags=["Predict"], route_class=StrictRoute)
+As = Annotated[
+    Literal["ndjson", "csv"],
+    Query(alias="as", description="`ndjson`: an object a line; `csv`: a table."),
+]
+MEDIA = {"ndjson": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+Sent = tuple[Received[types.BatchRequest], Stored | None]
+
+
+async def _sent(
+    request: Request, storage: Store, settings: Config, read: Read
+) -> AsyncIterator[Sent]:
+    async with (
+        received(
+            request, settings, read,
+            from_json=partial(shaped_as, types.BatchRequest),
+            from_form=lambda form: types.BatchRequest(**dict(shaped_as(types.BatchFields, form))),
+            read_field=batch_prediction.read_field,
+        ) as sent,
+        stored(storage, sent.upload) as handle,
+    ):  # fmt: skip
+        yield sent, handle
+
+
+async def _this_batch(job_id: Text, read: Read) -> Job:
+    return await read(predictions.get, job_id)
+
+
+ThisBatch = Annotated[Job, Depends(_this_batch)]
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=types.Job,
+    openapi_extra=json_or_files(types.BatchRequest, types.BatchFields),
+)
+def create_predictions(
+    once: Once,
+    sent: Annotated[Sent, Depends(_sent, scope="function")],
+    session: Write,
+    settings: Config,
+) -> JSONResponse:
+    """Classify every image of an archive, an upload or a dataset version; the answer is the job."""
+    came, handle = sent
+
+    def create() -> Created:
+        job = batch_prediction.place(session, settings, came.fields, handle)
+        return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
+
+    return once(session, came.fingerprint, create)
+
+
+@router.get("/{job_id}/results", response_class=StreamingResponse)
+def get_prediction_results(
+    job: ThisBatch, storage: Store, form: As = "ndjson"
+) -> StreamingResponse:
+    """Return a line for each image; of a job that was cancelled, failed or paused, those so far."""
+    pieces = storage.stream(batch_prediction.stored_answers(storage, job))
+    body = batch_prediction.table(pieces, job.config["top_k"]) if form == "csv" else pieces
+    headers = {"Content-Disposition": f'attachment; filename="{job.id}.{form}"'}
+    return StreamingResponse(body, media_type=MEDIA[form], headers=headers)
+
+
+@router.get("/{job_id}/evaluation", response_model=types.Evaluation)
+def get_prediction_evaluation(job: ThisBatch, storage: Store) -> JSONResponse:
+    """Return the scores of the images whose class is known, by split; `all` without splits."""
+    if predictions.EVALUATION not in (job.result or {}).get("files", {}):
+        raise NotFound(f"{job.id} has no evaluation", param="job_id")
+    text = storage.get_bytes(f"{predictions.prefix(job)}/{predictions.EVALUATION}")
+    return JSONResponse({"object": "evaluation", "splits": json.loads(text)})

@@ -1,0 +1,81 @@
+"""Batch predictions: jobs whose answers are stored under the job, and go with it."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Float, and_, cast, func, select
+from sqlalchemy.orm import Session
+
+from core.domain import events, leases
+from core.domain.products import PLACES
+from core.store.row_access import EVERYONE
+from core.store.tables import Job
+from topwork.errors import JobNotFound
+from topwork.kinds import EventKind, JobKind, JobState, Product
+
+KINDS = JobKind.making(Product.PREDICTIONS)
+ANSWERS, EVALUATION = "predictions.jsonl", "evaluation.json"
+# What an upload is kept for: a job that has not succeeded can be tried again.
+UNREAD = and_(Job.kind.in_(KINDS), Job.state != JobState.SUCCEEDED)
+
+
+def get(session: Session, job_id: str) -> Job:
+    """Return a job of this kind or raise JobNotFound."""
+    job = session.get(Job, job_id)
+    if job is None or job.kind not in KINDS:
+        raise JobNotFound(f"there is no batch prediction {job_id}")
+    return job
+
+
+def prefix(job: Job) -> str:
+    """Return where the newest attempt has stored its answers, if it has any."""
+    return PLACES[Product.PREDICTIONS].prefix(job)
+
+
+def unread(session: Session) -> set[str]:
+    """Return the keys of all uploads that are to be read yet."""
+    keys = session.scalars(select(Job.config["upload"].as_string()).where(UNREAD))
+    return {key for key in keys if key is not None}
+
+
+def uploads(session: Session, keys: list[str]) -> set[str]:
+    """Return those of the keys that are uploads to be read yet."""
+    key = Job.config["upload"].as_string()
+    return {found for found in session.scalars(select(key).where(UNREAD, key.in_(keys))) if found}
+
+
+def stored(session: Session, keys: list[str]) -> set[str]:
+    """Return those of the keys of answers that belong to the newest attempt of a job."""
+    ids = {key.split("/")[1] for key in keys}
+    kept = {f"{prefix(job)}/" for job in session.scalars(select(Job).where(Job.id.in_(ids)))}
+    return {key for key in keys if f"{key.rpartition('/')[0]}/" in kept}
+
+
+def stored_bytes(session: Session, owner: str) -> int:
+    """Return the bytes of an owner's answers, and of uploads that are to be read yet."""
+    return _sum(session, owner, UNREAD, "bytes") + _answers(session, owner)
+
+
+def _sum(session: Session, owner: str, condition: ColumnElement[bool], name: str) -> int:
+    size = cast(Job.config[name].as_string(), Float)
+    total = select(func.sum(size)).where(Job.owner == owner, condition)
+    return int(session.execute(total, execution_options=EVERYONE).scalar_one() or 0)
+
+
+def _answers(session: Session, owner: str) -> int:
+    done = and_(Job.kind.in_(KINDS), Job.state == JobState.SUCCEEDED, Job.owner == owner)
+    results = session.scalars(select(Job.result).where(done), execution_options=EVERYONE)
+    files = (file for result in results for file in (result or {}).get("files", {}).values())
+    return sum(int(file["size"]) for file in files)
+
+
+def say_once(session: Session, job: Job, code: str, message: str) -> None:
+    """Add a note to a running job's history, unless an earlier attempt did.
+
+    Raises:
+        LostLease: The job is no longer this worker's.
+    """
+    leases.held(session, job.id, job.fence)
+    notes = events.of_kind(session, job.id, EventKind.NOTE)
+    if all(note.data.get("code") != code for note in notes):
+        note: dict[str, Any] = {"kind": EventKind.NOTE, "code": code, "message": message}
+        leases.record(session, job.id, job.fence, [note])

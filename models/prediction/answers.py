@@ -1,0 +1,94 @@
+"""Ask a classifier about the images of a batch: decoded in threads, ahead of the forward passes."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.imaging.decode import ImageLimits
+from models.compute.memory import within
+from models.data.shards import ahead
+from models.inference.classifier import Classifier
+from models.prediction.images import BatchImage
+from models.prediction.parts import Row
+from topwork.errors import ImageTooLarge, ImageUndecodable
+from topwork.kinds import ResultStatus
+
+BATCH = 32
+Known = Mapping[str, int]
+Error = dict[str, Any]
+
+
+def answers(
+    classifier: Classifier,
+    images: Sequence[BatchImage],
+    read: Callable[[BatchImage], bytes],
+    *,
+    known: Known,
+    limits: ImageLimits,
+    top_k: int,
+    threads: int,
+) -> Iterator[list[Row]]:
+    """Yield the answers about up to 32 images at a time, in order, by the path of `POST /predict`.
+
+    Args:
+        classifier: Who is asked.
+        images: About what.
+        read: Returns the bytes of one.
+        known: Output of the classes that the network tells apart.
+        limits: Above which an image is refused, as a prediction would.
+        top_k: Most classes named for an image.
+        threads: That decode.
+
+    Raises:
+        IntegrityError: Bytes are not as recorded, or the network gave no finite answer.
+        OutOfMemory: There is none even for one image.
+    """
+
+    def view(image: BatchImage) -> Tensor | Error:
+        if image.error is not None:
+            return image.error
+        try:
+            return classifier.decode(read(image), limits)
+        except (ImageUndecodable, ImageTooLarge) as error:
+            return {"code": error.code, "message": error.message, "hint": error.hint}
+
+    done = 0
+    for views in ahead(images, view, batch=BATCH, threads=threads):
+        part = images[done : done + len(views)]
+        done += len(views)
+        pixels = [one for one in views if isinstance(one, Tensor)]
+        served = iter(_served(classifier, pixels) if pixels else ())
+        yield [
+            _answer(classifier, image, next(served), known, top_k)
+            if isinstance(one, Tensor)
+            else _facts(image) | {"status": ResultStatus.ERROR, "error": one}
+            for image, one in zip(part, views, strict=True)
+        ]
+
+
+def _served(classifier: Classifier, pixels: list[Tensor]) -> Tensor:
+    return within(lambda some: classifier.forward(list(some)), torch.stack(pixels))
+
+
+def _answer(
+    classifier: Classifier, image: BatchImage, row: Tensor, known: Known, top_k: int
+) -> Row:
+    found = known.get(image.class_name or "")
+    return _facts(image) | {
+        "status": ResultStatus.OK,
+        **classifier.rank(row, top_k),
+        "class_index": found,
+        "class_confidence": None if found is None else float(row[found]),
+    }
+
+
+def _facts(image: BatchImage) -> Row:
+    return {
+        "index": image.number,
+        "path": image.path,
+        "sha256": image.sha256 or None,
+        "split": image.split,
+        "class": image.class_name,
+    }
