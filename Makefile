@@ -1,6 +1,6 @@
-# Everything a developer does here, in twelve targets. `make help` lists them.
+# Everything a developer does here, in thirteen targets. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-slow test-gpu chaos lint format bench lock clean
+.PHONY: help setup up demo test test-slow test-gpu chaos containers lint format bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -27,6 +27,9 @@ test-gpu: $(READY)  ## run the tests that need a CUDA device
 
 chaos: $(READY)  ## kill, starve and confuse every process at seeded points; nothing may be lost
 	$(BIN)/pytest -m "chaos or plan" --timeout 1800 $(ARGS)
+
+containers: $(READY)  ## build and start docker-compose.yml for real; root on Debian, touches the firewall
+	$(BIN)/pytest -m containers --timeout 3600 $(ARGS)
 
 lint: $(READY)  ## check style, formatting, types and who imports whom
 	$(BIN)/ruff check
