@@ -4,6 +4,7 @@
 #   docker build --target worker-gpu .   the same with CUDA
 # Docker 23 or newer builds them; there is no `# syntax` line, as it asks a registry at each build.
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
+ARG NODE_IMAGE=node:24-bookworm-slim
 
 FROM ${PYTHON_IMAGE} AS base
 LABEL org.opencontainers.image.title="Topwork" \
@@ -28,9 +29,18 @@ RUN python -m compileall -q -x '/(test|tests|site-packages)/' \
 COPY --chmod=755 deploy/healthy /usr/local/bin/topwork-healthy
 WORKDIR /srv
 
+# The page, as files; nothing of Node.js comes into an image.
+FROM ${NODE_IMAGE} AS page
+WORKDIR /srv/web
+COPY web/package.json web/package-lock.json ./
+RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
+COPY web .
+RUN npm run build
+
 FROM base AS package
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE hatch_build.py ./
 COPY app app
+COPY --from=page /srv/app/static app/static
 COPY core core
 COPY models models
 COPY topwork topwork

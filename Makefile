@@ -1,16 +1,19 @@
-# Everything a developer does here, in thirteen targets. `make help` lists them.
+# Everything a developer does here, in fifteen targets. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-slow test-gpu chaos containers lint format bench lock clean
+.PHONY: help setup page up demo test test-slow test-gpu test-page chaos containers lint format bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
+PAGE := app/static/index.html
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## create .venv with the locked versions; does nothing when it is current; TORCH=cpu|cu130|default
+setup: $(READY) $(PAGE)  ## create .venv with the locked versions; does nothing when it is current; TORCH=cpu|cu130|default
 
-up: $(READY)  ## start the service on http://127.0.0.1:8000
+page: $(PAGE)  ## build the web page; needs npm (Node.js 20.19 or newer)
+
+up: $(READY) $(PAGE)  ## start the service on http://127.0.0.1:8000
 	@exec $(BIN)/topwork up $(ARGS)
 
 demo: $(READY)  ## upload, fine-tune, evaluate and predict; DATA=folder-or-zip ARCH=name for your own
@@ -24,6 +27,10 @@ test-slow: $(READY)  ## run the nightly tests: every architecture, large data se
 
 test-gpu: $(READY)  ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu --timeout 1800 $(ARGS)
+
+test-page: $(READY) $(PAGE)  ## drive the page with Chromium: apt-get install chromium
+	cd web && npm test
+	$(BIN)/pytest -m page --timeout 1800 $(ARGS)
 
 chaos: $(READY)  ## kill, starve and confuse every process at seeded points; nothing may be lost
 	$(BIN)/pytest -m "chaos or plan" --timeout 1800 $(ARGS)
@@ -51,8 +58,11 @@ lock: $(READY)  ## resolve the newest allowed versions into requirements.lock
 	mv .venv/new.lock requirements.lock
 
 clean:  ## remove the environment and every cache, never your data
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv app/static web/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PAGE): web/package-lock.json web/index.html web/vite.config.ts $(shell find web/src -type f 2>/dev/null)
+	@.ci/page
 
 $(READY): pyproject.toml topwork/pyproject.toml requirements.lock .ci/venv
 	.ci/venv .venv

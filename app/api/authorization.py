@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api import session_cookie
 from app.api.authentication import Credentials
 from app.asgi.bind import is_loopback
 from app.asgi.origins import LOCAL_NAMES, names, without_port
@@ -29,10 +30,12 @@ from core.system.settings import Settings
 from topwork.errors import Forbidden, TooManyRequests, TopworkError, Unavailable
 from topwork.kinds import Scope as KeyScope
 
-PUBLIC = frozenset({"/healthz", "/readyz"})
+PUBLIC = frozenset({"/healthz", "/readyz", "/"})
+PUBLIC_FILES = "/assets/"  # Of the web page, which holds no data and asks for a key itself.
+ANY_KEY = frozenset({"/session"})
 # The documentation holds no data; a browser on this machine may read it without the key.
 PUBLIC_ON_THIS_MACHINE = frozenset(
-    {"/", "/docs", "/openapi.json", "/docs/init.js", "/docs/swagger-ui-bundle.js"}
+    {"/docs", "/openapi.json", "/docs/init.js", "/docs/swagger-ui-bundle.js"}
     | {"/docs/swagger-ui.css", "/docs/favicon.png"}
 )
 # First part of the path -> the scopes for looking and for changing. Anything else is for admins.
@@ -99,7 +102,7 @@ class Guard:
     async def _admit(self, scope: Scope) -> None:
         """Leave the caller in the request's state, or raise why there is none."""
         path = scope["path"]
-        if path in PUBLIC:
+        if path in PUBLIC or path.startswith(PUBLIC_FILES):
             return
         headers = Headers(scope=scope)
         host = headers.get("host", "")
@@ -110,7 +113,7 @@ class Guard:
             return
         caller = await self._caller(scope, headers, foreign)
         wanted = scope_of(scope["method"], path)
-        if path not in PUBLIC_ON_THIS_MACHINE and not caller.may(wanted):
+        if path not in PUBLIC_ON_THIS_MACHINE | ANY_KEY and not caller.may(wanted):
             raise Forbidden(f"this needs a key with the scope {str(wanted)!r}")
         scope.setdefault("state", {})["caller"] = caller
 
@@ -132,7 +135,8 @@ class Guard:
         database: Database = scope["app"].state.service.resources.database
         if await self._credentials.exist(database):
             self._addresses.take(subscriber(_address(scope)))
-            caller = await self._credentials.identify(database, _address(scope), _bearer(headers))
+            key = bearer(headers) or _kept(scope, headers)
+            caller = await self._credentials.identify(database, _address(scope), key)
             self._keys.take(str(caller.key))
             return replace(caller, address=_address(scope), request=_request_id(scope))
         refusal = foreign or _cross_site(scope, headers)
@@ -157,13 +161,25 @@ def scope_of(method: str, path: str) -> KeyScope:
     return looking if method in SAFE_METHODS else changing
 
 
-def _bearer(headers: Headers) -> str:
+def bearer(headers: Headers) -> str:
+    """Return the key in the Authorization header; nothing where there is none."""
     scheme, _, given = headers.get("authorization", "").partition(" ")
     return given.strip() if scheme.lower() == "bearer" else ""
 
 
 def _is_of_proxy(name: str) -> bool:
     return PROXIED.fullmatch(name.lower().replace("_", "-")) is not None
+
+
+def _kept(scope: Scope, headers: Headers) -> str:
+    """Return the key that the browser keeps; a change must come from this service's own page."""
+    key = session_cookie.of(headers.get("cookie", ""))
+    refusal = _cross_site(scope, headers) if key else None
+    if refusal is not None:
+        raise refusal
+    if key and scope["method"] not in SAFE_METHODS and "origin" not in headers:
+        raise Forbidden("a change with a cookie must say which page it comes from")
+    return key
 
 
 def _from_this_machine(scope: Scope, headers: Headers) -> TopworkError | None:

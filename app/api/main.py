@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.api import openapi
+from app.api import openapi, page
 from app.api.authorization import Guard
 from app.api.routes import ROUTERS
 from app.api.state import serving
@@ -62,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     openapi.install(app)
+    page.install(app)
     # The last one added is the outermost.
     app.add_middleware(Guard, settings=settings)
     if settings.cors_origins:

@@ -6,7 +6,7 @@ from typing import Any
 
 import fastapi_offline
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.asgi.multipart import FORM
 from app.asgi.problem import MEDIA_TYPE
+from app.asgi.request_log import CSP
 from topwork import types
 
 DESCRIPTION = """
@@ -77,6 +78,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     types.Problem,
 )
 REFERENCE = "#/components/schemas/{model}"
+# Swagger UI sets styles within its elements; nothing else here does.
+INLINE_STYLE = CSP + "; style-src 'self' 'unsafe-inline'"
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -138,17 +141,13 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         return _complete(original())
 
-    def index() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
     def page() -> HTMLResponse:
-        return HTMLResponse(PAGE)
+        return HTMLResponse(PAGE, headers={"Content-Security-Policy": INLINE_STYLE})
 
     def script() -> Response:
         return Response(SCRIPT, media_type="text/javascript")
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way.
-    app.add_api_route("/", index, include_in_schema=False)
     app.add_api_route("/docs", page, include_in_schema=False)
     app.add_api_route("/docs/init.js", script, include_in_schema=False)
     app.mount("/docs", StaticFiles(directory=ASSETS))

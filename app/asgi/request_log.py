@@ -21,7 +21,7 @@ PROBES = {"/healthz", "/readyz"}  # Asked every few seconds; a good answer is no
 OK = 200
 REPLAYED = "Idempotent-Replayed"  # Marks an answer that was given before.
 CSP = (
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "default-src 'self'; img-src 'self' data: blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 SECURITY_HEADERS = {

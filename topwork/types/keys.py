@@ -42,6 +42,15 @@ class ApiKey(Answer):
     revoked_at: Moment | None = Field(description="Since then it is worthless.")
 
 
+class Session(Answer):
+    """Who asks, and what for."""
+
+    object: Literal["session"] = Field("session", description="Always `session`.")
+    owner: str = Field(description="Whose objects are seen and added.")
+    scopes: list[Open[Scope]] = Field(description="What the caller may do.")
+    key: str | None = Field(description="Id of the key; null on this machine while there is none.")
+
+
 class ApiKeyCreated(ApiKey):
     """The only answer that shows a key."""
 

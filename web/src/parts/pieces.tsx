@@ -1,0 +1,70 @@
+/** Small pieces that several screens are made of. */
+import type { ComponentChildren, JSX } from 'preact'
+import { useState } from 'preact/hooks'
+import type { Refusal } from '../api'
+import { words } from '../language'
+
+const TONES: Record<string, string> = {
+  succeeded: 'good', ready: 'good', failed: 'bad', running: 'busy', ingesting: 'busy', pausing: 'busy', cancelling: 'busy',
+}
+
+export function State({ is }: { is: string }): JSX.Element {
+  return <span class={`state ${TONES[is] ?? ''}`}>{words.value.states[is] ?? is}</span>
+}
+
+export function Trouble({ refusal }: { refusal: Refusal | undefined }): JSX.Element | null {
+  if (!refusal) return null
+  const away = refusal.problem.code === 'unreachable'
+  return (
+    <div class="note error" role="alert">
+      <strong>{away ? words.value.unreachable : refusal.problem.detail}</strong>
+      {away ? <p>{words.value.reconnecting}</p> : refusal.problem.hint && <p>{refusal.problem.hint}</p>}
+    </div>
+  )
+}
+
+export function Empty({ title, hint, children }: { title: string; hint: string; children?: ComponentChildren }): JSX.Element {
+  return (
+    <div class="card">
+      <h2>{title}</h2>
+      <p class="quiet">{hint}</p>
+      {children && <div class="row">{children}</div>}
+    </div>
+  )
+}
+
+export function Fact({ name, children }: { name: string; children: ComponentChildren }): JSX.Element {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  )
+}
+
+export function Scroll({ label, children }: { label: string; children: ComponentChildren }): JSX.Element {
+  return (
+    <div class="wide" role="region" aria-label={label} tabIndex={0}>
+      {children}
+    </div>
+  )
+}
+
+/** A command that does what the form does, to be copied. */
+export function Command({ name, text }: { name: string; text: string }): JSX.Element {
+  const [copied, setCopied] = useState(false)
+  const copy = (): void => void navigator.clipboard.writeText(text).then(() => setCopied(true))
+  return (
+    <section>
+      <div class="row">
+        <strong>{name}</strong>
+        <button type="button" class="plain small" onClick={copy}>{copied ? words.value.copied : words.value.copy}</button>
+      </div>
+      <pre>{text}</pre>
+    </section>
+  )
+}
+
+export function text(value: unknown): string {
+  return typeof value === 'string' ? value : value === null || value === undefined ? '–' : JSON.stringify(value)
+}

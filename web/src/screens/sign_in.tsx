@@ -1,0 +1,27 @@
+/** A key for services that ask for one. */
+import { useSignal } from '@preact/signals'
+import type { JSX } from 'preact'
+import { words } from '../language'
+import { signIn } from '../session'
+
+export function SignIn(): JSX.Element {
+  const key = useSignal('')
+  const wrong = useSignal(false)
+  const submit = async (event: Event): Promise<void> => {
+    event.preventDefault()
+    wrong.value = !(await signIn(key.value.trim()))
+  }
+  const w = words.value
+  return (
+    <form class="card" onSubmit={submit}>
+      <h1>{w.signIn}</h1>
+      <p class="quiet">{w.signInHint}</p>
+      <label>
+        {w.key}
+        <input type="password" autocomplete="current-password" required value={key.value} onInput={(event) => (key.value = event.currentTarget.value)} />
+      </label>
+      {wrong.value && <p class="note error" role="alert">{w.wrongKey}</p>}
+      <div><button class="primary" type="submit">{w.signIn}</button></div>
+    </form>
+  )
+}

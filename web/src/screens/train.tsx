@@ -1,0 +1,153 @@
+/** A training: three choices, and beside them the plan that would run. */
+import { useSignal } from '@preact/signals'
+import type { JSX } from 'preact'
+import { useEffect } from 'preact/hooks'
+import { answered, api, Refusal, type Shapes } from '../api'
+import { address, filter, go } from '../address'
+import { count, duration, percent, words } from '../language'
+import { useLoaded } from '../load'
+import { Command, Empty, Fact, Trouble } from '../parts/pieces'
+import { PlanTable } from '../parts/plan'
+import { asCommand, asCurl, asPython, type Effort, type Form, request } from '../training'
+
+const EFFORTS: Effort[] = ['fast', 'balanced', 'best']
+
+async function choices(): Promise<{ sets: Shapes['Dataset'][]; networks: Shapes['Architecture'][] }> {
+  const query = { state: 'ready', limit: 100 } as const
+  const [sets, networks] = await Promise.all([
+    answered(api.GET('/datasets', { params: { query } })),
+    answered(api.GET('/architectures', { params: { query: { limit: 100 } as never } })),
+  ])
+  return { sets: sets.data, networks: networks.data }
+}
+
+/** What suits best among the networks whose weights are here; else a small, well-known one. */
+function first(networks: Shapes['Architecture'][]): string {
+  const here = networks.filter(({ weights }) => weights?.available_offline)
+  here.sort((a, b) => (b.weights?.top1 ?? 0) - (a.weights?.top1 ?? 0))
+  return here[0]?.name ?? 'mobilenet_v2'
+}
+
+export function Train(): JSX.Element {
+  const loaded = useLoaded(choices, 'choices')
+  const w = words.value
+  const found = loaded.data.value
+  return (
+    <>
+      <h1>{w.train}</h1>
+      <Trouble refusal={loaded.refusal.value} />
+      {found?.sets.length === 0 && <Empty title={w.noData} hint={w.noDataHint}><a class="button primary" href="#/datasets/new">{w.addImages}</a></Empty>}
+      {found && found.sets.length > 0 && <Planner sets={found.sets} networks={found.networks} />}
+    </>
+  )
+}
+
+function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shapes['Architecture'][] }): JSX.Element {
+  const query = address.value.query
+  const form = useSignal<Form>({
+    dataset: query.get('dataset') ?? `${sets[0]?.id}@${sets[0]?.latest?.number ?? 1}`,
+    architecture: query.get('architecture') ?? first(networks),
+    effort: (query.get('effort') as Effort | null) ?? 'balanced',
+    name: query.get('name') ?? '', epochs: query.get('epochs') ?? '', batch: query.get('batch') ?? '', rate: query.get('rate') ?? '', seed: query.get('seed') ?? '',
+  })
+  const plan = useSignal<Shapes['Plan'] | null>(null)
+  const before = useSignal<Shapes['Plan'] | null>(null)
+  const refusal = useSignal<Refusal | undefined>(undefined)
+  const planning = useSignal(false)
+  const body = request(form.value)
+  const key = JSON.stringify(body)
+  useEffect(() => {
+    let gone = false
+    filter({ ...form.value })
+    planning.value = true
+    const timer = setTimeout(async () => {
+      try {
+        const asked = api.POST('/finetune', { params: { query: { dry_run: true } }, body: body as never })
+        const found = (await answered(asked)) as unknown as Shapes['Plan']
+        if (gone) return
+        before.value = plan.value
+        plan.value = found
+        refusal.value = undefined
+      } catch (problem) {
+        if (!gone) refusal.value = problem instanceof Refusal ? problem : undefined
+      }
+      if (!gone) planning.value = false
+    }, 300)
+    return () => {
+      gone = true
+      clearTimeout(timer)
+    }
+  }, [key])
+  const start = async (event: Event): Promise<void> => {
+    event.preventDefault()
+    try {
+      const job = (await answered(api.POST('/finetune', { body: body as never }))) as unknown as Shapes['Job']
+      go(['jobs', job.id])
+    } catch (problem) {
+      refusal.value = problem instanceof Refusal ? problem : undefined
+    }
+  }
+  const w = words.value
+  const set = (change: Partial<Form>): void => void (form.value = { ...form.value, ...change })
+  const network = networks.find(({ name }) => name === form.value.architecture)
+  const hints = { fast: w.fastHint, balanced: w.balancedHint, best: w.bestHint }
+  const field = (name: 'epochs' | 'batch' | 'rate' | 'seed', title: string): JSX.Element => (
+    <label>{title}<input type="number" min="0" step="any" placeholder={w.auto} value={form.value[name]} onInput={(event) => set({ [name]: event.currentTarget.value })} /></label>
+  )
+  return (
+    <div class="columns">
+      <form onSubmit={start} style={{ display: 'grid', gap: '1.25rem' }}>
+        <label>
+          {w.dataset}
+          <select value={form.value.dataset} onChange={(event) => set({ dataset: event.currentTarget.value })}>
+            {sets.flatMap((one) => Array.from({ length: one.latest?.number ?? 1 }, (_, index) => (one.latest?.number ?? 1) - index).map((number) => (
+              <option key={`${one.id}@${number}`} value={`${one.id}@${number}`}>{one.name} @{number}</option>
+            )))}
+          </select>
+        </label>
+        <label>
+          {w.network}
+          <select value={form.value.architecture} onChange={(event) => set({ architecture: event.currentTarget.value })}>
+            {networks.map((one) => (
+              <option key={one.name} value={one.name}>{one.name}{one.weights ? ` · ${percent(one.weights.top1 > 1 ? one.weights.top1 / 100 : one.weights.top1)} · ${w[one.weights.available_offline ? 'weightsHere' : 'weightsAway']}` : ''}</option>
+            ))}
+          </select>
+          {network && <span class="quiet small">{network.title} · {count(Math.round(network.parameters / 1e5) / 10)} M {w.parameters} · {network.weights?.license ?? ''}</span>}
+        </label>
+        <fieldset>
+          <legend>{w.effort}</legend>
+          {EFFORTS.map((effort) => (
+            <label class="choice" key={effort}>
+              <input type="radio" name="effort" checked={form.value.effort === effort} onChange={() => set({ effort })} />
+              <span><strong>{w[effort]}</strong><br /><span class="quiet">{hints[effort]}</span></span>
+            </label>
+          ))}
+        </fieldset>
+        <label>{w.name}<input type="text" placeholder={plan.value?.name ?? ''} maxLength={63} value={form.value.name} onInput={(event) => set({ name: event.currentTarget.value })} /></label>
+        <details>
+          <summary>{w.more}</summary>
+          <div class="columns">{field('epochs', w.epochs)}{field('batch', w.batch)}{field('rate', w.rate)}{field('seed', w.seed)}</div>
+        </details>
+        <div><button class="primary" type="submit" disabled={!plan.value || Boolean(refusal.value)}>{w.start}</button></div>
+        <details>
+          <summary>{w.copyAs}</summary>
+          <Command name="curl" text={asCurl(body, location.origin)} />
+          <Command name="Topwork" text={asCommand(body)} />
+          <Command name="Python" text={asPython(body)} />
+        </details>
+      </form>
+      <section aria-busy={planning.value}>
+        <h2>{w.plan}</h2>
+        <p class="quiet" role="status">{planning.value ? w.planning : w.planHint}</p>
+        <Trouble refusal={refusal.value} />
+        {plan.value && !refusal.value && (
+          <>
+            <dl class="facts"><Fact name={plan.value.name}>{w.eta(duration(plan.value.eta))}</Fact></dl>
+            {plan.value.findings.filter(({ severity }) => severity !== 'info').map((finding) => <p key={finding.code} class={`note ${finding.severity}`}>{finding.message}</p>)}
+            <PlanTable plan={plan.value.plan} before={before.value?.plan} />
+          </>
+        )}
+      </section>
+    </div>
+  )
+}

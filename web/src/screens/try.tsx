@@ -1,0 +1,123 @@
+/** One image and a model: what it is, and how sure the model is. */
+import { signal, useSignal } from '@preact/signals'
+import type { JSX } from 'preact'
+import { useEffect, useRef } from 'preact/hooks'
+import { answered, api, Refusal, type Shapes } from '../api'
+import { go } from '../address'
+import { decimal, percent, words } from '../language'
+import { useLoaded } from '../load'
+import { Empty, Trouble } from '../parts/pieces'
+
+/** The image that was dropped, pasted or chosen. */
+export const tried = signal<Blob | null>(null)
+
+export function Try({ model }: { model: string }): JSX.Element {
+  const models = useLoaded(() => answered(api.GET('/models', { params: { query: { limit: 100 } as never } })), 'tryable')
+  const w = words.value
+  const found = models.data.value?.data
+  const own = found?.filter(({ source }) => source === 'own') ?? []
+  const stock = found?.filter(({ source }) => source !== 'own') ?? []
+  const reference = model || own[0]?.name || stock[0]?.name || ''
+  const listed = found?.some(({ name }) => name === reference)
+  useEffect(() => {
+    const paste = (event: ClipboardEvent): void => {
+      const image = Array.from(event.clipboardData?.files ?? []).find(({ type }) => type.startsWith('image/'))
+      if (image) tried.value = image
+    }
+    addEventListener('paste', paste)
+    return () => removeEventListener('paste', paste)
+  }, [])
+  return (
+    <>
+      <h1>{w.try}</h1>
+      <Trouble refusal={models.refusal.value} />
+      {found?.length === 0 && <Empty title={w.noModels} hint={w.noPredict}><a class="button primary" href="#/train">{w.trainModel}</a></Empty>}
+      {reference && (
+        <>
+          <label>
+            {w.model}
+            <select value={reference} onChange={(event) => go(['try', event.currentTarget.value])}>
+              {!listed && <option>{reference}</option>}
+              {own.length > 0 && <optgroup label={w.ownModels}>{own.map(({ name }) => <option key={name}>{name}</option>)}</optgroup>}
+              {stock.length > 0 && <optgroup label={w.imagenet}>{stock.map(({ name }) => <option key={name}>{name}</option>)}</optgroup>}
+            </select>
+          </label>
+          {tried.value ? <Answer image={tried.value} model={reference} /> : <Ask />}
+        </>
+      )}
+    </>
+  )
+}
+
+function Ask(): JSX.Element {
+  const file = useRef<HTMLInputElement>(null)
+  const w = words.value
+  return (
+    <div class="drop">
+      <h2>{w.tryHint}</h2>
+      <button type="button" class="primary" onClick={() => file.current?.click()}>{w.pickFiles}</button>
+      <input ref={file} type="file" hidden accept="image/*" data-pick="image" onChange={(event) => (tried.value = event.currentTarget.files?.[0] ?? null)} />
+    </div>
+  )
+}
+
+async function predict(image: Blob, model: string): Promise<Shapes['Prediction']> {
+  const form = new FormData()
+  form.append('file', image, image instanceof File ? image.name : 'image')
+  form.append('model', model)
+  form.append('top_k', '5')
+  const body = form as never
+  return answered(api.POST('/predict', { body, bodySerializer: (whole: unknown) => whole as FormData }))
+}
+
+function Answer({ image, model }: { image: Blob; model: string }): JSX.Element {
+  const answer = useSignal<Shapes['Prediction'] | null>(null)
+  const refusal = useSignal<Refusal | undefined>(undefined)
+  const url = useSignal('')
+  const w = words.value
+  useEffect(() => {
+    const made = URL.createObjectURL(image)
+    url.value = made
+    return () => URL.revokeObjectURL(made)
+  }, [image])
+  useEffect(() => {
+    let gone = false
+    answer.value = null
+    refusal.value = undefined
+    predict(image, model).then(
+      (found) => !gone && (answer.value = found),
+      (problem: unknown) => !gone && (refusal.value = problem instanceof Refusal ? problem : undefined),
+    )
+    return () => void (gone = true)
+  }, [image, model])
+  const result = answer.value?.results[0]
+  const total = answer.value?.timing_ms['total']
+  return (
+    <div class="columns">
+      <section>
+        {url.value && <img class="photo" src={url.value} alt={image instanceof File ? image.name : ''} />}
+        <div><button type="button" onClick={() => (tried.value = null)}>{w.tryAgain}</button></div>
+      </section>
+      <section aria-live="polite">
+        <Trouble refusal={refusal.value} />
+        {!answer.value && !refusal.value && <p class="quiet">{w.predicting}</p>}
+        {result?.error && <div class="note error"><strong>{result.error.message}</strong>{result.error.hint && <p>{result.error.hint}</p>}</div>}
+        {result?.label && (
+          <>
+            <h2>{result.label}</h2>
+            <ul class="bars">
+              {(result.predictions ?? []).map((one) => (
+                <li key={one.index}>
+                  <span title={one.label}>{one.label}</span>
+                  <span class="bar"><i style={{ width: `${100 * one.confidence}%` }} /></span>
+                  <span class="number">{percent(one.confidence)}</span>
+                </li>
+              ))}
+            </ul>
+            {total !== undefined && <p class="quiet small">{answer.value?.model.name}{answer.value?.model.version ? `@${answer.value.model.version}` : ''} · {w.took(decimal(total))}</p>}
+          </>
+        )}
+      </section>
+    </div>
+  )
+}
