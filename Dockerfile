@@ -33,7 +33,7 @@ WORKDIR /srv
 FROM ${NODE_IMAGE} AS page
 WORKDIR /srv/web
 COPY web/package.json web/package-lock.json ./
-RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
+RUN --mount=type=cache,target=/cache npm ci --cache /cache --ignore-scripts --no-audit --no-fund
 COPY web .
 RUN npm run build
 
