@@ -30,6 +30,7 @@ test-gpu: $(READY)  ## run the tests that need a CUDA device
 
 test-page: $(READY) $(PAGE)  ## drive the page with Chromium: apt-get install chromium
 	cd web && npm test
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[page]'
 	$(BIN)/pytest -m page --timeout 1800 $(ARGS)
 
 chaos: $(READY)  ## kill, starve and confuse every process at seeded points; nothing may be lost

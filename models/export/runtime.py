@@ -1,8 +1,8 @@
 """ONNX Runtime, which is told before it is loaded to report nothing to its makers.
 
-Its Linux builds send events to `mobile.events.data.microsoft.com` unless `ORT_DISABLE_TELEMETRY`
-is set when the library is loaded; `disable_telemetry_events` comes too late. Whatever here needs
-ONNX Runtime imports this module instead.
+Its Linux builds hold code that sends events to `mobile.events.data.microsoft.com`, and leave a file
+for them unless `ORT_DISABLE_TELEMETRY` is set when the library is loaded; a call of
+`disable_telemetry_events` does not stop that. Whatever here needs ONNX Runtime imports this module.
 """
 
 import os

@@ -1,5 +1,4 @@
 /** What an evaluation says, in the forms that the screens show. */
-import type { Shapes } from './api'
 
 export type Told = { sha256: string; path: string; split: string; class: string; label: string; confidence: number }
 

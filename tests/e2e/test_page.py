@@ -1,0 +1,93 @@
+"""The page in a real Chromium: from a folder of images to a model, its report and an answer.
+
+`make test-page` builds the page first. Debian: `apt-get install chromium`.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.e2e.conftest import Service, png
+
+pytestmark = [pytest.mark.page, pytest.mark.timeout(300)]
+PAGE = ROOT / "app" / "static" / "index.html"
+TRAINING_MILLISECONDS = 120_000
+
+
+@pytest.fixture
+def tab(service: Service) -> Iterator[Any]:
+    """A tab that notes whatever goes wrong in it, and every request to somebody else."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only these tests need it.
+
+    assert PAGE.is_file(), "make page has not built it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(locale="en", viewport={"width": 1280, "height": 900})
+        troubles: list[str] = []
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on(
+            "console",
+            lambda said: troubles.append(said.text) if said.type == "error" else None,
+        )
+        page.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith((service.url, "blob:", "data:"))
+                else troubles.append(f"a request to {asked.url}")
+            ),
+        )
+        page.goto(f"{service.url}/")
+        yield page
+        browser.close()
+    assert troubles == []
+
+
+def test_a_folder_becomes_a_model_that_answers(tab: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "blocks"
+    for value, name in enumerate(("left", "right")):
+        (folder / name).mkdir(parents=True)
+        for seed in range(24):
+            (folder / name / f"{seed}.png").write_bytes(png(value, 100 * value + seed))
+
+    tab.set_input_files("[data-pick=folder]", folder)
+    tab.get_by_text("48").first.wait_for()
+    tab.get_by_role("button", name="Upload").click()
+    tab.get_by_role("heading", name="Report").wait_for(timeout=60_000)
+    tab.get_by_role("link", name="Train on this").click()
+    tab.get_by_label("Network").select_option("lenet")
+    tab.get_by_text("More settings").click()
+    tab.get_by_label("Epochs").fill("6")
+    tab.get_by_role("button", name="Start training").click()
+    tab.get_by_role("link", name="See the model").wait_for(timeout=TRAINING_MILLISECONDS)
+    tab.get_by_role("link", name="See the model").click()
+
+    tab.get_by_role("heading", name="Confusion matrix").wait_for()
+    tab.locator("table.matrix button").first.click()
+    tab.get_by_role("dialog").get_by_role("img").first.wait_for()
+    tab.get_by_role("button", name="Close").click()
+    tab.get_by_role("button", name="Make this “production”").click()
+    tab.get_by_text("production →").or_(tab.get_by_text("production", exact=True)).first.wait_for()
+    tab.reload()
+    tab.get_by_role("heading", name="Confusion matrix").wait_for()
+
+    tab.get_by_role("link", name="Try it").click()
+    tab.set_input_files("[data-pick=image]", folder / "left" / "3.png")
+    tab.locator("ul.bars li").nth(1).wait_for()
+    assert tab.locator("section[aria-live] h2").inner_text() in {"left", "right"}
+
+
+def test_every_screen_opens_and_goes_back(tab: Any) -> None:
+    for room in ("Data", "Train", "Jobs", "Models", "Try", "Service"):
+        tab.get_by_role("link", name=room, exact=True).first.click()
+        tab.get_by_role("heading", level=1).wait_for()
+    tab.go_back()
+    tab.get_by_role("heading", level=1, name="Try").wait_for()
+    tab.get_by_role("button", name="Deutsch").click()
+    tab.get_by_role("link", name="Modelle", exact=True).wait_for()
