@@ -1,6 +1,6 @@
-# Everything a developer does here, in fifteen targets. `make help` lists them.
+# Everything a developer does here, in fourteen targets. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup page up demo test test-slow test-gpu test-page chaos containers lint format bench lock clean
+.PHONY: help setup up demo test test-slow test-gpu test-page chaos containers lint format bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -10,8 +10,6 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) $(PAGE)  ## create .venv with the locked versions; does nothing when it is current; TORCH=cpu|cu130|default
-
-page: $(PAGE)  ## build the web page; needs npm (Node.js 20.19 or newer)
 
 up: $(READY) $(PAGE)  ## start the service on http://127.0.0.1:8000
 	@exec $(BIN)/topwork up $(ARGS)

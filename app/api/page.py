@@ -23,7 +23,7 @@ NOT_BUILT = """<!doctype html>
 <body>
 <h1>Topwork is running</h1>
 <p>Its web page is not built here. Install Node.js 20.19 or newer, run
-<code>make page</code> in the checkout, and start the service again.</p>
+<code>make setup</code> in the checkout, and start the service again.</p>
 <p>The API is complete without it: <a href="/docs">documentation</a>.</p>
 </body>
 </html>

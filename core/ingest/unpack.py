@@ -24,6 +24,7 @@ from topwork.errors import DatasetInvalid, LayoutAmbiguous, LayoutMismatch
 from topwork.kinds import NameEncoding, ReportStatus
 
 MEMORY_BYTES = 2048 * MEBIBYTE  # Address space: one member is held at a time, and all names.
+NO_IMAGE = "not_an_image"
 Line = dict[str, Any]
 
 
@@ -45,7 +46,7 @@ def unpack(
     with archive.open("rb") as file:
         container = open_container(file, limits)
         planned = plan(container.members(), limits, name_encoding)
-        classes = _classes(planned, gather(container, planned))
+        classes, left_over = _classes(planned, gather(container, planned))
         names: dict[int, list[str]] = {}
         for index, path in planned.files.items():
             names.setdefault(planned.copies.get(index, index), []).append(path)
@@ -71,20 +72,23 @@ def unpack(
         raise DatasetInvalid("There is no image in the archive.", hint="Send at least one image.")
     manifest = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
     (folder / "manifest.jsonl").write_bytes(manifest)
-    skipped = by_status(planned.refusals)[ReportStatus.SKIPPED]
+    skipped = by_status([*planned.refusals, *left_over])[ReportStatus.SKIPPED]
     return {"sha256": hashlib.sha256(manifest).hexdigest(), "skipped": skipped}
 
 
-def _classes(planned: Plan, tables: Tables) -> Mapping[str, str]:
-    """Return the class of each path that has one; none where there are two readings.
+def _classes(planned: Plan, tables: Tables) -> tuple[Mapping[str, str], list[Refusal]]:
+    """Return the class of each path that has one, and the texts that are no tables of labels.
+
+    Where there are two readings, no path has a class.
 
     Whether a name is a class of the model is not known here.
     """
     try:
-        places = read_upload(planned, tables=tables).places
+        reading = read_upload(planned, tables=tables)
     except (LayoutAmbiguous, LayoutMismatch, DatasetInvalid):
-        return {}
-    return {path: place.class_name for path, place in places.items()}
+        return {}, [Refusal(path, NO_IMAGE) for path, _ in planned.tables.values()]
+    classes = {path: place.class_name for path, place in reading.places.items()}
+    return classes, [one for one in reading.refusals if one.code == NO_IMAGE]
 
 
 def _lines(

@@ -52,11 +52,14 @@ def of_pieces(came: Iterable[bytes], name: str, sha256: str, folder: Path) -> It
         if hashed.sha256() != sha256:
             raise _damaged(name)
         copy.seek(0)
-        return _sent(copy, closing.pop_all())
+        sent = _sent(copy, closing.pop_all())
+        next(sent)
+        return sent
 
 
 def _sent(copy: IO[bytes], closing: contextlib.ExitStack) -> Iterator[bytes]:
     with closing:
+        yield b""  # From here on, whoever drops this unread (as a 304 does) closes the copy.
         yield from pieces_of(copy)
 
 

@@ -66,6 +66,7 @@ def kill_one(worker: int, chance: random.Random) -> bool:
     return bool(found)
 
 
+@pytest.mark.nightly
 def test_killed_decoders_cost_no_image(
     make_bench: Callable[..., Any], chance: random.Random, tell: Tell
 ) -> None:

@@ -58,6 +58,7 @@ def is_in(bench: Bench, job_id: str, attempt: int, phase: str | None) -> bool:
     return job.attempt == attempt and (ended or (phase is not None and job.phase == phase))
 
 
+@pytest.mark.nightly
 def test_an_ingestion_outlives_the_loss_of_every_worker(bench: Bench, tell: Tell) -> None:
     dataset_id, job_id, _ = ingestions.order(bench, ingestions.archive("cat", "dog"))
     job = kill_in_each_phase(bench, job_id, INGESTION)

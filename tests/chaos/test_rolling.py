@@ -51,6 +51,7 @@ def ask(service: Service, seen: list[tuple[float, str]], done: threading.Event) 
             time.sleep(0.05)
 
 
+@pytest.mark.nightly
 def test_images_in_the_apis_hands_are_answered_before_it_leaves(
     tmp_path: Path,
     blocks: bytes,  # noqa: F811 - the fixture.

@@ -34,6 +34,7 @@ def holder(bench: Bench, job_id: str) -> subprocess.Popen[bytes]:
     return next(worker for worker in bench.workers if worker.pid == pid)
 
 
+@pytest.mark.nightly
 def test_killed_supervisors_leave_no_process_and_cost_no_bit(
     make_bench: Callable[..., Any],
     tmp_path: Path,

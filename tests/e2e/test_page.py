@@ -23,7 +23,7 @@ def tab(service: Service) -> Iterator[Any]:
     """A tab that notes whatever goes wrong in it, and every request to somebody else."""
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only these tests need it.
 
-    assert PAGE.is_file(), "make page has not built it"
+    assert PAGE.is_file(), "make setup has not built it"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]

@@ -38,5 +38,5 @@ def test_what_is_beside_the_files_is_not_served(tmp_path: Path) -> None:
 def test_without_a_build_the_page_says_how(tmp_path: Path) -> None:
     answer = served(tmp_path).get("/")
     assert answer.status_code == 200
-    assert "make page" in answer.text
+    assert "make setup" in answer.text
     assert 'href="/docs"' in answer.text

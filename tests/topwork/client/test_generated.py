@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_generated_files_are_current() -> None:
     pages = runpy.run_path(str(ROOT / ".ci/client.py"))["pages"]()
-    assert len(pages) == 6
+    assert len(pages) == 7
     for path, text in pages.items():
         assert (ROOT / path).read_text() == text, f"{path}: run `make format`"
     assert {Path(path).name for path in pages if "/synchronous/" in path} == {
