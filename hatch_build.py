@@ -15,7 +15,7 @@ class PageBuildHook(BuildHookInterface[Any]):
     """Builds the page before the files of a distribution are collected."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build where it is wanted, possible and not done; an editable install uses `make setup`."""
+        """Build where it is wanted, possible and not done; editable ones use `make setup`."""
         del build_data
         root = Path(self.root)
         built = (root / "app/static/index.html").is_file()

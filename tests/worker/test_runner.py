@@ -132,7 +132,9 @@ def test_what_changed_since_the_look_is_looked_at_again(
     assert took == (job_id if looks == 2 else behind)
 
 
-@pytest.mark.parametrize(("granted", "warm"), [(1 << 30, []), (2 << 30, ["models.predict", "models.train"])])
+@pytest.mark.parametrize(
+    ("granted", "warm"), [(1 << 30, []), (2 << 30, ["models.predict", "models.train"])]
+)
 def test_a_warm_process_is_kept_only_where_memory_allows(
     resources: Resources, monkeypatch: pytest.MonkeyPatch, granted: int, warm: list[str]
 ) -> None:
