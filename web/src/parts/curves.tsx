@@ -9,8 +9,9 @@ import { isDark } from '../theme'
 import { Scroll } from './pieces'
 
 type Series = { name: string; token: string; values: (number | null)[]; dash?: number[] }
+type Range = [number, number]
 
-function Plot({ label, epochs, series }: { label: string; epochs: number[]; series: Series[] }): JSX.Element {
+function Plot({ label, epochs, series, range }: { label: string; epochs: number[]; series: Series[]; range?: Range }): JSX.Element {
   const box = useRef<HTMLDivElement>(null)
   const content = JSON.stringify([epochs, series, isDark.value])
   useEffect(() => {
@@ -26,7 +27,7 @@ function Plot({ label, epochs, series }: { label: string; epochs: number[]; seri
     }
     const axis = { stroke: colour('muted'), grid: { stroke: colour('line'), width: 1 }, ticks: { stroke: colour('line') }, font: `12px ${style.fontFamily}` }
     const plot = new uPlot({
-      width: here.clientWidth, height: 240, scales: { x: { time: false } }, cursor: { sync: { key: 'course' } },
+      width: here.clientWidth, height: 240, scales: { x: { time: false }, ...(range ? { y: { range } } : {}) }, cursor: { sync: { key: 'course' } },
       axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100] }, axis],
       series: [{ label: words.value.epoch }, ...series.map((one) => ({ label: one.name, stroke: colour(one.token), width: 2, points: { show: epochs.length < 40, size: 5 }, ...(one.dash ? { dash: one.dash } : {}) }))],
     }, [epochs, ...series.map(({ values }) => values)], here)
@@ -57,7 +58,7 @@ export function Curves({ rows }: { rows: Shapes['Epoch'][] }): JSX.Element {
       {top && <p>{w.bestEpoch(String(top.epoch))} ({percent(top.val_accuracy ?? 0)})</p>}
       <div class="columns">
         <Plot label={w.loss} epochs={epochs} series={[{ name: w.trainLoss, token: 'train', values: of('train_loss'), dash: [6, 4] }, { name: w.valLoss, token: 'val', values: of('val_loss') }]} />
-        <Plot label={w.accuracy} epochs={epochs} series={[{ name: w.valAccuracy, token: 'val', values: of('val_accuracy') }]} />
+        <Plot label={w.accuracy} epochs={epochs} range={[0, 1]} series={[{ name: w.valAccuracy, token: 'val', values: of('val_accuracy') }]} />
       </div>
       <details>
         <summary>{w.asTable}</summary>
