@@ -67,7 +67,11 @@ def _layout(value: Any) -> Any:
 
 
 FolderPath = Annotated[str, Field(max_length=512)]
-FolderPaths = Annotated[list[FolderPath], BeforeValidator(_list), Field(max_length=100)]
+FolderPaths = Annotated[
+    list[FolderPath],
+    BeforeValidator(_list, json_schema_input_type=list[FolderPath] | FolderPath),
+    Field(max_length=100),
+]
 
 
 class Layout(Body):
@@ -100,7 +104,10 @@ class UploadReading(Body):
     """Answers to what an upload does not say itself; they are kept with its version."""
 
     name_encoding: ArchiveNames = None
-    layout: Annotated[Layout | None, BeforeValidator(_layout)] = Field(
+    layout: Annotated[
+        Layout | None,
+        BeforeValidator(_layout, json_schema_input_type=Layout | ClassSource | None),
+    ] = Field(
         None,
         description="What the folders mean; the error `layout_ambiguous` lists the values to"
         " choose from. A word alone is the field `classes` of it.",
