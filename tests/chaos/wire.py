@@ -59,7 +59,7 @@ REQUESTS: dict[str, tuple[bytes, int]] = {
     "70 host": (GET.format("/jobs", "evil.example", "").encode(), 403),
     # The host of an absolute target says nothing: the guard has judged the header, and only a
     # program, never a page in a browser, can send both.
-    "70 target": (GET.format("http://evil.example/jobs", "localhost", "").encode(), 200),
+    "70 target": (GET.format("http://evil.example/jobs", "localhost", "").encode(), 403),
     "72 header": (GET.format("/jobs", "localhost", "X-A: " + "a" * 50_000 + "\r\n").encode(), 400),
     "69 lying length": (
         post("/finetune", JSON + "Content-Length: 5\r\n", '{"architecture": "lenet"}'),
