@@ -45,6 +45,23 @@ def test_without_an_answer_of_the_index_the_plain_build_is_taken(tmp_path: Path)
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("installed", "build"), [("0.1+cpu", "cpu"), ("0.1+cu130", "cu130"), ("0.1", "")]
+)
+def test_another_version_comes_in_the_build_that_is_installed(
+    tmp_path: Path, installed: str, build: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").write_text(
+        f'#!/bin/sh\ncase "$2" in *version*) echo {installed};; *) exit 1;; esac\n'
+    )
+    (tmp_path / "bin/python").chmod(0o755)
+    done = choose(tmp_path, "")
+    assert done.returncode == 0
+    assert (f"--constraint deploy/torch/{build}.txt" in done.stdout) is bool(build)
+    assert f"the build '{build or 'default'}'" in done.stderr
+
+
 def test_what_is_installed_stays() -> None:
     done = choose(Path(sys.prefix), "")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,7 +1,6 @@
-"""Courier: the threads of a worker that send deliveries of webhooks, the oldest of each first."""
+"""Couriers: threads of a worker that send deliveries of webhooks, the oldest of each first."""
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import structlog
 
@@ -11,12 +10,15 @@ from core.store.tables import Webhook, WebhookDelivery
 from worker.webhook_request import send
 
 AT_ONCE = 4
-"""Receivers that may be slow at the same time without keeping the others waiting."""
+"""Couriers of a worker: receivers that may be slow without keeping the others waiting."""
 log = structlog.get_logger()
 
 
 class Courier(threading.Thread):
     """Looks for what is due every `sweep_seconds`, until the worker drains.
+
+    Nobody waits for it when the worker leaves: a receiver may take long to answer, and what it has
+    not acknowledged is sent again by another worker.
 
     Args:
         resources: Open handles.
@@ -38,16 +40,9 @@ class Courier(threading.Thread):
             self._stop_asked.wait(self._resources.settings.sweep_seconds)
 
     def send_due(self) -> None:
-        """Send until nothing is due, several webhooks at once."""
-        with ThreadPoolExecutor(AT_ONCE, "webhook") as threads:
-            under_way: list[Future[bool]] = [threads.submit(self._send_all) for _ in range(AT_ONCE)]
-        for one in under_way:
-            one.result()
-
-    def _send_all(self) -> bool:
+        """Send until nothing is due that no other courier has claimed."""
         while not self._stop_asked.is_set() and self.send_next():
             pass
-        return True
 
     def send_next(self) -> bool:
         """Send one delivery; return whether one was due."""

@@ -12,7 +12,7 @@ from core.store.db import AWAY
 from core.system import readiness_signal
 from core.system.settings import Settings
 from worker.cleanup import Upkeep
-from worker.courier import Courier
+from worker.courier import AT_ONCE, Courier
 from worker.liveness import Presence
 from worker.runner import Runner
 
@@ -36,7 +36,8 @@ class Reconciler(threading.Thread):
         alive = alive_file(self._settings)
         draining = self._runner.draining
         Upkeep(self._runner.resources, draining).start()
-        Courier(self._runner.resources, draining).start()
+        for _ in range(AT_ONCE):
+            Courier(self._runner.resources, draining).start()
         presence = None
         with contextlib.ExitStack() as while_here:
             while not draining.is_set():

@@ -4,6 +4,7 @@ Redirects are not followed, and nothing but the status of the answer is read.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -31,13 +32,31 @@ class _Connection(http.client.HTTPConnection):
     ) -> None:
         super().__init__(host, port, timeout=SECONDS)
         self._endpoint, self._tls = endpoint, tls
+        self._is_over = False
 
     def connect(self) -> None:
         self.sock = socket.socket(self._endpoint.family, socket.SOCK_STREAM)
         self.sock.settimeout(SECONDS)
         self.sock.connect(self._endpoint.address)
         if self._tls is not None:
-            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+            # The handshake comes after `sock` is what `cut` has to end.
+            self.sock = self._tls.wrap_socket(
+                self.sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+            self.sock.do_handshake()
+        self.check()
+
+    def check(self) -> None:
+        """Raise TimeoutError where `cut` was called; the end of what was read may look whole."""
+        if self._is_over:
+            raise TimeoutError(f"no answer within {SECONDS:.0f} s")
+
+    def cut(self) -> None:
+        """End the exchange from another thread, in whichever state it is."""
+        self._is_over = True
+        if self.sock is not None:
+            with contextlib.suppress(OSError):  # It is not connected yet.
+                self.sock.shutdown(socket.SHUT_RDWR)
 
 
 def sign(secret: str, message: str, moment: int, body: bytes) -> str:
@@ -76,18 +95,15 @@ def _post(webhook: Webhook, delivery: WebhookDelivery, *, private: bool) -> int:
     tls = ssl.create_default_context() if secure else None
     connection = _Connection(host, port, endpoint, tls)
     # A receiver that sends a byte now and then would never exceed the time limit of a read.
-    limit = threading.Timer(SECONDS, _cut, (connection,))
+    limit = threading.Timer(SECONDS, connection.cut)
     limit.daemon = True
     limit.start()
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", target, body, headers)
-        return connection.getresponse().status
+        status = connection.getresponse().status
+        connection.check()
+        return status
     finally:
         limit.cancel()
         connection.close()
-
-
-def _cut(connection: http.client.HTTPConnection) -> None:
-    if connection.sock is not None:
-        connection.sock.shutdown(socket.SHUT_RDWR)

@@ -202,7 +202,7 @@ def _cross_site(scope: Scope, headers: Headers) -> TopworkError | None:
     if scope["method"] in SAFE_METHODS:
         return None
     origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2].lower() != headers["host"].lower():
+    if origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower():
         return Forbidden(f"pages of {origin} may not use this service")
     if headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
         return Forbidden("pages of other sites may not use this service")

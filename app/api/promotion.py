@@ -15,7 +15,6 @@ from topwork.errors import GateFailed, PreconditionFailed
 from topwork.kinds import MoveKind
 from topwork.types.models import ALIAS
 
-WEIGHERS = 2  # At once; the answers about all images of two versions are held in memory.
 AliasName = Annotated[str, Path(pattern=ALIAS)]
 
 
@@ -37,7 +36,7 @@ def _weighed(
     return Weighed(old, gate.judge(body.gate, found))
 
 
-TheEvidence = Annotated[Weighed, Depends(_weighed, max_concurrency=WEIGHERS)]
+TheEvidence = Annotated[Weighed, Depends(_weighed, max_concurrency=comparing.COMPARERS)]
 
 
 def promote(session: Session, name: str, alias: str, version: int, weighed: Weighed) -> AliasMove:

@@ -6,9 +6,9 @@ forgery). It is no session of its own: a key that is revoked or expires is worth
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from http.cookies import CookieError, SimpleCookie
 
 from fastapi import Response
+from starlette.requests import cookie_parser
 
 NAME = "topwork_key"
 HOURS = 12
@@ -17,9 +17,8 @@ HOURS = 12
 def of(header: str) -> str:
     """Return the key in a Cookie header; nothing where there is none or it is damaged."""
     try:
-        cookie = SimpleCookie(header).get(NAME)
-        return "" if cookie is None else urlsafe_b64decode(cookie.value).decode("latin-1")
-    except (CookieError, ValueError):
+        return urlsafe_b64decode(cookie_parser(header).get(NAME, "")).decode("latin-1")
+    except ValueError:
         return ""
 
 

@@ -18,8 +18,9 @@ from typing import IO, Any
 
 from app.terminal.output import Terminal
 from app.terminal.watch import in_one_line
+from core.system import locks
 from core.system.atomic_files import write_atomically
-from core.system.child import python
+from core.system.child import python, tethered
 from core.system.optional_packages import require_torch
 from core.system.run_dir import DONE, FAILED
 from core.system.settings import Settings
@@ -41,14 +42,18 @@ def train_here(terminal: Terminal, data: Path, output: Path, config: dict[str, A
 
     Raises:
         FolderUnusable: There are no images to read.
-        InvalidField: The weights are a model of the service's.
-        StateConflict: `output` holds a training on other images or with other settings.
+        InvalidField: The weights are a model of the service's, or `output` lies inside of `data`.
+        StateConflict: `output` holds a training on other images or with other settings, or another
+            process trains there.
         TopworkError: What ingestion or training ended with.
     """
     require_torch()
     asked = FinetuneRequest.model_validate(config)
     if asked.weights.startswith("model:"):
         raise InvalidField("Models belong to a service; train without --output.", param="weights")
+    if output.resolve().is_relative_to(data.resolve()):
+        words = f"{output} is inside of {data}, and would be read as a part of it."
+        raise InvalidField(words, param="output")
     settings = Settings()
     with _packed(data, output) as archive:
         _claim(output, archive, asked)
@@ -104,13 +109,22 @@ def _claim(output: Path, archive: Path, asked: FinetuneRequest) -> None:
 
 def _done(terminal: Terminal, module: str, run_dir: Path, request: dict[str, Any]) -> Path:
     """Do a run as far as it is not done, and return the folder of its result."""
+    run_dir.mkdir(exist_ok=True)
+    try:
+        with locks.hold(run_dir):
+            return _done_alone(terminal, module, run_dir, request)
+    except BlockingIOError as error:
+        raise StateConflict(f"another process trains in {run_dir.parent}") from error
+
+
+def _done_alone(terminal: Terminal, module: str, run_dir: Path, request: dict[str, Any]) -> Path:
     result = run_dir.resolve() / "result"
     if result.is_dir():
         return result
-    run_dir.mkdir(exist_ok=True)
     write_atomically(run_dir / "request.json", json.dumps(request, indent=1).encode())
     with (run_dir / "events.jsonl").open("a+b") as events, (run_dir / "log.txt").open("ab") as log:
-        child = python("-m", module, str(run_dir))
+        # It ends with this command, however that ends, and keeps its last checkpoint.
+        child = tethered(*python("-m", module, str(run_dir)))
         process = subprocess.Popen(
             child.command, env=child.env, stdout=log, stderr=log, start_new_session=True
         )

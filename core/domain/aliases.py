@@ -4,6 +4,8 @@ Whoever moves an alias holds the row of its model (`registry.get` with `lock`), 
 model happen one after the other.
 """
 
+from itertools import pairwise
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -75,7 +77,8 @@ def roll_back(session: Session, *, name: str, alias: str) -> AliasMove:
     if now is None:
         raise ModelNotFound(f"{name!r} has no alias {alias!r}", param="alias")
     left = {version.number for version in registry.versions(session, name)}
-    earlier = [number for number in _trail(session, name, alias)[:-1] if number in left]
+    trail = [number for number in _trail(session, name, alias) if number in left]
+    earlier = [number for number, later in pairwise(trail) if number != later]
     if not earlier:
         hint = "GET .../moves lists where it pointed."
         raise StateConflict(f"{name}@{alias} has pointed to nothing else", hint=hint)

@@ -10,13 +10,13 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import ColumnElement, Select, event, select, true, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
 from core.store.db import db_now
 from core.store.pagination import page_of
-from core.store.row_access import EVERYONE
+from core.store.row_access import EVERYONE, OwnedSession
 from core.store.tables import Webhook, WebhookDelivery
 from topwork.errors import TooManyWebhooks, WebhookNotFound
 from topwork.kinds import DeliveryState, WebhookEvent
@@ -28,6 +28,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 GIVE_UP_AFTER = 3 * 24 * 3600.0
 KEPT_SECONDS = 30 * 24 * 3600.0
 GONE = 410
+TOLD = "told"  # In a session: what is to be told when it commits.
 
 
 def create(session: Session, *, url: str, events: list[WebhookEvent]) -> Webhook:
@@ -87,24 +88,41 @@ def delete(session: Session, webhook_id: str) -> None:
     session.delete(row)
 
 
-def tell(session: Session, owner: str, event: WebhookEvent, data: dict[str, Any]) -> None:
-    """Record an event for each webhook of an owner that asks for it, in the event's transaction."""
-    listening = select(Webhook).where(Webhook.owner == owner, Webhook.enabled)
-    for row in session.scalars(listening.order_by(Webhook.id), execution_options=EVERYONE):
-        if event in row.events:
-            session.refresh(row, with_for_update=True)
-            row.last_seq += 1
-            now = datetime.fromtimestamp(session.scalar(select(db_now())) or 0, UTC)
-            happened = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            session.add(
-                WebhookDelivery(
-                    webhook_id=row.id,
-                    seq=row.last_seq,
-                    owner=row.owner,
-                    event=event,
-                    payload={"type": event, "timestamp": happened, "data": data},
-                )
-            )
+def tell(session: Session, owner: str, what: WebhookEvent, data: dict[str, Any]) -> None:
+    """Have an event recorded with this transaction for each webhook of an owner that asks for it.
+
+    It is written down as the last act of the transaction: whoever ends a job goes on to lock other
+    rows, and a lock on a webhook before these could stand against somebody who holds them.
+    """
+    session.info.setdefault(TOLD, []).append((owner, what, data))
+
+
+@event.listens_for(OwnedSession, "before_commit")
+def _record(session: Session) -> None:
+    told: list[tuple[str, WebhookEvent, dict[str, Any]]] = session.info.pop(TOLD, [])
+    for owner in sorted({owner for owner, _, _ in told}):
+        listening = select(Webhook).where(Webhook.owner == owner, Webhook.enabled)
+        held = listening.order_by(Webhook.id).with_for_update()
+        as_they_are = {"populate_existing": True, **EVERYONE}
+        for row in session.scalars(held, execution_options=as_they_are).all():
+            for one, what, data in told:
+                if one == owner and what in row.events:
+                    _add(session, row, what, data)
+
+
+def _add(session: Session, row: Webhook, what: WebhookEvent, data: dict[str, Any]) -> None:
+    row.last_seq += 1
+    now = datetime.fromtimestamp(session.scalar(select(db_now())) or 0, UTC)
+    happened = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    session.add(
+        WebhookDelivery(
+            webhook_id=row.id,
+            seq=row.last_seq,
+            owner=row.owner,
+            event=what,
+            payload={"type": what, "timestamp": happened, "data": data},
+        )
+    )
 
 
 def is_due(session: Session) -> bool:
@@ -155,14 +173,21 @@ def settle(
         row.failures, row.not_before = 0, now
         return
     row.enabled = status != GONE
-    if now - delivery.created_at > GIVE_UP_AFTER:
-        delivery.state = DeliveryState.FAILED
+    _give_up(session, WebhookDelivery.webhook_id == webhook_id)
     row.not_before = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(row.failures, 10))
     row.failures += 1
 
 
+def _give_up(session: Session, of: ColumnElement[bool]) -> None:
+    """Let go of what has been waiting for three days, whether or not it was ever tried."""
+    waits = of & (WebhookDelivery.state == DeliveryState.PENDING)
+    old = waits & (WebhookDelivery.created_at < db_now() - GIVE_UP_AFTER)
+    session.execute(update(WebhookDelivery).where(old).values(state=DeliveryState.FAILED))
+
+
 def prune(session: Session) -> None:
-    """Forget deliveries that were settled a month ago."""
+    """Give up deliveries that have waited for three days; forget those settled a month ago."""
+    _give_up(session, true())
     old = WebhookDelivery.created_at < db_now() - KEPT_SECONDS
     settled = WebhookDelivery.state != DeliveryState.PENDING
     session.execute(sql_delete(WebhookDelivery).where(old, settled))

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from topwork.errors import AddressRefused, AddressUnknown
 
-# They carry an IPv4 address inside: NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380).
-CARRIERS = tuple(ipaddress.ip_network(one) for one in ("64:ff9b::/32", "2002::/16", "2001::/32"))
+# All that was ever given out of IPv6 (RFC 4291, 2.4); Python calls more of it global.
+GIVEN_OUT = ipaddress.ip_network("2000::/3")
+# They carry an IPv4 address inside: 6to4 (RFC 3056), Teredo (RFC 4380).
+CARRIERS = tuple(map(ipaddress.ip_network, ("2002::/16", "2001::/32")))
 
 
 class Endpoint(NamedTuple):
@@ -50,6 +52,6 @@ def is_public(text: str) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        elif any(address in carrier for carrier in CARRIERS):
+        elif address not in GIVEN_OUT or any(address in carrier for carrier in CARRIERS):
             return False
     return address.is_global and not address.is_multicast

@@ -1,16 +1,19 @@
 """Deliveries over real HTTP: signed, in order, until they are received."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from select import select as select_readable
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from core.domain import webhooks
 from core.store.migrate import upgrade
@@ -19,6 +22,7 @@ from core.store.tables import Webhook, WebhookDelivery
 from core.system.settings import Settings
 from tests.app.scripted import Answer, Script, answer, scripted
 from topwork.kinds import WebhookEvent
+from worker import webhook_request
 from worker.courier import Courier
 
 EVENT = WebhookEvent.JOB_SUCCEEDED
@@ -170,6 +174,59 @@ def test_410_ends_a_webhook_until_it_is_resumed(resources: Resources) -> None:
             assert webhooks.revive(session, row.id).enabled
         courier(resources).send_due()
     assert numbers(receiver) == [1, 1]
+
+
+def test_what_waits_for_three_days_is_given_up(resources: Resources) -> None:
+    with scripted(answer({}, 503), answer({})) as receiver:
+        row = hook(resources, receiver.url)
+        tell(resources, 1, 2)
+        with resources.database.write() as session:
+            session.execute(update(WebhookDelivery).values(created_at=1.0))
+        tell(resources, 3)
+        courier(resources).send_due()
+        be_patient(resources)
+        courier(resources).send_due()
+    assert numbers(receiver) == [1, 3]
+    assert [one.state for one in sent(resources, row)] == ["failed", "failed", "delivered"]
+
+
+@pytest.mark.parametrize("resources", ["postgres"], indirect=True)
+def test_an_event_holds_no_webhook_before_its_transaction_ends(resources: Resources) -> None:
+    """Else whoever ends a job and whoever cancels the next one may wait for each other."""
+    hook(resources, "http://127.0.0.1:9/")
+    with resources.database.write() as session:
+        webhooks.tell(session, "default", EVENT, {})
+        session.flush()
+        with resources.database.write() as other:
+            held = select(Webhook).with_for_update(nowait=True)
+            assert len(other.scalars(held).all()) == 1
+
+
+def test_a_receiver_that_never_ends_its_answer_is_cut(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_request, "SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        row = hook(resources, f"http://127.0.0.1:{server.getsockname()[1]}/")
+        tell(resources, 1)
+        dripping = threading.Thread(target=drip, args=(server,))
+        dripping.start()
+        began = time.monotonic()
+        courier(resources).send_due()
+        seconds = time.monotonic() - began
+        dripping.join()
+    assert seconds < 5.0
+    (delivery,) = sent(resources, row)
+    assert (delivery.state, delivery.status) == ("pending", None)
+
+
+def drip(server: socket.socket) -> None:
+    """Send a byte of a header now and then, until nobody reads any more."""
+    wire, _ = server.accept()
+    with wire, contextlib.suppress(OSError):
+        wire.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+        while not select_readable([wire], [], [], 0.1)[0] or wire.recv(65536):
+            wire.sendall(b"a")
 
 
 def test_an_event_that_is_not_committed_is_not_told(resources: Resources) -> None:

@@ -1,12 +1,10 @@
 """`/models`: names and descriptions of published classifiers."""
 
-from typing import Literal
-
 from fastapi import APIRouter, BackgroundTasks
 
-from app.api import comparing, model_list
-from app.api.comparing import Pointer
-from app.api.deps import Config, Read, ServiceHere, Text, Who, Write
+from app.api import model_list
+from app.api.comparing import Compared
+from app.api.deps import Config, Read, ServiceHere, Text, Write
 from app.api.pagination import NameListing
 from app.api.views.models import model_view
 from app.asgi.etag import IfMatch, TaggedRoute, expect, tag_of
@@ -36,12 +34,9 @@ async def get_model(name: Text, read: Read) -> types.Model:
 
 
 @router.get("/{name}/compare")
-def compare_versions(
-    name: Text, old: Pointer, new: Pointer, service: ServiceHere, who: Who,
-    split: Literal["val", "test"] | None = None,
-) -> types.Comparison:  # fmt: skip
+def compare_versions(compared: Compared) -> types.Comparison:
     """Say per class what gets better and worse from one version to another, on the same images."""
-    return comparing.compare(service, who, name, old, new, split)
+    return compared
 
 
 @router.patch("/{name}")

@@ -14,6 +14,7 @@ from core.system.public_address import resolve
 from topwork import types
 from topwork.errors import InvalidField
 
+RESOLVERS = 2  # At once; a name server that does not answer holds a thread for half a minute.
 router = APIRouter(prefix="/webhooks", tags=["Webhooks"], route_class=StrictRoute)
 
 
@@ -28,6 +29,9 @@ def _checked(body: types.WebhookRequest, settings: Config) -> types.WebhookReque
     return body
 
 
+Checked = Annotated[types.WebhookRequest, Depends(_checked, max_concurrency=RESOLVERS)]
+
+
 @router.get("")
 async def list_webhooks(read: Read, cursor: Listing) -> types.Page[types.Webhook]:
     """List webhooks without their secrets, the newest first."""
@@ -35,9 +39,7 @@ async def list_webhooks(read: Read, cursor: Listing) -> types.Page[types.Webhook
 
 
 @router.post("", status_code=201)
-def create_webhook(
-    body: Annotated[types.WebhookRequest, Depends(_checked)], session: Write, response: Response
-) -> types.WebhookCreated:
+def create_webhook(body: Checked, session: Write, response: Response) -> types.WebhookCreated:
     """Make a webhook. This answer alone shows its secret, so there is no `Idempotency-Key` here."""
     response.headers["Cache-Control"] = "no-store"
     row = webhooks.create(session, url=body.url, events=body.events)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from core.system import locks
 from tests.archives import folder as pictures
 from tests.conftest import ROOT
 
@@ -56,6 +57,10 @@ def test_a_folder_is_trained_on_and_the_command_goes_on_where_it_was_stopped(
     assert [one["epoch"] for one in epochs] == list(range(1, 13))
     assert card["exact"]["value"] is True
 
+    with locks.hold(output / "training"):
+        code, _, complaints = ended(data, output, *SETTINGS)
+        assert code == 1
+        assert "another process trains in" in complaints
     weights = (artefact / "weights.safetensors").stat()
     assert ended(data, output, *SETTINGS)[0] == 0
     assert (artefact / "weights.safetensors").stat() == weights, "it was trained again"
@@ -69,6 +74,14 @@ def test_a_folder_is_trained_on_and_the_command_goes_on_where_it_was_stopped(
     code, _, complaints = ended(data, output, *SETTINGS)
     assert "Hint: Name another folder with --output" in complaints
     assert not list(output.glob("*.tar"))
+
+
+def test_the_output_is_no_part_of_the_images(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    code, _, complaints = ended(tmp_path, tmp_path / "cat" / "out", "-m", "lenet")
+    assert code == 2
+    assert "would be read as a part of it" in complaints
+    assert not (tmp_path / "cat" / "out").exists()
 
 
 def test_what_has_no_images_and_models_of_a_service_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from topwork.errors import AddressRefused, AddressUnknown
     ["127.0.0.1", "127.9.9.9", "0.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1",
      "169.254.169.254", "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::",
      "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1",
-     "64:ff9b:1::1", "2002:7f00:1::", "2001:0:7f00:1::"],
+     "64:ff9b:1::1", "fec0::2", "::7f00:1", "::ffff:0:7f00:1", "5f00::1",
+     "2002:7f00:1::", "2001:0:7f00:1::"],
 )  # fmt: skip
 def test_what_is_not_of_the_internet(address: str) -> None:
     assert not is_public(address)

@@ -172,6 +172,13 @@ class TestRollback:
         assert client.delete("/models/pets/versions/2").status_code == 204
         assert client.post(f"{ALIAS}/rollback").json()["version"] == 1
 
+    def test_it_never_goes_to_where_it_is(self, client: TestClient) -> None:
+        for version in (3, 1, 2, 1):
+            client.put(ALIAS, json={"version": version})
+        assert client.delete("/models/pets/versions/2").status_code == 204
+        assert client.post(f"{ALIAS}/rollback").json()["version"] == 3
+        assert client.post(f"{ALIAS}/rollback").status_code == 409
+
     def test_without_an_alias_there_is_nothing(self, client: TestClient) -> None:
         assert client.post(f"{ALIAS}/rollback").json()["code"] == "model_not_found"
         assert client.get(f"{ALIAS}/moves").json()["data"] == []

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
+from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
+from app.api.authorization import _kept
 from app.api.main import create_app
 from core.domain import keys
 from core.store.resources import Resources
 from core.system.settings import Settings
 from tests.app.apiclient import local_client
+from topwork.errors import Forbidden
 
 KEY = "schlüssel; with=odd letters"
 OWN = {"Origin": "http://127.0.0.1"}
@@ -86,6 +89,19 @@ def test_a_wrong_key_is_not_kept(browser: TestClient) -> None:
 def test_a_damaged_cookie_is_no_key(browser: TestClient, value: str) -> None:
     headers = {b"Cookie": f"topwork_key={value}".encode()}
     assert browser.get("/jobs", headers=headers).status_code == 401
+
+
+def test_cookies_of_other_programs_on_this_host_change_nothing(browser: TestClient) -> None:
+    sign_in(browser)
+    own = f"topwork_key={browser.cookies['topwork_key']}"
+    for cookie in (f'a={{"x":1}}; {own}', f"{own}; b=1,2 3", f"c; {own}"):
+        assert browser.get("/jobs", headers={"Cookie": cookie}).status_code == 200, cookie
+
+
+def test_a_change_to_no_host_is_refused() -> None:
+    headers = Headers({"cookie": "topwork_key=YWJj", "origin": "http://x"})
+    with pytest.raises(Forbidden):
+        _kept({"method": "POST"}, headers)
 
 
 def test_a_revoked_key_is_worthless_in_a_cookie(browser: TestClient, resources: Resources) -> None:
