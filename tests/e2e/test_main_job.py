@@ -5,11 +5,13 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import Service, png, running
+from tests.waiting import wait_for
 
 LENET = {"architecture": "lenet", "weights": "none", "hyperparameters": {"epochs": 8}}
 
@@ -51,10 +53,13 @@ def test_one_id_goes_through_every_log(service: Service, blocks: bytes) -> None:
         job = service.ended(named.finetune(blocks, name="traced", **LENET))
         answer = named.predict(("x.png", png(0, 99)), model="traced")
     assert job["request_id"] == answer.headers["X-Request-Id"] == "ticket-7"
-    log = (service.data_dir.parent / "data.log").read_text()
-    said = [line for line in log.splitlines() if "ticket-7" in line]
+    log = service.data_dir.parent / "data.log"
+
+    def tells(event: str) -> bool:  # Lines pass through the supervisor on their way.
+        return any(event in line and "ticket-7" in line for line in log.read_text().splitlines())
+
     for event in ('"request"', "job.started", "job.succeeded", "predicted", "model.loaded"):
-        assert any(event in line for line in said), event
+        wait_for(partial(tells, event))
 
 
 @pytest.fixture(scope="module")

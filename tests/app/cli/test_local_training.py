@@ -12,7 +12,7 @@ from core.system import locks
 from tests.archives import folder as pictures
 from tests.conftest import ROOT
 
-SETTINGS = ("-m", "lenet", "-e", "12", "--patience", "none", "--seed", "3")
+SETTINGS = ("-m", "lenet", "-e", "300", "--patience", "none", "--seed", "3")
 
 
 def command(data: Path, output: Path, *settings: str) -> "subprocess.Popen[str]":
@@ -54,7 +54,7 @@ def test_a_folder_is_trained_on_and_the_command_goes_on_where_it_was_stopped(
     card = json.loads((artefact / "card.json").read_text())
     assert (card["architecture"], card["classes"]) == ("lenet", ["cat", "dog"])
     epochs = json.loads((artefact / "history.json").read_text())["epochs"]
-    assert [one["epoch"] for one in epochs] == list(range(1, 13))
+    assert [one["epoch"] for one in epochs] == list(range(1, 301))
     assert card["exact"]["value"] is True
 
     with locks.hold(output / "training"):

@@ -100,4 +100,5 @@ def test_owners_see_and_are_told_only_their_own(resources: Resources) -> None:
         jobs.cancel(session, jobs.submit(session, kind="finetune", config={}).id)
     with resources.database.write(anna) as session:
         jobs.cancel(session, jobs.submit(session, kind="finetune", config={}).id)
+    with resources.database.read(anna) as session:
         assert len(webhooks.deliveries(session, row.id)[0]) == 1
