@@ -45,8 +45,10 @@ export function duration(seconds: number): string {
   const unit = (value: number, name: string): string =>
     format(Math.round(value), { style: 'unit', unit: name, unitDisplay: 'short' })
   if (seconds < 90) return unit(seconds, 'second')
-  if (seconds < 5400) return unit(seconds / 60, 'minute')
-  return `${unit(Math.floor(seconds / 3600), 'hour')} ${unit((seconds % 3600) / 60, 'minute')}`
+  const minutes = Math.round(seconds / 60)
+  if (minutes < 90) return unit(minutes, 'minute')
+  const rest = minutes % 60
+  return [unit((minutes - rest) / 60, 'hour'), rest > 0 && unit(rest, 'minute')].filter(Boolean).join(' ')
 }
 
 export const moment = (text: string): string =>

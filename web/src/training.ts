@@ -25,9 +25,15 @@ export function asCurl(body: Record<string, unknown>, origin: string): string {
   return `curl ${origin}/finetune \\\n     -H 'Content-Type: application/json' \\\n     -d ${quoted(JSON.stringify(body))}`
 }
 
+function literal(value: unknown): string {
+  if (value === null || value === undefined) return 'None'
+  if (typeof value === 'boolean') return value ? 'True' : 'False'
+  if (Array.isArray(value)) return `[${value.map(literal).join(', ')}]`
+  if (typeof value !== 'object') return JSON.stringify(value)
+  return `{${Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${literal(one)}`).join(', ')}}`
+}
+
 export function asPython(body: Record<string, unknown>): string {
-  const literal = (value: unknown): string =>
-    JSON.stringify(value).replaceAll(/\b(true|false|null)\b/g, (word) => ({ true: 'True', false: 'False', null: 'None' })[word] ?? word)
   const fields = Object.entries(body).map(([name, value]) => `${name}=${literal(value)}`)
   return `from topwork import Topwork\n\nwith Topwork() as topwork:\n    job = topwork.finetune(${fields.join(', ')}).wait()`
 }

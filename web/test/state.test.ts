@@ -1,11 +1,13 @@
-import { expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { change, settled } from '../src/edits'
 import { dense, paired, type Told } from '../src/evaluation'
-import { asCommand, asCurl, request } from '../src/training'
+import { asCommand, asCurl, asPython, request } from '../src/training'
 import { look } from '../src/upload/choice'
 
 const file = new Blob(['1234'])
 const told = (sha256: string, right: boolean): Told => ({ sha256, path: sha256, split: 'val', class: 'cat', label: right ? 'cat' : 'dog', confidence: 0.9 })
+
+afterEach(() => vi.unstubAllGlobals())
 
 test('the newest step for an image counts', () => {
   const steps = [{ sha256: 'a', label: 'dog' }, { sha256: 'b', label: null }, { sha256: 'a', label: null }, { sha256: 'b', label: 'cat' }]
@@ -49,4 +51,16 @@ test('a difference is claimed on the same images alone, and both ways alike', ()
   expect(there?.low).toBeCloseTo(-(back?.high ?? 0))
   expect(paired(a, b.slice(1))).toBeNull()
   expect(paired(a, [...b.slice(1), told('9', true)])).toBeNull()
+})
+
+test('names stay as they are in copied Python', () => {
+  expect(asPython({ name: 'null-model', dataset: 'true false', metadata: { null: null, on: true, list: [false, 1] } })).toContain(
+    'finetune(name="null-model", dataset="true false", metadata={"null": None, "on": True, "list": [False, 1]})')
+})
+
+test('no duration has sixty minutes', async () => {
+  vi.stubGlobal('localStorage', { getItem: () => 'en' })
+  vi.stubGlobal('document', { documentElement: {} })
+  const { duration } = await import('../src/language')
+  expect([89, 90, 5399, 5400, 7199, 7200, 10_770, 10_830].map(duration)).toEqual(['89 sec', '2 min', '1 hr 30 min', '1 hr 30 min', '2 hr', '2 hr', '3 hr', '3 hr 1 min'])
 })
