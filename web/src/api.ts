@@ -13,18 +13,36 @@ export class Refusal extends Error {
   constructor(readonly problem: Problem, readonly status: number) {
     super(problem.detail)
   }
+
+  /** Whatever was thrown, as something that can be shown. */
+  static of(error: unknown): Refusal {
+    return error instanceof Refusal ? error : new Refusal({ code: 'page', detail: String(error), hint: null }, 0)
+  }
+}
+
+/** Read what the service refused with; a key that is missing leads to the sign-in. */
+export function refusalOf(status: number, body: unknown, words = ''): Refusal {
+  if (status === 401) signedOut.value = true
+  const found = body as Partial<Problem> | undefined
+  return new Refusal({ code: 'unknown', hint: null, ...found, detail: found?.detail ?? (words || `HTTP ${status}`) }, status)
+}
+
+const unreachable = (): never => {
+  throw new Refusal({ code: 'unreachable', detail: '', hint: null }, 0)
 }
 
 type Answer<T> = { data?: T; error?: unknown; response: Response }
 
 /** Return what a request was answered with, or throw a Refusal. */
 export async function answered<T>(request: Promise<Answer<T>>): Promise<T> {
-  const { data, error, response } = await request.catch((): never => {
-    throw new Refusal({ code: 'unreachable', detail: '', hint: null }, 0)
-  })
+  const { data, error, response } = await request.catch(unreachable)
   if (response.ok) return data as T
-  if (response.status === 401) signedOut.value = true
-  const found = error as Partial<Problem> | undefined
-  const detail = found?.detail ?? response.statusText
-  throw new Refusal({ code: 'unknown', hint: null, ...found, detail }, response.status)
+  throw refusalOf(response.status, error, response.statusText)
+}
+
+/** Return a body that is text, of an address that the typed client does not read. */
+export async function textOf(path: string): Promise<string> {
+  const response = await fetch(path).catch(unreachable)
+  if (response.ok) return response.text().catch(unreachable)
+  throw refusalOf(response.status, await response.json().catch(() => undefined), response.statusText)
 }

@@ -1,13 +1,24 @@
 /** What an evaluation says, in the forms that the screens show. */
+import { textOf } from './api'
 
 export type Told = { sha256: string; path: string; split: string; class: string; label: string; confidence: number }
 
-/** What the evaluation said about each image, as the service keeps it: one JSON object a line. */
-export async function predictions(name: string, number: number): Promise<Told[]> {
-  const answer = await fetch(`/models/${encodeURIComponent(name)}/versions/${number}/predictions`)
-  if (!answer.ok) return []
-  const lines = (await answer.text()).split('\n').filter(Boolean)
-  return lines.map((line) => JSON.parse(line) as Told)
+let kept: { of: string; told: Promise<Told[]> } | null = null
+
+/**
+ * What the evaluation said about each image, as the service keeps it: one JSON object a line. It may be
+ * large, so it is asked for where an image is to be shown, and kept for the version that is looked at.
+ */
+export function predictions(name: string, number: number): Promise<Told[]> {
+  const of = `${name}@${number}`
+  if (kept?.of === of) return kept.told
+  const told = textOf(`/models/${encodeURIComponent(name)}/versions/${number}/predictions`).then((text) =>
+    text.split('\n').filter(Boolean).map((line) => JSON.parse(line) as Told))
+  kept = { of, told }
+  told.catch(() => {
+    if (kept?.told === told) kept = null
+  })
+  return told
 }
 
 /** The split that a verdict is spoken over: test where there is one. */
@@ -26,25 +37,16 @@ export function dense(confusion: Matrix): number[][] {
   return rows
 }
 
-export type Pairing = { both: number; first: number; second: number; neither: number; difference: number; low: number; high: number }
+/** `share` is of the images of the true class. */
+export type Mistake = { truth: string; answer: string; images: number; share: number }
 
-/**
- * Compare two versions on the images that both were measured on; null where these are not the same.
- * The interval is that of a difference of paired proportions (Newcombe 1998, method 2 without
- * correction is wider; this is Wald's with Agresti and Min's 0.5 added to each discordant cell, 2005).
- */
-export function paired(a: readonly Told[], b: readonly Told[]): Pairing | null {
-  const other = new Map(b.map((told) => [told.sha256, told]))
-  if (a.length === 0 || a.length !== b.length || a.some(({ sha256 }) => !other.has(sha256))) return null
-  const counts = { both: 0, first: 0, second: 0, neither: 0 }
-  for (const one of a) {
-    const left = one.label === one.class
-    const right = other.get(one.sha256)?.label === other.get(one.sha256)?.class
-    counts[left ? (right ? 'both' : 'first') : right ? 'second' : 'neither'] += 1
-  }
-  const n = a.length + 2
-  const [only, also] = [counts.first + 0.5, counts.second + 0.5]
-  const middle = (also - only) / n
-  const spread = (1.959964 * Math.sqrt(also + only - (also - only) ** 2 / n)) / n
-  return { ...counts, difference: (counts.second - counts.first) / a.length, low: middle - spread, high: middle + spread }
+/** The cells beside the diagonal that are not 0, the largest first. */
+export function mistakes({ classes, matrix, cells }: Matrix): Mistake[] {
+  const filled = cells ?? (matrix ?? []).flatMap((row, truth) => row.map((images, answer) => [truth, answer, images]))
+  const sums = new Map<number, number>()
+  for (const [truth = 0, , images = 0] of filled) sums.set(truth, (sums.get(truth) ?? 0) + images)
+  return filled
+    .filter(([truth, answer, images = 0]) => truth !== answer && images > 0)
+    .map(([truth = 0, answer = 0, images = 0]) => ({ truth: classes[truth] ?? '', answer: classes[answer] ?? '', images, share: images / (sums.get(truth) ?? images) }))
+    .sort((a, b) => b.images - a.images || b.share - a.share)
 }

@@ -1,11 +1,11 @@
 /** The page: follows the address, shows its screen, takes drops anywhere. */
 import './tokens.css'
 import './page.css'
-import { signal } from '@preact/signals'
 import { render, type JSX } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import { address, follow, go, href } from './address'
 import { choose, language, words } from './language'
+import { UploadLine } from './parts/upload_line'
 import { Compare } from './screens/compare'
 import { Dataset } from './screens/dataset'
 import { Datasets } from './screens/datasets'
@@ -21,10 +21,10 @@ import { Train } from './screens/train'
 import { Try, tried } from './screens/try'
 import { signedOut } from './session'
 import { isDark, restore, toggle } from './theme'
-import { chosen, dropped, isOneImage, look } from './upload/choice'
+import { chosen, dropped, look, oneImage, scanning, unread } from './upload/choice'
+import { ended } from './upload/running'
 
 const ROOMS = ['datasets', 'train', 'jobs', 'models', 'try', 'service'] as const
-const over = signal(false)
 
 function Screen(): JSX.Element {
   const [room = '', thing = '', more = ''] = address.value.parts
@@ -52,10 +52,19 @@ function Page(): JSX.Element {
   const names = { datasets: w.data, train: w.train, jobs: w.jobs, models: w.models, try: w.try, service: w.admin }
   const where = address.value.parts.join('/')
   useEffect(() => {
-    document.title = [main.current?.querySelector('h1')?.textContent, 'Topwork'].filter(Boolean).join(' · ')
     main.current?.focus({ preventScroll: true })
     scrollTo(0, 0)
   }, [where])
+  useEffect(() => {
+    // A heading comes with its data and changes with the language, so it is followed, not read once.
+    const title = (): void => {
+      document.title = [main.current?.querySelector('h1')?.textContent, 'Topwork'].filter(Boolean).join(' · ')
+    }
+    const watch = new MutationObserver(title)
+    if (main.current) watch.observe(main.current, { childList: true, characterData: true, subtree: true })
+    title()
+    return () => watch.disconnect()
+  }, [])
   return (
     <>
       <a class="skip" href="#/" onClick={(event) => { event.preventDefault(); main.current?.focus() }}>{w.skip}</a>
@@ -78,7 +87,11 @@ function Page(): JSX.Element {
           </div>
         </div>
       </header>
-      <main ref={main} tabIndex={-1}><Screen /></main>
+      <main ref={main} tabIndex={-1}>
+        {(where !== 'datasets/new' || scanning.value || ended.value) && <UploadLine />}
+        {unread.value && <p class="note error" role="alert"><strong>{w.failed}</strong> {unread.value}</p>}
+        <Screen />
+      </main>
       <footer>
         <span>{w.promise}</span>
         <a href="/docs">{w.apiDocs}</a>
@@ -91,7 +104,6 @@ function Page(): JSX.Element {
 function takeDrops(): void {
   const hasFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') ?? false
   const mark = (on: boolean): void => {
-    over.value = on
     document.body.classList.toggle('over', on)
   }
   addEventListener('dragover', (event) => {
@@ -104,14 +116,19 @@ function takeDrops(): void {
     if (!event.dataTransfer || !hasFiles(event)) return
     event.preventDefault()
     mark(false)
-    const choice = look(await dropped(event.dataTransfer))
-    const image = choice.images[0]
-    if (isOneImage(choice) && image) {
-      tried.value = image.file
-      if (address.value.parts[0] !== 'try') go(['try'])
-    } else {
-      chosen.value = choice
-      go(['datasets', 'new'])
+    unread.value = ''
+    scanning.value = true
+    try {
+      const choice = look(await dropped(event.dataTransfer))
+      const image = oneImage(choice)
+      if (image) tried.value = image
+      else chosen.value = choice
+      if (!image) go(['datasets', 'new'])
+      else if (address.value.parts[0] !== 'try') go(['try'])
+    } catch (error) {
+      unread.value = String(error) // A folder that vanishes, or that the browser may not read.
+    } finally {
+      scanning.value = false
     }
   })
 }

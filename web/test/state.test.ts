@@ -1,11 +1,15 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { afterEach, expect, test, vi } from 'vitest'
+import { english } from '../src/catalogue.en'
 import { change, settled } from '../src/edits'
-import { dense, paired, type Told } from '../src/evaluation'
+import { dense, mistakes, predictions } from '../src/evaluation'
+import { collected, pause } from '../src/load'
+import { reachable } from '../src/parts/grid'
+import { plural } from '../src/plural'
 import { asCommand, asCurl, asPython, request } from '../src/training'
 import { look } from '../src/upload/choice'
 
 const file = new Blob(['1234'])
-const told = (sha256: string, right: boolean): Told => ({ sha256, path: sha256, split: 'val', class: 'cat', label: right ? 'cat' : 'dog', confidence: 0.9 })
 
 afterEach(() => vi.unstubAllGlobals())
 
@@ -16,14 +20,10 @@ test('the newest step for an image counts', () => {
 })
 
 test('a folder is looked at before it is sent', () => {
-  const paths = ['pets/cat/1.JPG', 'pets/cat/2.png', 'pets/dog/1.webp', 'pets/notes.txt', 'pets/.DS_Store', 'pets/__MACOSX/cat/1.jpg']
+  const paths = ['pets/cat/1.JPG', 'pets/cat/2.png', 'pets/dog/1.webp', 'pets/notes.md', 'pets/.DS_Store', 'pets/__MACOSX/cat/1.jpg']
   const choice = look(paths.map((path) => ({ path, file })))
-  expect([choice.name, choice.images.length, choice.skipped, choice.bytes]).toEqual(['pets', 3, 1, 12])
+  expect([choice.name, choice.images, choice.entries.length, choice.bytes]).toEqual(['pets', 3, 4, 16])
   expect([...choice.classes]).toEqual([['cat', 2], ['dog', 1]])
-})
-
-test('one archive is sent as it is', () => {
-  for (const path of ['pets.zip', 'pets.tar.gz', 'pets.TGZ']) expect(look([{ path, file }])).toMatchObject({ name: 'pets', archive: file })
 })
 
 test('what is left empty is left to the service', () => {
@@ -42,15 +42,39 @@ test('a sparse matrix is shown as a dense one is', () => {
   expect(dense({ classes: ['a', 'b'], matrix })).toBe(matrix)
 })
 
-test('a difference is claimed on the same images alone, and both ways alike', () => {
-  const a = [told('1', true), told('2', true), told('3', false), told('4', false)]
-  const b = [told('4', false), told('3', true), told('2', true), told('1', true)]
-  const there = paired(a, b)
-  const back = paired(b, a)
-  expect(there).toMatchObject({ both: 2, first: 0, second: 1, neither: 1, difference: 0.25 })
-  expect(there?.low).toBeCloseTo(-(back?.high ?? 0))
-  expect(paired(a, b.slice(1))).toBeNull()
-  expect(paired(a, [...b.slice(1), told('9', true)])).toBeNull()
+test('the largest mistakes are the same, whichever way the matrix was sent', () => {
+  const classes = ['a', 'b', 'c']
+  const found = [{ truth: 'c', answer: 'a', images: 3, share: 0.75 }, { truth: 'a', answer: 'b', images: 2, share: 0.2 }]
+  expect(mistakes({ classes, matrix: [[8, 2, 0], [0, 5, 0], [3, 0, 1]] })).toEqual(found)
+  expect(mistakes({ classes, cells: [[0, 0, 8], [0, 1, 2], [1, 1, 5], [2, 0, 3], [2, 2, 1]] })).toEqual(found)
+})
+
+test('what was said of the images is asked for once, and again after a refusal', async () => {
+  const told = { sha256: 'a', path: 'a.png', split: 'val', class: 'x', label: 'y', confidence: 1 }
+  const asked = vi.fn(async () => new Response('{"code":"integrity","detail":"It is damaged."}', { status: 503 }))
+  vi.stubGlobal('fetch', asked)
+  await expect(predictions('pets', 1)).rejects.toMatchObject({ status: 503, problem: { code: 'integrity', detail: 'It is damaged.' } })
+  asked.mockImplementation(async () => new Response(`${JSON.stringify(told)}\n`))
+  expect(await Promise.all([predictions('pets', 1), predictions('pets', 1)])).toEqual([[told], [told]])
+  expect(asked).toHaveBeenCalledTimes(2)
+  await predictions('pets', 2)
+  expect(asked).toHaveBeenCalledTimes(3)
+})
+
+test('a list is read as far as it is wanted', async () => {
+  const ask = async (after = '0') => ({ data: [Number(after)], last_id: String(Number(after) + 1), has_more: after !== '3' })
+  expect(await collected(ask, 1)).toEqual({ rows: [0], more: true })
+  expect(await collected(ask, 2)).toEqual({ rows: [0, 1], more: true })
+  expect(await collected(ask)).toEqual({ rows: [0, 1, 2, 3], more: false })
+})
+
+test('what passes is asked again, what does not is not', () => {
+  for (const status of [0, 408, 429, 500, 503, 507]) expect(pause(status)).toBeGreaterThan(0)
+  for (const status of [400, 401, 403, 404, 410]) expect(pause(status)).toBe(0)
+})
+
+test('one tile can always be reached by Tab', () => {
+  expect([reachable(5, 0, 10), reachable(5, 20, 40), reachable(50, 20, 40), reachable(39, 20, 40), reachable(40, 20, 40)]).toEqual([5, 20, 20, 39, 20])
 })
 
 test('names stay as they are in copied Python', () => {
@@ -58,9 +82,23 @@ test('names stay as they are in copied Python', () => {
     'finetune(name="null-model", dataset="true false", metadata={"null": None, "on": True, "list": [False, 1]})')
 })
 
+test('a number has its noun', () => {
+  expect([0, 1, 2, 1000].map((value) => plural('en')(value, 'job', 'jobs'))).toEqual(['0 jobs', '1 job', '2 jobs', '1,000 jobs'])
+  expect([1, 1000].map((value) => plural('de')(value, 'Auftrag', 'Aufträge'))).toEqual(['1 Auftrag', '1.000 Aufträge'])
+})
+
 test('no duration has sixty minutes', async () => {
   vi.stubGlobal('localStorage', { getItem: () => 'en' })
   vi.stubGlobal('document', { documentElement: {} })
   const { duration } = await import('../src/language')
   expect([89, 90, 5399, 5400, 7199, 7200, 10_770, 10_830].map(duration)).toEqual(['89 sec', '2 min', '1 hr 30 min', '1 hr 30 min', '2 hr', '2 hr', '3 hr', '3 hr 1 min'])
+})
+
+test('every word of the catalogue is used', () => {
+  const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
+    .filter((path) => /\.tsx?$/.test(path) && !/catalogue|schema/.test(path)).map((path) => readFileSync(`src/${path}`, 'utf8')).join('')
+  // These are looked up by a name that is data.
+  const looked = ['fast', 'balanced', 'best', 'weightsHere', 'weightsAway']
+  const used = (key: string): boolean => new RegExp(`(\\bw|words\\.value)\\.${key}\\b`).test(sources)
+  expect(Object.keys(english).filter((key) => !looked.includes(key) && !used(key))).toEqual([])
 })

@@ -1,71 +1,112 @@
-/** A confusion matrix as a table; a cell opens its images. */
+/** A confusion matrix: a table, or the largest mistakes of many classes; a cell opens its images. */
 import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import type { Shapes } from '../api'
-import { dense, type Matrix, type Told } from '../evaluation'
+import { dense, type Matrix, mistakes, type Told } from '../evaluation'
 import { count, percent, words } from '../language'
+import { useLoaded } from '../load'
 import { thumbnail } from '../screens/gallery'
-import { Scroll } from './pieces'
+import { Scroll, Trouble } from './pieces'
 
-type Props = { confusion: Matrix; told: Told[]; dataset: Shapes['DatasetOrigin'] | null }
+type Pair = [truth: string, answer: string]
+type Images = { dataset: Shapes['DatasetOrigin'] | null; load: () => Promise<Told[]>; of: string }
+type Show = (truth: string, answer: string) => void
 const SHOWN = 120
+const MOST_CLASSES = 200 // Of a table; beyond it, 40 000 cells would be drawn.
+const MOST_MISTAKES = 100
 
-export function Confusion({ confusion, told, dataset }: Props): JSX.Element {
-  const open = useSignal<[string, string] | null>(null)
-  const { classes } = confusion
-  const rows = dense(confusion)
+/** `load` returns what was said about each image that `of` names; it is asked when a cell is opened. */
+export function Confusion({ confusion, ...images }: { confusion: Matrix } & Images): JSX.Element {
+  const open = useSignal<Pair | null>(null)
+  const show: Show = (...pair) => void (open.value = pair)
+  const many = confusion.classes.length > MOST_CLASSES
   const w = words.value
   return (
     <section>
       <h2>{w.confusion}</h2>
-      <p class="quiet">{w.confusionHint}</p>
-      <Scroll label={w.confusion}>
-        <table class="matrix">
-          <thead><tr><th scope="col">{w.truth} ↓ {w.answers} →</th>{classes.map((name) => <th scope="col" key={name}>{name}</th>)}</tr></thead>
-          <tbody>
-            {rows.map((row, truth) => {
-              const sum = Math.max(1, row.reduce((all, images) => all + images, 0))
-              return (
-                <tr key={classes[truth]}>
-                  <th scope="row">{classes[truth]}</th>
-                  {row.map((images, answer) => {
-                    const share = images / sum
-                    const tone = truth === answer ? 'accent' : 'bad'
-                    const shade = { background: `color-mix(in oklab, var(--${tone}) ${Math.round(45 * share)}%, var(--surface))` }
-                    if (!images) return <td key={answer} class={`none${truth === answer ? ' diagonal' : ''}`}>0</td>
-                    return (
-                      <td key={answer} style={shade} class={truth === answer ? 'diagonal' : ''}>
-                        <button type="button" title={w.cellTitle(classes[truth] ?? '', classes[answer] ?? '')} onClick={() => (open.value = [classes[truth] ?? '', classes[answer] ?? ''])}>
-                          <strong>{count(images)}</strong><span class="small">{percent(share, 0)}</span>
-                        </button>
-                      </td>
-                    )
-                  })}
-                </tr>
-              )
-            })}
-          </tbody>
-        </table>
-      </Scroll>
-      {open.value && <Cell pair={open.value} told={told} dataset={dataset} close={() => (open.value = null)} />}
+      <p class="quiet">{many ? w.manyClasses(confusion.classes.length) : w.confusionHint}</p>
+      {many ? <Largest confusion={confusion} show={show} /> : <Table confusion={confusion} show={show} />}
+      {open.value && <Cell pair={open.value} close={() => (open.value = null)} {...images} />}
     </section>
   )
 }
 
-function Cell({ pair, told, dataset, close }: { pair: [string, string]; told: Told[]; dataset: Shapes['DatasetOrigin'] | null; close: () => void }): JSX.Element {
+function Largest({ confusion, show }: { confusion: Matrix; show: Show }): JSX.Element {
+  const found = mistakes(confusion)
+  const w = words.value
+  return (
+    <>
+      <Scroll label={w.confusion}>
+        <table>
+          <thead><tr><th>{w.truth}</th><th>{w.answers}</th><th class="number">{w.images_}</th><th class="number">{w.shareOfClass}</th></tr></thead>
+          <tbody>
+            {found.slice(0, MOST_MISTAKES).map(({ truth, answer, images, share }) => (
+              <tr key={`${truth}\n${answer}`}>
+                <th scope="row"><button type="button" onClick={() => show(truth, answer)}>{truth}</button></th>
+                <td>{answer}</td><td class="number">{count(images)}</td><td class="number">{percent(share, 0)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </Scroll>
+      {found.length > MOST_MISTAKES && <p class="quiet">{w.firstOf(MOST_MISTAKES, found.length)}</p>}
+    </>
+  )
+}
+
+function Table({ confusion, show }: { confusion: Matrix; show: Show }): JSX.Element {
+  const { classes } = confusion
+  const rows = dense(confusion)
+  const w = words.value
+  return (
+    <Scroll label={w.confusion}>
+      <table class="matrix">
+        <thead><tr><th scope="col">{w.truth} ↓ {w.answers} →</th>{classes.map((name) => <th scope="col" key={name}>{name}</th>)}</tr></thead>
+        <tbody>
+          {rows.map((row, truth) => {
+            const sum = Math.max(1, row.reduce((all, images) => all + images, 0))
+            return (
+              <tr key={classes[truth]}>
+                <th scope="row">{classes[truth]}</th>
+                {row.map((images, answer) => {
+                  const share = images / sum
+                  const tone = truth === answer ? 'accent' : 'bad'
+                  const shade = { background: `color-mix(in oklab, var(--${tone}) ${Math.round(45 * share)}%, var(--surface))` }
+                  if (!images) return <td key={answer} class={`none${truth === answer ? ' diagonal' : ''}`}>0</td>
+                  return (
+                    <td key={answer} style={shade} class={truth === answer ? 'diagonal' : ''}>
+                      <button type="button" title={w.cellTitle(classes[truth] ?? '', classes[answer] ?? '')} onClick={() => show(classes[truth] ?? '', classes[answer] ?? '')}>
+                        <strong>{count(images)}</strong><span class="small">{percent(share, 0)}</span>
+                      </button>
+                    </td>
+                  )
+                })}
+              </tr>
+            )
+          })}
+        </tbody>
+      </table>
+    </Scroll>
+  )
+}
+
+function Cell({ pair, dataset, load, of, close }: { pair: Pair; close: () => void } & Images): JSX.Element {
   const box = useRef<HTMLDialogElement>(null)
   const [truth, answer] = pair
+  const told = useLoaded(load, of)
   const w = words.value
   useEffect(() => box.current?.showModal(), [])
-  const found = told.filter((one) => one.class === truth && one.label === answer).sort((a, b) => b.confidence - a.confidence)
+  const found = told.data.value?.filter((one) => one.class === truth && one.label === answer).sort((a, b) => b.confidence - a.confidence)
   return (
     <dialog ref={box} onClose={close} aria-label={w.cellTitle(truth, answer)}>
       <div>
         <div class="title"><h2>{w.cellTitle(truth, answer)}</h2><button type="button" onClick={() => box.current?.close()}>{w.close}</button></div>
-        {found.length === 0 && <p class="quiet">{w.noCell}</p>}
+        <Trouble refusal={told.refusal.value} />
+        {!found && !told.refusal.value && <p role="status">{w.loading}</p>}
+        {found?.length === 0 && <p class="quiet">{w.noCell}</p>}
         <ul class="gallery">
-          {found.slice(0, SHOWN).map((one) => (
+          {found?.slice(0, SHOWN).map((one) => (
             <li key={one.sha256}>
               <figure>
                 {dataset?.id && dataset.version && <img src={thumbnail(dataset.id, dataset.version, one.sha256)} alt={one.path} loading="lazy" />}
@@ -74,6 +115,7 @@ function Cell({ pair, told, dataset, close }: { pair: [string, string]; told: To
             </li>
           ))}
         </ul>
+        {found && found.length > SHOWN && <p class="quiet">{w.firstOf(SHOWN, found.length)}</p>}
       </div>
     </dialog>
   )

@@ -5,20 +5,21 @@ import type { Refusal } from '../api'
 import { words } from '../language'
 
 const TONES: Record<string, string> = {
-  succeeded: 'good', ready: 'good', failed: 'bad', running: 'busy', ingesting: 'busy', pausing: 'busy', cancelling: 'busy',
+  succeeded: 'good', ready: 'good', failed: 'bad', expired: 'bad', revoked: 'bad', running: 'busy', ingesting: 'busy', pausing: 'busy', cancelling: 'busy',
 }
 
 export function State({ is }: { is: string }): JSX.Element {
   return <span class={`state ${TONES[is] ?? ''}`}>{words.value.states[is] ?? is}</span>
 }
 
-export function Trouble({ refusal }: { refusal: Refusal | undefined }): JSX.Element | null {
+/** A refusal; `manual` where nothing asks again by itself. */
+export function Trouble({ refusal, manual = false }: { refusal: Refusal | undefined; manual?: boolean }): JSX.Element | null {
   if (!refusal) return null
   const away = refusal.problem.code === 'unreachable'
   return (
     <div class="note error" role="alert">
       <strong>{away ? words.value.unreachable : refusal.problem.detail}</strong>
-      {away ? <p>{words.value.reconnecting}</p> : refusal.problem.hint && <p>{refusal.problem.hint}</p>}
+      {away ? !manual && <p>{words.value.reconnecting}</p> : refusal.problem.hint && <p>{refusal.problem.hint}</p>}
     </div>
   )
 }
@@ -31,6 +32,12 @@ export function Empty({ title, hint, children }: { title: string; hint: string; 
       {children && <div class="row">{children}</div>}
     </div>
   )
+}
+
+/** A way to the rest of a list, where there is one. */
+export function More({ list }: { list: { data: { value: { more: boolean } | undefined }; next: () => void } }): JSX.Element | null {
+  if (!list.data.value?.more) return null
+  return <div><button type="button" onClick={list.next}>{words.value.showMore}</button></div>
 }
 
 export function Fact({ name, children }: { name: string; children: ComponentChildren }): JSX.Element {

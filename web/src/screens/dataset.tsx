@@ -64,7 +64,7 @@ function Question({ set, error, done }: { set: Shapes['Dataset']; error: Shapes[
       await answered(api.POST('/datasets/{dataset_id}/answers', { params: { path: { dataset_id: set.id } }, body: body as never }))
       done()
     } catch (problem) {
-      refusal.value = problem instanceof Refusal ? problem : undefined
+      refusal.value = Refusal.of(problem)
     }
   }
   return (
@@ -87,6 +87,7 @@ function Question({ set, error, done }: { set: Shapes['Dataset']; error: Shapes[
   )
 }
 
+const CLASSES = 200
 const SPLITS = ['train', 'val', 'test'] as const
 
 function Report({ version }: { version: Shapes['DatasetVersion'] }): JSX.Element {
@@ -123,7 +124,7 @@ function Report({ version }: { version: Shapes['DatasetVersion'] }): JSX.Element
           <h3>{w.perClass}</h3>
           <div class="row small">{here.map((split) => <span class="key" key={split}><i class={split} />{split}</span>)}</div>
           <ul class="bars">
-            {version.classes.slice(0, 200).map((name) => (
+            {version.classes.slice(0, CLASSES).map((name) => (
               <li key={name}>
                 <span title={name}>{name}</span>
                 <span class="bar">{here.map((split) => <i key={split} class={split} title={`${split}: ${of(split, name)}`} style={{ width: `${(100 * of(split, name)) / most}%` }} />)}</span>
@@ -131,6 +132,7 @@ function Report({ version }: { version: Shapes['DatasetVersion'] }): JSX.Element
               </li>
             ))}
           </ul>
+          {version.classes.length > CLASSES && <p class="quiet">{w.firstOf(CLASSES, version.classes.length)}</p>}
         </section>
       </div>
     </section>

@@ -1,11 +1,13 @@
 /** The images of a version: filters in the address, corrections by key, a new version. */
 import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
+import { useRef } from 'preact/hooks'
 import { answered, api, Refusal, type Shapes } from '../api'
 import { address, filter, go } from '../address'
 import { change, settled, type Step } from '../edits'
-import { count, words } from '../language'
+import { words } from '../language'
 import { useLoaded } from '../load'
+import { once } from '../once'
 import { Grid, type Tile } from '../parts/grid'
 import { Trouble } from '../parts/pieces'
 
@@ -21,7 +23,9 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
   const wanted = { class: query.get('class') ?? '', split: query.get('split') ?? '', finding: query.get('finding') ?? '' }
   const steps = useSignal<Step[]>([])
   const refusal = useSignal<Refusal | undefined>(undefined)
-  const asking = useSignal(false)
+  const saving = useSignal(false)
+  const torn = useSignal<Refusal | undefined>(undefined) // Why the next page could not be had.
+  const followed = useRef<Images | undefined>(undefined) // The images whose next page is on its way.
   const ask = async (after?: string): Promise<Images> => {
     const given = Object.fromEntries(Object.entries({ ...wanted, after }).filter(([, value]) => value))
     const params = { path: { dataset_id: dataset, number }, query: { limit: PAGE, ...given } }
@@ -31,11 +35,20 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
   const loaded = useLoaded(() => ask(), [dataset, number, ...Object.values(wanted)].join('\n'))
   const more = async (): Promise<void> => {
     const now = loaded.data.value
-    if (!now?.more || asking.value) return
-    asking.value = true
-    const next = await ask(now.images.at(-1)?.sha256)
-    loaded.data.value = { images: [...now.images, ...next.images], more: next.more }
-    asking.value = false
+    if (!now?.more || followed.current === now) return
+    followed.current = now
+    torn.value = undefined
+    try {
+      const next = await ask(now.images.at(-1)?.sha256)
+      // Another filter has other images by now; a page of these is none of theirs.
+      if (loaded.data.value === now) loaded.data.value = { images: [...now.images, ...next.images], more: next.more }
+    } catch (problem) {
+      if (loaded.data.value === now) torn.value = Refusal.of(problem)
+    }
+  }
+  const again = (): void => {
+    followed.current = undefined
+    void more()
   }
   const edits = settled(steps.value)
   const tiles = (loaded.data.value?.images ?? []).map((image): Tile => {
@@ -45,20 +58,26 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
       caption: edit ?? image.class, out: edit === null, changed: Boolean(edit),
     }
   })
+  const undo = (): void => void (steps.value = steps.value.slice(0, -1))
+  const give = (tile: Tile, label: string | null): void => void (steps.value = [...steps.value, { sha256: tile.key, label }])
   const act = (key: string, tile: Tile): void => {
     const label = key === 'x' ? null : classes[Number(key) - 1]
-    if (key === 'u') steps.value = steps.value.slice(0, -1)
-    else if (label !== undefined) steps.value = [...steps.value, { sha256: tile.key, label }]
+    if (key === 'u') undo()
+    else if (label !== undefined) give(tile, label)
   }
   const save = async (): Promise<void> => {
+    saving.value = true
     try {
-      const params = { path: { dataset_id: dataset } }
-      const made = await answered(api.POST('/datasets/{dataset_id}/versions', { params, body: { base: number, ...change(steps.value) } as never })) as { number: number }
+      const path = { dataset_id: dataset }
+      const body = { base: number, ...change(steps.value) }
+      const send = (header: object) => answered(api.POST('/datasets/{dataset_id}/versions', { params: { path, header }, body: body as never }))
+      const made = (await once(['version', dataset, body], send)) as { number: number }
       steps.value = []
       go(['datasets', `${dataset}@${made.number}`])
     } catch (problem) {
-      refusal.value = problem instanceof Refusal ? problem : undefined
+      refusal.value = Refusal.of(problem)
     }
+    saving.value = false
   }
   const w = words.value
   const select = (name: keyof typeof wanted, title: string, values: readonly string[]): JSX.Element => (
@@ -80,16 +99,35 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
       </div>
       <p class="quiet small">{w.gridKeys} {classes.slice(0, 9).map((name, index) => `${index + 1} ${name}`).join(' · ')}</p>
       <Trouble refusal={refusal.value ?? loaded.refusal.value} />
-      <Grid label={w.gallery} tiles={tiles} more={() => void more()} act={act} />
+      <Grid label={w.gallery} tiles={tiles} more={() => void more()} act={act}>{(tile) => <Correct tile={tile} classes={classes} give={give} />}</Grid>
+      {torn.value && <div class="row"><Trouble refusal={torn.value} manual /><button type="button" onClick={again}>{w.again}</button></div>}
       {steps.value.length > 0 && (
         <div class="row note good" role="status">
-          <strong>{w.changes(count(edits.size))}</strong>
+          <strong>{w.changes(edits.size)}</strong>
           <div class="row">
-            <button type="button" class="primary" onClick={() => void save()}>{w.saveVersion}</button>
-            <button type="button" onClick={() => (steps.value = steps.value.slice(0, -1))}>{w.undo}</button>
+            <button type="button" class="primary" disabled={saving.value} onClick={() => void save()}>{w.saveVersion}</button>
+            <button type="button" onClick={undo}>{w.undo}</button>
           </div>
         </div>
       )}
     </section>
+  )
+}
+
+/** What the keys do, for a mouse, a finger, and more than nine classes. */
+function Correct({ tile, classes, give }: { tile: Tile; classes: readonly string[]; give: (tile: Tile, label: string | null) => void }): JSX.Element {
+  const w = words.value
+  return (
+    <div class="row" role="group" aria-label={w.chosenImage}>
+      <span class="quiet small">{w.chosenImage}: {tile.title}</span>
+      <button type="button" onClick={() => give(tile, null)}>{w.leaveOut}</button>
+      <label class="row">
+        {w.giveClass}
+        <select value="" onChange={(event) => event.currentTarget.value && give(tile, event.currentTarget.value)}>
+          <option value="">–</option>
+          {classes.map((name) => <option key={name}>{name}</option>)}
+        </select>
+      </label>
+    </div>
   )
 }

@@ -1,26 +1,34 @@
 /** One job: phases, curves, plan and log, for as long as it takes. */
 import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
-import { answered, api, Refusal, type Shapes } from '../api'
+import { answered, api, Refusal, type Shapes, textOf } from '../api'
 import { href } from '../address'
-import { count, duration, moment, percent, words } from '../language'
-import { useLoaded } from '../load'
+import { duration, moment, percent, words } from '../language'
+import { type Loaded, useLoaded } from '../load'
 import { Curves } from '../parts/curves'
 import { ENDED } from '../parts/job_list'
 import { State, Trouble } from '../parts/pieces'
 import { PlanTable } from '../parts/plan'
 
-type Shown = { job: Shapes['Job']; epochs: Shapes['Epoch'][] }
+type Shown = { job: Shapes['Job']; epochs: Shapes['Epoch'][]; read: number }
 
-async function ask(job_id: string): Promise<Shown> {
+const SECONDS = 5
+const LINES = 200
+
+/** The epochs are asked for again when they can have changed, and while a job trains every few seconds. */
+async function ask(job_id: string, before: Shown | undefined): Promise<Shown> {
   const params = { path: { job_id } }
   const job = await answered(api.GET('/jobs/{job_id}', { params }))
-  if (job.kind !== 'finetune') return { job, epochs: [] }
-  return { job, epochs: (await answered(api.GET('/jobs/{job_id}/metrics', { params }))).epochs }
+  if (job.kind !== 'finetune') return { job, epochs: [], read: 0 }
+  const now = performance.now()
+  const same = before?.job.id === job_id && before.job.state === job.state && before.job.phase === job.phase
+  const still = same && (job.phase !== 'training' || job.state !== 'running' || now - before.read < 1000 * SECONDS)
+  if (still) return { ...before, job }
+  return { job, epochs: (await answered(api.GET('/jobs/{job_id}/metrics', { params }))).epochs, read: now }
 }
 
 export function Job({ id }: { id: string }): JSX.Element {
-  const shown = useLoaded(() => ask(id), id, ({ job }) => (ENDED.includes(job.state) ? 0 : 1000))
+  const shown: Loaded<Shown> = useLoaded(() => ask(id, shown.data.peek()), id, ({ job }) => (ENDED.includes(job.state) ? 0 : 1000))
   const refusal = useSignal<Refusal | undefined>(undefined)
   const w = words.value
   if (!shown.data.value) return <><Trouble refusal={shown.refusal.value} />{!shown.refusal.value && <p role="status">{w.loading}</p>}</>
@@ -31,7 +39,7 @@ export function Job({ id }: { id: string }): JSX.Element {
       refusal.value = undefined
       shown.reload()
     } catch (problem) {
-      refusal.value = problem instanceof Refusal ? problem : undefined
+      refusal.value = Refusal.of(problem)
     }
   }
   const model = typeof job.result?.['model'] === 'string' ? job.result['model'] : null
@@ -58,7 +66,7 @@ export function Job({ id }: { id: string }): JSX.Element {
         <section class="card">
           <progress max={1} value={job.progress} aria-label={w.progress} />
           <p role="status">
-            {job.queue_position ? w.queued(count(job.queue_position)) : w.phases[job.phase ?? ''] ?? w.states[job.state]}
+            {job.queue_position ? w.queued(job.queue_position) : w.phases[job.phase ?? ''] ?? w.states[job.state]}
             {' · '}{percent(job.progress, 0)}{job.eta ? ` · ${w.left(duration(job.eta))}` : ''}
           </p>
           {(job.waiting_for?.reason ?? job.reason) && <p class="quiet">{job.waiting_for?.reason ?? job.reason}</p>}
@@ -78,15 +86,22 @@ export function Job({ id }: { id: string }): JSX.Element {
 }
 
 function Log({ id }: { id: string }): JSX.Element {
-  const text = useSignal<string | null>(null)
+  const lines = useSignal<string[]>([])
+  const refusal = useSignal<Refusal | undefined>(undefined)
   const open = async (): Promise<void> => {
-    const answer = await fetch(`/jobs/${id}/logs`)
-    text.value = answer.ok ? (await answer.text()).trim().split('\n').slice(-200).join('\n') : ''
+    try {
+      lines.value = (await textOf(`/jobs/${id}/logs`)).trim().split('\n')
+      refusal.value = undefined
+    } catch (error) {
+      refusal.value = Refusal.of(error)
+    }
   }
   return (
     <details onToggle={(event) => event.currentTarget.open && void open()}>
       <summary>{words.value.log}</summary>
-      <pre tabIndex={0}>{text.value || '–'}</pre>
+      <Trouble refusal={refusal.value} manual />
+      {lines.value.length > LINES && <p class="quiet"><a href={`/jobs/${id}/logs`}>{words.value.lastOf(LINES, lines.value.length)}</a></p>}
+      <pre tabIndex={0}>{lines.value.slice(-LINES).join('\n') || '–'}</pre>
     </details>
   )
 }

@@ -3,14 +3,16 @@ import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { answered, api, Refusal, type Shapes } from '../api'
 import { address, filter, href } from '../address'
-import { judged, predictions, type Told } from '../evaluation'
+import { judged, predictions } from '../evaluation'
 import { bytes, count, decimal, percent, words } from '../language'
 import { useLoaded } from '../load'
 import { Confusion } from '../parts/confusion'
 import { Scroll, Trouble } from '../parts/pieces'
 import { thumbnail } from './gallery'
 
-type Shown = { model: Shapes['Model']; version: Shapes['ModelVersion']; splits: Awaited<ReturnType<typeof evaluationOf>>; told: Told[] }
+const WORST = 12
+
+type Shown = { model: Shapes['Model']; version: Shapes['ModelVersion']; splits: Awaited<ReturnType<typeof evaluationOf>> }
 
 const evaluationOf = async (name: string, number: number) =>
   (await answered(api.GET('/models/{name}/versions/{number}/evaluation', { params: { path: { name, number } } }))).splits
@@ -21,36 +23,36 @@ async function ask(name: string, wanted: string | undefined): Promise<Shown> {
   const model = await answered(api.GET('/models/{name}', { params: { path: { name } } }))
   const number = Number(wanted ?? model.latest ?? 1)
   const params = { path: { name, number } }
-  const [version, splits, told] = await Promise.all([
+  const [version, splits] = await Promise.all([
     answered(api.GET('/models/{name}/versions/{number}', { params })),
     evaluationOf(name, number),
-    predictions(name, number),
   ])
-  return { model, version, splits, told }
+  return { model, version, splits }
 }
 
 export function Model({ name, number }: { name: string; number: string | undefined }): JSX.Element {
   const shown = useLoaded(() => ask(name, number), `${name}@${number}`)
   const w = words.value
   if (!shown.data.value) return <><Trouble refusal={shown.refusal.value} />{!shown.refusal.value && <p role="status">{w.loading}</p>}</>
-  const { model, version, splits, told } = shown.data.value
+  const { model, version, splits } = shown.data.value
   const split = address.value.query.get('split') ?? judged(splits)
   const scores = splits[split]
   const reference = `${version.model}@${version.number}`
+  const told = async () => (await predictions(version.model, version.number)).filter((one) => one.split === split)
   return (
     <>
       <div class="title">
-        <div><h1>{version.model} <span class="quiet">@{version.number}</span></h1><p class="quiet">{version.architecture} · {version.classes.length} {w.classes}</p></div>
+        <div><h1>{version.model} <span class="quiet">@{version.number}</span></h1><p class="quiet">{version.architecture} · {w.classCount(version.classes.length)}</p></div>
         <div class="row">
           <a class="button primary" href={href(['try', reference])}>{w.tryIt}</a>
           <a class="button" href={href(['compare'], { m: reference })}>{w.compare}</a>
         </div>
       </div>
-      {scores && <Verdict scores={scores} />}
+      {scores && <Verdict scores={scores} split={split} />}
       {Object.keys(splits).length > 1 && (
         <label>{w.measured}<select value={split} onChange={(event) => filter({ split: event.currentTarget.value })}>{Object.keys(splits).map((one) => <option key={one}>{one}</option>)}</select></label>
       )}
-      {scores?.confusion && <Confusion confusion={scores.confusion} told={told.filter((one) => one.split === split)} dataset={version.dataset} />}
+      {scores?.confusion && <Confusion confusion={scores.confusion} load={told} of={`${reference} ${split}`} dataset={version.dataset} />}
       <div class="columns">
         {scores && <Worst errors={scores.errors ?? []} dataset={version.dataset} />}
         {scores?.calibration && <Trust calibration={scores.calibration} />}
@@ -64,13 +66,15 @@ export function Model({ name, number }: { name: string; number: string | undefin
   )
 }
 
-function Verdict({ scores }: { scores: Measured }): JSX.Element | null {
+function Verdict({ scores, split }: { scores: Measured; split: string }): JSX.Element | null {
   const w = words.value
   const range = scores.intervals?.accuracy
   if (typeof scores.accuracy !== 'number') return null
+  // The best epoch was chosen on the images of val, so only those of test are new to the model.
+  const said = split === 'test' ? w.verdict : w.verdictChosen
   return (
     <div class="note good">
-      <strong>{w.verdict(percent(scores.accuracy), count(scores.images ?? 0))}</strong>
+      <strong>{said(percent(scores.accuracy), scores.images ?? 0)}</strong>
       {range && <p>{w.interval(percent(range.low), percent(range.high))}</p>}
     </div>
   )
@@ -83,7 +87,7 @@ function Worst({ errors, dataset }: { errors: Shapes['WrongAnswer'][]; dataset: 
       <h2>{w.worst}</h2>
       <p class="quiet">{errors.length ? w.worstHint : w.noWorst}</p>
       <ul class="gallery">
-        {errors.slice(0, 12).map((wrong) => (
+        {errors.slice(0, WORST).map((wrong) => (
           <li key={wrong.path}>
             <figure>
               {wrong.sha256 && dataset?.id && dataset.version && <img src={thumbnail(dataset.id, dataset.version, wrong.sha256)} alt={wrong.path} loading="lazy" />}
@@ -92,6 +96,7 @@ function Worst({ errors, dataset }: { errors: Shapes['WrongAnswer'][]; dataset: 
           </li>
         ))}
       </ul>
+      {errors.length > WORST && <p class="quiet">{w.firstOf(WORST, errors.length)}</p>}
     </section>
   )
 }
@@ -154,7 +159,7 @@ function Aliases({ model, number, done }: { model: Shapes['Model']; number: numb
       await answered(api.PUT('/models/{name}/aliases/{alias}', { params: { path: { name: model.name, alias: 'production' } }, body: { version: number } }))
       done()
     } catch (problem) {
-      refusal.value = problem instanceof Refusal ? problem : undefined
+      refusal.value = Refusal.of(problem)
     }
   }
   const aliases = Object.entries(model.aliases)

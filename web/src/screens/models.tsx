@@ -3,8 +3,8 @@ import type { JSX } from 'preact'
 import { answered, api, type Shapes } from '../api'
 import { href } from '../address'
 import { moment, percent, words } from '../language'
-import { useLoaded } from '../load'
-import { Empty, Scroll, Trouble } from '../parts/pieces'
+import { type Rows, usePages } from '../load'
+import { Empty, More, Scroll, Trouble } from '../parts/pieces'
 
 /** The accuracy that a card names for the split which was kept aside, as a share. */
 export function accuracy(metrics: Shapes['Model']['metrics']): number | null {
@@ -17,18 +17,24 @@ export function accuracy(metrics: Shapes['Model']['metrics']): number | null {
   return typeof metrics['accuracy'] === 'number' ? metrics['accuracy'] : null
 }
 
+export type Source = Shapes['ModelSource']
+
+/** A page of the models of one source. */
+export const modelsOf = (source: Source, limit: number) => (after: string | undefined) =>
+  answered(api.GET('/models', { params: { query: { source, limit, ...(after ? { after } : {}) } } }))
+
 export function Models(): JSX.Element {
-  const models = useLoaded(() => answered(api.GET('/models', { params: { query: { limit: 100 } as never } })), 'models')
+  const models = usePages(modelsOf('own', 100), 'own models')
+  const networks = usePages(modelsOf('imagenet', 100), 'networks')
   const w = words.value
-  const found = models.data.value?.data
-  const own = found?.filter(({ source }) => source === 'own') ?? []
-  const stock = found?.filter(({ source }) => source !== 'own') ?? []
+  const rows = ({ value }: { value: Rows<Shapes['Model']> | undefined }): Shapes['Model'][] => value?.rows ?? []
+  const [own, stock] = [rows(models.data), rows(networks.data)]
   return (
     <>
       <section>
         <div class="title"><h1>{w.models}</h1>{own.length > 0 && <a class="button" href="#/compare">{w.compare}</a>}</div>
         <Trouble refusal={models.refusal.value} />
-        {found && own.length === 0 && <Empty title={w.noModels} hint={w.noModelsHint}><a class="button primary" href="#/train">{w.trainModel}</a></Empty>}
+        {models.data.value && own.length === 0 && <Empty title={w.noModels} hint={w.noModelsHint}><a class="button primary" href="#/train">{w.trainModel}</a></Empty>}
         {own.length > 0 && (
           <Scroll label={w.ownModels}>
             <table>
@@ -50,11 +56,14 @@ export function Models(): JSX.Element {
             </table>
           </Scroll>
         )}
+        <More list={models} />
       </section>
+      <Trouble refusal={networks.refusal.value} />
       {stock.length > 0 && (
         <section>
           <h2>{w.imagenet}</h2>
           <ul class="row" style={{ listStyle: 'none', padding: 0, margin: 0 }}>{stock.map((model) => <li key={model.name}><a class="button" href={href(['try', model.name])}>{model.name}</a></li>)}</ul>
+          <More list={networks} />
         </section>
       )}
     </>

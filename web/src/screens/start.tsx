@@ -16,7 +16,7 @@ export function Start(): JSX.Element {
   const jobs = useLoaded(() => answered(api.GET('/jobs', { params: { query: { limit: 6 } } })), 'recent', () => 3000)
   const readiness = useLoaded(health, 'health', () => 5000)
   const w = words.value
-  const found = jobs.data.value?.data ?? []
+  const found = jobs.data.value?.data
   return (
     <>
       <section>
@@ -32,7 +32,7 @@ export function Start(): JSX.Element {
       <section>
         <div class="title"><h2>{w.recent}</h2><a href="#/jobs">{w.all}</a></div>
         <Trouble refusal={jobs.refusal.value} />
-        {found.length ? <JobList jobs={found} label={w.recent} /> : <p class="quiet">{w.nothingRuns}</p>}
+        {found && (found.length ? <JobList jobs={found} label={w.recent} /> : <p class="quiet">{w.noJobs}</p>)}
       </section>
       <Health readiness={readiness.data.value} />
     </>
