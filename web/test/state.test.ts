@@ -6,6 +6,7 @@ import { dense, mistakes, predictions } from '../src/evaluation'
 import { collected, pause } from '../src/load'
 import { reachable } from '../src/parts/grid'
 import { plural } from '../src/plural'
+import { stateOf } from '../src/session'
 import { asCommand, asCurl, asPython, request } from '../src/training'
 import { look } from '../src/upload/choice'
 
@@ -80,6 +81,15 @@ test('one tile can always be reached by Tab', () => {
 test('names stay as they are in copied Python', () => {
   expect(asPython({ name: 'null-model', dataset: 'true false', metadata: { null: null, on: true, list: [false, 1] } })).toContain(
     'finetune(name="null-model", dataset="true false", metadata={"null": None, "on": True, "list": [False, 1]})')
+})
+
+test('a key that has ended is not ready', () => {
+  const now = Date.parse('2026-11-30T12:00:00Z')
+  const key = { revoked_at: null, expires_at: null }
+  expect(stateOf(key, now)).toBe('ready')
+  expect(stateOf({ ...key, expires_at: '2026-11-30T12:00:01Z' }, now)).toBe('ready')
+  expect(stateOf({ ...key, expires_at: '2026-11-30T12:00:00Z' }, now)).toBe('expired')
+  expect(stateOf({ revoked_at: '2026-11-29T12:00:00Z', expires_at: '2026-11-30T12:00:00Z' }, now)).toBe('revoked')
 })
 
 test('a number has its noun', () => {

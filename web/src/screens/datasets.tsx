@@ -3,13 +3,13 @@ import type { JSX } from 'preact'
 import { answered, api } from '../api'
 import { href } from '../address'
 import { bytes, count, moment, words } from '../language'
-import { useLoaded } from '../load'
-import { Empty, Scroll, State, Trouble } from '../parts/pieces'
+import { usePages } from '../load'
+import { Empty, More, Scroll, State, Trouble } from '../parts/pieces'
 
 export function Datasets(): JSX.Element {
-  const sets = useLoaded(() => answered(api.GET('/datasets', { params: { query: { limit: 100 } } })), 'datasets', () => 5000)
+  const sets = usePages((after) => answered(api.GET('/datasets', { params: { query: { limit: 100, ...(after ? { after } : {}) } } })), 'datasets', () => 5000)
   const w = words.value
-  const found = sets.data.value?.data
+  const found = sets.data.value?.rows
   return (
     <section>
       <div class="title"><h1>{w.data}</h1>{Boolean(found?.length) && <a class="button primary" href="#/datasets/new">{w.addImages}</a>}</div>
@@ -34,6 +34,7 @@ export function Datasets(): JSX.Element {
           </table>
         </Scroll>
       )}
+      <More list={sets} />
     </section>
   )
 }

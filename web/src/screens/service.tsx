@@ -1,11 +1,12 @@
 /** The service itself: queue, workers, usage, keys. */
+import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { answered, api } from '../api'
 import { href } from '../address'
 import { bytes, count, moment, percent, words } from '../language'
-import { useLoaded } from '../load'
-import { Fact, Scroll, State, Trouble } from '../parts/pieces'
-import { signOut } from '../session'
+import { useLoaded, usePages } from '../load'
+import { Fact, More, Scroll, State, Trouble } from '../parts/pieces'
+import { signOut, stateOf } from '../session'
 
 export function Service(): JSX.Element {
   const session = useLoaded(() => answered(api.GET('/session')), 'session')
@@ -15,16 +16,21 @@ export function Service(): JSX.Element {
   const w = words.value
   const who = session.data.value
   const used = usage.data.value
+  const stays = useSignal(false) // Signing out was not answered.
+  const leave = async (): Promise<void> => void (stays.value = !(await signOut()))
   return (
     <>
-      <div class="title"><h1>{w.admin}</h1>{who?.key && <button type="button" onClick={() => void signOut()}>{w.signOut}</button>}</div>
-      <Trouble refusal={queue.refusal.value} />
+      <div class="title"><h1>{w.admin}</h1>{who?.key && <button type="button" onClick={() => void leave()}>{w.signOut}</button>}</div>
+      {stays.value && <p class="note error" role="alert">{w.unreachable}</p>}
+      <Trouble refusal={session.refusal.value} />
       <section>
         <h2>{w.queue}</h2>
+        <Trouble refusal={queue.refusal.value} />
         <dl class="facts">{Object.entries(queue.data.value?.states ?? {}).map(([state, jobs]) => <Fact key={state} name={w.states[state] ?? state}>{count(jobs)}</Fact>)}</dl>
       </section>
       <section>
         <h2>{w.workers}</h2>
+        <Trouble refusal={workers.refusal.value} />
         {workers.data.value?.data.length === 0 && <p class="note warning">{w.noWorkers}</p>}
         {Boolean(workers.data.value?.data.length) && (
           <Scroll label={w.workers}>
@@ -43,6 +49,7 @@ export function Service(): JSX.Element {
           </Scroll>
         )}
       </section>
+      <Trouble refusal={usage.refusal.value} />
       {used && (
         <section>
           <h2>{w.usage}</h2>
@@ -58,9 +65,9 @@ export function Service(): JSX.Element {
 }
 
 function Keys(): JSX.Element {
-  const keys = useLoaded(() => answered(api.GET('/keys', { params: { query: { limit: 100 } } })), 'keys')
+  const keys = usePages((after) => answered(api.GET('/keys', { params: { query: { limit: 100, ...(after ? { after } : {}) } } })), 'keys')
   const w = words.value
-  const found = keys.data.value?.data ?? []
+  const found = keys.data.value?.rows ?? []
   return (
     <section>
       <h2>{w.keys}</h2>
@@ -70,10 +77,11 @@ function Keys(): JSX.Element {
         <Scroll label={w.keys}>
           <table>
             <thead><tr><th>{w.name}</th><th>{w.owner}</th><th>{w.scopes}</th><th>{w.created}</th><th>{w.state}</th></tr></thead>
-            <tbody>{found.map((key) => <tr key={key.id}><th scope="row">{key.name ?? key.id}</th><td>{key.owner}</td><td>{key.scopes.join(', ')}</td><td class="quiet">{moment(key.created_at)}</td><td><State is={key.revoked_at ? 'revoked' : 'ready'} /></td></tr>)}</tbody>
+            <tbody>{found.map((key) => <tr key={key.id}><th scope="row">{key.name ?? key.id}</th><td>{key.owner}</td><td>{key.scopes.join(', ')}</td><td class="quiet">{moment(key.created_at)}</td><td><State is={stateOf(key, Date.now())} /></td></tr>)}</tbody>
           </table>
         </Scroll>
       )}
+      <More list={keys} />
     </section>
   )
 }

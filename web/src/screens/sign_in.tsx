@@ -6,10 +6,10 @@ import { signIn } from '../session'
 
 export function SignIn(): JSX.Element {
   const key = useSignal('')
-  const wrong = useSignal(false)
+  const accepted = useSignal<boolean | null | undefined>(undefined)
   const submit = async (event: Event): Promise<void> => {
     event.preventDefault()
-    wrong.value = !(await signIn(key.value.trim()))
+    accepted.value = await signIn(key.value.trim())
   }
   const w = words.value
   return (
@@ -20,7 +20,7 @@ export function SignIn(): JSX.Element {
         {w.key}
         <input type="password" autocomplete="current-password" required value={key.value} onInput={(event) => (key.value = event.currentTarget.value)} />
       </label>
-      {wrong.value && <p class="note error" role="alert">{w.wrongKey}</p>}
+      {(accepted.value === false || accepted.value === null) && <p class="note error" role="alert">{accepted.value === null ? w.unreachable : w.wrongKey}</p>}
       <div><button class="primary" type="submit">{w.signIn}</button></div>
     </form>
   )

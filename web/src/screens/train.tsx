@@ -5,7 +5,8 @@ import { useEffect } from 'preact/hooks'
 import { answered, api, Refusal, type Shapes } from '../api'
 import { address, filter, go } from '../address'
 import { count, duration, percent, words } from '../language'
-import { useLoaded } from '../load'
+import { collected, useLoaded } from '../load'
+import { once } from '../once'
 import { Command, Empty, Fact, Trouble } from '../parts/pieces'
 import { PlanTable } from '../parts/plan'
 import { asCommand, asCurl, asPython, type Effort, type Form, request } from '../training'
@@ -13,12 +14,12 @@ import { asCommand, asCurl, asPython, type Effort, type Form, request } from '..
 const EFFORTS: Effort[] = ['fast', 'balanced', 'best']
 
 async function choices(): Promise<{ sets: Shapes['Dataset'][]; networks: Shapes['Architecture'][] }> {
-  const query = { state: 'ready', limit: 100 } as const
+  const all = { limit: 1000 }
   const [sets, networks] = await Promise.all([
-    answered(api.GET('/datasets', { params: { query } })),
-    answered(api.GET('/architectures', { params: { query: { limit: 100 } as never } })),
+    collected((after) => answered(api.GET('/datasets', { params: { query: { ...all, state: 'ready', ...(after ? { after } : {}) } } }))),
+    answered(api.GET('/architectures', { params: { query: all as never } })),
   ])
-  return { sets: sets.data, networks: networks.data }
+  return { sets: sets.rows, networks: networks.data }
 }
 
 /** What suits best among the networks whose weights are here; else a small, well-known one. */
@@ -42,10 +43,17 @@ export function Train(): JSX.Element {
   )
 }
 
+const newest = (set: Shapes['Dataset'] | undefined): string => (set ? `${set.id}@${set.latest?.number ?? 1}` : '')
+
+async function numbers(dataset_id: string): Promise<number[]> {
+  const versions = await answered(api.GET('/datasets/{dataset_id}/versions', { params: { path: { dataset_id } } }))
+  return versions.data.map(({ number }) => number).sort((a, b) => b - a)
+}
+
 function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shapes['Architecture'][] }): JSX.Element {
   const query = address.value.query
   const form = useSignal<Form>({
-    dataset: query.get('dataset') ?? `${sets[0]?.id}@${sets[0]?.latest?.number ?? 1}`,
+    dataset: query.get('dataset') ?? newest(sets[0]),
     architecture: query.get('architecture') ?? first(networks),
     effort: (query.get('effort') as Effort | null) ?? 'balanced',
     name: query.get('name') ?? '', epochs: query.get('epochs') ?? '', batch: query.get('batch') ?? '', rate: query.get('rate') ?? '', seed: query.get('seed') ?? '',
@@ -54,6 +62,9 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
   const before = useSignal<Shapes['Plan'] | null>(null)
   const refusal = useSignal<Refusal | undefined>(undefined)
   const planning = useSignal(false)
+  const starting = useSignal(false)
+  const [chosen = ''] = form.value.dataset.split('@')
+  const versions = useLoaded(() => numbers(chosen), chosen)
   const body = request(form.value)
   const key = JSON.stringify(body)
   useEffect(() => {
@@ -69,7 +80,7 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
         plan.value = found
         refusal.value = undefined
       } catch (problem) {
-        if (!gone) refusal.value = problem instanceof Refusal ? problem : undefined
+        if (!gone) refusal.value = Refusal.of(problem)
       }
       if (!gone) planning.value = false
     }, 300)
@@ -80,12 +91,16 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
   }, [key])
   const start = async (event: Event): Promise<void> => {
     event.preventDefault()
+    if (starting.value) return
+    starting.value = true
     try {
-      const job = (await answered(api.POST('/finetune', { body: body as never }))) as unknown as Shapes['Job']
+      const send = (header: object) => answered(api.POST('/finetune', { params: { header }, body: body as never }))
+      const job = (await once(['training', body], send)) as unknown as Shapes['Job']
       go(['jobs', job.id])
     } catch (problem) {
-      refusal.value = problem instanceof Refusal ? problem : undefined
+      refusal.value = Refusal.of(problem)
     }
+    starting.value = false
   }
   const w = words.value
   const set = (change: Partial<Form>): void => void (form.value = { ...form.value, ...change })
@@ -99,12 +114,19 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
       <form onSubmit={start} style={{ display: 'grid', gap: '1.25rem' }}>
         <label>
           {w.dataset}
-          <select value={form.value.dataset} onChange={(event) => set({ dataset: event.currentTarget.value })}>
-            {sets.flatMap((one) => Array.from({ length: one.latest?.number ?? 1 }, (_, index) => (one.latest?.number ?? 1) - index).map((number) => (
-              <option key={`${one.id}@${number}`} value={`${one.id}@${number}`}>{one.name} @{number}</option>
-            )))}
+          <select value={chosen} onChange={(event) => set({ dataset: newest(sets.find(({ id }) => id === event.currentTarget.value)) })}>
+            {!sets.some(({ id }) => id === chosen) && <option>{chosen}</option>}
+            {sets.map(({ id, name }) => <option key={id} value={id}>{name}</option>)}
           </select>
         </label>
+        <label>
+          {w.version}
+          <select value={form.value.dataset} onChange={(event) => set({ dataset: event.currentTarget.value })}>
+            {!versions.data.value?.some((number) => `${chosen}@${number}` === form.value.dataset) && <option>{form.value.dataset}</option>}
+            {versions.data.value?.map((number) => <option key={number} value={`${chosen}@${number}`}>{number}</option>)}
+          </select>
+        </label>
+        <Trouble refusal={versions.refusal.value} />
         <label>
           {w.network}
           <select value={form.value.architecture} onChange={(event) => set({ architecture: event.currentTarget.value })}>
@@ -128,7 +150,7 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
           <summary>{w.more}</summary>
           <div class="columns">{field('epochs', w.epochs)}{field('batch', w.batch)}{field('rate', w.rate)}{field('seed', w.seed)}</div>
         </details>
-        <div><button class="primary" type="submit" disabled={!plan.value || Boolean(refusal.value)}>{w.start}</button></div>
+        <div><button class="primary" type="submit" disabled={!plan.value || Boolean(refusal.value) || starting.value}>{w.start}</button></div>
         <details>
           <summary>{w.copyAs}</summary>
           <Command name="curl" text={asCurl(body, location.origin)} />

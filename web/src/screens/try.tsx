@@ -5,16 +5,18 @@ import { useEffect, useRef } from 'preact/hooks'
 import { answered, api, Refusal, type Shapes } from '../api'
 import { go } from '../address'
 import { decimal, percent, words } from '../language'
-import { useLoaded } from '../load'
+import { collected, useLoaded } from '../load'
 import { Empty, Trouble } from '../parts/pieces'
 
 /** The image that was dropped, pasted or chosen. */
 export const tried = signal<Blob | null>(null)
 
+const tryable = () => collected((after) => answered(api.GET('/models', { params: { query: { limit: 1000, ...(after ? { after } : {}) } } })))
+
 export function Try({ model }: { model: string }): JSX.Element {
-  const models = useLoaded(() => answered(api.GET('/models', { params: { query: { limit: 100 } as never } })), 'tryable')
+  const models = useLoaded(tryable, 'tryable')
   const w = words.value
-  const found = models.data.value?.data
+  const found = models.data.value?.rows
   const own = found?.filter(({ source }) => source === 'own') ?? []
   const stock = found?.filter(({ source }) => source !== 'own') ?? []
   const reference = model || own[0]?.name || stock[0]?.name || ''
@@ -86,7 +88,7 @@ function Answer({ image, model }: { image: Blob; model: string }): JSX.Element {
     refusal.value = undefined
     predict(image, model).then(
       (found) => !gone && (answer.value = found),
-      (problem: unknown) => !gone && (refusal.value = problem instanceof Refusal ? problem : undefined),
+      (problem: unknown) => !gone && (refusal.value = Refusal.of(problem)),
     )
     return () => void (gone = true)
   }, [image, model])
