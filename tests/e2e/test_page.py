@@ -19,7 +19,13 @@ TRAINING_MILLISECONDS = 120_000
 
 
 @pytest.fixture
-def tab(service: Service) -> Iterator[Any]:
+def troubles() -> list[str]:
+    """What goes wrong in the tab; a test takes out what it has caused itself."""
+    return []
+
+
+@pytest.fixture
+def tab(service: Service, troubles: list[str]) -> Iterator[Any]:
     """A tab that notes whatever goes wrong in it, and every request to somebody else."""
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only these tests need it.
 
@@ -29,11 +35,14 @@ def tab(service: Service) -> Iterator[Any]:
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
         page = browser.new_page(locale="en", viewport={"width": 1280, "height": 900})
-        troubles: list[str] = []
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on(
             "console",
-            lambda said: troubles.append(said.text) if said.type == "error" else None,
+            lambda said: (
+                troubles.append(f"{said.text} {said.location['url']}")
+                if said.type == "error"
+                else None
+            ),
         )
         page.on(
             "request",
@@ -86,8 +95,48 @@ def test_a_folder_becomes_a_model_that_answers(tab: Any, tmp_path: Path) -> None
 def test_every_screen_opens_and_goes_back(tab: Any) -> None:
     for room in ("Data", "Train", "Jobs", "Models", "Try", "Service"):
         tab.get_by_role("link", name=room, exact=True).first.click()
-        tab.get_by_role("heading", level=1).wait_for()
+        tab.get_by_role("heading", level=1, name=room, exact=True).wait_for()
     tab.go_back()
     tab.get_by_role("heading", level=1, name="Try").wait_for()
     tab.get_by_role("button", name="Deutsch").click()
     tab.get_by_role("link", name="Modelle", exact=True).wait_for()
+
+
+def test_an_upload_outlives_its_screen_and_its_key(
+    tab: Any, troubles: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "tabled"
+    (folder / "images").mkdir(parents=True)
+    rows = ["file,label"]
+    for seed in range(12):
+        (folder / "images" / f"{seed}.png").write_bytes(png(seed % 2, seed))
+        rows.append(f"images/{seed}.png,{('left', 'right')[seed % 2]}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    sent: list[str] = []
+
+    def refuse_first(route: Any) -> None:
+        sent.append(route.request.method)
+        if len(sent) == 1:
+            route.fulfill(status=401, body="")
+        else:
+            route.fallback()
+
+    tab.route("**/uploads/*", refuse_first)
+    tab.route("**/session", lambda route: route.fulfill(status=204))
+    tab.set_input_files("[data-pick=folder]", folder)
+    tab.get_by_text("1 table or list found").wait_for()
+    assert tab.get_by_text("All images lie in one folder").count() == 0
+    tab.get_by_role("button", name="Upload").click()
+    tab.get_by_role("heading", name="Sign in").wait_for()
+    tab.get_by_role("link", name="Jobs", exact=True).click()
+    tab.get_by_label("Key", exact=True).fill("tw_again")
+    tab.get_by_role("button", name="Sign in").click()
+    tab.get_by_text("All of it has arrived.").wait_for(timeout=60_000)
+    assert tab.get_by_role("heading", level=1, name="Jobs", exact=True).is_visible()
+    tab.get_by_role("link", name="tabled").click()
+    tab.get_by_role("heading", name="Report").wait_for(timeout=60_000)
+    for name in ("left", "right"):
+        tab.get_by_title(name, exact=True).wait_for()
+    assert sent == ["PATCH", "HEAD", "PATCH"]
+    assert len(troubles) == 1
+    assert "401" in troubles.pop()
