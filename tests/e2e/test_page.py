@@ -3,6 +3,7 @@
 `make test-page` builds the page first. Debian: `apt-get install chromium`.
 """
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,9 @@ def tab(service: Service, troubles: list[str]) -> Iterator[Any]:
     assert troubles == []
 
 
-def test_a_folder_becomes_a_model_that_answers(tab: Any, tmp_path: Path) -> None:
+def test_a_folder_becomes_a_model_that_answers(
+    tab: Any, troubles: list[str], tmp_path: Path
+) -> None:
     folder = tmp_path / "blocks"
     for value, name in enumerate(("left", "right")):
         (folder / name).mkdir(parents=True)
@@ -90,6 +93,8 @@ def test_a_folder_becomes_a_model_that_answers(tab: Any, tmp_path: Path) -> None
     tab.set_input_files("[data-pick=image]", folder / "left" / "3.png")
     tab.locator("ul.bars li").nth(1).wait_for()
     assert tab.locator("section[aria-live] h2").inner_text() in {"left", "right"}
+    # The network that is proposed first has no plan where nobody has fetched its weights.
+    troubles[:] = [said for said in troubles if "422" not in said or "dry_run" not in said]
 
 
 def test_every_screen_opens_and_goes_back(tab: Any) -> None:
@@ -140,3 +145,78 @@ def test_an_upload_outlives_its_screen_and_its_key(
     assert sent == ["PATCH", "HEAD", "PATCH"]
     assert len(troubles) == 1
     assert "401" in troubles.pop()
+
+
+def uploaded(tab: Any, folder: Path) -> str:
+    """Upload two classes of twelve images each; return the address of the data set."""
+    for value, name in enumerate(("left", "right")):
+        (folder / name).mkdir(parents=True)
+        for seed in range(12):
+            (folder / name / f"{seed}.png").write_bytes(png(value, 500 + 100 * value + seed))
+    tab.set_input_files("[data-pick=folder]", folder)
+    tab.get_by_role("button", name="Upload").click()
+    tab.get_by_role("heading", name="Report").wait_for(timeout=60_000)
+    return str(tab.url)
+
+
+def test_a_late_page_of_images_is_none_of_another_filter(
+    tab: Any, troubles: list[str], tmp_path: Path
+) -> None:
+    uploaded(tab, tmp_path / "late")
+    held: list[Any] = []
+    seen: list[dict[str, Any]] = []
+
+    def listing(route: Any) -> None:
+        if "after=" in route.request.url:
+            held.append(route)
+            return
+        answer = route.fetch()
+        page = answer.json()
+        seen.extend(page["data"])
+        route.fulfill(response=answer, json={**page, "has_more": True})
+
+    def late(**answer: Any) -> None:
+        with tab.expect_response(lambda got: "after=" in got.url):
+            held.pop(0).fulfill(**answer)
+        tab.evaluate("new Promise(requestAnimationFrame)")
+
+    tab.route(re.compile(r"/images\?"), listing)
+    with tab.expect_request(lambda asked: "after=" in asked.url):
+        tab.reload()
+    with tab.expect_request(lambda asked: "after=" in asked.url and "class=left" in asked.url):
+        tab.locator("label", has_text="Class").first.locator("select").select_option("left")
+    wrong = next(image for image in seen if image["class"] == "right")
+    late(json={"object": "list", "data": [wrong], "has_more": False})
+    captions = tab.locator(".tile span").all_inner_texts()
+    assert captions
+    assert set(captions) == {"left"}
+
+    late(status=429, json={"code": "rate_limited", "detail": "Too many requests."})
+    tab.get_by_text("Too many requests.").wait_for()
+    with tab.expect_request(lambda asked: "after=" in asked.url):
+        tab.get_by_role("button", name="Try again").click()
+    tab.get_by_role("button", name="Leave out").click()
+    tab.get_by_text("1 change", exact=True).wait_for()
+    assert len(troubles) == 1
+    assert "429" in troubles.pop()
+
+
+def test_two_versions_are_compared_by_the_service(
+    tab: Any, service: Service, tmp_path: Path
+) -> None:
+    dataset = f"{uploaded(tab, tmp_path / 'pair').rsplit('/', 1)[1]}@1"
+    for seed in (1, 2):
+        body = {
+            "dataset": dataset, "architecture": "lenet", "name": "pair", "seed": seed,
+            "hyperparameters": {"epochs": 1},
+        }  # fmt: skip
+        job = service.http.post("/finetune", json=body).json()["id"]
+        assert service.ended(job)["state"] == "succeeded"
+    tab.goto(f"{service.url}/#/compare")
+    for place, version in enumerate(("1", "2")):
+        tab.get_by_label("Model").nth(place).select_option("pair")
+        tab.get_by_label("Version").nth(place).select_option(version)
+    found = service.http.get("/models/pair/compare", params={"old": 1, "new": 2}).json()
+    tab.get_by_role("heading", name=f"On the same {found['accuracy']['images']} ").wait_for()
+    assert tab.get_by_role("row", name="left").count() == 1
+    assert tab.get_by_text("no difference is claimed").count() == 0
