@@ -74,7 +74,7 @@ def ingest(run: RunDir) -> None:
         *damage,
         *guessed(planned.guess),
         *curated.findings,
-        *examine(curated.lines, FINDINGS),
+        *examine(curated.lines, FINDINGS, curated.near),
     ]
     manifest = encode(curated.lines)
     (folder / "manifest.jsonl").write_bytes(manifest)

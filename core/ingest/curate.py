@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from core.ingest import lost_classes
 from core.ingest.archive import REJECTED, SKIPPED, Refusal
 from core.ingest.decoders import DecodeResult
-from core.ingest.groups import groups_of
+from core.ingest.groups import Near, groups_of, near_duplicates
 from core.ingest.layout import Reading
 from core.ingest.manifest import Finding, Line, Lost, by_class, check
 from core.ingest.name_encoding import Guess
@@ -51,6 +51,7 @@ class Curated:
     findings: list[Finding]
     drawn: list[str]  # Splits that the archive did not name.
     lost: Lost
+    near: Near
 
 
 def curate(
@@ -92,12 +93,13 @@ def curate(
             del kept[sha256]
     names = list(shards)
     lines = [_line(sha256, copy, stored[sha256], names) for sha256, copy in kept.items()]
-    lines = _split(lines, reading.splits, ratios)
+    near = near_duplicates(lines)
+    lines = _split(lines, reading.splits, ratios, near)
     drawn = sorted({line["split"] for line in lines} - {Split.TRAIN, *reading.splits})
     used = {line["class"] for line in lines}
     classes = lost_classes.lost(reading, used, refusals)
     findings = lost_classes.finding(classes) + _findings({*used, *classes}, refusals, reading)
-    return Curated(lines, refusals, findings, drawn, classes)
+    return Curated(lines, refusals, findings, drawn, classes, near)
 
 
 def guessed(guess: Guess | None) -> list[Finding]:
@@ -152,7 +154,7 @@ def _line(sha256: str, copy: Copy, image: Stored, shards: list[str]) -> Line:
     return line
 
 
-def _split(lines: list[Line], given: Collection[str], ratios: Ratios) -> list[Line]:
+def _split(lines: list[Line], given: Collection[str], ratios: Ratios, near: Near) -> list[Line]:
     """Draw from the training images those splits that the archive does not name."""
     missing = replace(
         ratios,
@@ -160,7 +162,7 @@ def _split(lines: list[Line], given: Collection[str], ratios: Ratios) -> list[Li
         test=0.0 if Split.TEST in given else ratios.test,
     )
     trained = [line for line in lines if line["split"] == Split.TRAIN]
-    places = assign(by_class(trained), missing, groups_of(trained, ratios.group_by))
+    places = assign(by_class(trained), missing, groups_of(trained, ratios.group_by, near))
     return [{**line, "split": places.get(line["sha256"], line["split"])} for line in lines]
 
 

@@ -56,7 +56,11 @@ def summarise(
     unseen: Mapping[str, Stored] = defaultdict(lambda: UNSEEN)
     curated = curate(images, unseen, [""], reading, ratios, planned.refusals)
     check_usable(curated.lines, curated.refusals)
-    findings = [*guessed(planned.guess), *curated.findings, *examine(curated.lines, {})]
+    findings = [
+        *guessed(planned.guess),
+        *curated.findings,
+        *examine(curated.lines, {}, curated.near),
+    ]
     counts = count(curated.lines)
     return {
         "classes": list(counts[Split.TRAIN]),

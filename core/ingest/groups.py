@@ -1,6 +1,7 @@
 """Which images of a manifest belong together, and what near-duplicates say about it (pure)."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from topwork.kinds import GroupBy
@@ -12,49 +13,68 @@ SAME = {
 }
 
 
-def groups_of(lines: Collection[Mapping[str, Any]], group_by: GroupBy) -> dict[str, str]:
+Near = Sequence[Sequence[str]]  # The sha256 of pictures that show nearly the same, by path.
+
+
+def groups_of(
+    lines: Collection[Mapping[str, Any]], group_by: GroupBy, near: Near
+) -> dict[str, str]:
     """Return sha256 -> name of the group, for images that are not alone in theirs.
 
     Args:
         lines: Of a manifest.
         group_by: What makes images belong together.
+        near: Near-duplicates among these lines and perhaps others.
     """
     if group_by == GroupBy.NONE:
         return {}
     if group_by == GroupBy.FOLDER:
         return {it["sha256"]: it["path"].rpartition("/")[0] for it in lines}
-    return {
-        it["sha256"]: min(one["sha256"] for one in group)
-        for group in near_duplicates(lines)
-        for it in group
-    }
+    known = {it["sha256"] for it in lines}
+    groups = ([it for it in group if it in known] for group in near)
+    return {it: min(group) for group in groups for it in group}
 
 
-def near_duplicates(lines: Collection[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Return the lines of pictures that show nearly the same, by path."""
+def near_duplicates(lines: Collection[Mapping[str, Any]]) -> Near:
+    """Return the images of a manifest that show nearly the same as others."""
     from core.ingest.near_duplicates import clusters  # noqa: PLC0415 - numpy; the api starts without.
 
     hashed = sorted((it for it in lines if it.get("phash")), key=lambda it: it["path"])
     found = clusters([bytes.fromhex(it["phash"]) for it in hashed])
-    return [[hashed[at] for at in group] for group in found]
+    return [[hashed[at]["sha256"] for at in group] for group in found]
 
 
-def told(groups: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, str]]:
-    """Return code -> path -> words that name the other file, for groups of near-duplicates."""
+def told(lines: Collection[Mapping[str, Any]], near: Near) -> dict[str, dict[str, str]]:
+    """Return code -> path -> words that name the other file, for near-duplicates of a manifest."""
     found: dict[str, dict[str, str]] = {code: {} for code in SAME}
-    for group in groups:
+    by_hash = {it["sha256"]: it for it in lines} if near else {}
+    for hashes in near:
+        group = [by_hash[it] for it in hashes]
+        first_of = {
+            "near_conflict": ("class", _first_paths(group, "class")),
+            "near_leak": ("split", _first_paths(group, "split")),
+        }
         for line in group:
-            code, other = _against(line, group)
-            if code:
+            code, other = _against(line, first_of) or ("near_duplicate", group[0]["path"])
+            if other != line["path"]:
                 found[code][line["path"]] = f"{SAME[code]}: {other}."
     return found
 
 
-def _against(line: Mapping[str, Any], group: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def _first_paths(group: Iterable[Mapping[str, Any]], key: str) -> dict[str, str]:
+    """Return the first path of each class, or split, of a group."""
+    found: dict[str, str] = {}
+    for line in group:
+        found.setdefault(line[key], line["path"])
+    return found
+
+
+def _against(
+    line: Mapping[str, Any], first_of: Mapping[str, tuple[str, Mapping[str, str]]]
+) -> tuple[str, str] | None:
     """Return the most serious thing that another picture of the group says about one."""
-    for code, key in (("near_conflict", "class"), ("near_leak", "split")):
-        for other in group:
-            if other[key] != line[key]:
-                return code, other["path"]
-    first = group[0]["path"]
-    return ("near_duplicate", first) if line["path"] != first else ("", "")
+    for code, (key, paths) in first_of.items():
+        for value, path in islice(paths.items(), 2):
+            if value != line[key]:
+                return code, path
+    return None

@@ -9,11 +9,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from core.ingest.archive import Refusal, by_status
 from core.ingest.class_names import MAX_CLASSES, check_classes, class_name_problem
-from core.ingest.groups import SAME, groups_of, near_duplicates, told
+from core.ingest.groups import SAME, Near, groups_of, near_duplicates, told
 from core.ingest.split import Ratios, assign
 from topwork.errors import DatasetInvalid, InvalidField, LayoutAmbiguous, TooFewClasses
 from topwork.kinds import ReportStatus, Severity, Split
@@ -46,6 +46,13 @@ Line = TypedDict(
         "phash": NotRequired[str],  # Not of pictures that are blank or tiny, nor in old manifests.
     },
 )
+
+
+class Revised(NamedTuple):
+    """The lines of a new version, and what `near_duplicates` says of them."""
+
+    lines: list[Line]
+    near: Near
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +201,13 @@ def report(findings: Iterable[Finding], refusals: Iterable[Refusal] = ()) -> byt
     return "".join(map(json_line, told)).encode()
 
 
-def examine(lines: Collection[Line], messages: Mapping[str, str]) -> list[Finding]:
+def examine(lines: Collection[Line], messages: Mapping[str, str], near: Near) -> list[Finding]:
     """Return what a manifest's own lines show.
 
     Args:
         lines: The manifest.
         messages: Code of an image's finding -> words.
+        near: What `near_duplicates` says of these lines.
     """
     counts = count(lines)
     missing = [f"{s}/{name}" for s, by in counts.items() for name, n in by.items() if not n]
@@ -212,10 +220,9 @@ def examine(lines: Collection[Line], messages: Mapping[str, str]) -> list[Findin
         Finding("class_missing_in_split", Severity.WARNING, MISSING, tuple(missing)),
         Finding("class_too_small", Severity.WARNING, SINGLE, tuple(single)),
     ]
-    near = told(near_duplicates(lines))
     found += [
         Finding(code, NEAR[code], f"{SAME[code]}.", tuple(sorted(paths)), paths)
-        for code, paths in near.items()
+        for code, paths in told(lines, near).items()
     ]
     found += [
         Finding(code, Severity.INFO, messages.get(code, code), tuple(sorted(paths)))
@@ -230,8 +237,8 @@ def revise(
     exclude: Collection[str] = (),
     relabel: Mapping[str, str] | None = None,
     split: Ratios | None = None,
-) -> list[Line]:
-    """Return the lines of a new version; the given ones stay as they are.
+) -> Revised:
+    """Return the lines of a new version, and which are near; the given ones stay as they are.
 
     Args:
         lines: The version to start from.
@@ -260,8 +267,9 @@ def revise(
         for line in old
         if line["sha256"] not in left_out
     ]
+    near = near_duplicates(new)
     if split is not None:
-        places = assign(by_class(new), split, groups_of(new, split.group_by))
+        places = assign(by_class(new), split, groups_of(new, split.group_by, near))
         new = [{**line, "split": places[line["sha256"]]} for line in new]
     check(new)
     if relabel:
@@ -271,7 +279,7 @@ def revise(
     if orphans:
         message = f"the class {orphans[0]!r} would have no training image"
         raise InvalidField(message, param="relabel" if relabel else "exclude")
-    return new
+    return Revised(new, near)
 
 
 def _check_names(names: Collection[str]) -> None:

@@ -58,7 +58,7 @@ def test_equal_content_has_equal_bytes() -> None:
 def test_the_summary_counts_every_class_in_every_split() -> None:
     assert count(LINES) == {"train": {"cat": 6, "dög": 4}, "val": {"cat": 1, "dög": 0}}
     refusals = [Refusal("x.txt", "not_an_image"), Refusal("../x", "path_traversal")]
-    summary = summarise(LINES, examine(LINES, {"exif_rotated": "Turned."}), refusals)
+    summary = summarise(LINES, examine(LINES, {"exif_rotated": "Turned."}, []), refusals)
     assert summary["classes"] == ["cat", "dög"]
     assert (summary["images"], summary["bytes"]) == (11, 1100)
     assert summary["skipped"] == {"not_an_image": 1}
@@ -72,7 +72,7 @@ def test_the_summary_counts_every_class_in_every_split() -> None:
 
 def test_the_report_names_every_file_once() -> None:
     refusals = [Refusal("b.jpg", "duplicate"), Refusal("a.jpg", "image_undecodable", "Cut off.")]
-    rows = [json.loads(row) for row in report(examine(LINES, {}), refusals).splitlines()]
+    rows = [json.loads(row) for row in report(examine(LINES, {}, []), refusals).splitlines()]
     assert [(row["path"], row["status"], row["code"]) for row in rows] == [
         ("a.jpg", "rejected", "image_undecodable"),
         ("b.jpg", "skipped", "duplicate"),
@@ -84,7 +84,7 @@ def test_the_report_names_every_file_once() -> None:
 
 def test_a_revision_leaves_the_old_lines_alone() -> None:
     before = copy.deepcopy(LINES)
-    new = revise(LINES, exclude={sha(0)}, relabel={sha(10): "cat", sha(1): "owl"})
+    new = revise(LINES, exclude={sha(0)}, relabel={sha(10): "cat", sha(1): "owl"}).lines
     assert before == LINES
     assert len(new) == len(LINES) - 1
     labels = {row["sha256"]: row["class"] for row in new}
@@ -94,13 +94,13 @@ def test_a_revision_leaves_the_old_lines_alone() -> None:
 
 
 def test_a_new_split_is_drawn_over_all_images() -> None:
-    new = revise(LINES, split=Ratios(val=0.25, test=0.25))
+    new = revise(LINES, split=Ratios(val=0.25, test=0.25)).lines
     assert count(new) == {
         "train": {"cat": 3, "dög": 2},
         "val": {"cat": 2, "dög": 1},
         "test": {"cat": 2, "dög": 1},
     }
-    assert revise(LINES[::-1], split=Ratios(0.25, 0.25)) == new[::-1]
+    assert revise(LINES[::-1], split=Ratios(0.25, 0.25)).lines == new[::-1]
 
 
 @pytest.mark.parametrize(
@@ -133,4 +133,4 @@ def test_a_relabelled_version_has_no_more_classes_than_an_upload() -> None:
     with pytest.raises(InvalidField, match="5001 classes"):
         revise(lines, relabel=names)
     names.popitem()
-    assert len({one["class"] for one in revise(lines, relabel=names)}) == MAX_CLASSES
+    assert len({one["class"] for one in revise(lines, relabel=names).lines}) == MAX_CLASSES

@@ -1,6 +1,8 @@
 """Pictures that show nearly the same are found, told with both files, and kept on one side."""
 
 import io
+import time
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from PIL import Image
 
 from core.imaging.perceptual_hash import perceptual_hash
+from core.ingest.groups import told
 from core.ingest.near_duplicates import MOST_BITS, MOST_LOW, clusters
 from tests.archives import zip_of
 from tests.core.ingested import Ingest
@@ -135,3 +138,61 @@ def test_leaks_and_conflicts_name_both_files(run: Ingest) -> None:
         "train/cat/3.jpg": ("near_conflict", "val/dog/c.jpg."),
         "val/dog/c.jpg": ("near_conflict", "train/cat/3.jpg."),
     }
+
+
+def film(frames: int) -> list[bytes]:
+    """Hashes of one picture, each with ten bits turned outside the lowest frequencies."""
+    rng = np.random.default_rng(0)
+    rows = np.tile(rng.integers(0, 256, 35, np.uint8), (frames, 1))
+    for row in rows:
+        for bit in rng.choice(192, 10, replace=False):
+            row[8 + bit // 8] ^= 1 << (bit % 8)
+    return [row.tobytes() for row in rows]
+
+
+def test_a_long_film_takes_little_time_and_memory() -> None:
+    hashes = film(4000)  # Eight million near pairs, of which no two hashes are equal.
+    started = time.process_time()
+    tracemalloc.start()
+    try:
+        assert clusters(hashes) == [list(range(4000))]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000
+    assert time.process_time() - started < 20  # Joined one pair after the other: ten minutes.
+
+
+def test_a_star_and_a_chain_are_one_cluster_each() -> None:
+    rows = np.zeros((40, 35), np.uint8)
+    rows[20:, 34] = 200  # Another colour.
+    for at in range(1, 20):  # Three bits from the first, and six from each other.
+        rows[at, :8] = np.packbits([3 * at <= bit < 3 * at + 3 for bit in range(64)])
+    for at in range(1, 20):  # Three bits from the one before it.
+        rows[20 + at, :8] = np.packbits([bit < 3 * at for bit in range(64)])
+    order = np.random.default_rng(0).permutation(40)
+    found = clusters([row.tobytes() for row in rows[order]])
+    assert {frozenset(order[group].tolist()) for group in found} == {
+        frozenset(range(20)), frozenset(range(20, 40)),
+    }  # fmt: skip
+
+
+def test_what_is_told_of_a_large_group_names_the_first_contrary_file() -> None:
+    lines = [
+        {"sha256": f"{n:05}", "path": f"{n:05}.jpg", "class": "abc"[n % 3], "split": "train"}
+        for n in range(20_000)
+    ]
+    started = time.process_time()
+    found = told(lines, [[it["sha256"] for it in lines if it["class"] == "a"]])
+    assert found["near_conflict"] == {}
+    assert len(found["near_duplicate"]) == 6666
+    lines[3]["split"], lines[7]["class"] = "val", "a"
+    found = told(lines, [[it["sha256"] for it in lines if it["class"] == "a"]])
+    assert found["near_leak"]["00003.jpg"].endswith(": 00000.jpg.")
+    assert {it.rpartition(": ")[2] for it in found["near_leak"].values()} == {
+        "00000.jpg.", "00003.jpg.",
+    }  # fmt: skip
+    found = told(lines, [[it["sha256"] for it in lines]])
+    assert found["near_conflict"]["00000.jpg"].endswith(": 00001.jpg.")
+    assert found["near_conflict"]["00001.jpg"].endswith(": 00000.jpg.")
+    assert time.process_time() - started < 2
