@@ -198,7 +198,8 @@ def plan(
         folder = member.kind == "folder" or late
         kind = "folder" if folder else member.kind
         code = code or _refused(member, kind, path, limits) or _clash(name, kind, path, seen)
-        if code == "not_an_image" and has_suffix(path, TABLE_SUFFIXES):
+        table = code == "not_an_image" and has_suffix(path, TABLE_SUFFIXES)
+        if table and member.flaw is None:  # Its size can be believed.
             result.tables[index] = path, member.size
         elif code is not None:
             detail = member.words if code == "format_unsupported" else ""

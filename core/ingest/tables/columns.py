@@ -73,7 +73,10 @@ def _cut(sheet: Sheet, find: Find) -> Sheet:
     for rows in cuts:
         if all(len(row) > 1 for row in rows) and any(find(row[0]) for row in _spread(rows)):
             return Sheet(("1", "2"), rows)
-    return delimited("\n".join(lines)) or sheet
+    try:
+        return delimited("\n".join(lines)) or sheet
+    except ValueError:  # Prose, whose lines may be longer than cells are.
+        return sheet
 
 
 def columns_of(sheet: Sheet, find: Find, label_column: str | None = None) -> Columns | None:

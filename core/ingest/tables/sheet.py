@@ -8,7 +8,6 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from core.ingest.archive import MEBIBYTE
@@ -17,7 +16,9 @@ from core.ingest.tables import annotations, cvat
 MAX_BYTES = 64 * MEBIBYTE
 MAX_ROWS = 1_000_000
 MAX_COLUMNS = 6000  # One for each class of a one-hot table, and some more.
-MAX_OBJECTS = 2_000_000  # Of JSON; each takes some hundred bytes of memory.
+MAX_CELLS = 10_000_000  # Of all rows; an empty one takes eight bytes of memory.
+MAX_OBJECTS = 2_000_000  # Of JSON or XML; each takes some hundred bytes of memory.
+MAX_DEPTH = 50  # Of JSON; whatever walks through a value may then call itself.
 SAMPLE = 200
 DELIMITERS = ",;\t|"
 
@@ -40,19 +41,22 @@ def parse(path: str, data: bytes) -> Sheet | None:
     """
     text = _decoded(data)
     kind = path.lower().rpartition(".")[2]
-    try:
-        if kind == "xml":
-            return _made(cvat.rows(data))
-        if kind in {"jsonl", "ndjson"}:
-            return _records([_json(line) for line in _lines(text) if line.strip()])
-        if kind == "json":
-            return _from_json(_json(text))
-        return delimited(text) if kind in {"csv", "tsv"} else _list(text)
-    except RecursionError:
-        message = "it is nested too deep"
-        raise ValueError(message) from None
-    except csv.Error as error:
-        raise ValueError(str(error)) from None
+    if kind == "xml":
+        _check_most(text.count("<"), MAX_OBJECTS, "elements")
+        return _made(cvat.rows(data))
+    if kind in {"jsonl", "ndjson"}:
+        _check_json(text)
+        return _records([_json(line) for line in _lines(text) if line.strip()])
+    if kind == "json":
+        _check_json(text)
+        return _from_json(_json(text))
+    return delimited(text) if kind in {"csv", "tsv"} else _list(text)
+
+
+def _check_most(count: int, most: int, things: str) -> None:
+    if count > most:
+        message = f"it has more than {most} {things}"
+        raise ValueError(message)
 
 
 def _decoded(data: bytes) -> str:
@@ -65,18 +69,36 @@ def _decoded(data: bytes) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    if text.count("\n") > MAX_ROWS:
-        message = f"it has more than {MAX_ROWS} rows"
-        raise ValueError(message)
     # Not `splitlines`, which also ends lines at characters that names may hold.
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    _check_most(text.count("\n"), MAX_ROWS, "rows")
+    return text.split("\n")
+
+
+def _check_json(text: str) -> None:
+    """Bound what a parser would build: every value but the first of each object has a comma."""
+    _check_most(text.count("{") + text.count("["), MAX_OBJECTS, "objects")
+    _check_most(text.count(","), MAX_CELLS, "values")
 
 
 def _json(text: str) -> Any:
-    if text.count("{") + text.count("[") > MAX_OBJECTS:
-        message = f"it holds more than {MAX_OBJECTS} objects"
-        raise ValueError(message)
-    return json.loads(text)
+    message = "it is nested too deep"
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(message) from None
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [below for it in level for below in _inside(it)]
+        if not level:
+            return value
+    raise ValueError(message)
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    """Yield the lists and objects directly in a value."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (it for it in items if isinstance(it, (dict, list)))
 
 
 def _from_json(value: Any) -> Sheet | None:
@@ -89,6 +111,7 @@ def _from_json(value: Any) -> Sheet | None:
             return _records(inner[0])
         if value and all(isinstance(it, dict) for it in value.values()):
             return _records([{**it, "": name} for name, it in value.items()])
+        _check_most(len(value), MAX_ROWS, "rows")
         return Sheet(("1", "2"), list(value.items()))
     return _records(value) if _is_records(value) else None
 
@@ -106,19 +129,31 @@ def _made(rows: list[annotations.Row] | None) -> Sheet | None:
 def _records(records: list[dict[str, Any]]) -> Sheet | None:
     if not _is_records(records):
         return None
-    columns = tuple(dict.fromkeys(key for it in records[:SAMPLE] for key in it))
-    if len(columns) > MAX_COLUMNS:
-        return None
-    return Sheet(columns, [[it.get(name) for name in columns] for it in records])
+    columns: dict[str, None] = {}
+    for it in records[:SAMPLE]:
+        columns |= dict.fromkeys(it)
+        if len(columns) > MAX_COLUMNS:
+            return None
+    _check_most(len(records), MAX_ROWS, "rows")
+    _check_most(len(columns) * len(records), MAX_CELLS, "cells")
+    return Sheet(tuple(columns), [[it.get(name) for name in columns] for it in records])
 
 
 def delimited(text: str) -> Sheet | None:
-    """Return rows of cells between the delimiter that is most frequent."""
+    """Return rows of cells between the delimiter that is most frequent.
+
+    Raises:
+        ValueError: A cell is longer than any name, or there are too many cells or rows.
+    """
+    # Before any row is read: a line of delimiters alone would be as many cells.
+    _check_most(max(map(text.count, DELIMITERS)), MAX_CELLS, "cells")
     lines = _lines(text)
     head = lines[:SAMPLE]
-    delimiter = max(DELIMITERS, key=lambda it: (_even(head, it), lines[0].count(it), it == ","))
-    reader = _reader(lines, delimiter)
-    rows = [[cell.strip() for cell in row] for row in islice(reader, MAX_ROWS) if any(row)]
+    try:
+        delimiter = max(DELIMITERS, key=lambda it: (_even(head, it), lines[0].count(it), it == ","))
+        rows = [[cell.strip() for cell in row] for row in _reader(lines, delimiter) if any(row)]
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
     return _headed(rows)
 
 
@@ -138,6 +173,7 @@ def _headed(rows: list[list[str]]) -> Sheet | None:
     width = len(rows[0]) if rows else 0
     if not 0 < width <= MAX_COLUMNS:
         return None
+    _check_most(width * len(rows), MAX_CELLS, "cells")
     names = tuple(str(number) for number in range(1, width + 1))
     return Sheet(names, [[*row[:width], *[""] * (width - len(row))] for row in rows])
 

@@ -159,3 +159,10 @@ def test_too_many_bytes_end_the_plan() -> None:
     with pytest.raises(ArchiveTooLarge) as caught:
         plan([image("a/1.jpg", 60), image("a/2.jpg", 60)], Limits(max_expanded_bytes=100))
     assert "TOPWORK_MAX_EXPANDED_BYTES" in (caught.value.hint or "")
+
+
+def test_a_flawed_member_is_no_table() -> None:
+    flaws = ("size_mismatch", "encrypted", "entries_overlap", None)
+    planned = plan((Member(f"{it}.csv", 10, flaw=it, content="other") for it in flaws), Limits())
+    assert planned.tables == {3: ("None.csv", 10)}
+    assert [it.code for it in planned.refusals] == ["not_an_image"] * 3

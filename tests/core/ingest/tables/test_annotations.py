@@ -145,6 +145,15 @@ def test_objects_in_images_are_no_labels_of_images(tmp_path: Path) -> None:
         ("a.xml", "<annotations><image name='0.png'>"),
         ("a.xml", "<a>" * 1000),
         ("a.jsonl", "\x00"),
+        ("labels.json", json.dumps(dict(PAIRS))[:-1] + ', "x": ' + "[" * 600 + "]" * 600 + "}"),
+        ("a.csv", "x" + "," * 5000 + "\n" + "b\n" * 2001),
+        ("a.csv", "file,label\n" + "," * 10_000_001),
+        ("a.csv", "b,c\r" * 1_000_001),
+        ("a.json", json.dumps([{str(n): n for n in range(5000)}] + [{"0": 0}] * 2001)),
+        ("a.json", "[" + "1," * 10_000_001 + "1]"),
+        ("a.json", "{" + ",".join(f'"{n}":1' for n in range(1_000_001)) + "}"),
+        ("a.jsonl", "[[],[]]\n" * 700_000),
+        ("a.xml", "<annotations>" + "<a/>" * 2_000_000 + "</annotations>"),
     ],
     ids=[
         "deep",
@@ -157,6 +166,15 @@ def test_objects_in_images_are_no_labels_of_images(tmp_path: Path) -> None:
         "cut off",
         "nested",
         "nul",
+        "label nested",
+        "wide first row",
+        "cells of one row",
+        "rows of old Macs",
+        "wide first record",
+        "values",
+        "pairs",
+        "objects of lines",
+        "elements",
     ],
 )
 def test_a_hostile_table_costs_little_and_is_told(
@@ -166,3 +184,9 @@ def test_a_hostile_table_costs_little_and_is_told(
     seen = look(tmp_path, files)
     assert seen["skipped"] == {"not_an_image": 1}
     assert [it["code"] for it in seen["findings"]] == ["table_unreadable"]
+
+
+def test_a_text_with_a_long_line_is_no_table(tmp_path: Path) -> None:
+    files = {f"{c}/{f}": IMAGES[f"images/{f}"] for f, c in PAIRS}
+    seen = look(tmp_path, files | {"licence.txt": "x" * 140_000 + "\n" + "y, z\n" * 3})
+    assert (seen["skipped"], seen["findings"]) == ({"not_an_image": 1}, [])
