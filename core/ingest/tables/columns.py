@@ -1,8 +1,8 @@
 """Find out which columns of a table name the image, its class and its split (pure).
 
 The column of images is found by its content: most of its texts are images of the upload. That of
-the class is found by its name, or is the only one that is left; columns that hold nothing but 0 and
-1 are one-hot.
+the class is found by its name, or is the only one that is left, where it holds fewer texts than
+there are images; where all that are left hold nothing but 0 and 1, they are one-hot.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -103,12 +103,14 @@ def columns_of(sheet: Sheet, find: Find, label_column: str | None = None) -> Col
         best = _finest(rows, named)
         found, rivals = ((), tuple(named)) if best is None else ((best,), ())
         return Columns(file, found, split, named=True, candidates=rivals)
-    flags = [at for at in rest if all(_flag(row[at]) is not None for row in rows)]
-    if len(flags) > 1:
-        return Columns(file, tuple(flags), split, one_hot=True, named=True)
-    alone = tuple(rest) if len(rest) == 1 else ()
+    rest = [at for at in rest if any(text.strip() for text in _texts(rows, at))]
+    # Beside any other column, flags are facts of which several may hold.
+    if len(rest) > 1 and all(_flag(row[at]) is not None for at in rest for row in rows):
+        return Columns(file, tuple(rest), split, one_hot=True, named=True)
     few = [at for at in rest if 1 < len(_texts(rows, at)) <= max(2, MOST_CLASSES * len(rows))]
-    return Columns(file, alone, split, candidates=() if alone else tuple(few))
+    if few and len(rest) == 1:
+        return Columns(file, tuple(few), split)
+    return Columns(file, (), split, candidates=tuple(few))
 
 
 def rows_of(sheet: Sheet, columns: Columns) -> Iterator[Row]:

@@ -59,7 +59,8 @@ def read_tables(
         labels = _read(path, sheet, index, label_column)
         if labels is not None:
             found.append(labels)
-    names = _names(sheets)
+    used = {it.table for it in found}
+    names = _names({path: it for path, it in sheets.items() if path not in used})
     return [_with_names(it, names) for it in found]
 
 

@@ -11,7 +11,7 @@ from core.ingest.dry_run import summarise
 from core.ingest.split import Ratios
 from tests.archives import folder, gzipped, picture, tar_of, zip_of
 from tests.core.ingested import Ingest
-from topwork.errors import LayoutAmbiguous, LayoutMismatch
+from topwork.errors import LayoutAmbiguous, LayoutMismatch, TooFewClasses
 
 FLAT = {f"images/{number}.png": picture(number) for number in range(8)}
 LABELS = "file,label\n" + "".join(f"{n}.png,{('cat', 'dog')[n % 2]}\n" for n in range(8))
@@ -181,3 +181,53 @@ def test_other_facts_about_images_are_no_labels(look: Any) -> None:
 def test_an_answer_that_does_not_fit_is_refused(look: Any, layout: Any) -> None:
     with pytest.raises(LayoutMismatch):
         look(FLAT | {"a.csv": LABELS}, layout)
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "classes.txt", "Names.lst"])
+def test_a_list_of_images_names_no_classes(look: Any, name: str) -> None:
+    numbers = "".join(f"images/{n}.png {n % 2}\n" for n in range(8))
+    assert look(FLAT | {name: numbers})["classes"] == ["0", "1"]
+    named = look(FLAT | {name: numbers, "synsets.txt": "cat\ndog\n"})
+    assert named["classes"] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("values", [range(8), "x" * 8, ["a.b", "a.c"] + ["a.d"] * 6], ids=str)
+def test_a_single_column_of_facts_is_no_classes_beside_folders(look: Any, values: Any) -> None:
+    rows = "".join(f"{path},{it}\n" for path, it in zip(FOLDERS, values, strict=True))
+    assert look(FOLDERS | {"facts.csv": f"file,fact\n{rows}"})["classes"] == ["cat", "dog"]
+
+
+def test_facts_answer_no_question_about_folders(look: Any) -> None:
+    files = {f"{way}/{path}": it for way in ("train", "x") for path, it in FOLDERS.items()}
+    sizes = "file,bytes\n" + "".join(f"{path},{900 + n}\n" for n, path in enumerate(files))
+    with pytest.raises(LayoutAmbiguous, match="folders can be read in two ways"):
+        look(files | {"sizes.csv": sizes})
+
+
+def test_a_column_as_diverse_as_images_names_no_classes(look: Any) -> None:
+    sums = "file,md5\n" + "".join(f"{n}.png,{n * 7919:032x}\n" for n in range(8))
+    with pytest.raises(TooFewClasses):
+        look(FLAT | {"sums.csv": sums})
+
+
+@pytest.mark.parametrize(
+    "head", ["file,kind,reviewed,blurred", "file,reviewed,kind,blurred", "file,kind,a,b,c"]
+)
+def test_flags_beside_a_class_are_no_classes(look: Any, head: str) -> None:
+    names = head.split(",")
+    columns = {"file": "{n}.png", "kind": "{c}"}
+    rows = [
+        [columns.get(it, "{f}").format(n=n, c="cd"[n % 2], f=n // 2 % 2) for it in names]
+        for n in range(8)
+    ]
+    table = "\n".join([head, *map(",".join, rows)])
+    with pytest.raises(LayoutAmbiguous) as asked:
+        look(FLAT | {"meta.csv": table})
+    assert "kind" in {it["value"]["label_column"] for it in asked.value.options}
+
+
+def test_a_blank_column_is_nothing(look: Any) -> None:
+    flags = "".join(f"{n}.png,,{n % 2},{1 - n % 2},\n" for n in range(8))
+    assert look(FLAT | {"t.csv": f"file,notes,dog,cat,more\n{flags}"})["classes"] == ["cat", "dog"]
+    kinds = "".join(f"{n}.png,,{'cd'[n % 2]},\n" for n in range(8))
+    assert look(FLAT | {"t.csv": f"file,notes,kind,more\n{kinds}"})["classes"] == ["c", "d"]
