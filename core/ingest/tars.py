@@ -106,7 +106,8 @@ class Tar:
 
     def contents(self, wanted: Collection[int]) -> Iterator[tuple[int, bytes | str]]:
         """Yield (position, bytes) of the wanted members, or (position, key of `REJECTED`)."""
-        for index, (header, stream) in enumerate(self._walk()):
+        last = max(wanted, default=-1)
+        for index, (header, stream) in zip(range(last + 1), self._walk(), strict=False):
             if index in wanted:
                 try:
                     data = stream.read_all(header.size)

@@ -1,7 +1,6 @@
 """Read the tables of an upload out of its archive."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from core.ingest.archive import Plan
@@ -21,14 +20,25 @@ class Tables:
 
 
 def gather(container: Container, planned: Plan) -> Tables:
-    """Parse the files that may be tables; the bytes of all together are bounded."""
+    """Parse the files that may be tables; the bytes of all together are bounded.
+
+    Those of a suffix that too many have are told by the first of them.
+    """
     found = Tables()
     wanted, room = {}, MAX_BYTES
-    for index, (path, size) in _few(planned.tables).items():
-        room -= size
-        if room < 0:
+    counts = Counter(_suffix(path) for path, _ in planned.tables.values())
+    told: set[str] = set()
+    for index, (path, size) in planned.tables.items():
+        suffix = _suffix(path)
+        if counts[suffix] > MOST_TABLES:
+            if suffix not in told:
+                found.broken[path] = f"there are {counts[suffix]} files .{suffix}, too many to read"
+            told.add(suffix)
+            continue
+        if size > room:
             found.broken[path] = f"the tables are larger than {MAX_BYTES} bytes together"
         else:
+            room -= size
             wanted[index] = path
     for index, content in container.contents(wanted) if wanted else ():
         path = wanted[index]
@@ -43,11 +53,6 @@ def gather(container: Container, planned: Plan) -> Tables:
         if sheet is not None and sheet.rows:
             found.sheets[path] = sheet
     return found
-
-
-def _few(tables: Mapping[int, tuple[str, int]]) -> dict[int, tuple[str, int]]:
-    counts = Counter(_suffix(path) for path, _ in tables.values())
-    return {at: it for at, it in tables.items() if counts[_suffix(it[0])] <= MOST_TABLES}
 
 
 def _suffix(path: str) -> str:

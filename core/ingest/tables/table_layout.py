@@ -32,7 +32,7 @@ def read_by_tables(
     """
     reading = Reading(tables={it.table: it.words for it in tables}, named={})
     prefixes = _split_folders([*files, *refused], answer)
-    ignored = tuple(_ignored(files, answer))
+    ignored = tuple(_ignored([*files, *refused], answer))
     rows = merged(it.rows for it in tables)
     for path in files:
         row, split = rows.get(path), _split_at(path, prefixes)
@@ -47,7 +47,8 @@ def read_by_tables(
             _place(reading, path, row.labels[0], row.split or split)
     missing = {printable(text): row for it in tables for text, row in it.missing.items()}
     reading.refusals += [Refusal(text, "file_missing") for text in missing]
-    for path, row in [*missing.items(), *((path, rows[path]) for path in refused if path in rows)]:
+    known = [it for it in refused if it in rows and not it.startswith(ignored)]
+    for path, row in [*missing.items(), *((path, rows[path]) for path in known)]:
         for label in row.labels[:1]:
             reading.named[path] = label
             if class_name_problem(label) is None:
@@ -78,7 +79,7 @@ def apply_splits(reading: Reading, lists: Sequence[Labels]) -> None:
     declared = set()
     for path, place in list(reading.places.items()):
         row = rows.get(path)
-        split = row.split if row is not None else rest
+        split = (row.split if row is not None else None) or rest
         if split is None:
             reading.refusals.append(Refusal(path, "not_in_split"))
             del reading.places[path]

@@ -316,3 +316,14 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
     path.write_bytes(tar_of({"cat/1.png": picture(1), "x.zip": zip_of(folder("evil"))}))
     with path.open("rb") as file:
         assert isinstance(open_container(file, Limits()), Tar)
+
+
+def test_nothing_is_read_behind_the_last_wanted_member(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar.gz"
+    noise = {f"{n}.png": np.random.default_rng(n).bytes(1_000_000) for n in range(4)}
+    path.write_bytes(gzipped(tar_of({"README.txt": b"Pets."} | noise)))
+    with path.open("rb", buffering=0) as file:
+        container = Tar(file, sniff, most=100_000_000)
+        assert list(container.contents([0])) == [(0, b"Pets.")]
+        assert file.tell() < 1_000_000
+        assert list(container.contents([])) == []

@@ -231,3 +231,34 @@ def test_a_blank_column_is_nothing(look: Any) -> None:
     assert look(FLAT | {"t.csv": f"file,notes,dog,cat,more\n{flags}"})["classes"] == ["cat", "dog"]
     kinds = "".join(f"{n}.png,,{'cd'[n % 2]},\n" for n in range(8))
     assert look(FLAT | {"t.csv": f"file,notes,kind,more\n{kinds}"})["classes"] == ["c", "d"]
+
+
+def test_one_large_table_leaves_room_for_others(look: Any) -> None:
+    seen = look(FLAT | {"a.csv": "x" * (65 * 1024 * 1024), "labels.csv": LABELS})
+    assert seen["classes"] == ["cat", "dog"]
+    found = {it["code"]: it["examples"] for it in seen["findings"]}
+    assert found == {"labels_from_table": ["labels.csv"], "table_unreadable": ["a.csv"]}
+
+
+def test_more_tables_than_are_read_are_told_once(look: Any) -> None:
+    notes = {f"notes/{n:02}.txt": "sunny" for n in range(51)}
+    seen = look(FOLDERS | notes)
+    (found,) = seen["findings"]
+    assert (found["code"], found["count"]) == ("table_unreadable", 1)
+    assert found["examples"] == ["notes/00.txt"]
+
+
+def test_a_row_without_a_split_is_of_the_rest(look: Any) -> None:
+    splits = "file,split\n" + "".join(
+        f"{path},{'test' if n % 4 == 3 else ''}\n" for n, path in enumerate(FOLDERS)
+    )
+    seen = look(FOLDERS | {"splits.csv": splits})
+    assert (seen["skipped"], seen["counts"]) == ({}, counts(2, 1, 1) | {"test": counts(1)["train"]})
+
+
+def test_what_is_ignored_may_hold_no_usable_image_at_all(look: Any) -> None:
+    rows = "old/a.png,owl\nold/b.png,hen\n"
+    files = FLAT | {"old/a.png": b"", "old/b.png": b"", "labels.csv": LABELS + rows}
+    seen = look(files, {"labels": ["labels.csv"], "ignore": ["old"]})
+    assert seen["classes"] == ["cat", "dog"]
+    assert [it["code"] for it in seen["findings"]] == ["labels_from_table"]
