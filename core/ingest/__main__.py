@@ -5,17 +5,17 @@ shards, settle duplicates and the split, publish. Nothing is written outside RUN
 """
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from core.imaging.decode import DEFAULT_LIMITS, FINDINGS
-from core.ingest.archive import MEBIBYTE, Limits, Member, plan
+from core.ingest.archive import Limits, Member, plan
 from core.ingest.containers import Container, open_container
 from core.ingest.curate import check_usable, curate, guessed
 from core.ingest.decoders import Decoders
 from core.ingest.manifest import Finding, encode, examine, json_line, report, summarise
+from core.ingest.room import check_room
 from core.ingest.shards import ShardWriter
 from core.ingest.split import Ratios
 from core.ingest.split_folders import LayoutAnswer
@@ -25,10 +25,7 @@ from core.ingest.upload_reading import read_upload
 from core.system.machine import cores
 from core.system.progress import Meter
 from core.system.run_dir import RunDir, supervise
-from topwork.errors import DiskFull, QuotaExceeded
 from topwork.kinds import Phase, Severity
-
-SPARE_BYTES = 64 * MEBIBYTE
 
 
 def ingest(run: RunDir) -> None:
@@ -50,7 +47,7 @@ def ingest(run: RunDir) -> None:
         planned = plan(_list(run, container), limits, answers.get("name_encoding"))
         tables = gather(container, planned)
         reading = read_upload(planned, LayoutAnswer.of(answers), tables)
-        _check_room(folder, planned.expanded_bytes, request.get("room"))
+        check_room(folder, planned.expanded_bytes, request.get("room"))
         wanted: dict[int, list[str]] = {}
         for index, path in planned.files.items():
             if path in reading.places:
@@ -108,18 +105,6 @@ def _decode(
         meter.at(Phase.DECODING, done)
     stream.finish()
     return stream
-
-
-def _check_room(folder: Path, wanted: int, room: int | None) -> None:
-    """Hold what is going to be stored against the owner's quota and the disk."""
-    if room is not None and wanted > room:
-        raise QuotaExceeded(f"The images take {wanted} bytes unpacked; you may store {room} more.")
-    free = shutil.disk_usage(folder).free
-    if free < wanted + SPARE_BYTES:
-        raise DiskFull(
-            f"The images need {wanted // MEBIBYTE} MiB and {SPARE_BYTES // MEBIBYTE} MiB to spare;"
-            f" {free // MEBIBYTE} MiB are free."
-        )
 
 
 if __name__ == "__main__":

@@ -15,12 +15,14 @@ from typing import Any
 
 from core.ingest.archive import MEBIBYTE, Limits, Plan, Refusal, by_status, plan
 from core.ingest.containers import open_container
+from core.ingest.room import check_room
 from core.ingest.shards import Address, ShardWriter
 from core.ingest.tables.gather import Tables, gather
 from core.ingest.upload_reading import read_upload
 from core.system import json_child
+from core.system.disk import is_full
 from core.system.tether import die_with_parent
-from topwork.errors import DatasetInvalid, LayoutAmbiguous, LayoutMismatch
+from topwork.errors import DatasetInvalid, DiskFull, LayoutAmbiguous, LayoutMismatch
 from topwork.kinds import NameEncoding, ReportStatus
 
 MEMORY_BYTES = 2048 * MEBIBYTE  # Address space: one member is held at a time, and all names.
@@ -34,12 +36,14 @@ def unpack(
     """Write `manifest.jsonl` and `shards/` into an existing folder.
 
     A line has `path`, `class` and `split`, and either `sha256`, `shard`, `offset` and `length` or
-    an `error`. The class is null where the folders name none.
+    an `error`. The class is null where folders and tables name none, or folders a single one.
 
     Returns:
-        The manifest's SHA-256 as `sha256`, and under `skipped` the files that are no images.
+        The manifest's SHA-256 as `sha256`, under `skipped` the files that are no images, and as
+        `damage` why the rest of the archive could not be read, or null.
 
     Raises:
+        DiskFull: The images have no room.
         ArchiveUnreadable, ArchiveTooLarge, NameEncodingUnknown: The archive as a whole is refused.
         DatasetInvalid: There is no image in it.
     """
@@ -47,6 +51,7 @@ def unpack(
         container = open_container(file, limits)
         planned = plan(container.members(), limits, name_encoding)
         classes, left_over = _classes(planned, gather(container, planned))
+        check_room(folder, planned.expanded_bytes)
         names: dict[int, list[str]] = {}
         for index, path in planned.files.items():
             names.setdefault(planned.copies.get(index, index), []).append(path)
@@ -73,13 +78,15 @@ def unpack(
     manifest = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
     (folder / "manifest.jsonl").write_bytes(manifest)
     skipped = by_status([*planned.refusals, *left_over])[ReportStatus.SKIPPED]
-    return {"sha256": hashlib.sha256(manifest).hexdigest(), "skipped": skipped}
+    sha256 = hashlib.sha256(manifest).hexdigest()
+    return {"sha256": sha256, "skipped": skipped, "damage": container.damage}
 
 
 def _classes(planned: Plan, tables: Tables) -> tuple[Mapping[str, str], list[Refusal]]:
     """Return the class of each path that has one, and the texts that are no tables of labels.
 
-    Where there are two readings, no path has a class.
+    Where there are two readings, no path has a class. Nor has any where all folders name the same
+    one, which is mostly the name of a collection.
 
     Whether a name is a class of the model is not known here.
     """
@@ -88,6 +95,8 @@ def _classes(planned: Plan, tables: Tables) -> tuple[Mapping[str, str], list[Ref
     except (LayoutAmbiguous, LayoutMismatch, DatasetInvalid):
         return {}, [Refusal(path, NO_IMAGE) for path, _ in planned.tables.values()]
     classes = {path: place.class_name for path, place in reading.places.items()}
+    if not reading.tables and len(set(classes.values())) == 1:
+        classes = {}
     return classes, [one for one in reading.refusals if one.code == NO_IMAGE]
 
 
@@ -132,7 +141,18 @@ def main(asked: str) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     archive, folder = Path(question["archive"]), Path(question["folder"])
     limits, encoding = Limits(**question["limits"]), question["name_encoding"]
-    json_child.answer(lambda: unpack(archive, folder, limits, encoding))
+    json_child.answer(lambda: _unpack_or_say_full(archive, folder, limits, encoding))
+
+
+def _unpack_or_say_full(
+    archive: Path, folder: Path, limits: Limits, name_encoding: NameEncoding | None
+) -> dict[str, Any]:
+    try:
+        return unpack(archive, folder, limits, name_encoding)
+    except OSError as error:
+        if is_full(error):
+            raise DiskFull from error
+        raise
 
 
 if __name__ == "__main__":

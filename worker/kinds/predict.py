@@ -78,16 +78,21 @@ def _stage_images(resources: Resources, job: Job, folder: Path, check: Check) ->
     except json_child.ChildDied as death:
         raise Crashed(f"the process that unpacks the upload died: {death}") from death
     archive.unlink()
-    if answer["skipped"]:
-        _say_skipped(resources, job, answer["skipped"])
+    _say_left_out(resources, job, answer)
     return images, answer["sha256"]
 
 
-def _say_skipped(resources: Resources, job: Job, skipped: dict[str, int]) -> None:
-    """Tell in the job's history which files of the upload are no images."""
-    told = ", ".join(f"{code} {count}" for code, count in sorted(skipped.items()))
+def _say_left_out(resources: Resources, job: Job, answer: dict[str, Any]) -> None:
+    """Tell in the job's history which files of the upload are no images, or could not be read."""
+    told = {}
+    if answer["damage"]:
+        told["archive_damaged"] = answer["damage"]
+    if answer["skipped"]:
+        counts = ", ".join(f"{code} {count}" for code, count in sorted(answer["skipped"].items()))
+        told["files_skipped"] = f"Files without an answer: {counts}."
     with resources.database.write() as session:
-        predictions.say_once(session, job, "files_skipped", f"Files without an answer: {told}.")
+        for code, words in told.items():
+            predictions.say_once(session, job, code, words)
 
 
 def _stage_model(

@@ -225,7 +225,7 @@ def test_sigterm_stops_a_run_and_its_decoders(tmp_path: Path) -> None:
 def test_a_full_disk_is_refused_before_anything_is_written(
     run: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.ingest.__main__.SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr("core.ingest.room.SPARE_BYTES", 1 << 60)
     error = run(zip_of(GOOD)).error
     assert error is not None
     assert error["code"] == "disk_full"

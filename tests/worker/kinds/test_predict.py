@@ -11,6 +11,7 @@ from core.domain import jobs, predictions, registry
 from core.store.tables import Job
 from tests.app.apiclient import png, publish_dataset, zipped
 from tests.app.trained import store_model
+from tests.archives import tar_of
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 
@@ -74,6 +75,15 @@ def test_an_archive_is_answered_file_by_file_and_its_upload_goes(bench: Bench, m
     notes = [event.data for event in bench.events(job.id) if event.kind == "note"]
     assert [note["code"] for note in notes] == ["files_skipped"]
     wait_for(lambda: not bench.resources.storage.list("uploads"))
+
+
+def test_a_cut_archive_is_answered_as_far_as_it_goes_and_told(bench: Bench, model: str) -> None:
+    bench.worker(module="worker")
+    whole = tar_of({"ant/1.png": png(), "bee/1.png": png((1, 2, 3)), "bee/2.png": png() * 30})
+    job = bench.reaches(order(bench, model, whole[: 5 * 512]), "succeeded", "failed", timeout=120)
+    assert job.error is None
+    notes = [event.data for event in bench.events(job.id) if event.kind == "note"]
+    assert [note["code"] for note in notes] == ["archive_damaged"]
 
 
 def test_a_dataset_is_answered_and_a_killed_job_goes_on(
