@@ -8,26 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.inference.calibration import stated
 from models.planning import catalogue
 
 Answers = Callable[[Image.Image], tuple[str, NDArray[np.float64]]]
 """From an upright RGB image to its label and the probabilities of all classes."""
 
 
-def temperature(card: dict[str, Any]) -> float:
-    """Return the divisor of the logits; 1 where calibration fitted none."""
-    return float((card.get("calibration") or {}).get("temperature", 1.0))
-
-
 def metadata(card: dict[str, Any], name: str) -> dict[str, str]:
     """Return what a file says about the model called `name` (`pets@3`), by key, as JSON or text."""
+    temperature, ceiling = stated(card)
     return {
         "model": name,
         "architecture": card["architecture"],
         "digest": f"sha256:{card['files']['weights.safetensors']['sha256']}",
         "classes": json.dumps(card["classes"], ensure_ascii=False),
         "preprocess": json.dumps(card["preprocess"]),
-        "temperature": repr(temperature(card)),
+        "temperature": repr(temperature),
+        "ceiling": repr(ceiling),
         "license": _license(card),
         "lineage": json.dumps(card.get("lineage")),
     }

@@ -14,15 +14,16 @@ from PIL import Image
 from torch import nn
 
 from models.export import pixels
-from models.export.forms import Answers, metadata, temperature
+from models.export.forms import Answers, metadata
 from models.export.runtime import open_session
+from models.inference.calibration import mixing, stated
 from models.inference.preprocess import Preprocess
 
 NAME = "model.onnx"
 OPSET = 20
 BATCH = 2  # The size that the exporter sees; one would be taken for a constant.
 
-# As `models.inference.calibration`: float64, and the first of equal probabilities wins.
+# As `models.inference.calibration.calibrated`: float64, and the first of equal probabilities wins.
 _ANSWER = """
 <ir_version: 10, opset_import: ["" : 20]>
 answer (float[batch, {classes}] logits, string[{classes}] classes) => (
@@ -31,8 +32,12 @@ answer (float[batch, {classes}] logits, string[{classes}] classes) => (
 {{
     exact = Cast <to = 11> (logits)
     temperature = Constant <value = double {{{temperature:.17g}}}> ()
-    calibrated = Div (exact, temperature)
-    batch = Softmax <axis = -1> (calibrated)
+    factor = Constant <value = double {{{factor:.17g}}}> ()
+    summand = Constant <value = double {{{summand:.17g}}}> ()
+    divided = Div (exact, temperature)
+    plain = Softmax <axis = -1> (divided)
+    scaled = Mul (plain, factor)
+    batch = Add (scaled, summand)
     front = Constant <value_ints = [0]> ()
     shares = Squeeze (batch, front)
     probabilities = Cast <to = 1> (shares)
@@ -53,9 +58,8 @@ def write(folder: Path, model: nn.Module, card: dict[str, Any], name: str) -> Pa
     front = compose.add_prefix(
         pixels.graph(preprocess), "pixels.", rename_inputs=False, rename_outputs=False
     ).graph
-    text = _ANSWER.format(classes=len(card["classes"]), temperature=temperature(card))
     back = compose.add_prefix(
-        parser.parse_model(text), "answer.", rename_inputs=False, rename_outputs=False
+        parser.parse_model(_answer(card)), "answer.", rename_inputs=False, rename_outputs=False
     ).graph
     # Only nodes move: the weights, which may be half a gigabyte, stay where they are.
     between = list(whole.graph.node)
@@ -87,6 +91,13 @@ def answers(path: Path) -> Answers:
         return str(label), probabilities.astype(np.float64)
 
     return answer
+
+
+def _answer(card: dict[str, Any]) -> str:
+    temperature, ceiling = stated(card)
+    classes = len(card["classes"])
+    factor, summand = mixing(classes, ceiling)
+    return _ANSWER.format(classes=classes, temperature=temperature, factor=factor, summand=summand)
 
 
 def _network(model: nn.Module, side: int) -> onnx.ModelProto:

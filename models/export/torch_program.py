@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from models.export.forms import Answers, metadata, temperature
+from models.export.forms import Answers, metadata
+from models.inference.calibration import calibrated, stated
 from models.inference.preprocess import Preprocess
 from models.networks.head import logits_of
 
@@ -24,7 +25,7 @@ class _Served(nn.Module):
 
     def __init__(self, model: nn.Module, card: dict[str, Any]) -> None:
         super().__init__()
-        self.model, self.temperature = model, temperature(card)
+        self.model, self.calibration = model, stated(card)
         self.mean, self.std = (
             nn.Buffer(torch.tensor(card["preprocess"][name]).view(1, 3, 1, 1))
             for name in ("mean", "std")
@@ -33,7 +34,7 @@ class _Served(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         inputs = (crops.to(torch.float32) / 255 - self.mean) / self.std
         logits, _ = logits_of(self.model(inputs))
-        return torch.softmax(logits.double() / self.temperature, dim=-1)
+        return calibrated(logits, *self.calibration)
 
 
 def write(folder: Path, model: nn.Module, card: dict[str, Any], name: str) -> Path:

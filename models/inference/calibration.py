@@ -1,18 +1,48 @@
-"""From logits to the confidences that are served."""
+"""From logits to the confidences that are served, by what a model's card states."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from topwork.errors import IntegrityError
 
-def probabilities(logits: Tensor, temperature: float = 1.0, ceiling: float = 1.0) -> Tensor:
-    """Return the confidences of logits (n, classes), n x classes in float64, on the CPU.
+
+def stated(card: dict[str, Any]) -> tuple[float, float]:
+    """Return the temperature and the ceiling of a card; 1 where it states none.
+
+    Raises:
+        IntegrityError: They are no numbers.
+    """
+    try:
+        calibration = card.get("calibration") or {}
+        return float(calibration.get("temperature", 1.0)), float(calibration.get("ceiling", 1.0))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise IntegrityError("The card's calibration cannot be read.") from error
+
+
+def mixing(classes: int, ceiling: float) -> tuple[float, float]:
+    """Return the factor and the summand of plain confidences that let none exceed the ceiling.
+
+    They mix the answer with as much of the uniform one as is needed where it is certain.
+    """
+    if ceiling >= 1 or classes < 2:  # noqa: PLR2004 - a single class is certain.
+        return 1.0, 0.0
+    uniform = (1 - ceiling) / (1 - 1 / classes)
+    return 1 - uniform, uniform / classes
+
+
+def calibrated(logits: Tensor, temperature: float, ceiling: float) -> Tensor:
+    """Return the confidences of logits (n, classes), in float64 on their device.
 
     They are the softmax of logits / temperature, mixed with as much of the uniform answer as lets
     none exceed the ceiling, 0..1. Both leave the classes in their order.
     """
-    plain = torch.softmax(logits.detach().cpu().double() / temperature, dim=-1)
-    classes = plain.shape[-1]
-    if ceiling >= 1 or classes < 2:  # noqa: PLR2004 - a single class is certain.
-        return plain
-    uniform = (1 - ceiling) / (1 - 1 / classes)
-    return plain * (1 - uniform) + uniform / classes
+    plain = torch.softmax(logits.double() / temperature, dim=-1)
+    factor, summand = mixing(plain.shape[-1], ceiling)
+    return plain * factor + summand
+
+
+def probabilities(logits: Tensor, temperature: float = 1.0, ceiling: float = 1.0) -> Tensor:
+    """Return the same without gradients on the CPU."""
+    return calibrated(logits.detach().cpu(), temperature, ceiling)

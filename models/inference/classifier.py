@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
 from models.inference import artefact
-from models.inference.calibration import probabilities
+from models.inference.calibration import probabilities, stated
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.networks.head import logits_of
@@ -100,12 +100,7 @@ class Classifier:
     def from_artefact(cls, folder: Path, card_digest: str | None = None) -> "Classifier":
         """Load a trained model; raises IntegrityError when a byte of it is not as it was made."""
         model, card = artefact.load(folder, card_digest=card_digest)
-        try:
-            calibration = card.get("calibration") or {}
-            temperature = float(calibration.get("temperature", 1.0))
-            ceiling = float(calibration.get("ceiling", 1.0))
-        except (AttributeError, TypeError, ValueError) as error:
-            raise IntegrityError("The card's calibration cannot be read.") from error
+        temperature, ceiling = stated(card)
         return cls(
             Eager(model),
             Preprocess.from_dict(card["preprocess"]),

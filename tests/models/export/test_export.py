@@ -27,6 +27,7 @@ from topwork.errors import ExportParityFailed
 from topwork.kinds import ExportFormat
 
 CLASSES = ["ants", "bees", "čmeláci"]
+CEILING = 0.9
 # Neither torch nor Topwork can be imported where this runs first.
 ALONE = "import sys\nsys.modules.update(dict.fromkeys(['torch', 'models', 'core', 'topwork']))\n"
 
@@ -39,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "architecture": "lenet",
         "classes": CLASSES,
         "preprocess": Preprocess.for_architecture("lenet").to_dict(),
-        "calibration": {"temperature": 0.05},
+        "calibration": {"temperature": 0.05, "ceiling": CEILING},
     }
     artefact.write(folder, zoo.build("lenet", len(CLASSES)), card)
     return folder
@@ -70,6 +71,7 @@ def test_an_onnx_file_is_whole_and_says_what_it_is(model: Path, onnx_result: Pat
     assert words["model"] == "insects@3"
     digest = artefact.read_card(model)["files"][artefact.WEIGHTS]["sha256"]
     assert words["digest"] == f"sha256:{digest}"
+    assert (float(words["temperature"]), float(words["ceiling"])) == (0.05, CEILING)
     report = json.loads((onnx_result / parity.REPORT).read_text())
     assert report["made"]["images"] == report["made"]["alike"] == 2 * len(parity.MADE)
     assert report["made"]["max_difference"] <= 1e-5
@@ -86,6 +88,7 @@ def test_it_answers_as_the_service(model: Path, onnx_result: Path) -> None:
         assert label == CLASSES[int(served.argmax())]
         assert float((torch.from_numpy(probabilities) - served).abs().max()) <= 1e-5
         assert probabilities.dtype == np.float32
+        assert probabilities.max() <= CEILING + 1e-6
 
 
 def test_ten_lines_use_it_without_topwork(model: Path, onnx_result: Path, tmp_path: Path) -> None:
@@ -117,8 +120,10 @@ def test_a_torch_program_takes_crops(model: Path, tmp_path: Path) -> None:
     crops = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
     served = Classifier.from_artefact(model).forward(list(crops))
     torch.testing.assert_close(program(crops), served, rtol=0, atol=1e-5)
+    assert float(served.max()) == pytest.approx(CEILING, abs=0.01)
     report = json.loads((result / parity.REPORT).read_text())
     assert report["made"]["alike"] == report["made"]["images"]
+    assert report["made"]["max_difference"] <= 1e-5
 
 
 def test_a_file_that_answers_otherwise_is_refused(model: Path, tmp_path: Path) -> None:
