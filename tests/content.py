@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from core.domain import datasets, jobs
+from core.domain import datasets, jobs, registry
 from core.store.resources import Resources
 from core.store.tables import Job
 from core.system.atomic_files import sha256
 from tests.claims import claim_best
-from worker.kinds import finetune, ingest
+from worker.kinds import export, finetune, ingest, predict
 from worker.kinds.kind import Check
 
 WEIGHTS = b"weights" * 1000
@@ -93,3 +93,35 @@ def stored(resources: Resources) -> dict[str, str]:
         data = resources.storage.get_bytes(key)
         found[key] = sha256(path) if path else hashlib.sha256(data).hexdigest()
     return found
+
+
+def an_export(resources: Resources, name: str = "pets") -> Job:
+    """Publish the first version of a model as a file; return the job."""
+    with resources.database.read() as session:
+        version = registry.version(session, name, 1).id
+    config = {"name": name, "number": 1, "version": version, "format": "onnx"}
+    job = claimed(resources, kind="export", config=config)
+    folder = _result(resources, job, {"model.onnx": b"onnx", "parity.json": b"{}"})
+    export.publish(resources, job, folder, lambda: None)
+    shutil.rmtree(folder.parent)
+    return job
+
+
+def answered(resources: Resources, dataset: str) -> Job:
+    """Publish the answers of a batch prediction; return its job."""
+    config = {"model": "pets@1", "top_k": 1}
+    job = claimed(resources, kind="predict", config=config, dataset_id=dataset, dataset_version=1)
+    summary = b'{"images": 0, "failed": 0, "metrics": {}}'
+    folder = _result(resources, job, {"predictions.jsonl": b"{}\n", "summary.json": summary})
+    predict.publish(resources, job, folder, lambda: None)
+    shutil.rmtree(folder.parent)
+    return job
+
+
+def _result(resources: Resources, job: Job, files: dict[str, bytes]) -> Path:
+    """Leave files as the result of a job's process; return its folder."""
+    folder = resources.settings.data_dir / "runs" / job.id / str(job.fence)
+    (folder / "result").mkdir(parents=True)
+    for name, data in files.items():
+        (folder / "result" / name).write_bytes(data)
+    return folder

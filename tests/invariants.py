@@ -22,7 +22,9 @@ OF_TORCH = "torchinductor_"  # One empty folder for each user, made with torch's
 
 def broken(resources: Resources, grace: float = integrity_check.DAY) -> list[str]:
     """Return every invariant that does not hold, in words; the service may be running."""
-    return [str(violation) for violation in integrity_check.check(resources, grace)]
+    found = list(integrity_check.check(resources, grace))
+    assert all(violation.to_dict()["fix"] for violation in found)
+    return [str(violation) for violation in found]
 
 
 def broken_after_tidying(resources: Resources) -> list[str]:

@@ -50,6 +50,16 @@ def stored(session: Session, keys: list[str]) -> set[str]:
     return {key for key in keys if f"{key.rpartition('/')[0]}/" in kept}
 
 
+def files(job: Job) -> dict[str, dict[str, Any]]:
+    """Return name -> {sha256, size} of what is stored of a job's answers."""
+    return dict((job.result or {}).get("files", {}))
+
+
+def answered(session: Session) -> list[Job]:
+    """Return the jobs that may have answers; `files` tells which they are."""
+    return list(session.scalars(select(Job).where(Job.kind.in_(KINDS))))
+
+
 def stored_bytes(session: Session, owner: str) -> int:
     """Return the bytes of an owner's answers, and of uploads that are to be read yet."""
     return _sum(session, owner, UNREAD, "bytes") + _answers(session, owner)

@@ -174,8 +174,8 @@ def _wanted(
     yield from ((f"shards/{shard}.tar", shard) for shard in sorted(shards))
     uploads = select(Dataset.upload).where(Dataset.upload.is_not(None))
     yield from ((str(key), None) for key in session.scalars(uploads))
-    for job in session.scalars(select(Job).where(Job.kind.in_(predictions.KINDS))):
-        for name, facts in (job.result or {}).get("files", {}).items():
+    for job in predictions.answered(session):
+        for name, facts in predictions.files(job).items():
             yield f"{predictions.prefix(job)}/{name}", facts["sha256"]
     yield from ((key, None) for key in sorted(predictions.unread(session)))
     logs = {f"logs/{job}.txt" for job in session.scalars(select(Job.id))}

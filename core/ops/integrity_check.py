@@ -10,10 +10,12 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.domain import predictions
 from core.domain.job_states import FILLING, MOVES
 from core.ops import garbage, local_cleanup
 from core.store.object_store import Storage
@@ -28,9 +30,12 @@ DAY = 86400.0
 BUG = "This is a defect of Topwork: please report it together with {events}."
 RESTORE = "Restore the object from a backup, or delete what refers to it and make it anew."
 SOON = "Nothing: a worker removes it with its next collection (TOPWORK_GC_SECONDS)."
-KINDS = {
+Kind = Literal["job", "model", "export", "predictions", "dataset", "garbage", "leftover"]
+KINDS: dict[Kind, str] = {
     "job": BUG,
     "model": RESTORE,
+    "export": RESTORE,
+    "predictions": RESTORE,
     "dataset": RESTORE,
     "garbage": SOON,
     "leftover": SOON,
@@ -41,7 +46,7 @@ KINDS = {
 class Violation:
     """Something that must not be: what kind of thing it is about, which one, and what is wrong."""
 
-    kind: str
+    kind: Kind
     subject: str
     found: str
 
@@ -65,7 +70,7 @@ class Violation:
 
 
 def check(resources: Resources, grace: float = DAY) -> Iterator[Violation]:
-    """Yield every violation of rows, artefacts, datasets and folders.
+    """Yield every violation of rows, artefacts, answers, datasets and folders.
 
     Args:
         resources: The service's handles.
@@ -77,6 +82,7 @@ def check(resources: Resources, grace: float = DAY) -> Iterator[Violation]:
         versions = list(session.scalars(select(ModelVersion)))
         manifests = list(session.scalars(select(DatasetVersion)))
         exports = list(session.scalars(select(ModelExport)))
+        answered = predictions.answered(session)
     for version in versions:
         found = list(_artefact(storage, version))
         if found and _stays(resources, ModelVersion, version.id):
@@ -86,6 +92,15 @@ def check(resources: Resources, grace: float = DAY) -> Iterator[Violation]:
         if found and _stays(resources, ModelExport, (export.version_id, export.format)):
             name = f"{export.version_id} as {export.format}"
             yield from (Violation("export", name, it) for it in found)
+    for job in answered:
+        files = predictions.files(job).items()
+        found = [
+            it
+            for name, facts in files
+            for it in _file(storage, f"{predictions.prefix(job)}/{name}", facts["sha256"])
+        ]
+        if found and _answers_stay(resources, job):
+            yield from (Violation("predictions", job.id, it) for it in found)
     good: set[str] = set()
     for manifest in manifests:
         key = (manifest.dataset_id, manifest.number)
@@ -176,6 +191,8 @@ def _stored(storage: Storage, made: ModelVersion | ModelExport) -> Iterator[str]
         listed = json.loads(storage.get_bytes(f"{made.prefix}/manifest.json"))
     except NotFound:
         yield "its manifest.json is missing"
+    except ValueError:
+        yield "its manifest.json is damaged"
     else:
         if listed != made.files:
             yield "its row and its manifest.json disagree"
@@ -231,6 +248,13 @@ def _uploads(resources: Resources) -> Iterator[Violation]:
                 now = session.get(Dataset, dataset.id)
             if now is not None and now.upload is not None:
                 yield Violation("dataset", dataset.id, "its uploaded archive is missing")
+
+
+def _answers_stay(resources: Resources, job: Job) -> bool:
+    """Tell whether a job still has the answers that it had: another attempt makes its own."""
+    with resources.database.read() as session:
+        now = session.get(Job, job.id)
+        return now is not None and now.fence == job.fence
 
 
 def _stays(

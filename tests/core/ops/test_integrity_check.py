@@ -22,9 +22,13 @@ from tests.invariants import broken, broken_after_tidying, own_tmp
 
 @pytest.fixture
 def service(resources: Resources) -> Resources:
-    """A service with a dataset of two shards, a model, a queued and a cancelled job."""
+    """A service with a dataset of two shards, a model that has left as a file and has answered,
+    a queued and a cancelled job.
+    """
     dataset = content.a_dataset(resources, b"one", b"two")
     content.a_model(resources, dataset)
+    content.an_export(resources)
+    content.answered(resources, dataset)
     with resources.database.write() as session:
         stopped = jobs.submit(session, kind="finetune", config={})
         jobs.cancel(session, stopped.id)
@@ -39,9 +43,9 @@ def test_a_healthy_service_breaks_nothing_anywhere(anywhere: Resources) -> None:
     assert broken_after_tidying(anywhere) == []
 
 
-def spoil(resources: Resources, start: str, data: bytes | None) -> None:
-    """Replace or remove the first object whose key begins so."""
-    key = resources.storage.list(start)[0]
+def spoil(resources: Resources, start: str, data: bytes | None, end: str = "") -> None:
+    """Replace or remove the first object whose key begins, and ends, so."""
+    key = next(key for key in resources.storage.list(start) if key.endswith(end))
     resources.storage.delete(key)
     if data is not None:
         resources.storage.put_bytes(key, data)
@@ -77,6 +81,14 @@ DAMAGE: dict[str, tuple[Callable[[Resources], None], str]] = {
     "lost shard": (lambda it: spoil(it, "shards", None), ".tar is missing"),
     "damaged shard": (lambda it: spoil(it, "shards", b"no"), ".tar is damaged"),
     "damaged model": (lambda it: spoil(it, "models", b"no"), "card.json is damaged"),
+    "damaged export": (lambda it: spoil(it, "exports", b"no", "model.onnx"), "onnx is damaged"),
+    "torn list": (
+        lambda it: spoil(it, "exports", b"no", "manifest.json"),
+        "manifest.json is damaged",
+    ),
+    "lost export": (lambda it: it.storage.delete_prefix("exports"), "model.onnx is missing"),
+    "damaged answers": (lambda it: spoil(it, "predictions", b"no", "s.jsonl"), "jsonl is damaged"),
+    "lost answers": (lambda it: it.storage.delete_prefix("predictions"), "jsonl is missing"),
     "lost dataset": (lambda it: it.storage.delete_prefix("datasets"), "manifest.jsonl is missing"),
     "orphan": (lambda it: it.storage.put_bytes("models/job_1/1/x", b""), "no row refers"),
 }
