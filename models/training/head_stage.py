@@ -72,13 +72,16 @@ def train_on(
 def out_of_fold(trained: Trained) -> tuple[Tensor, Tensor] | None:
     """Return logits (n, classes) of training images by heads that had not seen them, and labels.
 
-    Each head is trained as the published one was. None where another stage is kept, where the head
-    learned from views or is no linear layer, or where there is no time or image for folds.
+    Each head is trained as the published one was, on four fifths of at most 4096 images. None where
+    no fold can be: where another stage is kept, where the head learned from views, is no linear
+    layer, was trained with another optimiser, loss or choice of images (see `trains_as`) or was
+    ended before its last epoch, or where there is no time or image for folds.
     """
     fit, plan = trained.fit, trained.plan
     _, head = split(fit.network.model, fit.network.heads.main)
     linear = isinstance(features.layer_of(head), nn.Linear)
-    if not _kept(trained) or not linear or augment.planned(plan) is not None:
+    alike = weight_decay_search.trains_as(plan) and augment.planned(plan) is None
+    if not (_kept(trained) and linear and alike):
         return None
     extractor = FeatureExtractor.fastest(fit.network, fit.execution)
     plain = features.collect(fit.cache, fit.dataset, "train", extractor, fit.meter)
@@ -92,8 +95,10 @@ def out_of_fold(trained: Trained) -> tuple[Tensor, Tensor] | None:
 
 
 def _kept(trained: Trained) -> bool:
-    """Tell whether the head on the frozen trunk is what was kept, of whatever stages there were."""
-    return trained.plan.mode == "head" and trained.progress.best.get("stage") == "head"
+    """Tell whether a head on the frozen trunk is what was kept, and was trained to its end."""
+    plan, progress = trained.plan, trained.progress
+    epochs = sum(record["stage"] == "head" for record in progress.history)
+    return plan.mode == "head" and progress.best.get("stage") == "head" and epochs == plan.epochs
 
 
 def held_out_logits(trained: Trained) -> Mapping[str, Tensor]:

@@ -20,6 +20,7 @@ from models.training import recipe
 
 CANDIDATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 DEFAULT = 3.0
+MOMENTUM = 0.9
 FOLDS = 5
 MOST_IMAGES = 4096
 CHUNK = 512  # Images compared with all others at once.
@@ -109,6 +110,16 @@ def answers(
     return Answers(chosen, logits)
 
 
+def trains_as(plan: Plan) -> bool:
+    """Tell whether a head that is trained by this plan is trained as the heads here are.
+
+    They take AdamW, the plain cross entropy, and every image once an epoch, unmixed; rate,
+    smoothing, batches and epochs are the plan's.
+    """
+    usual = (plan.optimizer, plan.momentum, plan.imbalance) == ("adamw", MOMENTUM, "none")
+    return usual and plan.ema is None and not (plan.mixup or plan.cutmix)
+
+
 def near_duplicates(features: Tensor) -> Tensor:
     """Return a number for each image (n,), the same for images that are nearly the same.
 
@@ -167,7 +178,8 @@ def _held_out(
     shape = (FOLDS, count, classes)
     weight = torch.zeros(features.shape[1], FOLDS * count * classes, requires_grad=True)
     bias = torch.zeros(FOLDS * count * classes, requires_grad=True)
-    optimizer = torch.optim.AdamW([weight, bias], weight_decay=0.0, fused=True)
+    betas = (MOMENTUM, 0.999)
+    optimizer = torch.optim.AdamW([weight, bias], betas=betas, weight_decay=0.0, fused=True)
     decays = torch.tensor(candidates)[None, :, None].expand(shape).reshape(-1)
     steps = batch_count(len(labels), plan.batch_size)
     for epoch in range(1, plan.epochs + 1):

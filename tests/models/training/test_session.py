@@ -173,6 +173,32 @@ def test_images_that_trained_speak_through_heads_that_did_not_see_them(
     )
 
 
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "adjusted": {"imbalance": "logit_adjustment"},
+    "drawn": {"imbalance": "weighted_sampling"},
+    "sgd": {"hyperparameters": {"optimizer": "sgd"}},
+    "momentum": {"hyperparameters": {"momentum": 0.5}},
+    "deadline": {},
+}
+
+
+@pytest.mark.parametrize("name", ["usual", *OTHERWISE])
+def test_only_heads_that_were_trained_alike_speak_for_the_published_one(
+    folder: Path, weights_dir: Path, dataset: StagedDataset, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, name: str,
+) -> None:  # fmt: skip
+    """Folds know AdamW, the plain loss, every image once an epoch, and all planned epochs."""
+    if name == "deadline":
+        monkeypatch.setattr(loop.Loop, "out_of_time", lambda it: it.progress.epoch > 2)
+    special = OTHERWISE.get(name, {})
+    numbers = {"image_size": 32, "epochs": 4, **special.get("hyperparameters", {})}
+    asked = {"architecture": NETWORK, "strategy": "head", **special, "hyperparameters": numbers}
+    run, body = opened(request(tmp_path / "run", folder / "data", weights_dir, **asked))
+    with closing(run.events), Session.open(run, body, dataset) as session:
+        found = head_stage.out_of_fold(session.fit(session.plan))
+    assert (found is not None) == (name == "usual")
+
+
 def test_a_session_fits_several_plans_and_publishes_the_better_one(
     folder: Path, dataset: StagedDataset, tmp_path: Path
 ) -> None:
