@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -136,8 +137,7 @@ class Runner:
             except leases.LostLease:
                 log.warning("job.lost")
             except Exception as error:  # noqa: BLE001 - every end must reach the row.
-                self._keep(job, folder, claim)
-                self._settle(job, claim, error)
+                self._settle(job, claim, error, self._keep(job, folder, claim))
             else:
                 log.info("job.succeeded")
                 claim.settled()
@@ -197,22 +197,25 @@ class Runner:
                     raise Crashed(f"the process reported nothing for {relay.silence:.0f} s")
         return ended
 
-    def _keep(self, job: Job, folder: Path, claim: Claim) -> None:
+    def _keep(self, job: Job, folder: Path, claim: Claim) -> dict[str, Any]:
         """Store what the attempt has done; where that fails its end is written all the same."""
         work = self.works.get(job.kind)
         if work is not None and not claim.lost:
             try:
-                work.keep(self.resources, job, folder)
+                return work.keep(self.resources, job, folder)
             except (*AWAY, OSError) as error:
                 log.warning("job.unkept", error=str(error))
+        return {}
 
-    def _settle(self, job: Job, claim: Claim, error: Exception) -> None:
+    def _settle(self, job: Job, claim: Claim, error: Exception, kept: dict[str, Any]) -> None:
         """Write down how an attempt ended, if the database can be reached while it is ours."""
         log.info("job.ended", reason=str(error) or type(error).__name__)
         settings = self.resources.settings
         while not claim.lost:
             try:
                 with self.resources.database.write() as session:
+                    if kept:
+                        leases.keep(session, job.id, job.fence, kept)
                     outcomes.write(session, job, error, settings, cancelled=claim.cancelled)
             except leases.LostLease:
                 break

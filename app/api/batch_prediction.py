@@ -12,7 +12,6 @@ from app.api import prediction
 from app.api.uploads.multipart_archive import Stored
 from app.asgi.request_body import decode
 from core.domain import datasets, jobs, predictions, uploads, usage
-from core.store.object_store import Storage
 from core.store.row_access import owner_of
 from core.store.tables import Dataset, Job
 from core.system.settings import Settings
@@ -23,6 +22,7 @@ from topwork.kinds import TERMINAL, DatasetState, JobKind
 # What begins so is a formula to a spreadsheet (OWASP, CSV injection); an apostrophe makes it text.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 COLUMNS = ("path", "sha256", "split", "class", "status", "label", "confidence", "class_confidence")
+LEAST_ANSWER = 100  # Bytes of the answer to one image; nearly all are longer.
 ONE_SOURCE = "Send two requests, one for each."
 NO_SPLIT = "Leave `split` out, or name a `dataset`."
 NO_IMAGES = "Name a `dataset` or an `upload`, or send multipart/form-data with `file`."
@@ -55,6 +55,8 @@ def place(
     if asked.dataset is not None:
         dataset, number = _dataset(session, asked)
         waits = dataset.state != DatasetState.READY
+        images = 0 if waits else _images(session, dataset, number)
+        usage.check_bytes(session, settings, owner_of(session), LEAST_ANSWER * images)
         options |= {"dataset_id": dataset.id, "dataset_version": number, "waits": waits}
     else:
         config |= _upload(session, settings, asked, stored)
@@ -83,6 +85,10 @@ def _dataset(session: Session, asked: types.BatchRequest) -> tuple[Dataset, int 
     return dataset, int(number) if number else None
 
 
+def _images(session: Session, dataset: Dataset, number: int | None) -> int:
+    return int(datasets.version(session, f"{dataset.id}@{number}").summary["images"])
+
+
 def _upload(
     session: Session, settings: Settings, asked: types.BatchRequest, stored: Stored | None
 ) -> dict[str, Any]:
@@ -100,16 +106,16 @@ def _upload(
     return {"upload": stored.key, "bytes": stored.size, "sha256": stored.upload.sha256}
 
 
-def stored_answers(storage: Storage, job: Job) -> str:
-    """Return the key of the answers of a job, all of them or those that there are.
+def stored_answers(job: Job) -> tuple[str, str]:
+    """Return key and hash of the answers of a job, all of them or those that there are.
 
     Raises:
         StateConflict: The job runs, or waits.
         NotFound: It ended before its first answers were stored.
     """
-    key = f"{predictions.prefix(job)}/{predictions.ANSWERS}"
-    if storage.exists(key):
-        return key
+    place = predictions.location(job, predictions.ANSWERS)
+    if place is not None:
+        return place
     if job.state in TERMINAL:
         raise NotFound(f"{job.id} ended without an answer", param="job_id")
     message = f"{job.id} is {jobs.display_state(job)}"
@@ -117,31 +123,31 @@ def stored_answers(storage: Storage, job: Job) -> str:
 
 
 def table(pieces: Iterable[bytes], top_k: int) -> Iterator[str]:
-    """Yield NDJSON answers as CSV (RFC 4180), in which no cell is a formula to a spreadsheet."""
-    ranks = range(2, top_k + 1)
-    others = [f"{name}_{rank}" for rank in ranks for name in ("label", "confidence")]
-    yield _line([*COLUMNS, *others, "error_code", "error"])
-    for line in _lines(pieces):
-        row = json.loads(line)
-        ranked = row.get("predictions", [])[1:top_k]
-        rest = [one[name] for one in ranked for name in ("label", "confidence")]
-        error = row.get("error") or {}
-        blanks = [None] * (len(others) - len(rest))
-        cells = [*map(row.get, COLUMNS), *rest, *blanks, error.get("code"), error.get("message")]
-        yield _line(cells)
+    """Yield NDJSON answers as CSV (RFC 4180), in which no cell is a formula to a spreadsheet.
 
-
-def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    One text for each piece: whoever sends it changes threads for every one.
+    """
+    others = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("label", "confidence")]
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow([*COLUMNS, *others, "error_code", "error"])
     rest = b""
     for piece in pieces:
-        *whole, rest = (rest + piece).split(b"\n")
-        yield from whole
+        *lines, rest = (rest + piece).split(b"\n")
+        rows.writerows(_cells(json.loads(line), top_k) for line in lines)
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue()
 
 
-def _line(cells: Iterable[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow([_safe(cell) for cell in cells])
-    return text.getvalue()
+def _cells(row: dict[str, Any], top_k: int) -> list[Any]:
+    ranked = row.get("predictions", [])[1:top_k]
+    others = [one[name] for one in ranked for name in ("label", "confidence")]
+    blanks = [None] * (2 * (top_k - 1) - len(others))
+    error = row.get("error") or {}
+    cells = [*map(row.get, COLUMNS), *others, *blanks, error.get("code"), error.get("message")]
+    return list(map(_safe, cells))
 
 
 def _safe(cell: Any) -> Any:

@@ -30,6 +30,7 @@ def order(session: Session, settings: Settings, version: ModelVersion, form: Exp
     if form is ExportFormat.ONNX and size > LARGEST_ONNX:
         message = f"weights of {size} bytes do not fit into one ONNX file"
         raise InvalidField(message, param="format", hint="Export it as torch.")
+    usage.in_line(session)
     registry.get(session, version.name, lock=True)  # Two orders at once are one.
     wanted = select(Job).where(
         Job.kind == JobKind.EXPORT,

@@ -81,7 +81,9 @@ def finish(
     error: dict[str, Any] | None = None,
 ) -> None:
     """Bring a job into a terminal state and settle what waits for it."""
-    job.result, job.error, job.phase = result, error, None
+    job.error, job.phase = error, None
+    if result is not None:  # What an attempt has kept stays otherwise.
+        job.result = result
     if state == JobState.SUCCEEDED:
         job.progress = 1.0
     move(session, job, state, reason=error["message"] if error else None)

@@ -75,6 +75,7 @@ def claim(session: Session, seen: Job, owner: str, lease_seconds: float) -> Job 
             reason=None,
             lacks=None,
             not_before=None,
+            result=None,
         )
         .returning(Job)
         .execution_options(synchronize_session=False, populate_existing=True)
@@ -165,6 +166,14 @@ def succeed(session: Session, job_id: str, fence: int, result: dict[str, Any]) -
     job = held(session, job_id, fence)
     job_states.finish(session, job, JobState.SUCCEEDED, result=result)
     return job
+
+
+def keep(session: Session, job_id: str, fence: int, files: dict[str, Any]) -> None:
+    """Note the files, name -> {sha256, size}, that an attempt leaves whose end follows here.
+
+    They are the job's until another attempt begins, which has a prefix of its own.
+    """
+    held(session, job_id, fence).result = {"files": files}
 
 
 def fail(session: Session, job_id: str, fence: int, error: dict[str, Any]) -> None:

@@ -55,6 +55,12 @@ def files(job: Job) -> dict[str, dict[str, Any]]:
     return dict((job.result or {}).get("files", {}))
 
 
+def location(job: Job, name: str) -> tuple[str, str] | None:
+    """Return the key and the hash of a file of a job's answers, if it has that."""
+    facts = files(job).get(name)
+    return None if facts is None else (f"{prefix(job)}/{name}", str(facts["sha256"]))
+
+
 def answered(session: Session) -> list[Job]:
     """Return the jobs that may have answers; `files` tells which they are."""
     return list(session.scalars(select(Job).where(Job.kind.in_(KINDS))))
@@ -72,10 +78,9 @@ def _sum(session: Session, owner: str, condition: ColumnElement[bool], name: str
 
 
 def _answers(session: Session, owner: str) -> int:
-    done = and_(Job.kind.in_(KINDS), Job.state == JobState.SUCCEEDED, Job.owner == owner)
-    results = session.scalars(select(Job.result).where(done), execution_options=EVERYONE)
-    files = (file for result in results for file in (result or {}).get("files", {}).values())
-    return sum(int(file["size"]) for file in files)
+    own = select(Job).where(Job.kind.in_(KINDS), Job.owner == owner)
+    found = session.scalars(own, execution_options=EVERYONE)
+    return sum(int(file["size"]) for job in found for file in files(job).values())
 
 
 def say_once(session: Session, job: Job, code: str, message: str) -> None:

@@ -198,7 +198,9 @@ class Settings(BaseSettings):
         100, gt=0, description="The same for the jobs of one owner."
     )
     max_bytes_per_owner: int = Field(
-        0, ge=0, description="Bytes of datasets, models and uploads of one owner; 0: no limit."
+        0,
+        ge=0,
+        description="Bytes of datasets, models, uploads and predictions of one owner; 0: no limit.",
     )
 
     predict_queue: int = Field(64, gt=0, description="Images waiting before POST /predict is 503.")

@@ -96,7 +96,9 @@ class Job(Answer):
     created_at: Moment = Field(description="When it was submitted.")
     started_at: Moment | None = Field(description="When a worker took it first.")
     finished_at: Moment | None = Field(description="When it ended.")
-    result: dict[str, Any] | None = Field(description="What it has published, once it succeeded.")
+    result: dict[str, Any] | None = Field(
+        description="What it has published, once it succeeded; `files` that an early end has kept."
+    )
     error: Error | None = Field(description="Why it failed.")
     links: Links
 

@@ -27,7 +27,8 @@ class Work:
         warm: Whether the module's imports are worth a forkserver that has done them before.
         needs: Bytes that a job will write below the data folder, roughly.
         stores: Bytes of what it publishes, roughly.
-        keep: Store what an attempt has done that ends without all of it.
+        keep: Store what an attempt has done that ends without all of it; return file name ->
+            {sha256, size}.
     """
 
     module: str
@@ -36,7 +37,7 @@ class Work:
     warm: bool = False
     needs: Callable[[Resources, Job], int] = lambda _resources, _job: 0
     stores: Callable[[Resources, Job], int] = lambda _resources, _job: 0
-    keep: Callable[[Resources, Job, Path], None] = lambda _resources, _job, _folder: None
+    keep: Callable[[Resources, Job, Path], dict[str, Any]] = lambda _resources, _job, _folder: {}
 
 
 def upload(storage: Storage, folder: Path, prefix: str, check: Check) -> dict[str, Any]:

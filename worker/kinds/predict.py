@@ -122,16 +122,17 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
         garbage.discard(resources, [job.config["upload"]])
 
 
-def keep(resources: Resources, job: Job, folder: Path) -> None:
+def keep(resources: Resources, job: Job, folder: Path) -> dict[str, Any]:
     """Store the answers that an attempt has, as it ends without all of them."""
     parts = sorted((folder / "checkpoint").glob("*/*.jsonl"))
-    if parts:
-        whole = folder / predictions.ANSWERS
-        with whole.open("wb") as file:
-            for part in parts:
-                file.write(part.read_bytes())
-        prefix = PLACES[Product.PREDICTIONS].prefix(job)
-        resources.storage.put_file(f"{prefix}/{predictions.ANSWERS}", whole)
+    if not parts:
+        return {}
+    whole = folder / predictions.ANSWERS
+    with whole.open("wb") as file:
+        for part in parts:
+            file.write(part.read_bytes())
+    digest = resources.storage.put_hashed(f"{predictions.prefix(job)}/{whole.name}", whole)
+    return {whole.name: {"sha256": digest, "size": whole.stat().st_size}}
 
 
 def needs(resources: Resources, job: Job) -> int:

@@ -1,8 +1,11 @@
 """`/models/{name}/versions/{number}/exports`: a version as a file for other programs."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from app.api import downloads
 from app.api.deps import Config, Number, Read, Store, Text, ThisModelVersion, Write
 from app.api.idempotency import Created, Once
 from app.api.views.jobs import job_view
@@ -10,12 +13,19 @@ from app.api.views.models import export_view
 from app.asgi.etag import TaggedRoute
 from app.asgi.request_body import StrictRoute
 from core.domain import exports, registry
+from core.store.tables import ModelExport
 from topwork import types
-from topwork.errors import NotFound
 
 BELOW = "/models/{name}/versions/{number}/exports"
 orders = APIRouter(prefix=BELOW, tags=["Models"], route_class=StrictRoute)
 router = APIRouter(prefix=BELOW, tags=["Models"], route_class=TaggedRoute)
+
+
+async def _this_export(form: Text, version: ThisModelVersion, read: Read) -> ModelExport:
+    return await read(exports.get, version, form)
+
+
+ThisExport = Annotated[ModelExport, Depends(_this_export)]
 
 
 @orders.post("", status_code=202, response_model=types.Job)
@@ -45,23 +55,14 @@ async def list_exports(version: ThisModelVersion, read: Read) -> types.Page[type
 
 
 @router.get("/{form}")
-async def get_export(form: Text, version: ThisModelVersion, read: Read) -> types.Export:
+def get_export(version: ThisModelVersion, export: ThisExport) -> types.Export:
     """Return one export with the report on how its answers compare with the service's."""
-    return export_view(version, await read(exports.get, version, form))
+    return export_view(version, export)
 
 
 @router.get("/{form}/files/{file}", response_class=StreamingResponse)
-async def get_export_file(
-    form: Text, file: Text, version: ThisModelVersion, read: Read, storage: Store
+def get_export_file(
+    file: Text, export: ThisExport, storage: Store, settings: Config
 ) -> StreamingResponse:
     """Download a file of an export: `model.onnx`, `model.pt2`, `parity.json`."""
-    export = await read(exports.get, version, form)
-    if file not in export.files:
-        raise NotFound(f"the export has no file {file!r}", param="file")
-    headers = {
-        "Content-Disposition": f'attachment; filename="{file}"',
-        "Content-Length": str(export.files[file]["size"]),
-        "ETag": f'"{export.files[file]["sha256"]}"',
-    }
-    return StreamingResponse(storage.stream(f"{export.prefix}/{file}"),
-                             media_type="application/octet-stream", headers=headers)  # fmt: skip
+    return downloads.attachment(export, file, storage, settings)

@@ -17,6 +17,7 @@ from app.api.uploads.received import Received, received
 from app.api.views.jobs import job_view
 from app.asgi.request_body import StrictRoute, shaped_as
 from core.domain import predictions
+from core.store import verified
 from core.store.tables import Job
 from topwork import types
 from topwork.errors import NotFound
@@ -76,10 +77,11 @@ def create_predictions(
 
 @router.get("/{job_id}/results", response_class=StreamingResponse)
 def get_prediction_results(
-    job: ThisBatch, storage: Store, form: As = "ndjson"
+    job: ThisBatch, storage: Store, settings: Config, form: As = "ndjson"
 ) -> StreamingResponse:
     """Return a line for each image; of a job that was cancelled, failed or paused, those so far."""
-    pieces = storage.stream(batch_prediction.stored_answers(storage, job))
+    place = batch_prediction.stored_answers(job)
+    pieces = verified.stream(storage, *place, settings.data_dir)
     body = batch_prediction.table(pieces, job.config["top_k"]) if form == "csv" else pieces
     headers = {"Content-Disposition": f'attachment; filename="{job.id}.{form}"'}
     return StreamingResponse(body, media_type=MEDIA[form], headers=headers)
@@ -88,7 +90,8 @@ def get_prediction_results(
 @router.get("/{job_id}/evaluation", response_model=types.Evaluation)
 def get_prediction_evaluation(job: ThisBatch, storage: Store) -> JSONResponse:
     """Return the scores of the images whose class is known, by split; `all` without splits."""
-    if predictions.EVALUATION not in (job.result or {}).get("files", {}):
+    place = predictions.location(job, predictions.EVALUATION)
+    if place is None:
         raise NotFound(f"{job.id} has no evaluation", param="job_id")
-    text = storage.get_bytes(f"{predictions.prefix(job)}/{predictions.EVALUATION}")
+    text = verified.content(storage, *place)
     return JSONResponse({"object": "evaluation", "splits": json.loads(text)})

@@ -1,13 +1,12 @@
 """`/models/{name}/versions`: published classifiers, what they were measured at, their files."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.api import batch_prediction
+from app.api import batch_prediction, downloads
 from app.api.deps import (
     Config,
     Number,
@@ -27,9 +26,7 @@ from core.ops import garbage
 from core.store import verified
 from core.store.object_store import Storage
 from core.store.tables import ModelVersion
-from core.system.settings import Settings
 from topwork import types
-from topwork.errors import NotFound
 
 router = APIRouter(prefix="/models/{name}/versions", tags=["Models"], route_class=TaggedRoute)
 NDJSON = "application/x-ndjson"
@@ -107,7 +104,8 @@ def get_predictions(
     version: ThisModelVersion, storage: Store, settings: Config
 ) -> StreamingResponse:
     """Return, as NDJSON, what the evaluation said about each image."""
-    pieces = _pieces(version, "predictions.jsonl", storage, settings)
+    place = downloads.location(version, "predictions.jsonl")
+    pieces = verified.stream(storage, *place, settings.data_dir)
     return StreamingResponse(pieces, media_type=NDJSON)
 
 
@@ -116,13 +114,7 @@ def get_model_file(
     file: Text, version: ThisModelVersion, storage: Store, settings: Config
 ) -> StreamingResponse:
     """Download a file of the artefact: `weights.safetensors`, `card.json`, ..."""
-    pieces = _pieces(version, file, storage, settings)
-    headers = {
-        "Content-Disposition": f'attachment; filename="{file}"',
-        "Content-Length": str(version.files[file]["size"]),
-        "ETag": f'"{version.files[file]["sha256"]}"',
-    }
-    return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
+    return downloads.attachment(version, file, storage, settings)
 
 
 def _part(name: str, version: ModelVersion, storage: Storage, **more: Any) -> JSONResponse:
@@ -133,19 +125,5 @@ def _part(name: str, version: ModelVersion, storage: Storage, **more: Any) -> JS
 
 
 def _evaluation(version: ModelVersion, storage: Storage) -> dict[str, Any]:
-    found = verified.content(storage, *_object(version, "evaluation.json"))
+    found = verified.content(storage, *downloads.location(version, "evaluation.json"))
     return dict(json.loads(found))
-
-
-def _pieces(
-    version: ModelVersion, file: str, storage: Storage, settings: Settings
-) -> Iterator[bytes]:
-    key, sha256 = _object(version, file)
-    return verified.stream(storage, key, sha256, settings.data_dir)
-
-
-def _object(version: ModelVersion, file: str) -> tuple[str, str]:
-    """Return the key of a file of the artefact, and its hash."""
-    if file not in version.files:
-        raise NotFound(f"{version.name}@{version.number} has no file {file!r}", param="file")
-    return f"{version.prefix}/{file}", str(version.files[file]["sha256"])

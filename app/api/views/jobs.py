@@ -3,7 +3,7 @@
 from sqlalchemy.orm import Session
 
 from app.api.views.rows import shaped
-from core.domain import jobs
+from core.domain import jobs, predictions
 from core.store import tables
 from topwork import types
 from topwork.kinds import JobKind, Phase, Product
@@ -47,7 +47,7 @@ def _links(row: tables.Job) -> dict[str, str]:
         links["metrics"] = f"{path}/metrics"
     if row.kind in PREDICTIONS:
         links["results"] = f"/predictions/{row.id}/results"
-        if row.result and row.result["metrics"]:
+        if predictions.location(row, predictions.EVALUATION) is not None:
             links["evaluation"] = f"/predictions/{row.id}/evaluation"
     if row.dataset_id:
         links["dataset"] = f"/datasets/{row.dataset_id}"

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from core.domain import jobs, predictions, registry
+from core.ops import backup
+from core.store import verified
 from core.store.tables import Job
 from tests.app.apiclient import png, publish_dataset, zipped
 from tests.app.trained import store_model
@@ -113,6 +115,13 @@ def test_a_cancelled_job_keeps_the_answers_so_far(bench: Bench, model: str, tmp_
     bench.cancel(ordered)
     job = bench.reaches(ordered, "cancelled", timeout=60)
     assert [row["index"] for row in answers(bench, job)] == list(range(12))
+    (key, sha256) = predictions.location(job, predictions.ANSWERS) or ("", "")
+    assert verified.content(bench.resources.storage, key, sha256)
+    with bench.resources.database.write() as session:
+        size = bench.resources.storage.size(key)
+        assert predictions.stored_bytes(session, job.owner) == size
+    objects = backup.save(bench.resources, tmp_path / "saved")["objects"]
+    assert objects[key]["size"] == size
 
 
 def test_a_refused_archive_fails_with_its_reason(bench: Bench, model: str) -> None:

@@ -10,7 +10,7 @@ from core.ops import garbage
 from core.store.resources import Resources
 from core.store.row_access import Caller
 from tests.app.apiclient import publish_model
-from topwork.errors import ModelNotFound
+from topwork.errors import IntegrityError, ModelNotFound
 from topwork.kinds import Scope
 
 PATH = "/models/pets/versions/1/exports"
@@ -46,6 +46,15 @@ def test_an_export_and_its_file(client: TestClient) -> None:
     for form, file in (("onnx", "card.json"), ("onnx", "..%2fmodel.onnx"), ("torch", "model.pt2")):
         assert client.get(f"{PATH}/{form}/files/{file}").status_code == 404
     assert client.get(f"{PATH}/torch").json()["code"] == "export_not_found"
+
+
+def test_a_damaged_file_is_not_sent(
+    client: TestClient, resources: Resources, published: str
+) -> None:
+    resources.storage.put_bytes(f"{published}/model.onnx", b"x" * 3000)
+    answer = client.get(f"{PATH}/onnx/files/model.onnx")
+    assert (answer.status_code, answer.json()["code"]) == (IntegrityError.status, "integrity")
+    assert "ETag" not in answer.headers
 
 
 def test_the_same_order_is_the_same_job(client: TestClient, resources: Resources) -> None:

@@ -6,17 +6,20 @@ from contextlib import closing
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
 
 from app.api.main import create_app
 from app.asgi.rate_limit import Buckets, subscriber
-from core.domain import jobs, keys, usage
+from core.domain import exports, jobs, keys, registry, usage
 from core.store.db import Database
-from core.store.resources import Resources
+from core.store.resources import Resources, open_resources
 from core.store.row_access import Caller
 from core.system.settings import Settings
-from tests.app.apiclient import local_client, zipped
+from tests.app.apiclient import local_client, publish_model, zipped
 from tests.backends import on_postgres
+from tests.waiting import wait_for
 from topwork.errors import QueueFull, TooManyRequests
+from topwork.kinds import ExportFormat
 
 ANNA = Caller("anna", frozenset({"train"}))
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -176,3 +179,36 @@ def test_a_limit_holds_for_all_who_come_at_once(
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(submit, range(8))) == 3
+
+
+def test_an_order_of_an_export_waits_in_line_before_it_holds_its_model(
+    settings: Settings, postgres: str
+) -> None:
+    """Else whoever is in line and then asks for the model waits for one who waits for the line."""
+    settings = on_postgres(settings, postgres)
+    with open_resources(settings, doorbell=lambda _: None) as resources:
+        publish_model(resources)
+
+        def order() -> None:
+            with resources.database.write() as session:
+                version = registry.version(session, "pets", 1)
+                exports.order(session, settings, version, ExportFormat.ONNX)
+
+        with ThreadPoolExecutor(1) as pool:
+            with resources.database.write() as session:
+                usage.in_line(session)
+                ordered = pool.submit(order)
+                wait_for(lambda: _waiting(resources))
+                session.execute(text("SET LOCAL lock_timeout = '2s'"))
+                assert registry.get(session, "pets", lock=True).name == "pets"
+            ordered.result(30)
+
+
+def _waiting(resources: Resources) -> bool:
+    """Tell whether somebody waits for a lock of this database."""
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND datname = current_database()"
+    )
+    with resources.database.engine.connect() as connection:
+        return connection.execute(text(waiting)).first() is not None

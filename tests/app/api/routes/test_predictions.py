@@ -1,6 +1,7 @@
 """`/predictions` against a real database and storage; what workers do is done by the tests."""
 
 import csv
+import hashlib
 import io
 import json
 from typing import Any
@@ -8,11 +9,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from core.domain import jobs, leases, predictions
+from app.api import batch_prediction
+from app.api.main import create_app
+from core.domain import jobs, leases, predictions, usage
 from core.ops import garbage
 from core.store.resources import Resources
 from core.store.tables import Dataset
-from tests.app.apiclient import Work, publish_model, zipped
+from core.system.settings import Settings
+from tests.app.apiclient import Work, local_client, publish_model, zipped
+from topwork.errors import IntegrityError
 
 RANKED = [
     {"label": "cat", "index": 0, "confidence": 0.75},
@@ -51,10 +56,14 @@ def keep(resources: Resources, work: Work, *, succeed: bool = True) -> str:
     sizes = {predictions.ANSWERS: text, predictions.EVALUATION: scores}
     for name, content in sizes.items():
         resources.storage.put_bytes(f"{prefix}/{name}", content)
-    files = {name: {"sha256": "0", "size": len(content)} for name, content in sizes.items()}
+    files = {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+        for name, content in sizes.items()
+    }
     if succeed:
         work.do(leases.succeed, (job_id, fence), {"metrics": {"val": {}}, "files": files})
     else:
+        work.do(leases.keep, (job_id, fence), {predictions.ANSWERS: files[predictions.ANSWERS]})
         work.do(leases.fail, (job_id, fence), {"code": "integrity", "message": "No."})
     return job_id
 
@@ -119,10 +128,46 @@ def test_answers_stay_as_long_as_their_job(
     assert job == sent["id"]
     assert garbage.collect(resources, 0.0) == []  # A retry needs the upload.
     assert client.get(f"/predictions/{job}/results").status_code == 200
-    assert client.get("/usage").json()["bytes_by_kind"]["predictions"] == len(zipped())
+    told = client.get(f"/predictions/{job}/results")
+    used = client.get("/usage").json()["bytes_by_kind"]["predictions"]
+    assert used == len(zipped()) + len(told.content)
     assert client.delete(f"/jobs/{job}").status_code == 204
     storage = resources.storage
     assert storage.list("predictions") == storage.list("uploads") == []
+
+
+def test_damaged_answers_are_not_sent(
+    client: TestClient, resources: Resources, work: Work, dataset: Dataset
+) -> None:
+    ask(client, dataset=dataset.id, top_k=2)
+    job = keep(resources, work)
+    for key in resources.storage.list("predictions"):
+        resources.storage.put_bytes(key, b'{"val')
+    for path in ("results", "results?as=csv", "evaluation"):
+        answer = client.get(f"/predictions/{job}/{path}")
+        assert (answer.status_code, answer.json()["code"]) == (IntegrityError.status, "integrity")
+
+
+def test_answers_of_a_dataset_need_room(
+    settings: Settings, resources: Resources, dataset: Dataset
+) -> None:
+    with resources.database.read() as session:
+        most = usage.of(session, dataset.owner).stored + 100
+    with local_client(
+        create_app(settings.model_copy(update={"max_bytes_per_owner": most}))
+    ) as limited:
+        answer = ask(limited, dataset=dataset.id)
+    assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
+
+
+def test_a_table_comes_in_as_many_texts_as_its_answers() -> None:
+    """Each text is a change of threads for whoever sends it."""
+    lines = "".join(json.dumps(line) + "\n" for line in LINES * 50).encode()
+    pieces = [lines[start : start + 1000] for start in range(0, len(lines), 1000)]
+    texts = list(batch_prediction.table(pieces, 2))
+    assert len(texts) <= len(pieces) + 1
+    rows = list(csv.DictReader(io.StringIO("".join(texts), newline="")))
+    assert [row["status"] for row in rows] == ["ok", "error"] * 50
 
 
 @pytest.mark.parametrize(
