@@ -78,7 +78,7 @@ def _revise(
     with service.resources.database.read(caller) as session:
         base = datasets.version(session, reference)
     split = wanted.split
-    lines, near = manifest.revise(
+    lines, near, missed = manifest.revise(
         service.manifests.of(base).lines,
         exclude=wanted.exclude,
         relabel=wanted.relabel,
@@ -86,7 +86,7 @@ def _revise(
     )
     from core.imaging.decode import FINDINGS  # noqa: PLC0415 - keeps Pillow out of the api's start.
 
-    findings = manifest.examine(lines, FINDINGS, near)
+    findings = manifest.examine(lines, FINDINGS, near, missed)
     kept = {line["class"] for line in lines}
     lost = base.summary.get("lost_classes", {})
     lost = {name: reasons for name, reasons in lost.items() if name not in kept}

@@ -71,7 +71,7 @@ def ingest(run: RunDir) -> None:
         *damage,
         *guessed(planned.guess),
         *curated.findings,
-        *examine(curated.lines, FINDINGS, curated.near),
+        *examine(curated.lines, FINDINGS, curated.near, curated.missed),
     ]
     manifest = encode(curated.lines)
     (folder / "manifest.jsonl").write_bytes(manifest)

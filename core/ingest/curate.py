@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from core.ingest import lost_classes
 from core.ingest.archive import REJECTED, SKIPPED, Refusal
 from core.ingest.decoders import DecodeResult
-from core.ingest.groups import Near, groups_of, near_duplicates
+from core.ingest.groups import Near, draw, near_duplicates
 from core.ingest.layout import Reading
-from core.ingest.manifest import Finding, Line, Lost, by_class, check
+from core.ingest.manifest import Finding, Line, Lost, check
 from core.ingest.name_encoding import Guess
 from core.ingest.shards import Address
-from core.ingest.split import Copy, Ratios, assign, choose
+from core.ingest.split import Copy, Ratios, choose
 from topwork.errors import ArchiveUnsafe, DatasetInvalid, TooFewClasses
 from topwork.kinds import Severity, Split
 
@@ -52,6 +52,7 @@ class Curated:
     drawn: list[str]  # Splits that the archive did not name.
     lost: Lost
     near: Near
+    missed: Mapping[str, str]  # Split -> how far from its share groups keep it.
 
 
 def curate(
@@ -94,12 +95,12 @@ def curate(
     names = list(shards)
     lines = [_line(sha256, copy, stored[sha256], names) for sha256, copy in kept.items()]
     near = near_duplicates(lines)
-    lines = _split(lines, reading.splits, ratios, near)
+    lines, missed = _split(lines, reading.splits, ratios, near)
     drawn = sorted({line["split"] for line in lines} - {Split.TRAIN, *reading.splits})
     used = {line["class"] for line in lines}
     classes = lost_classes.lost(reading, used, refusals)
     findings = lost_classes.finding(classes) + _findings({*used, *classes}, refusals, reading)
-    return Curated(lines, refusals, findings, drawn, classes, near)
+    return Curated(lines, refusals, findings, drawn, classes, near, missed)
 
 
 def guessed(guess: Guess | None) -> list[Finding]:
@@ -154,7 +155,9 @@ def _line(sha256: str, copy: Copy, image: Stored, shards: list[str]) -> Line:
     return line
 
 
-def _split(lines: list[Line], given: Collection[str], ratios: Ratios, near: Near) -> list[Line]:
+def _split(
+    lines: list[Line], given: Collection[str], ratios: Ratios, near: Near
+) -> tuple[list[Line], Mapping[str, str]]:
     """Draw from the training images those splits that the archive does not name."""
     missing = replace(
         ratios,
@@ -162,8 +165,8 @@ def _split(lines: list[Line], given: Collection[str], ratios: Ratios, near: Near
         test=0.0 if Split.TEST in given else ratios.test,
     )
     trained = [line for line in lines if line["split"] == Split.TRAIN]
-    places = assign(by_class(trained), missing, groups_of(trained, ratios.group_by, near))
-    return [{**line, "split": places.get(line["sha256"], line["split"])} for line in lines]
+    places, missed = draw(trained, missing, near)
+    return [{**it, "split": places.get(it["sha256"], it["split"])} for it in lines], missed
 
 
 def _findings(

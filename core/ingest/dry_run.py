@@ -59,7 +59,7 @@ def summarise(
     findings = [
         *guessed(planned.guess),
         *curated.findings,
-        *examine(curated.lines, {}, curated.near),
+        *examine(curated.lines, {}, curated.near, curated.missed),
     ]
     counts = count(curated.lines)
     return {

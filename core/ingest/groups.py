@@ -1,10 +1,12 @@
-"""Which images of a manifest belong together, and what near-duplicates say about it (pure)."""
+"""Which images of a manifest belong together, and what follows for splits and findings (pure)."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from topwork.kinds import GroupBy
+from core.ingest.split import Ratios, assign, missed
+from topwork.kinds import GroupBy, Split
 
 SAME = {
     "near_conflict": "Nearly the same picture lies under another class",
@@ -33,6 +35,31 @@ def groups_of(
     known = {it["sha256"] for it in lines}
     groups = ([it for it in group if it in known] for group in near)
     return {it: min(group) for group in groups for it in group}
+
+
+def draw(
+    lines: Collection[Mapping[str, Any]], ratios: Ratios, near: Near
+) -> tuple[dict[str, Split], dict[str, str]]:
+    """Split the lines of a manifest, what belongs together on one side.
+
+    Args:
+        lines: Which are to be split.
+        ratios: How.
+        near: Near-duplicates among these lines and perhaps others.
+
+    Returns:
+        sha256 -> split, and split -> words where groups kept it far from its share.
+    """
+    classes: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        classes[line["class"]].append(line["sha256"])
+    places = assign(classes, ratios, groups_of(lines, ratios.group_by, near))
+    words = {
+        str(split): f"{split} has {got} of {len(lines)} images where {wanted} were asked for,"
+        f" because groups ({ratios.group_by}) are not divided."
+        for split, (got, wanted) in missed(classes, ratios, places).items()
+    }
+    return places, words
 
 
 def near_duplicates(lines: Collection[Mapping[str, Any]]) -> Near:

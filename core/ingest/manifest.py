@@ -13,14 +13,15 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from core.ingest.archive import Refusal, by_status
 from core.ingest.class_names import MAX_CLASSES, check_classes, class_name_problem
-from core.ingest.groups import SAME, Near, groups_of, near_duplicates, told
-from core.ingest.split import Ratios, assign
+from core.ingest.groups import SAME, Near, draw, near_duplicates, told
+from core.ingest.split import Ratios
 from topwork.errors import DatasetInvalid, InvalidField, LayoutAmbiguous, TooFewClasses
 from topwork.kinds import ReportStatus, Severity, Split
 
 EXAMPLES = 5
 MISSING = "A class has no image in a split, so nothing is measured for it there."
 SINGLE = "A class has a single training image."
+MISSED = "A split is far from the share that was asked for, because groups are not divided."
 NEAR = {
     "near_conflict": Severity.WARNING,
     "near_leak": Severity.WARNING,
@@ -49,10 +50,11 @@ Line = TypedDict(
 
 
 class Revised(NamedTuple):
-    """The lines of a new version, and what `near_duplicates` says of them."""
+    """The lines of a new version, what `near_duplicates` says of them, and of shares `draw`."""
 
     lines: list[Line]
     near: Near
+    missed: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +203,16 @@ def report(findings: Iterable[Finding], refusals: Iterable[Refusal] = ()) -> byt
     return "".join(map(json_line, told)).encode()
 
 
-def examine(lines: Collection[Line], messages: Mapping[str, str], near: Near) -> list[Finding]:
+def examine(
+    lines: Collection[Line], messages: Mapping[str, str], near: Near, missed: Mapping[str, str]
+) -> list[Finding]:
     """Return what a manifest's own lines show.
 
     Args:
         lines: The manifest.
         messages: Code of an image's finding -> words.
         near: What `near_duplicates` says of these lines.
+        missed: Split -> how far from its share it is, as `draw` says.
     """
     counts = count(lines)
     missing = [f"{s}/{name}" for s, by in counts.items() for name, n in by.items() if not n]
@@ -219,6 +224,7 @@ def examine(lines: Collection[Line], messages: Mapping[str, str], near: Near) ->
     found = [
         Finding("class_missing_in_split", Severity.WARNING, MISSING, tuple(missing)),
         Finding("class_too_small", Severity.WARNING, SINGLE, tuple(single)),
+        Finding("split_share_missed", Severity.WARNING, MISSED, tuple(missed), missed),
     ]
     found += [
         Finding(code, NEAR[code], f"{SAME[code]}.", tuple(sorted(paths)), paths)
@@ -238,7 +244,7 @@ def revise(
     relabel: Mapping[str, str] | None = None,
     split: Ratios | None = None,
 ) -> Revised:
-    """Return the lines of a new version, and which are near; the given ones stay as they are.
+    """Return the lines of a new version, and what to say of them; the given ones stay as they are.
 
     Args:
         lines: The version to start from.
@@ -268,8 +274,9 @@ def revise(
         if line["sha256"] not in left_out
     ]
     near = near_duplicates(new)
+    missed: Mapping[str, str] = {}
     if split is not None:
-        places = assign(by_class(new), split, groups_of(new, split.group_by, near))
+        places, missed = draw(new, split, near)
         new = [{**line, "split": places[line["sha256"]]} for line in new]
     check(new)
     if relabel:
@@ -279,7 +286,7 @@ def revise(
     if orphans:
         message = f"the class {orphans[0]!r} would have no training image"
         raise InvalidField(message, param="relabel" if relabel else "exclude")
-    return Revised(new, near)
+    return Revised(new, near, missed)
 
 
 def _check_names(names: Collection[str]) -> None:
@@ -292,11 +299,3 @@ def _check_names(names: Collection[str]) -> None:
     except DatasetInvalid:
         message = f"there would be {len(names)} classes; the limit is {MAX_CLASSES}"
         raise InvalidField(message, param="relabel") from None
-
-
-def by_class(lines: Iterable[Line]) -> dict[str, list[str]]:
-    """Return class -> sha256 of its images."""
-    hashes = defaultdict(list)
-    for line in lines:
-        hashes[line["class"]].append(line["sha256"])
-    return hashes

@@ -5,7 +5,7 @@ val is cut from one end and test from the other. More files shift only the image
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,13 +59,11 @@ def assign(
         units: dict[str, list[str]] = defaultdict(list)
         for sha256 in set(hashes):
             units[groups.get(sha256, sha256)].append(sha256)
-        total = sum(map(len, units.values()))
-        val = _share(ratios.val, total, most=total - 1)
-        test = _share(ratios.test, total, most=total - 1 - val)
+        shares = _shares(ratios, sum(map(len, units.values())))
         order = sorted(units, key=lambda unit: _rank(unit, ratios.seed))
         free = {unit: len(units[unit]) for unit in order if len(owners[unit]) == 1}
-        for split, share, front in ((Split.VAL, val, True), (Split.TEST, test, False)):
-            ranked = list(free) if front else list(reversed(free))
+        for split, share in shares.items():
+            ranked = list(free) if split is Split.VAL else list(reversed(free))
             sizes = {unit: free[unit] for unit in ranked}
             # Unless groups of other classes as well are trained on, one of its own has to be.
             taken = _fill(sizes, share, keep=len(free) == len(units))
@@ -98,6 +96,32 @@ def _fill(sizes: Mapping[str, int], share: int, *, keep: bool) -> list[str]:
 
 def _rank(sha256: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{sha256}".encode()).digest()
+
+
+def missed(
+    classes: Mapping[str, Sequence[str]], ratios: Ratios, places: Mapping[str, Split]
+) -> dict[Split, tuple[int, int]]:
+    """Return (images that are there, images that were asked for) of each split that is far off.
+
+    Groups decide how near a share can be; it is far off by more than half of what was asked for.
+
+    Args:
+        classes: sha256s of each class.
+        ratios: How many were to go where.
+        places: As `assign` returned them.
+    """
+    wanted: Counter[Split] = Counter()
+    for hashes in classes.values():
+        wanted.update(_shares(ratios, len(set(hashes))))
+    got = Counter(places.values())
+    pairs = {split: (got[split], share) for split, share in wanted.items()}
+    return {split: it for split, it in pairs.items() if 2 * abs(it[0] - it[1]) > it[1]}
+
+
+def _shares(ratios: Ratios, total: int) -> dict[Split, int]:
+    """Return how many of a class's images are wanted in val and in test."""
+    val = _share(ratios.val, total, most=total - 1)
+    return {Split.VAL: val, Split.TEST: _share(ratios.test, total, most=total - 1 - val)}
 
 
 def _share(ratio: float, total: int, *, most: int) -> int:

@@ -92,7 +92,7 @@ def publish_dataset(
         line["shard"] = shard
     storage = resources.storage
     storage.put_file(f"shards/{shard}.tar", folder / "shards" / f"{shard}.tar")
-    summary = summarise(lines, examine(lines, {}, []), lost=lost)
+    summary = summarise(lines, examine(lines, {}, [], {}), lost=lost)
     with resources.database.write(caller) as session:
         dataset = datasets.create(session, name=name, upload=None, metadata={})
         prefix = f"datasets/{dataset.id}/1/1"

@@ -10,6 +10,7 @@ from core.ingest.split import Ratios
 from tests.archives import folder, zip_of
 from tests.core.ingested import Ingest
 from topwork.errors import ArchiveUnsafe, DatasetInvalid, TooFewClasses, TopworkError
+from topwork.kinds import GroupBy
 
 KEPT = ("classes", "counts", "skipped", "rejected", "findings")
 ARCHIVES = {
@@ -37,6 +38,15 @@ def test_a_dry_run_tells_what_the_ingestion_says(
     if name != "what is no image":
         assert told == {key: done[key] for key in KEPT}
     assert told["classes"] == done["classes"]
+
+
+def test_a_share_that_folders_leave_empty_is_in_the_plan(run: Ingest, tmp_path: Path) -> None:
+    archive = tmp_path / "told.zip"
+    archive.write_bytes(zip_of(folder("cat", "dog", count=4)))
+    told = summarise(archive, Limits(), Ratios(group_by=GroupBy.FOLDER))["findings"]
+    assert [(it["code"], it["examples"]) for it in told] == [("split_share_missed", ["val"])]
+    done = run(archive.read_bytes(), split={"group_by": "folder"}).dataset
+    assert [it for it in done["findings"] if it["code"] == "split_share_missed"] == told
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_equal_content_has_equal_bytes() -> None:
 def test_the_summary_counts_every_class_in_every_split() -> None:
     assert count(LINES) == {"train": {"cat": 6, "dög": 4}, "val": {"cat": 1, "dög": 0}}
     refusals = [Refusal("x.txt", "not_an_image"), Refusal("../x", "path_traversal")]
-    summary = summarise(LINES, examine(LINES, {"exif_rotated": "Turned."}, []), refusals)
+    summary = summarise(LINES, examine(LINES, {"exif_rotated": "Turned."}, [], {}), refusals)
     assert summary["classes"] == ["cat", "dög"]
     assert (summary["images"], summary["bytes"]) == (11, 1100)
     assert summary["skipped"] == {"not_an_image": 1}
@@ -72,7 +72,7 @@ def test_the_summary_counts_every_class_in_every_split() -> None:
 
 def test_the_report_names_every_file_once() -> None:
     refusals = [Refusal("b.jpg", "duplicate"), Refusal("a.jpg", "image_undecodable", "Cut off.")]
-    rows = [json.loads(row) for row in report(examine(LINES, {}, []), refusals).splitlines()]
+    rows = [json.loads(row) for row in report(examine(LINES, {}, [], {}), refusals).splitlines()]
     assert [(row["path"], row["status"], row["code"]) for row in rows] == [
         ("a.jpg", "rejected", "image_undecodable"),
         ("b.jpg", "skipped", "duplicate"),
