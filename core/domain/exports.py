@@ -9,10 +9,9 @@ from core.domain import jobs, registry, usage
 from core.store.row_access import owner_of
 from core.store.tables import Job, ModelExport, ModelVersion
 from core.system.settings import Settings
-from topwork.errors import ExportNotFound, InvalidField
+from topwork.errors import ExportNotFound
 from topwork.kinds import ExportFormat, JobKind, JobState
 
-LARGEST_ONNX = 2**31 - 2**26  # Bytes of weights; a file of protobuf ends at 2 GiB.
 UNMADE = (JobState.FAILED, JobState.CANCELLED)
 
 
@@ -22,14 +21,10 @@ def order(session: Session, settings: Settings, version: ModelVersion, form: Exp
     A job that failed or was cancelled does not count.
 
     Raises:
-        InvalidField: The weights are too large for one file of this format.
         QueueFull: Too many jobs wait.
         QuotaExceeded: The owner may not store so much.
     """
     size = int(version.files["weights.safetensors"]["size"])
-    if form is ExportFormat.ONNX and size > LARGEST_ONNX:
-        message = f"weights of {size} bytes do not fit into one ONNX file"
-        raise InvalidField(message, param="format", hint="Export it as torch.")
     usage.in_line(session)
     registry.get(session, version.name, lock=True)  # Two orders at once are one.
     wanted = select(Job).where(

@@ -36,8 +36,8 @@ class Evaluation:
         logits: Float32 (n, classes) of each split that has images.
         calibration: What the logits are divided by before they are scored.
         scores: What `evaluation.json` says, by split.
-        evidence: Logits and labels of the images that the calibration was fitted on; those of
-            `val` where None.
+        evidence: Logits and labels of the images that the calibration was fitted on; None where
+            there were none.
     """
 
     logits: Mapping[str, Tensor]
@@ -78,15 +78,11 @@ class Evaluation:
 
     def fitted(self) -> dict[str, Any] | None:
         """Return the card's `calibration`: the errors are those of the images it was fitted on."""
-        if not self.calibration.stated:
+        if self.evidence is None or not self.calibration.stated:
             return None
         degrees, ceiling = self.calibration.temperature, self.calibration.ceiling
-        if self.evidence is None:
-            trust = self.scores["val"]["calibration"]
-            before, after = trust["before"], trust["after"]
-        else:
-            before = metrics.trust(*self.evidence)
-            after = metrics.trust(*self.evidence, degrees, ceiling)
+        before = metrics.trust(*self.evidence)
+        after = metrics.trust(*self.evidence, degrees, ceiling)
         return {
             "temperature": degrees,
             "ceiling": ceiling,
@@ -162,7 +158,7 @@ def evaluate(
 ) -> Evaluation:
     """Score the logits of held-out splits, divided as `calibration` says; `seed` of intervals.
 
-    `evidence` is what the calibration was fitted on, where that is more than `val`.
+    `evidence` is what the calibration was fitted on, if anything.
     """
     evaluation: dict[str, Any] = {}
     degrees, ceiling = calibration.temperature, calibration.ceiling

@@ -10,7 +10,7 @@ from models.data.dataset import StagedDataset
 from models.export import onnx_file, parity, torch_program
 from models.inference import artefact
 from models.inference.classifier import Classifier
-from models.planning.export_request import ExportRequest
+from models.planning.export_request import ExportRequest, check
 from topwork.kinds import ExportFormat, Phase
 
 FORMS: dict[ExportFormat, ModuleType] = {
@@ -26,7 +26,7 @@ def export(run: RunDir) -> None:
     request = ExportRequest.model_validate_json(run.request())
     run.events.phase(Phase.EXPORTING)
     model, card = artefact.load(request.model, card_digest=request.model_sha256)
-    classifier = Classifier.from_artefact(request.model, request.model_sha256)
+    check(request.format, card)
     folder = run.begin_result()
     form = FORMS[request.format]
     path: Path = form.write(folder, model, card, request.name)
@@ -37,7 +37,8 @@ def export(run: RunDir) -> None:
         else closing(StagedDataset(request.dataset, request.dataset_sha256))
     )
     with opened as dataset:
-        parity.write(folder, parity.check(run, classifier, form.answers(path), dataset))
+        report = parity.check(run, Classifier.of(model, card), form.answers(path), dataset)
+        parity.write(folder, report)
     run.publish_result(folder)
 
 

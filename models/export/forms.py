@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.inference.calibration import stated
+from models.inference.preprocess import Preprocess
 from models.planning import catalogue
 
 Answers = Callable[[Image.Image], tuple[str, NDArray[np.float64]]]
@@ -23,7 +24,7 @@ def metadata(card: dict[str, Any], name: str) -> dict[str, str]:
         "architecture": card["architecture"],
         "digest": f"sha256:{card['files']['weights.safetensors']['sha256']}",
         "classes": json.dumps(card["classes"], ensure_ascii=False),
-        "preprocess": json.dumps(card["preprocess"]),
+        "preprocess": json.dumps(Preprocess.from_dict(card["preprocess"]).to_dict()),
         "temperature": repr(temperature),
         "ceiling": repr(ceiling),
         "license": _license(card),

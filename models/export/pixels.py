@@ -212,7 +212,7 @@ def graph(preprocess: Preprocess) -> onnx.ModelProto:
     """Return the graph: `image`, uint8 (height, width, 3), to `crop` and `input`.
 
     `crop` is what `Preprocess.uint8` returns, `input` what `Preprocess.normalise` makes of it as a
-    batch of one. A preprocessing of an earlier revision gets the arithmetic of the latest.
+    batch of one. Of an earlier revision there is no graph (`export_request.check`).
     """
     geometry = {"resize": preprocess.resize, "crop": preprocess.crop}
     numbers = {name: _numbers(getattr(preprocess, name)) for name in ("mean", "std")}

@@ -99,7 +99,11 @@ class Classifier:
     @classmethod
     def from_artefact(cls, folder: Path, card_digest: str | None = None) -> "Classifier":
         """Load a trained model; raises IntegrityError when a byte of it is not as it was made."""
-        model, card = artefact.load(folder, card_digest=card_digest)
+        return cls.of(*artefact.load(folder, card_digest=card_digest))
+
+    @classmethod
+    def of(cls, model: nn.Module, card: artefact.Card) -> "Classifier":
+        """Return the same for what `artefact.load` returned; the model is laid out anew for it."""
         temperature, ceiling = stated(card)
         return cls(
             Eager(model),

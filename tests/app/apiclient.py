@@ -155,23 +155,22 @@ def publish_model(
         },
         "test": {"accuracy": 0.8, "confusion": {"classes": ["cat", "dog"], "matrix": None}},
     }
+    weights = b"w" * 3000
     card = {
         "architecture": "lenet",
         "classes": ["cat", "dog"],
-        "preprocess": {"crop": 32},
+        "preprocess": {"crop": 32, "revision": 2},
+        "files": {"weights.safetensors": file_facts(weights)},
         "metrics": {"val_accuracy": 0.9},
         "calibration": {"temperature": 1.75, "ece_before": 0.12, "ece_after": 0.034, "images": 60},
     }
     contents = {
-        "weights.safetensors": b"w" * 3000,
+        "weights.safetensors": weights,
         "card.json": json.dumps(card).encode(),
         "evaluation.json": json.dumps(evaluation).encode(),
         "predictions.jsonl": said.encode(),
     }
-    files: dict[str, dict[str, Any]] = {
-        file: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-        for file, data in contents.items()
-    }
+    files = {file: file_facts(data) for file, data in contents.items()}
     with resources.database.write(caller) as session:
         job = jobs.submit(session, kind="finetune", config={"name": name})
         prefix = f"models/{job.id}/1"
@@ -183,6 +182,11 @@ def publish_model(
     for file, data in contents.items():
         resources.storage.put_bytes(f"{prefix}/{file}", data)
     return version
+
+
+def file_facts(data: bytes) -> dict[str, Any]:
+    """Return what rows say about a file."""
+    return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
 
 
 def answers(labels: str, confidence: float = 0.9) -> str:

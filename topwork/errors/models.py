@@ -73,3 +73,4 @@ class ExportParityFailed(TopworkError):
     """The exported file does not answer as the service does, so it is not published."""
 
     status, code = 422, "export_parity_failed"
+    hint = "Take another form, or the files of the version; this one would mislead whoever asks it."

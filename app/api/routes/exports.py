@@ -14,6 +14,7 @@ from app.asgi.etag import TaggedRoute
 from app.asgi.request_body import StrictRoute
 from core.domain import exports, registry
 from core.store.tables import ModelExport
+from models.planning.export_request import check
 from topwork import types
 
 BELOW = "/models/{name}/versions/{number}/exports"
@@ -41,6 +42,7 @@ def export_model_version(
 
     def create() -> Created:
         version = registry.version(session, name, number)
+        check(body.format, version.card)
         job = exports.order(session, settings, version, body.format)
         return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
 

@@ -75,7 +75,9 @@ def scores(
     run: RunDir, staged: StagedDataset, calibration: Calibration = PLAIN_ANSWERS
 ) -> Evaluation:
     """Score, and leave the files in the result that is being built."""
-    evaluation = evaluate(staged, answers(run, staged), calibration, seed=3)
+    logits = answers(run, staged)
+    evidence = logits["val"], staged.labels("val")
+    evaluation = evaluate(staged, logits, calibration, seed=3, evidence=evidence)
     evaluation.write(run.begin_result(), staged)
     return evaluation
 

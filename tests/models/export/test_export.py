@@ -19,11 +19,11 @@ from models.export.__main__ import export
 from models.export.runtime import open_session
 from models.inference import artefact
 from models.inference.classifier import Classifier
-from models.inference.preprocess import Preprocess
+from models.inference.preprocess import REVISION, Preprocess
 from models.networks import zoo
-from models.planning.export_request import ExportRequest
+from models.planning.export_request import FIRST_PIXELS, ExportRequest
 from tests.pictures import encode, photo
-from topwork.errors import ExportParityFailed
+from topwork.errors import ExportParityFailed, InvalidField
 from topwork.kinds import ExportFormat
 
 CLASSES = ["ants", "bees", "čmeláci"]
@@ -124,6 +124,29 @@ def test_a_torch_program_takes_crops(model: Path, tmp_path: Path) -> None:
     report = json.loads((result / parity.REPORT).read_text())
     assert report["made"]["alike"] == report["made"]["images"]
     assert report["made"]["max_difference"] <= 1e-5
+
+
+def test_pixels_of_an_earlier_revision(model: Path, tmp_path: Path) -> None:
+    """An ONNX file would compute them otherwise; a program of torch leaves them to its caller."""
+    network, card = artefact.load(model)
+    old = {name: value for name, value in card["preprocess"].items() if name != "revision"}
+    early, run = tmp_path / "early", tmp_path / "run"
+    early.mkdir()
+    artefact.write(early, network, card | {"preprocess": old})
+    for form in ExportFormat:
+        (run / form).mkdir(parents=True)
+    with pytest.raises(InvalidField, match="revision 1"):
+        exported(early, run / "onnx", ExportFormat.ONNX)
+    result = exported(early, run / "torch", ExportFormat.TORCH)
+    words = {torch_program.METADATA: ""}
+    torch.export.load(result / torch_program.NAME, extra_files=words)
+    facts = json.loads(words[torch_program.METADATA])
+    assert json.loads(facts["preprocess"])["revision"] == 1
+
+
+def test_the_graph_of_pixels_is_of_the_latest_revision() -> None:
+    """A new revision needs a graph of its own, or a refusal."""
+    assert FIRST_PIXELS == REVISION
 
 
 def test_a_file_that_answers_otherwise_is_refused(model: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from core.domain import exports, jobs, registry
 from core.ops import garbage
 from core.store.resources import Resources
 from core.store.row_access import Caller
+from core.store.tables import ModelVersion
 from tests.app.apiclient import publish_model
 from topwork.errors import IntegrityError, ModelNotFound
 from topwork.kinds import Scope
@@ -68,6 +69,29 @@ def test_the_same_order_is_the_same_job(client: TestClient, resources: Resources
     with resources.database.write() as session:
         jobs.cancel(session, first.json()["id"])
     assert client.post(PATH, json={}).json()["id"] not in {first.json()["id"], other}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"preprocess": {"crop": 32}}, "revision 1"),
+        ({"files": {"weights.safetensors": {"sha256": "0", "size": 2**31}}}, "2147483648 bytes"),
+    ],
+)
+def test_what_an_onnx_file_cannot_do_is_refused_at_once(
+    client: TestClient, resources: Resources, changed: dict[str, object], told: str
+) -> None:
+    version = publish_model(resources)
+    with resources.database.write() as session:
+        session.get_one(ModelVersion, version.id).card = version.card | changed
+    answer = client.post(PATH, json={"format": "onnx"})
+    refused = answer.json()
+    assert (answer.status_code, refused["code"], refused["param"]) == (
+        422, "invalid_field", "format"
+    )  # fmt: skip
+    assert told in refused["detail"]
+    assert "Export it as torch" in refused["hint"]
+    assert client.post(PATH, json={"format": "torch"}).status_code == 202
 
 
 @pytest.mark.parametrize(

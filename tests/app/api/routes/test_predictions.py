@@ -1,7 +1,6 @@
 """`/predictions` against a real database and storage; what workers do is done by the tests."""
 
 import csv
-import hashlib
 import io
 import json
 from typing import Any
@@ -16,7 +15,7 @@ from core.ops import garbage
 from core.store.resources import Resources
 from core.store.tables import Dataset
 from core.system.settings import Settings
-from tests.app.apiclient import Work, local_client, publish_model, zipped
+from tests.app.apiclient import Work, file_facts, local_client, publish_model, zipped
 from topwork.errors import IntegrityError
 
 RANKED = [
@@ -56,10 +55,7 @@ def keep(resources: Resources, work: Work, *, succeed: bool = True) -> str:
     sizes = {predictions.ANSWERS: text, predictions.EVALUATION: scores}
     for name, content in sizes.items():
         resources.storage.put_bytes(f"{prefix}/{name}", content)
-    files = {
-        name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-        for name, content in sizes.items()
-    }
+    files = {name: file_facts(content) for name, content in sizes.items()}
     if succeed:
         work.do(leases.succeed, (job_id, fence), {"metrics": {"val": {}}, "files": files})
     else:
