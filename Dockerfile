@@ -52,36 +52,38 @@ RUN --mount=type=cache,target=/cache \
 FROM base AS dependencies
 RUN --mount=type=cache,target=/cache \
     --mount=type=bind,source=pyproject.toml,target=/mnt/pyproject.toml \
-    --mount=type=bind,source=requirements.lock,target=/mnt/requirements.lock <<'SHELL'
-set -e
-python - > /tmp/wanted.txt <<'PYTHON'
-import pathlib, tomllib
-project = tomllib.loads(pathlib.Path("/mnt/pyproject.toml").read_text())["project"]
-needed = [*project["dependencies"], *project["optional-dependencies"]["postgres"]]
-print(*(line for line in needed if not line.startswith("topwork-client")), sep="\n")
-PYTHON
-pip install --constraint /mnt/requirements.lock --requirement /tmp/wanted.txt
-rm /tmp/wanted.txt
-SHELL
+    --mount=type=bind,source=requirements.lock,target=/mnt/requirements.lock \
+    --mount=type=bind,source=deploy/requirements.py,target=/mnt/requirements.py \
+    python /mnt/requirements.py /mnt/pyproject.toml postgres > /tmp/wanted.txt \
+    && pip install --constraint /mnt/requirements.lock --requirement /tmp/wanted.txt \
+    && rm /tmp/wanted.txt
 
 # Named is the build, not only its place: with that place away pip would take another build.
 FROM dependencies AS torch-cpu
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/cache \
+    --mount=type=bind,source=pyproject.toml,target=/mnt/pyproject.toml \
     --mount=type=bind,source=requirements.lock,target=/mnt/requirements.lock \
+    --mount=type=bind,source=deploy/requirements.py,target=/mnt/requirements.py \
     --mount=type=bind,source=deploy/torch,target=/mnt/torch \
-    pip install --retries 1 --timeout 15 --constraint /mnt/requirements.lock \
-        --extra-index-url "${TORCH_CPU_INDEX}" --requirement /mnt/torch/cpu.txt \
+    python /mnt/requirements.py /mnt/pyproject.toml torch > /tmp/wanted.txt \
+    && pip install --retries 1 --timeout 15 --constraint /mnt/requirements.lock \
+        --extra-index-url "${TORCH_CPU_INDEX}" --requirement /mnt/torch/cpu.txt --requirement /tmp/wanted.txt \
+    && rm /tmp/wanted.txt \
     || { echo "no torch +cpu: is ${TORCH_CPU_INDEX} reachable? TORCH_CPU_INDEX names a mirror" >&2; exit 1; } \
     && python -c 'import torch; assert torch.version.cuda is None, torch.__version__'
 
 FROM dependencies AS torch-gpu
 ARG TORCH_GPU_INDEX=https://download.pytorch.org/whl/cu130
 RUN --mount=type=cache,target=/cache \
+    --mount=type=bind,source=pyproject.toml,target=/mnt/pyproject.toml \
     --mount=type=bind,source=requirements.lock,target=/mnt/requirements.lock \
+    --mount=type=bind,source=deploy/requirements.py,target=/mnt/requirements.py \
     --mount=type=bind,source=deploy/torch,target=/mnt/torch \
-    pip install --retries 1 --timeout 15 --constraint /mnt/requirements.lock \
-        --extra-index-url "${TORCH_GPU_INDEX}" --requirement /mnt/torch/cu130.txt \
+    python /mnt/requirements.py /mnt/pyproject.toml torch > /tmp/wanted.txt \
+    && pip install --retries 1 --timeout 15 --constraint /mnt/requirements.lock \
+        --extra-index-url "${TORCH_GPU_INDEX}" --requirement /mnt/torch/cu130.txt --requirement /tmp/wanted.txt \
+    && rm /tmp/wanted.txt \
     || { echo "no torch +cu130: is ${TORCH_GPU_INDEX} reachable? TORCH_GPU_INDEX names a mirror" >&2; exit 1; } \
     && python -c 'import torch; assert torch.version.cuda is not None, torch.__version__'
 

@@ -233,9 +233,23 @@ def test_torch_is_named_by_its_build() -> None:
         text = (ROOT / f"deploy/torch/{build}.txt").read_text()
         lines = [line for line in text.splitlines() if not line.startswith("#")]
         assert lines == [f"{line}+{build}" for line in wanted]
-        assert f"--requirement /mnt/torch/{build}.txt" in DOCKERFILE
+        asked = f"--requirement /mnt/torch/{build}.txt --requirement /tmp/wanted.txt"
+        assert asked in DOCKERFILE
     assert "assert torch.version.cuda is None" in DOCKERFILE
     assert "# syntax=" not in DOCKERFILE
+
+
+@pytest.mark.parametrize(("stage", "extra"), [("dependencies", "postgres"), ("torch-cpu", "torch")])
+def test_images_have_all_that_an_extra_asks_for(stage: str, extra: str) -> None:
+    """But the client, whose wheel is made here."""
+    command = DOCKERFILE.split(f" AS {stage}\n")[1].split("\nFROM ")[0]
+    assert f"requirements.py /mnt/pyproject.toml {extra} > /tmp/wanted.txt" in command
+    assert "\n!deploy/requirements.py\n" in (ROOT / ".dockerignore").read_text()
+    script = [sys.executable, "deploy/requirements.py", "pyproject.toml", extra]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {*project["dependencies"], *project["optional-dependencies"][extra]}
+    assert wanted - {*done.stdout.splitlines()} == {f"topwork-client=={__version__}"}
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
