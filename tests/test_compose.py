@@ -252,6 +252,16 @@ def test_images_have_all_that_an_extra_asks_for(stage: str, extra: str) -> None:
     assert wanted - {*done.stdout.splitlines()} == {f"topwork-client=={__version__}"}
 
 
+def test_the_stacks_test_runs_each_recipe_of_the_page() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    table = page.split("### Operating them\n")[1].split("\n\nAn upgrade")[0]
+    rows = re.findall(r"^\| ([^|]+) \| .*`docker", table, re.MULTILINE)
+    assert len(rows) == 10
+    parts = "".join(path.read_text() for path in (ROOT / "deploy/test/parts").iterdir())
+    run = [quoted or word for quoted, word in re.findall(r"documented (?:'(.*?)'|(\w+))", parts)]
+    assert {*rows} == {*run}
+
+
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     names = set[str]()
     for path in ("app/api/metrics.py", "app/asgi/metrics.py", "app/predictor/metrics.py"):

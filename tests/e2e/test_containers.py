@@ -1,8 +1,10 @@
-"""The compose stack as its users run it: built, started, restarted, killed, restored."""
+"""The compose stack as its users run it: built, upgraded, restarted, killed, restored, filled."""
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared/data/hymenoptera.zip"
+WEIGHTS = ROOT.parent / "shared/weights"
 MINUTES = 50
 
 
@@ -20,6 +23,17 @@ def test_the_stack_survives_what_its_users_do(tmp_path: Path) -> None:
         pytest.skip("an engine is made by root on Debian")
     work = Path(os.environ.get("TOPWORK_CONTAINERS_WORK", tmp_path))
     script = ROOT / "deploy/test"
-    command = [script / "engine", work, script / "stack", *([DATA] if DATA.is_file() else [])]
-    env = os.environ | {"TORCH": str(distribution("torch").locate_file(""))}
-    assert subprocess.run(command, env=env, timeout=MINUTES * 60, check=False).returncode == 0
+    command = [script / "engine", work, script / "stack"]
+    env = os.environ | {
+        "PYTHON": sys.executable,
+        "TORCH": str(distribution("torch").locate_file("")),
+        "DATA": str(DATA) if DATA.is_file() else "",
+        "WEIGHTS": str(WEIGHTS) if WEIGHTS.is_dir() else "",
+    }
+    with subprocess.Popen(command, env=env, start_new_session=True) as stack:
+        try:
+            assert stack.wait(MINUTES * 60) == 0
+        finally:  # Whatever ends the test, the engine and its network are taken down by the script.
+            if stack.poll() is None:
+                os.killpg(stack.pid, signal.SIGTERM)
+                stack.wait(120)
