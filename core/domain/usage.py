@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Float, cast, func, select
+from sqlalchemy import Float, case, cast, func, select
 from sqlalchemy.orm import Session
 
 from core.domain import predictions
@@ -45,7 +45,8 @@ def of(session: Session, owner: str) -> Usage:
     """Count an owner's objects.
 
     A dataset counts as much as its largest version, since versions share their images; one whose
-    archive is still there counts as much as that, an upload as much as was announced.
+    archive is still there counts as much as that, or as what is being stored of it, an upload as
+    much as was announced.
     """
     return Usage(
         datasets=_datasets(session, owner) + _arriving(session, owner),
@@ -94,7 +95,22 @@ def check_bytes(session: Session, settings: Settings, owner: str, coming: int) -
     left = room(session, settings, owner)
     if left is not None and coming > left:
         most = settings.max_bytes_per_owner
-        raise QuotaExceeded(f"{coming} more bytes would exceed the {most} that you may store")
+        over = f"{coming} more bytes would exceed" if coming else f"{-left} bytes too many for"
+        raise QuotaExceeded(f"{over} the {most} that you may store")
+
+
+def charge(session: Session, settings: Settings, job: Job, owner: str, size: int) -> None:
+    """Count what the upload of an owner's dataset has unpacked to in its place, while its job runs.
+
+    Asked before the first byte of it is stored, with the job's row held for writing, so that what
+    several jobs store at once counts as a whole.
+
+    Raises:
+        QuotaExceeded: The owner may not store so much.
+    """
+    job.config = job.config | {"unpacked": size}
+    session.flush()
+    check_bytes(session, settings, owner, 0)
 
 
 def room(session: Session, settings: Settings, owner: str) -> int | None:
@@ -116,7 +132,8 @@ def _datasets(session: Session, owner: str) -> int:
 
 
 def _arriving(session: Session, owner: str) -> int:
-    size = cast(Job.config["bytes"].as_string(), Float)
+    sent, unpacked = (cast(Job.config[name].as_string(), Float) for name in ("bytes", "unpacked"))
+    size = func.coalesce(case((Job.state == JobState.RUNNING, unpacked)), sent)
     sizes = select(func.sum(size)).join(Dataset, Dataset.job_id == Job.id)
     return _total(session, sizes.where(Dataset.owner == owner, Dataset.upload.is_not(None)))
 

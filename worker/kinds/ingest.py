@@ -50,6 +50,12 @@ def publish(resources: Resources, job: Job, folder: Path, check: Check) -> None:
     storage, result = resources.storage, folder / "result"
     shards = {f"shards/{path.name}": path for path in sorted((result / "shards").iterdir())}
     prefix = PLACES[Product.DATASET_VERSION].prefix(job)
+    with resources.database.write() as session:
+        usage.in_line(session)
+        held = leases.held(session, job.id, job.fence)
+        owner = datasets.get(session, str(job.dataset_id)).owner
+        size = sum(path.stat().st_size for path in shards.values())
+        usage.charge(session, resources.settings, held, owner, size)
     upload(storage, result, prefix, check)
     summary = json.loads((result / "dataset.json").read_text())
     missing = [key for key in shards if not storage.exists(key)]

@@ -2,18 +2,25 @@
 
 import hashlib
 import io
+import json
 import secrets
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from core.domain import datasets, jobs
-from core.store.tables import Dataset
+from core.domain import datasets, jobs, leases, usage
+from core.store.resources import Resources, open_resources
+from core.store.tables import Dataset, Job
 from core.system import failpoints
+from core.system.settings import Settings
+from tests.claims import claim_best
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench
+from topwork.errors import QuotaExceeded
+from worker.kinds import ingest
 
 
 @pytest.fixture
@@ -130,3 +137,48 @@ def test_an_upload_that_is_not_what_was_received_is_not_read(ingesting: Bench) -
     assert (job.error["code"], job.attempt) == ("integrity", 1)
     assert job.error["hint"] == "Send the images again."
     assert ingesting.reaches(waiting_id, "failed").error == job.error
+
+
+def prepared(resources: Resources, folder: Path, size: int) -> Job:
+    """Claim a job whose process has just unpacked an upload into one shard of so many bytes."""
+    (folder / "result" / "shards").mkdir(parents=True)
+    name = secrets.token_hex(32)
+    (folder / "result" / "shards" / f"{name}.tar").write_bytes(bytes(size))
+    summary = {"digest": name, "images": 2, "classes": ["a", "b"], "bytes": size}
+    (folder / "result" / "dataset.json").write_text(json.dumps(summary))
+    with resources.database.write() as session:
+        dataset = datasets.create(session, name="pets", upload=f"uploads/{name}", metadata={})
+        config = {"split": {}, "bytes": 100}
+        dataset.job_id = jobs.submit(
+            session, kind="ingest", config=config, dataset_id=dataset.id
+        ).id
+    with resources.database.write() as session:
+        job = claim_best(session)
+        assert job is not None
+        return job
+
+
+def test_what_two_uploads_unpack_to_at_once_counts_as_a_whole(
+    settings: Settings, tmp_path: Path
+) -> None:
+    limited = settings.model_copy(update={"max_bytes_per_owner": 5000})
+    with open_resources(limited, lambda _celery: None) as resources:
+        first = prepared(resources, tmp_path / "1", 3000)
+        second = prepared(resources, tmp_path / "2", 3000)
+        refused: list[QuotaExceeded] = []
+
+        def meanwhile() -> None:
+            if not refused:
+                with pytest.raises(QuotaExceeded) as raised:
+                    ingest.publish(resources, second, tmp_path / "2", lambda: None)
+                refused.append(raised.value)
+
+        ingest.publish(resources, first, tmp_path / "1", meanwhile)
+        assert refused
+        prefixes = {key.split("/")[1] for key in resources.storage.list("datasets")}
+        assert prefixes == {first.dataset_id}
+        assert len(resources.storage.list("shards")) == 1
+        with resources.database.write() as session:
+            leases.fail(session, second.id, second.fence, refused[0].to_dict())
+            # The version, and the upload that could not be used.
+            assert usage.of(session, "default").stored == 3000 + 100
