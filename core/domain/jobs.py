@@ -14,6 +14,7 @@ from core.store.tables import Dataset, Job, JobEvent, ModelVersion
 from topwork.errors import JobNotFound, StateConflict, UploadNotFound
 from topwork.kinds import DatasetState, EventKind, JobState, Lack, Priority
 
+EVENTS_AT_ONCE = 5000
 PRIORITIES = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
@@ -205,6 +206,31 @@ def _queue(session: Session, job: Job) -> None:
     job_states.move(session, job, JobState.QUEUED)
 
 
+def forget_events(session: Session, job_id: str) -> bool:
+    """Forget some of the events of a job that has ended; tell whether `delete` can do the rest.
+
+    A long history would otherwise keep every other writer of SQLite waiting for seconds.
+
+    Raises:
+        StateConflict: The job has not ended.
+    """
+    _ended(session, job_id)
+    own = JobEvent.job_id == job_id
+    until = select(JobEvent.seq).where(own).order_by(JobEvent.seq).offset(EVENTS_AT_ONCE).limit(1)
+    seq = session.scalar(until)
+    if seq is None:
+        return True
+    session.execute(sql_delete(JobEvent).where(own, JobEvent.seq < seq))
+    return False
+
+
+def _ended(session: Session, job_id: str) -> Job:
+    job = get(session, job_id, lock=True)
+    if not job_states.terminal(job):
+        raise StateConflict("cancel the job first")
+    return job
+
+
 def delete(session: Session, job_id: str) -> list[str]:
     """Forget a job that has ended, with its events; what it published stays.
 
@@ -213,9 +239,7 @@ def delete(session: Session, job_id: str) -> list[str]:
     Raises:
         StateConflict: The job has not ended.
     """
-    job = get(session, job_id, lock=True)
-    if not job_states.terminal(job):
-        raise StateConflict("cancel the job first")
+    job = _ended(session, job_id)
     for version in session.scalars(select(ModelVersion).where(ModelVersion.job_id == job.id)):
         version.job_id = None
     session.flush()

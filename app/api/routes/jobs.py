@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Header, Query
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from app.api.deps import Config, Read, ServiceHere, Store, Text, ThisJob, Who, Write
@@ -45,7 +45,14 @@ async def get_job(job_id: Text, read: Read) -> types.Job:
     return await read(lambda session: job_view(session, jobs.get(session, job_id)))
 
 
-@router.delete("/{job_id}", status_code=204)
+def _without_history(job_id: Text, who: Who, service: ServiceHere) -> None:
+    shortened = False
+    while not shortened:
+        with service.resources.database.write(who) as session:
+            shortened = jobs.forget_events(session, job_id)
+
+
+@router.delete("/{job_id}", status_code=204, dependencies=[Depends(_without_history)])
 def delete_job(job_id: Text, session: Write, service: ServiceHere, later: BackgroundTasks) -> None:
     """Forget a job that has ended, with its events, log and answers; what it published stays."""
     gone = jobs.delete(session, job_id)

@@ -2,18 +2,22 @@ from typing import Any
 
 import pytest
 from anyio.to_thread import current_default_thread_limiter
+from sqlalchemy import Engine
+from sqlalchemy.event import listen, remove
 from starlette.testclient import TestClient
 
-from core.domain import leases, workers
+from core.domain import events, jobs, leases, workers
 from core.store.resources import Resources
+from core.store.row_access import Caller
 from tests.app.apiclient import Work
+from topwork.errors import JobNotFound
 
 MISSING = "job_0000000000000000000000"
 
 
 def states(client: TestClient, job_id: str) -> list[str]:
-    events = client.get(f"/jobs/{job_id}/events").json()["data"]
-    return [event["data"]["state"] for event in events if event["kind"] == "state"]
+    told = client.get(f"/jobs/{job_id}/events").json()["data"]
+    return [event["data"]["state"] for event in told if event["kind"] == "state"]
 
 
 def test_a_job_from_queue_to_success(client: TestClient, work: Work) -> None:
@@ -216,6 +220,48 @@ def test_delete_takes_ended_jobs_only(client: TestClient, work: Work) -> None:
     client.post(f"/jobs/{job_id}/cancel")
     assert client.delete(f"/jobs/{job_id}").status_code == 204
     assert client.get(f"/jobs/{job_id}").status_code == 404
+
+
+def test_a_long_history_goes_in_short_transactions(
+    client: TestClient, work: Work, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.domain.jobs.EVENTS_AT_ONCE", 10)
+    job_id, other = work.submit(), work.submit()
+    with resources.database.write() as session:
+        job = jobs.get(session, job_id, lock=True)
+        for number in range(45):
+            events.append(session, job, "note", {"number": number})
+    assert client.delete(f"/jobs/{job_id}").status_code == 409
+    with work.look() as session:
+        assert len(events.after(session, job_id)) == 46
+    client.post(f"/jobs/{job_id}/cancel")
+    forgotten: list[int] = []
+
+    def seen(_connection: Any, cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith("DELETE FROM job_event"):
+            forgotten.append(cursor.rowcount)
+
+    listen(Engine, "after_cursor_execute", seen)
+    try:
+        assert client.delete(f"/jobs/{job_id}").status_code == 204
+    finally:
+        remove(Engine, "after_cursor_execute", seen)
+    assert sum(forgotten) == 47
+    assert max(forgotten) <= 10
+    with work.look() as session:
+        assert not events.after(session, job_id)
+        assert events.after(session, other)
+
+
+def test_nobody_forgets_the_history_of_somebody_elses_job(work: Work, resources: Resources) -> None:
+    job_id = work.submit()
+    with resources.database.write() as session:
+        jobs.cancel(session, job_id)
+    with (
+        pytest.raises(JobNotFound),
+        resources.database.write(Caller("anna", frozenset({"train"}))) as session,
+    ):
+        jobs.forget_events(session, job_id)
 
 
 @pytest.mark.parametrize("path", ["", "/events", "/metrics", "/logs"])
