@@ -48,12 +48,13 @@ PredictingModel = ImageNetModel | ArtefactModel
 
 
 class Order(_Part):
-    """One request: which model, how many guesses, and where each image ends."""
+    """One request: which model, how many guesses, where each image ends, and who takes turns."""
 
     model: Annotated[PredictingModel, Field(discriminator="kind")]
     top_k: int = Field(5, ge=1)
     sizes: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     filenames: list[str]
+    owner: str = ""
 
     @model_validator(mode="after")
     def _one_name_an_image(self) -> Self:

@@ -120,7 +120,8 @@ async def read(
     held.copies = 3 if kind == JSON else 2
     request.arrive = held.arrive
     if kind == FORM:
-        await receive(request, images, limit=settings.max_predict_bytes)
+        parts = settings.max_predict_images + MOST_FIELDS + 1
+        await receive(request, images, limit=settings.max_predict_bytes, parts=parts)
         given = shaped_as(types.PredictFields, images.fields)
     elif kind == JSON:
         # Base64 takes four bytes for three.
@@ -218,6 +219,7 @@ async def forward(
     model: PredictingModel,
     images: Images,
     top_k: int,
+    owner: str,
 ) -> dict[str, Any]:
     """Return the predictor's answer to a request that has been read.
 
@@ -225,9 +227,10 @@ async def forward(
         ClientDisconnect: The client went away meanwhile.
         PredictorUnavailable: It is away, or went away twice meanwhile.
         PredictorBusy: Its queue is full.
+        TooManyRequests: The owner has too many pixels in it.
     """
     sizes = [len(data) for data in images.data]
-    order = Order(model=model, top_k=top_k, sizes=sizes, filenames=images.names)
+    order = Order(model=model, top_k=top_k, sizes=sizes, filenames=images.names, owner=owner)
     headers = {
         HEADER: order.header(),
         "Content-Type": "application/octet-stream",
@@ -243,7 +246,10 @@ async def forward(
         raise PredictorUnavailable from error
     if answer.status_code == httpx2.codes.OK:
         return dict(body)
-    raise _from_predictor(answer.status_code, body)
+    named = _from_predictor(answer.status_code, body)
+    after = answer.headers.get("Retry-After", "")
+    named.retry_after = int(after) if after.isdecimal() else named.retry_after
+    raise named
 
 
 async def _given(images: Images) -> AsyncIterator[bytes]:

@@ -27,6 +27,7 @@ from core.system.settings import MEBIBYTE, Settings
 from topwork.errors import Unavailable
 
 log = structlog.get_logger()
+PARSERS = 1  # Forms of uploads at the same moment: parsing one holds the interpreter.
 ROOMY_REQUESTS, ROOMY_BYTES = 100, 256 * MEBIBYTE  # Bodies of 16 MiB that count four times.
 
 
@@ -36,6 +37,7 @@ class Service:
 
     resources: Resources
     readers: anyio.CapacityLimiter
+    parsers: anyio.CapacityLimiter
     predictor: PredictorClient
     watch: Watch
     manifests: Manifests
@@ -62,6 +64,7 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
                 yield Service(
                     resources,
                     anyio.CapacityLimiter(READERS),
+                    anyio.CapacityLimiter(PARSERS),
                     predictor,
                     watch,
                     manifests,

@@ -18,7 +18,7 @@ class Admission:
     only the bytes that it has sent. The predictor bounds its queue too, behind all this.
 
     Args:
-        limit: Requests whose bodies have arrived.
+        limit: Requests whose bodies have arrived; beyond it an owner without any is let in.
         memory: Bytes of all bodies, as they arrive and later; half of them for one owner.
         full: What is raised where all requests together hold too many.
     """
@@ -27,23 +27,29 @@ class Admission:
         self.limit = limit
         self.memory = memory
         self._full = full
-        self.held = 0
+        self.places: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
 
-    def check(self) -> None:
-        """Raise PredictorBusy where every place is taken: the body is then better not sent."""
-        if self.held >= self.limit:
+    @property
+    def held(self) -> int:
+        """Places that are taken."""
+        return self.places.total()
+
+    def check(self, owner: str) -> None:
+        """Raise PredictorBusy where no place is left for an owner: the body is better not sent."""
+        if self.held >= self.limit and self.places[owner]:
             raise PredictorBusy
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def one(self, owner: str) -> Iterator[None]:
         """Take a place until the answer is sent, or raise PredictorBusy."""
-        self.check()
-        self.held += 1
+        self.check(owner)
+        self.places[owner] += 1
         try:
             yield
         finally:
-            self.held -= 1
+            self.places[owner] -= 1
+            self.places += Counter()  # Forgets whoever holds none.
 
     @contextmanager
     def body(self, owner: str) -> Iterator["Body"]:

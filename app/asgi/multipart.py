@@ -4,6 +4,7 @@ Starlette's own parser spools every file to /tmp before a route sees it, so an u
 its disk twice, and it opens one temporary file per part. Here a `Sink` gets the pieces at once.
 """
 
+import time
 from typing import Protocol
 
 import anyio.to_thread
@@ -15,6 +16,9 @@ from app.asgi.request_body import StrictRequest, check_length
 from topwork.errors import MalformedRequest, RequestTooLarge, TopworkError
 
 BATCH = 512 * 1024  # Bytes handed to the parsing thread at once.
+SLICE = 16 * 1024  # Bytes between two looks at the clock in that thread.
+TURN_SECONDS = 0.05  # After which the thread is left to another request.
+MOST_HEADERS = 4  # Of a part: its name, its type, its length and its encoding.
 LONGEST_BOUNDARY = 256
 FORM = "multipart/form-data"
 FILE = "file"  # Name of the parts that carry files, whether or not they have a file name.
@@ -38,42 +42,59 @@ async def receive(
     sink: Sink,
     *,
     limit: int,
+    parts: int,
     too_large: type[TopworkError] = RequestTooLarge,
+    parsers: anyio.CapacityLimiter | None = None,
 ) -> None:
     """Feed a multipart body into a sink.
+
+    A part costs its thread some 0.1 ms, however few bytes it has, and parsing holds the
+    interpreter. So parts are counted, empty ones as well, and requests take turns.
 
     Args:
         request: Its Content-Type must be multipart/form-data.
         sink: What it raises ends the reading.
         limit: Most bytes of the whole body.
-        too_large: What is raised above it.
+        parts: Most parts of it.
+        too_large: What is raised above either.
+        parsers: Bounds how many forms are parsed at the same moment, where each may be long.
 
     Raises:
         MalformedRequest: The body is not the form it says it is, or ends early.
     """
     message = f"the form is larger than {limit} bytes"
     check_length(request.headers, limit, too_large)
-    parser = _Parser(request.headers.get("content-type", ""), sink)
+    parser = _Parser(request.headers.get("content-type", ""), sink, parts, too_large)
     waiting, size = bytearray(), 0
+
+    async def parse() -> None:
+        data, done = memoryview(bytes(waiting)), 0
+        waiting.clear()
+        while done < len(data):
+            done += await anyio.to_thread.run_sync(parser.feed, data[done:], limiter=parsers)
+
     async for piece in request.stream():
         size += len(piece)
         if size > limit:
             raise too_large(message)
         waiting += piece
         if len(waiting) >= BATCH:
-            await anyio.to_thread.run_sync(parser.feed, bytes(waiting))
-            waiting.clear()
-    await anyio.to_thread.run_sync(parser.finish, bytes(waiting))
+            await parse()
+    await parse()
+    parser.finish()
 
 
 class _Parser:
     """Turns python-multipart's callbacks into the three calls of a sink."""
 
-    def __init__(self, content_type: str, sink: Sink) -> None:
+    def __init__(
+        self, content_type: str, sink: Sink, parts: int, too_large: type[TopworkError]
+    ) -> None:
         boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
         if not 0 < len(boundary) <= LONGEST_BOUNDARY:
             raise MalformedRequest("the form's Content-Type names no usable boundary")
         self._sink = sink
+        self._parts, self._most, self._too_large = 0, parts, too_large
         self._header = (bytearray(), bytearray())
         self._disposition = b""
         self._ended = False
@@ -89,22 +110,30 @@ class _Parser:
                 "on_part_end": self._sink.end,
                 "on_end": self._on_end,
             },
+            max_header_count=MOST_HEADERS,
         )
 
-    def feed(self, data: bytes) -> None:
-        """Parse the next bytes."""
+    def feed(self, data: memoryview) -> int:
+        """Parse the next bytes for the length of a turn; return how many they were."""
+        until, done = time.monotonic() + TURN_SECONDS, 0
         try:
-            self._parser.write(data)
+            while done < len(data):
+                done += self._parser.write(bytes(data[done : done + SLICE]))
+                if time.monotonic() >= until:
+                    break
         except FormParserError as error:
             raise MalformedRequest(f"not a valid form: {error}") from error
+        return done
 
-    def finish(self, data: bytes) -> None:
-        """Parse the last bytes and check that the form is complete."""
-        self.feed(data)
+    def finish(self) -> None:
+        """Check that the form is complete."""
         if not self._ended:
             raise MalformedRequest("the form ends before its closing boundary")
 
     def _on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > self._most:
+            raise self._too_large(f"the form has more than {self._most} parts")
         self._disposition = b""
 
     def _on_header_end(self) -> None:

@@ -96,7 +96,7 @@ async def predict(request: Request) -> Response:
     """Answer one order."""
     state = request.app.state
     order = read_order(request, state.settings)
-    with state.predictor.admitted(len(order.sizes)):
+    with state.predictor.admitted(order.owner, len(order.sizes)):
         body = await read_body(request, sum(order.sizes))
         answer = await unless_gone(request, state.predictor.predict(order, body))
     state.measures.requests.labels("200").inc()

@@ -1,16 +1,18 @@
 """Turn an order for predictions into answers: admit, load, decode, batch, rank.
 
-Everything that takes time runs in threads (two load models, one per core decodes, one computes);
-the event loop only passes things on. Every queue is bounded, so a flood is answered with 503.
+Everything that takes time runs in threads (two load models, some decode, one computes); the event
+loop only passes things on. Every queue is bounded, so a flood is answered with 503 or 429, and an
+owner that has nothing in it is always let in.
 """
 
 import asyncio
 import contextvars
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from typing import Any
 
 import structlog
@@ -18,25 +20,29 @@ import torch
 from torch import Tensor
 
 from app.predictor.batching import Batcher
+from app.predictor.decoding import Decoding
 from app.predictor.metrics import Measures
 from app.predictor.model_cache import ModelCache
 from app.predictor.model_files import ModelFiles
 from app.predictor_protocol import ArtefactModel, ImageNetModel, Order, PredictingModel
-from core.imaging.decode import ImageLimits, OpenImage
+from core.imaging.decode import ImageLimits
 from core.store.object_store import Storage
 from core.system.machine import cores, memory
 from core.system.settings import Settings
 from models.inference.classifier import Classifier
 from models.planning import catalogue
 from models.weights import local_weights, pretrained
-from topwork.errors import IntegrityError, PredictorBusy, TopworkError
+from topwork.errors import (
+    IntegrityError,
+    PredictorBusy,
+    TooManyRequests,
+    TopworkError,
+    Unavailable,
+)
 from topwork.kinds import ResultStatus
 
 log = structlog.get_logger()
 
-# Samples, converted copies and the resized one: measured 20 with transparency, 26 of 16 bits.
-BYTES_PER_PIXEL = 28
-DECODE_BYTES = 1024**3
 LOADERS = 2
 # Disk is cheaper than memory: this many times the models that fit there are kept as copies.
 DISK_SHARE = 8
@@ -57,9 +63,7 @@ class Predictor:
             settings.data_dir / "cache" / "models",
             DISK_SHARE * settings.model_cache_bytes,
         )
-        self._limits = ImageLimits(max_pixels=settings.max_image_pixels)
-        self._budget = ByteBudget(DECODE_BYTES)
-        self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+        self._decoding = Decoding(ImageLimits(max_pixels=settings.max_image_pixels), cores())
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
         self._models: ModelCache[str, Classifier] = ModelCache(
             lambda classifier: classifier.engine.nbytes,
@@ -68,7 +72,7 @@ class Predictor:
         self._batcher: Batcher[Classifier, Guess, Result | TopworkError] = Batcher(
             answer, largest=settings.predict_batch, observe=measures.batch.observe
         )
-        self._inside = 0
+        self._inside: Counter[str] = Counter()
 
     async def warm(self, architecture: str) -> None:
         """Load a published network and run it once, so that the first request need not wait.
@@ -92,44 +96,51 @@ class Predictor:
     async def close(self) -> None:
         """Stop all threads once their present work is done."""
         await self._batcher.close()
-        for threads in (self._decoders, self._loaders):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._decoding.close()
+        self._loaders.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
-    def admitted(self, images: int) -> Iterator[None]:
-        """Take a place in the queue for the images of one request.
-
-        A request that is larger than the whole queue waits for an empty one.
+    def admitted(self, owner: str, images: int) -> Iterator[None]:
+        """Take places in the queue for the images of one request.
 
         Raises:
-            PredictorBusy: The queue is full.
+            PredictorBusy: The queue is full, and some of it is the owner's.
         """
-        if self._inside and self._inside + images > self._settings.predict_queue:
+        full = self._inside.total() + images > self._settings.predict_queue
+        if full and self._inside[owner]:
             raise PredictorBusy
-        self._inside += images
-        self._measures.inside.set(self._inside)
+        self._count(owner, images)
         try:
             yield
         finally:
-            self._inside -= images
-            self._measures.inside.set(self._inside)
+            self._count(owner, -images)
+
+    def _count(self, owner: str, images: int) -> None:
+        self._inside[owner] += images
+        self._inside += Counter()  # Forgets whoever has none inside.
+        self._measures.inside.set(self._inside.total())
 
     async def predict(self, order: Order, body: bytes) -> dict[str, Any]:
         """Answer every image of an admitted order; `body` is as long as its sizes say.
 
         Raises:
             TopworkError: The model cannot be loaded.
+            TooManyRequests: The owner's images have too many pixels for now.
+            PredictorBusy: One of them was not begun in time.
         """
         begun = time.perf_counter()
         classifier = await self._load(order.model)
         loaded = time.perf_counter()
         timings = Timings(loaded)
-        view, jobs, start = memoryview(body), [], 0
-        for size in order.sizes:
-            data = view[start : start + size]
-            jobs.append(self._one(classifier, data, order.top_k, timings))
-            start += size
-        results = await asyncio.gather(*jobs)
+        ends = list(accumulate(order.sizes, initial=0))
+        images = [memoryview(body)[start:end] for start, end in pairwise(ends)]
+        weights = await self._decoding.weigh(images)
+        known = sum(weight for weight in weights if isinstance(weight, int))
+        with self._decoding.admitted(order.owner, known):
+            results = await _all(
+                self._one(classifier, order, data, weight, timings)
+                for data, weight in zip(images, weights, strict=True)
+            )
         named = [
             {"filename": name, **result}
             for name, result in zip(order.filenames, results, strict=True)
@@ -143,28 +154,31 @@ class Predictor:
         }
 
     async def _one(
-        self, classifier: Classifier, data: memoryview, top_k: int, timings: "Timings"
+        self,
+        classifier: Classifier,
+        order: Order,
+        data: memoryview,
+        weight: int | TopworkError,
+        timings: "Timings",
     ) -> Result:
-        loop = asyncio.get_running_loop()
         try:
+            if isinstance(weight, TopworkError):
+                raise weight
             with self._batcher.coming(classifier):
-                image = await loop.run_in_executor(self._decoders, self._decode, classifier, data)
+                image = await self._decoding.decode(order.owner, weight, data, classifier.crop)
             timings.decoded = time.perf_counter()
-            done = await self._batcher.submit(classifier, (image, top_k))
+            done = await self._batcher.submit(classifier, (image, order.top_k))
             timings.passes.add((done.began, done.ended))
             if isinstance(done.answer, TopworkError):
                 raise done.answer
+        except (Unavailable, TooManyRequests):
+            raise
         except TopworkError as error:
             self._measures.image(error.code)
             details = {"code": error.code, "message": error.message, "hint": error.hint}
             return {"status": ResultStatus.ERROR, "error": details}
         self._measures.image("ok")
         return {"status": ResultStatus.OK, **done.answer}
-
-    def _decode(self, classifier: Classifier, data: memoryview) -> Tensor:
-        image = OpenImage(data, self._limits)
-        with self._budget.reserved(image.info.width * image.info.height * BYTES_PER_PIXEL):
-            return classifier.crop(image)
 
     async def _load(self, model: PredictingModel) -> Classifier:
         key = self._files.name_of(model) if isinstance(model, ArtefactModel) else model.architecture
@@ -212,6 +226,16 @@ class Predictor:
         return classifier
 
 
+async def _all(jobs: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Return what all of them return; where one raises, the others are given up."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 def answer(classifier: Classifier, guesses: Sequence[Guess]) -> list[Result | TopworkError]:
     """Return one answer, or what is wrong with it, for each image of a batch."""
     rows = classifier.forward([image for image, _ in guesses])
@@ -241,26 +265,3 @@ class Timings:
             "queue": max(0.0, now - self.begun - decode - forward),
             "forward": forward,
         }
-
-
-class ByteBudget:
-    """Lets threads proceed while the sum of what they need stays within a number of bytes."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._used = 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def reserved(self, nbytes: int) -> Iterator[None]:
-        """Wait until there is room; what exceeds the whole budget goes alone."""
-        nbytes = min(nbytes, self._total)
-        with self._changed:
-            self._changed.wait_for(lambda: self._used + nbytes <= self._total)
-            self._used += nbytes
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= nbytes
-                self._changed.notify_all()

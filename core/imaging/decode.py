@@ -32,6 +32,7 @@ DRAFT_OVERSAMPLING = 2
 # A JPEG of one scan and of more pixels than the limit, up to this many times as many, is decoded at
 # half its size: what counts is what has to be held. One of several scans is held whole.
 LARGEST_JPEG = 4
+JPEG_CHEAPER = 4  # Times, as most of its pixels are never made.
 
 # Each scan of a progressive JPEG costs a pass over the whole picture, however few bytes it has: a
 # thousand empty ones in 100 kB keep a core busy for minutes. Real encoders write about ten. The
@@ -106,6 +107,16 @@ class OpenImage:
         """What the header says, asked before `rgb`; it may be broken where `rgb` does not look."""
         with _named_errors():
             return _describe(self._image, self._orientation)
+
+    @property
+    def weight(self) -> int:
+        """What decoding costs in time and memory, in pixels: a quarter of those of a JPEG.
+
+        Measured for a network's input: JPEG 12 ns a pixel at 12 megapixels, other formats 50 to
+        125.
+        """
+        width, height = self._image.size
+        return width * height // (JPEG_CHEAPER if self._image.format == "JPEG" else 1)
 
     def rgb(self, shrink_to: int | None = None) -> Image.Image:
         """Return what `decode` does; errors as there."""

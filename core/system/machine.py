@@ -1,6 +1,7 @@
 """Cores, memory and file systems that this machine, or the container around us, grants."""
 
 import contextlib
+import ctypes
 import os
 import re
 from pathlib import Path
@@ -45,6 +46,12 @@ def memory(cgroups: Path = CGROUPS) -> int:
         with contextlib.suppress(OSError, ValueError):  # No such group, or no limit: "max".
             granted.append(int(path.read_text()))
     return min(granted)
+
+
+def give_memory_back() -> None:
+    """Hand freed memory back to the system, which glibc keeps for the next request for as much."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -203,7 +203,11 @@ class Settings(BaseSettings):
         description="Bytes of datasets, models, uploads and predictions of one owner; 0: no limit.",
     )
 
-    predict_queue: int = Field(64, gt=0, description="Images waiting before POST /predict is 503.")
+    predict_queue: int = Field(
+        64,
+        gt=0,
+        description="Images waiting before POST /predict is 503 for whoever has some of them.",
+    )
     predict_memory_bytes: int = Field(
         1024 * MEBIBYTE,
         gt=0,

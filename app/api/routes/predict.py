@@ -31,10 +31,10 @@ async def _asked(
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
     query = {"model": model, "top_k": top_k}
     given = {name: value for name, value in query.items() if value is not None}
-    service.admission.check()
+    service.admission.check(who.owner)
     with service.admission.body(who.owner) as held:
         asked = await prediction.read(request, service.resources.settings, given, held)
-        with service.admission.one():
+        with service.admission.one(who.owner):
             yield asked
 
 
@@ -44,6 +44,7 @@ async def predict(
     asked: Annotated[Asked, Depends(_asked)],
     service: ServiceHere,
     read: Read,
+    who: Who,
 ) -> types.Prediction:
     """Classify images with an own model, or with an ImageNet one under its architecture's name.
 
@@ -54,7 +55,9 @@ async def predict(
     images, fields = asked
     reference = fields.model or service.resources.settings.default_model
     model, facts = await read(prediction.resolve, reference)
-    answer = await prediction.forward(request, service.predictor, model, images, fields.top_k)
+    answer = await prediction.forward(
+        request, service.predictor, model, images, fields.top_k, who.owner
+    )
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
     return types.Prediction.model_validate(

@@ -117,7 +117,16 @@ async def uploaded(
         sink = UploadSink(folder / "archive", settings, read_field)
         try:
             limit = settings.max_archive_bytes
-            await receive(request, sink, limit=limit, too_large=ArchiveTooLarge)
+            parts = settings.max_upload_files + MAX_FIELDS + 1
+            parsers = request.app.state.service.parsers
+            await receive(
+                request,
+                sink,
+                limit=limit,
+                parts=parts,
+                too_large=ArchiveTooLarge,
+                parsers=parsers,
+            )
             yield await anyio.to_thread.run_sync(sink.finish)
         finally:
             sink.close()

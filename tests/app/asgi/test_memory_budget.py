@@ -15,9 +15,13 @@ def admission() -> Admission:
 
 def test_places_are_taken_and_given_back(admission: Admission) -> None:
     for _ in range(2):
-        with admission.one(), admission.one(), pytest.raises(PredictorBusy), admission.one():
-            pytest.fail("a third place")
-    admission.check()
+        with admission.one("a"), admission.one("a"):
+            with pytest.raises(PredictorBusy), admission.one("a"):
+                pytest.fail("a third place")
+            with admission.one("b"), pytest.raises(PredictorBusy), admission.one("b"):
+                pytest.fail("another one is let in once")
+    admission.check("a")
+    assert not admission.held
 
 
 def test_a_body_counts_what_has_come_of_it(admission: Admission) -> None:

@@ -4,17 +4,17 @@ import asyncio
 import io
 import json
 import os
-import threading
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from app.predictor import service
+from app.predictor import decoding, service
 from app.predictor.metrics import Measures
-from app.predictor.service import ByteBudget, Predictor, Timings
+from app.predictor.service import Predictor, Timings
 from app.predictor_protocol import Order
 from core.store.object_store import Storage
 from core.system.settings import Settings
@@ -23,7 +23,6 @@ from models.inference import artefact
 from tests.app.conftest import MakeModel
 from tests.app.trained import put_model, store_model
 from tests.models.staging import train_doubtful
-from tests.waiting import wait_for
 from topwork.errors import ImageTooLarge, IntegrityError, PredictorBusy, WeightsUnavailable
 
 Stored = tuple[Storage, MakeModel]
@@ -64,12 +63,18 @@ def trial(
 def test_the_queue_has_a_fixed_number_of_places(stored: Stored, tmp_path: Path) -> None:
     async def work(predictor: Predictor) -> None:
         await asyncio.sleep(0)
-        with predictor.admitted(3):
-            with predictor.admitted(1), pytest.raises(PredictorBusy), predictor.admitted(1):
+
+        def place(images: int, owner: str = "anna") -> AbstractContextManager[None]:
+            return predictor.admitted(owner, images)
+
+        with place(3):
+            with place(1), pytest.raises(PredictorBusy), place(1):
                 pass
-            with predictor.admitted(1):
+            with place(1), place(9, "bert"), pytest.raises(PredictorBusy), place(1, "bert"):
                 pass
-        with predictor.admitted(9), pytest.raises(PredictorBusy), predictor.admitted(1):
+            with place(1):
+                pass
+        with place(9), pytest.raises(PredictorBusy), place(1):
             pass
 
     trial(stored, tmp_path, work, predict_queue=4)
@@ -295,33 +300,39 @@ def test_damaged_weights_of_the_default_model_do_not_stop_the_start(
     assert "topwork_predictor_models 0.0" in measures.text().decode()
 
 
-def test_memory_for_decoding_is_shared_out() -> None:
-    budget = ByteBudget(10)
-    inside: list[int] = []
+def test_large_images_of_one_owner_hold_up_nobody_else(stored: Stored, tmp_path: Path) -> None:
+    model = stored[1]()
+    out = io.BytesIO()
+    Image.new("RGB", (4000, 2500), (9, 99, 9)).save(out, "WEBP", method=0)
+    large = out.getvalue()
 
-    def take(nbytes: int, leave: threading.Event) -> None:
-        with budget.reserved(nbytes):
-            inside.append(nbytes)
-            assert leave.wait(10)
-        inside.remove(nbytes)
+    async def work(predictor: Predictor) -> None:
+        await predictor.predict(*order(model, png()))
+        asked, body = order(model, *[large] * 4)
+        flood = asyncio.create_task(
+            predictor.predict(asked.model_copy(update={"owner": "anna"}), body)
+        )
+        await asyncio.sleep(0)
+        for _ in range(3):
+            answer = await predictor.predict(*order(model, png()))
+            assert answer["results"][0]["status"] == "ok"
+            assert not flood.done()
+        assert {result["status"] for result in (await flood)["results"]} == {"ok"}
 
-    leaves = [threading.Event() for _ in range(3)]
-    threads = []
-    for nbytes, leave in zip((6, 4, 99), leaves, strict=True):
-        threads.append(threading.Thread(target=take, args=(nbytes, leave)))
-        threads[-1].start()
-        if nbytes != 99:
-            wait_for(lambda nbytes=nbytes: nbytes in inside)
-    leaves[0].set()
-    wait_for(lambda: 6 not in inside)
-    assert 99 not in inside
-    leaves[1].set()
-    wait_for(lambda: inside == [99])
-    leaves[2].set()
-    for thread in threads:
-        thread.join(10)
-    with budget.reserved(10):
-        pass
+    trial(stored, tmp_path, work)
+
+
+def test_a_request_whose_images_are_not_begun_in_time_is_refused_as_a_whole(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = stored[1]()
+    monkeypatch.setattr(decoding, "PATIENCE_SECONDS", 0.0)
+
+    async def work(predictor: Predictor) -> None:
+        with pytest.raises(PredictorBusy):
+            await predictor.predict(*order(model, *[png()] * 50))
+
+    trial(stored, tmp_path, work)
 
 
 def test_times_of_stages_add_up() -> None:

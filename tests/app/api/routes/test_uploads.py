@@ -187,6 +187,21 @@ def test_limits(settings: Settings, resources: Resources) -> None:
     assert clean(resources)
 
 
+@pytest.mark.parametrize("path", ["/datasets", "/finetune?dry_run=true", "/predict"])
+@pytest.mark.parametrize(
+    "words", ['name="file"; filename=""', 'name="file"', 'name="file"; filename="a"']
+)
+def test_every_part_counts_whatever_is_in_it(settings: Settings, path: str, words: str) -> None:
+    """A part takes the parser some 0.1 ms, so that those without content are not for free."""
+    small = settings.model_copy(update={"max_upload_files": 3, "max_predict_images": 3})
+    empty = part(f"Content-Disposition: form-data; {words}".encode(), b"")
+    headers = {"Content-Type": f"multipart/form-data; boundary={EDGE.decode()}"}
+    with local_client(create_app(small)) as client:
+        answer = client.post(path, content=chunked(empty * 100 + END), headers=headers)
+    assert answer.status_code in (400, 413), answer.text
+    assert "more than" in answer.text or "twice" in answer.text or "at most" in answer.text
+
+
 def chunked(*pieces: bytes) -> Iterator[bytes]:
     yield from pieces
 
@@ -244,11 +259,20 @@ def test_a_boundary_is_needed(client: TestClient, boundary: str) -> None:
     assert client.post("/datasets", content=b"x", headers=headers).status_code == 400
 
 
-@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("size", "turn", "portion"), [(1, 1.0, 100), (3, 1.0, 1), (100, 1.0, 7), (1000, 0.0, 7)]
+)
 def test_parts_may_come_in_any_pieces(
-    client: TestClient, resources: Resources, monkeypatch: pytest.MonkeyPatch, size: int
+    client: TestClient,
+    resources: Resources,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    turn: float,
+    portion: int,
 ) -> None:
     monkeypatch.setattr("app.asgi.multipart.BATCH", size)
+    monkeypatch.setattr("app.asgi.multipart.TURN_SECONDS", turn)
+    monkeypatch.setattr("app.asgi.multipart.SLICE", portion)
     archive = zipped({"cat/1.png": png(), "dog/2.png": png()})
     body = part(FILE, archive) + END
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
