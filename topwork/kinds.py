@@ -183,10 +183,14 @@ class ModelSource(StrEnum):
 
 
 class ExportFormat(StrEnum):
-    """A form in which other programs run a model: one ONNX file, or a program of `torch.export`."""
+    """A form in which a model leaves.
+
+    One ONNX file, a program of `torch.export`, or its card and weights as they are.
+    """
 
     ONNX = "onnx"
     TORCH = "torch"
+    BUNDLE = "bundle"
 
 
 class ResultStatus(StrEnum):

@@ -19,7 +19,10 @@ def export(
         int | None, typer.Option(min=1, help="Number of the version; default the newest.")
     ] = None,
     form: Annotated[
-        ExportFormat, typer.Option("--format", help="One ONNX file, or a program of torch.export.")
+        ExportFormat,
+        typer.Option(
+            "--format", help="One ONNX file, a program of torch.export, or the plain bundle."
+        ),
     ] = ExportFormat.ONNX,
     folder: Annotated[
         Path, typer.Option("--to", file_okay=False, exists=True, help="Folder for the file.")

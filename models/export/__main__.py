@@ -7,7 +7,8 @@ from types import ModuleType
 
 from core.system.run_dir import RunDir, supervise
 from models.data.dataset import StagedDataset
-from models.export import onnx_file, parity, torch_program
+from models.export import onnx_file, parity, plain, torch_program
+from models.export.forms import Exported
 from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.planning.export_request import ExportRequest, check
@@ -16,6 +17,7 @@ from topwork.kinds import ExportFormat, Phase
 FORMS: dict[ExportFormat, ModuleType] = {
     ExportFormat.ONNX: onnx_file,
     ExportFormat.TORCH: torch_program,
+    ExportFormat.BUNDLE: plain,
 }
 
 
@@ -25,11 +27,11 @@ def export(run: RunDir) -> None:
         return
     request = ExportRequest.model_validate_json(run.request())
     run.events.phase(Phase.EXPORTING)
-    model, card = artefact.load(request.model, card_digest=request.model_sha256)
+    network, card = artefact.load(request.model, card_digest=request.model_sha256)
     check(request.format, card)
     folder = run.begin_result()
     form = FORMS[request.format]
-    path: Path = form.write(folder, model, card, request.name)
+    path: Path = form.write(folder, Exported(request.name, network, card, request.model))
     run.events.phase(Phase.EVALUATING)
     opened = (
         nullcontext(None)
@@ -37,7 +39,7 @@ def export(run: RunDir) -> None:
         else closing(StagedDataset(request.dataset, request.dataset_sha256))
     )
     with opened as dataset:
-        report = parity.check(run, Classifier.of(model, card), form.answers(path), dataset)
+        report = parity.check(run, Classifier.of(network, card), form.answers(path), dataset)
         parity.write(folder, report)
     run.publish_result(folder)
 

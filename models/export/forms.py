@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from models.inference.calibration import stated
 from models.inference.preprocess import Preprocess
@@ -16,11 +19,29 @@ Answers = Callable[[Image.Image], tuple[str, NDArray[np.float64]]]
 """From an upright RGB image to its label and the probabilities of all classes."""
 
 
-def metadata(card: dict[str, Any], name: str) -> dict[str, str]:
-    """Return what a file says about the model called `name` (`pets@3`), by key, as JSON or text."""
+@dataclass(frozen=True)
+class Exported:
+    """What is to be written.
+
+    Args:
+        name: What the file calls the model: `pets@3`.
+        network: With its weights, in eval mode.
+        card: Of the artefact.
+        files: Folder of the artefact.
+    """
+
+    name: str
+    network: nn.Module
+    card: dict[str, Any]
+    files: Path
+
+
+def metadata(model: Exported) -> dict[str, str]:
+    """Return what a file says about its model, by key, as JSON or text."""
+    card = model.card
     temperature, ceiling = stated(card)
     return {
-        "model": name,
+        "model": model.name,
         "architecture": card["architecture"],
         "digest": f"sha256:{card['files']['weights.safetensors']['sha256']}",
         "classes": json.dumps(card["classes"], ensure_ascii=False),

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from models.export import pixels
-from models.export.forms import Answers, metadata
+from models.export.forms import Answers, Exported, metadata
 from models.export.runtime import open_session
 from models.inference.calibration import mixing, stated
 from models.inference.preprocess import Preprocess
@@ -47,14 +47,15 @@ answer (float[batch, {classes}] logits, string[{classes}] classes) => (
 """
 
 
-def write(folder: Path, model: nn.Module, card: dict[str, Any], name: str) -> Path:
+def write(folder: Path, model: Exported) -> Path:
     """Write `model.onnx` and return its path.
 
     Its input `image` is uint8 (height, width, 3), an upright RGB image. `probabilities` is float32
     (classes,), `label` a string. Labels and origin are in the metadata, weights within the file.
     """
+    card = model.card
     preprocess = Preprocess.from_dict(card["preprocess"])
-    whole = _network(model, preprocess.crop)
+    whole = _network(model.network, preprocess.crop)
     front = compose.add_prefix(
         pixels.graph(preprocess), "pixels.", rename_inputs=False, rename_outputs=False
     ).graph
@@ -72,7 +73,7 @@ def write(folder: Path, model: nn.Module, card: dict[str, Any], name: str) -> Pa
     labels = helper.make_tensor("classes", onnx.TensorProto.STRING, [len(names)], names)
     whole.graph.initializer.append(labels)
     whole.producer_name, whole.graph.name = "topwork", "classifier"
-    helper.set_model_props(whole, metadata(card, name))
+    helper.set_model_props(whole, metadata(model))
     path = folder / NAME
     onnx.save(whole, path)
     onnx.checker.check_model(path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from models.export.forms import Answers, metadata
+from models.export.forms import Answers, Exported, metadata
 from models.inference.calibration import calibrated, stated
 from models.inference.preprocess import Preprocess
 from models.networks.head import logits_of
@@ -37,18 +37,19 @@ class _Served(nn.Module):
         return calibrated(logits, *self.calibration)
 
 
-def write(folder: Path, model: nn.Module, card: dict[str, Any], name: str) -> Path:
+def write(folder: Path, model: Exported) -> Path:
     """Write `model.pt2` and return its path.
 
     Its program takes uint8 (n, 3, crop, crop) and returns float64 (n, classes). The extra file
     `topwork.json` within has the labels and how an image becomes a crop.
     """
-    side = card["preprocess"]["crop"]
+    side = model.card["preprocess"]["crop"]
     example = torch.zeros(BATCH, 3, side, side, dtype=torch.uint8)
     shapes = ({0: torch.export.Dim.DYNAMIC},)
-    program = torch.export.export(_Served(model, card).eval(), (example,), dynamic_shapes=shapes)
+    served = _Served(model.network, model.card).eval()
+    program = torch.export.export(served, (example,), dynamic_shapes=shapes)
     path = folder / NAME
-    words = json.dumps(metadata(card, name), ensure_ascii=False)
+    words = json.dumps(metadata(model), ensure_ascii=False)
     torch.export.save(program, path, extra_files={METADATA: words})
     return path
 

@@ -19,13 +19,11 @@ from models.inference.preprocess import Preprocess
 from models.networks import tensorfile, zoo
 from models.networks.loading import compare
 from models.planning import catalogue
+from models.weights import bundle
 from topwork.errors import IntegrityError, WeightsMismatch
 
 FORMAT = 1
-WEIGHTS = "weights.safetensors"
-CARD = "card.json"
-
-MAX_CARD_BYTES = 16 * 1024 * 1024
+CARD, WEIGHTS = bundle.CARD, bundle.WEIGHTS
 
 Card = dict[str, Any]
 
@@ -57,9 +55,13 @@ def write(folder: Path, model: nn.Module, card: Card) -> Card:
     sync(part)
     part.rename(folder / WEIGHTS)
     full = {**card, "format": FORMAT, "arguments": arguments, "files": manifest(folder, WEIGHTS)}
-    text = json.dumps(full, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / CARD, text.encode())
+    write_atomically(folder / CARD, text_of(full))
     return full
+
+
+def text_of(card: Card) -> bytes:
+    """Return a card as its file has it."""
+    return json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 def manifest(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
@@ -84,7 +86,7 @@ def read_card(folder: Path, digest: str | None = None) -> Card:
     """
     try:
         with (folder / CARD).open("rb") as file:
-            data = file.read(MAX_CARD_BYTES)
+            data = file.read(bundle.LARGEST_CARD)
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
             raise IntegrityError(f"{CARD} does not match its recorded hash.")
         card = json.loads(data)

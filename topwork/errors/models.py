@@ -62,6 +62,13 @@ class WeightsMismatch(TopworkError):
     status, code = 422, "weights_mismatch"
 
 
+class BundleInvalid(TopworkError):
+    """The file is no model that can be taken in."""
+
+    status, code = 422, "bundle_invalid"
+    hint = "Send what an export as `bundle` gives, or a zip of card.json and weights.safetensors."
+
+
 class ExportNotFound(NotFound):
     """The version was not exported in this format."""
 

@@ -61,7 +61,7 @@ class Export(Answer):
     object: Literal["export"] = Field("export", description="Always `export`.")
     model: str = Field(description="Name of the model.")
     number: int = Field(description="Of the version.")
-    format: Open[ExportFormat] = Field(description="`onnx` or `torch`.")
+    format: Open[ExportFormat] = Field(description="`onnx`, `torch` or `bundle`.")
     files: dict[str, File] = Field(description="What it consists of, by file name.")
     report: dict[str, Compared] = Field(
         description="`held_out`: images that did not train; `made`: images of awkward sizes."

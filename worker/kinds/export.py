@@ -13,12 +13,13 @@ from core.store.resources import Resources
 from core.store.tables import DatasetVersion, Job, ModelVersion
 from core.system.failpoints import hit
 from models.planning.export_request import ExportRequest
+from models.weights import bundle
 from topwork.errors import DatasetNotFound, ModelNotFound
 from topwork.kinds import Product
 from worker.kinds.finetune import stage_dataset, summary_of
 from worker.kinds.kind import Check, Work, download, upload
 
-NEEDED = ("card.json", "weights.safetensors")
+NEEDED = (bundle.CARD, bundle.WEIGHTS)
 # The file itself and what the exporter holds of it on its way, in sizes of the weights.
 COPIES = 3
 

@@ -66,5 +66,5 @@ def get_export(version: ThisModelVersion, export: ThisExport) -> types.Export:
 def get_export_file(
     file: Text, export: ThisExport, storage: Store, settings: Config
 ) -> StreamingResponse:
-    """Download a file of an export: `model.onnx`, `model.pt2`, `parity.json`."""
+    """Download a file of an export: `model.onnx`, `model.pt2`, `model.zip`, `parity.json`."""
     return downloads.attachment(export, file, storage, settings)

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from core.system.run_dir import RunDir
-from models.export import onnx_file, parity, torch_program
+from models.export import onnx_file, parity, plain, torch_program
 from models.export.__main__ import export
 from models.export.runtime import open_session
 from models.inference import artefact
@@ -124,6 +125,18 @@ def test_a_torch_program_takes_crops(model: Path, tmp_path: Path) -> None:
     report = json.loads((result / parity.REPORT).read_text())
     assert report["made"]["alike"] == report["made"]["images"]
     assert report["made"]["max_difference"] <= 1e-5
+
+
+def test_a_bundle_is_the_artefact(model: Path, tmp_path: Path) -> None:
+    result = exported(model, tmp_path, ExportFormat.BUNDLE)
+    assert {path.name for path in result.iterdir()} == {plain.NAME, parity.REPORT}
+    with zipfile.ZipFile(result / plain.NAME) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    whole = {name: (model / name).read_bytes() for name in (artefact.CARD, artefact.WEIGHTS)}
+    assert files == whole
+    report = json.loads((result / parity.REPORT).read_text())
+    assert report["made"]["alike"] == report["made"]["images"]
+    assert report["made"]["max_difference"] == 0
 
 
 def test_pixels_of_an_earlier_revision(model: Path, tmp_path: Path) -> None:
