@@ -21,7 +21,8 @@ from core.store.resources import Resources
 from core.store.tables import Job
 from core.system import faults
 from core.system.failpoints import hit
-from core.system.machine import cores, memory
+from core.system.machine import cores, memory, tells_of_no_memory
+from core.system.run_dir import no_memory
 from topwork.errors import DiskFull, OutOfMemory, TopworkError, from_dict
 from topwork.kinds import Lack, Lane, Phase
 from worker import attempt, disk_check, outcomes
@@ -246,8 +247,9 @@ def raise_for(ended: Exit, folder: Path) -> None:
     if ended.ending is Ending.RAISED and (fault := faults.recorded(folder)) is not None:
         raise Crashed(f"the process ended with {fault}", fault)
     said = attempt.tail(folder / "log.txt", LAST_WORDS).decode(errors="replace")
+    said = said.rpartition(attempt.marker(int(folder.name)))[2]
+    if tells_of_no_memory(said):  # Libraries abort; the interpreter gets no exception then.
+        raise no_memory(began=(folder / "events.jsonl").exists())
     lines = said.replace("\0", "").strip().splitlines()  # Postgres takes no NUL.
-    last = lines[-1] if lines else ""
-    if not last or last == attempt.marker(int(folder.name)):
-        last = "it said nothing"
+    last = lines[-1] if lines else "it said nothing"
     raise Crashed(f"the process ended with {ended}: {last}")

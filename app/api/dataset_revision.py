@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.api.state import Service
-from app.api.uploads.multipart_archive import check_space
 from core.domain import datasets, usage
 from core.ingest import lost_classes, manifest
 from core.ingest.split import Ratios
 from core.store.db import is_unsure
 from core.store.row_access import Caller
 from core.store.tables import DatasetVersion
+from core.system import disk
 from core.system.ids import new_id
 from topwork import types
 from topwork.errors import TopworkError
@@ -108,7 +108,7 @@ def _check_room(service: Service, caller: Caller, coming: int) -> None:
     settings = service.resources.settings
     with service.resources.database.read(caller) as session:
         usage.check_bytes(session, settings, caller.owner, coming)
-    check_space(settings.data_dir, coming)
+    disk.require(settings.data_dir, coming, settings.disk_reserve_bytes)
 
 
 def publish(session: Session, outcome: Revision | TopworkError) -> DatasetVersion:

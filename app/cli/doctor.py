@@ -26,7 +26,7 @@ from core.store.db import Database
 from core.store.migrate import configuration
 from core.store.object_store import Storage, StorageUnavailable
 from core.store.resources import open_resources
-from core.system import json_child
+from core.system import disk, json_child
 from core.system.child import python, which
 from core.system.command_names import command, in_image, install
 from core.system.ids import new_id
@@ -158,6 +158,8 @@ def check_disk(settings: Settings) -> Finding:
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     free = shutil.disk_usage(settings.data_dir).free
     found = f"{free / GIGABYTE:.1f} GB free in {settings.data_dir}"
+    if missing := disk.lacking(settings.data_dir, 0, settings.disk_reserve_bytes):
+        return Finding("disk", "fail", f"{found}; the service needs {missing}", _fix("disk"))
     if free >= DISK_COMFORT:
         return Finding("disk", "ok", found)
     return Finding("disk", "warn" if free >= DISK_LEAST else "fail", found, _fix("disk"))

@@ -7,8 +7,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -18,6 +20,7 @@ from app.supervisor.listening import listening
 from app.supervisor.process import Service
 from app.supervisor.supervise import ChildFailed, Supervisor
 from app.supervisor.valkey import broker
+from core.store.migrate import AWAY_CODE
 from core.system import log_outlet
 from core.system.child import python
 from core.system.command_names import command
@@ -27,6 +30,8 @@ from core.system.optional_packages import require_torch
 from core.system.settings import Settings
 from topwork.errors import TopworkError
 
+DATABASE_SECONDS = 60.0
+LOOK_SECONDS = 1.0  # Between two tries to reach a database.
 LONGEST_SOCKET = 100  # Bytes; the kernel's limit is 108 on Linux and 104 on macOS.
 LONGEST_SOCKET_NAME = "predictor.sock"
 
@@ -142,7 +147,7 @@ def supervise(
     if not settings.broker_url:
         valkey, shared["TOPWORK_BROKER_URL"] = broker(settings.run_dir, settings.data_dir)
         supervisor.start([valkey])
-    migrate(settings)
+    migrate(settings, supervisor)
     supervisor.watch(until=supervisor.all_ready)
     if supervisor.stopping:
         return
@@ -162,12 +167,33 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def migrate(settings: Settings) -> None:
+def migrate(settings: Settings, supervisor: Supervisor) -> None:
     """Bring the database up to date, in a process of its own: this one stays small.
+
+    A server that is away is waited for, as one that starts with the machine may be slower.
 
     Raises:
         MigrationFailed: With the last line of what the process said.
     """
+    until, told = time.monotonic() + DATABASE_SECONDS, False
+    while not supervisor.stopping:
+        code, last = _migrated(settings)
+        if not code:
+            return
+        if code != AWAY_CODE or time.monotonic() > until:
+            raise MigrationFailed(last or None)
+        if not told:
+            supervisor.console.say(f"waiting {DATABASE_SECONDS:.0f} s for the database: {last}")
+            told = True
+        supervisor.watch(until=partial(_is_past, time.monotonic() + LOOK_SECONDS))
+
+
+def _is_past(moment: float) -> bool:
+    return time.monotonic() >= moment
+
+
+def _migrated(settings: Settings) -> tuple[int, str]:
+    """Return the exit code of a migration, and the last line that it said."""
     child = python("-m", "core.store.migrate", env={**os.environ, **environment(settings)})
     done = subprocess.run(
         child.command,
@@ -178,8 +204,7 @@ def migrate(settings: Settings) -> None:
         check=False,
         start_new_session=True,  # Ctrl-C lets it finish.
     )
-    if done.returncode:
-        raise MigrationFailed(done.stdout.strip().rpartition("\n")[2] or None)
+    return done.returncode, done.stdout.strip().rpartition("\n")[2]
 
 
 def check_database_place(settings: Settings) -> None:

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from core.imaging.decode import DEFAULT_LIMITS, FINDINGS
 from core.ingest.archive import Limits, Member, plan
@@ -15,16 +16,17 @@ from core.ingest.containers import Container, open_container
 from core.ingest.curate import check_usable, curate, guessed
 from core.ingest.decoders import Decoders
 from core.ingest.manifest import Finding, encode, examine, json_line, report, summarise
-from core.ingest.room import check_room
 from core.ingest.shards import ShardWriter
 from core.ingest.split import Ratios
 from core.ingest.split_folders import LayoutAnswer
 from core.ingest.stream import Stream
 from core.ingest.tables.gather import gather
 from core.ingest.upload_reading import read_upload
+from core.system import disk
 from core.system.machine import cores
 from core.system.progress import Meter
 from core.system.run_dir import RunDir, supervise
+from topwork.errors import QuotaExceeded
 from topwork.kinds import Phase, Severity
 
 
@@ -47,7 +49,7 @@ def ingest(run: RunDir) -> None:
         planned = plan(_list(run, container), limits, answers.get("name_encoding"))
         tables = gather(container, planned)
         reading = read_upload(planned, LayoutAnswer.of(answers), tables)
-        check_room(folder, planned.expanded_bytes, request.get("room"))
+        _check_room(folder, planned.expanded_bytes, request)
         wanted: dict[int, list[str]] = {}
         for index, path in planned.files.items():
             if path in reading.places:
@@ -105,6 +107,14 @@ def _decode(
         meter.at(Phase.DECODING, done)
     stream.finish()
     return stream
+
+
+def _check_room(folder: Path, wanted: int, request: Mapping[str, Any]) -> None:
+    """Hold what is going to be stored against the owner's quota and the disk."""
+    room = request.get("room")
+    if room is not None and wanted > room:
+        raise QuotaExceeded(f"The images take {wanted} bytes unpacked; you may store {room} more.")
+    disk.require(folder, wanted, request.get("reserve", 0))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ from typing import Any
 
 from core.ingest.archive import MEBIBYTE, Limits, Plan, Refusal, by_status, plan
 from core.ingest.containers import open_container
-from core.ingest.room import check_room
 from core.ingest.shards import Address, ShardWriter
 from core.ingest.tables.gather import Tables, gather
 from core.ingest.upload_reading import read_upload
-from core.system import json_child
+from core.system import disk, json_child
 from core.system.disk import is_full
 from core.system.tether import die_with_parent
 from topwork.errors import DatasetInvalid, DiskFull, LayoutAmbiguous, LayoutMismatch
@@ -31,7 +30,11 @@ Line = dict[str, Any]
 
 
 def unpack(
-    archive: Path, folder: Path, limits: Limits, name_encoding: NameEncoding | None = None
+    archive: Path,
+    folder: Path,
+    limits: Limits,
+    name_encoding: NameEncoding | None = None,
+    reserve: int = 0,
 ) -> dict[str, Any]:
     """Write `manifest.jsonl` and `shards/` into an existing folder.
 
@@ -43,15 +46,15 @@ def unpack(
         `damage` why the rest of the archive could not be read, or null.
 
     Raises:
-        DiskFull: The images have no room.
         ArchiveUnreadable, ArchiveTooLarge, NameEncodingUnknown: The archive as a whole is refused.
         DatasetInvalid: There is no image in it.
+        DiskFull: What is in it finds no room beside `reserve` bytes.
     """
     with archive.open("rb") as file:
         container = open_container(file, limits)
         planned = plan(container.members(), limits, name_encoding)
+        disk.require(folder, planned.expanded_bytes, reserve)
         classes, left_over = _classes(planned, gather(container, planned))
-        check_room(folder, planned.expanded_bytes)
         names: dict[int, list[str]] = {}
         for index, path in planned.files.items():
             names.setdefault(planned.copies.get(index, index), []).append(path)
@@ -133,7 +136,7 @@ def main(asked: str) -> None:
     """Answer one question on standard output.
 
     Args:
-        asked: `{archive, folder, limits, name_encoding, parent}` as JSON.
+        asked: `{archive, folder, limits, name_encoding, reserve, parent}` as JSON.
     """
     question = json.loads(asked)
     die_with_parent(question["parent"])
@@ -141,14 +144,19 @@ def main(asked: str) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     archive, folder = Path(question["archive"]), Path(question["folder"])
     limits, encoding = Limits(**question["limits"]), question["name_encoding"]
-    json_child.answer(lambda: _unpack_or_say_full(archive, folder, limits, encoding))
+    reserve = question["reserve"]
+    json_child.answer(lambda: _unpack_or_say_full(archive, folder, limits, encoding, reserve))
 
 
 def _unpack_or_say_full(
-    archive: Path, folder: Path, limits: Limits, name_encoding: NameEncoding | None
+    archive: Path,
+    folder: Path,
+    limits: Limits,
+    name_encoding: NameEncoding | None,
+    reserve: int,
 ) -> dict[str, Any]:
     try:
-        return unpack(archive, folder, limits, name_encoding)
+        return unpack(archive, folder, limits, name_encoding, reserve)
     except OSError as error:
         if is_full(error):
             raise DiskFull from error

@@ -19,6 +19,9 @@ from core.system.secrets import redact
 from core.system.settings import read_settings
 
 ENCODING = "UTF8"
+AWAY_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same may succeed a moment later.
+ANSWERED = "FATAL:"  # Postgres refuses a connection so; and so while it starts or ends.
+FOR_NOW = ("starting up", "shutting down", "recovery", "too many", "remaining connection slots")
 
 
 class CannotMigrate(Exception):
@@ -69,6 +72,12 @@ def _check(config: Config) -> None:
         raise CannotMigrate(message)
 
 
+def may_come(why: str) -> bool:
+    """Tell whether Postgres may let us in later: it is away, or starts; a wrong password stays."""
+    from_network = "connection" in why or "resolve" in why
+    return from_network and (ANSWERED not in why or any(words in why for words in FOR_NOW))
+
+
 def main() -> None:
     """Migrate the database of this process's settings, or end with one line."""
     try:
@@ -77,10 +86,11 @@ def main() -> None:
         sys.exit(f"cannot migrate: {error}")
     except AWAY as error:
         why = redact(" ".join(str(error.orig if hasattr(error, "orig") else error).split()))
-        sys.exit(
+        sys.stderr.write(
             f"cannot migrate: the database does not answer or refuses ({why}); start it, or"
-            " correct TOPWORK_DATABASE_URL and its password"
+            " correct TOPWORK_DATABASE_URL and its password\n"
         )
+        sys.exit(AWAY_CODE if may_come(why) else 1)
     except SQLAlchemyError as error:
         sys.exit(f"cannot migrate: {redact(' '.join(str(error).split()))}")
 

@@ -11,7 +11,8 @@ from core.system.cgroup import CGROUPS, files
 # SQLite's write-ahead log needs shared memory and honest locks, which these do not give.
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 _NO_MEMORY = re.compile(
-    "out of memory|can't allocate memory|could not (create|execute) a primitive(?! descriptor)"
+    "out of memory|can't allocate memory|bad_alloc|memoryerror"
+    "|could not (create|execute) a primitive(?! descriptor)"
     "|cannot allocate memory(?! in static tls)|failed to map segment from shared object"
 )
 
@@ -61,7 +62,12 @@ def ran_out_of_memory(error: BaseException) -> bool:
     the loader's for a library that finds no address space. oneDNN, which runs convolutions on CPUs,
     names no cause: it has chosen a primitive, and has no room for its code.
     """
-    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error).lower()) is not None
+    return isinstance(error, MemoryError) or tells_of_no_memory(str(error))
+
+
+def tells_of_no_memory(text: str) -> bool:
+    """Tell whether a message, or the last words of a process that was aborted, say so."""
+    return _NO_MEMORY.search(text.lower()) is not None
 
 
 def filesystem(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:

@@ -178,11 +178,8 @@ class RunDir:
         the work never `began`, no other order to it would need less memory.
         """
         known = _named(error)
-        if isinstance(known, OutOfMemory) and not began:
-            known = OutOfMemory(
-                "There is too little memory here to start a job.",
-                hint="Give this machine or container more memory, or run fewer jobs at once.",
-            )
+        if isinstance(known, OutOfMemory):
+            known = no_memory(began=began)
         if known is None:
             if not isinstance(error, ChildLost):
                 faults.record(self.path, error)
@@ -240,6 +237,16 @@ def attempt(work: Callable[[RunDir], None], run: RunDir) -> int:
         traceback.print_exc()
         return run.give_up(error)
     return DONE
+
+
+def no_memory(*, began: bool) -> OutOfMemory:
+    """Return the error for a work that ran out of memory, or never began for want of it."""
+    if began:
+        return OutOfMemory()
+    return OutOfMemory(
+        "There is too little memory here to start a job.",
+        hint="Give this machine or container more memory, or run fewer jobs at once.",
+    )
 
 
 def _named(error: Exception) -> TopworkError | None:

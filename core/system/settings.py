@@ -134,7 +134,8 @@ class Settings(BaseSettings):
     disk_reserve_bytes: int = Field(
         1024 * MEBIBYTE,
         ge=0,
-        description="Disk that stays free beside what a job needs; with less the job waits.",
+        description="Disk, at most a twentieth of it, that stays free beside what comes; with less,"
+        " jobs wait and uploads are refused.",
     )
     gc_seconds: float = Field(
         3600.0, gt=0, description="How often storage is searched for what no row refers to."

@@ -2,8 +2,7 @@
 
 A process stops itself at a failpoint, the disk is filled, and the process goes on. Models are
 published on 24 and 64 MB and a training runs on 64 MB, as its preflight wants 32 MiB for small
-files and some for checkpoints: on 24 MB it waits. An ingestion gets 128 MB, as it wants 64 MiB to
-spare beside its images.
+files and some for checkpoints: on 24 MB it waits. An ingestion gets 128 MB.
 """
 
 import io

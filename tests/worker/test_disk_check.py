@@ -1,17 +1,17 @@
 """A job is claimed only where both its work and its result find room."""
 
-import shutil
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from core.store.object_store import Storage
 from core.store.resources import Resources
 from core.store.tables import Job
+from tests.disks import disk_with
 from worker.disk_check import lacking
 from worker.kinds.kind import Work
 
@@ -41,9 +41,7 @@ def test_a_storage_on_another_disk_needs_room_as_well(
     split: Resources, monkeypatch: pytest.MonkeyPatch, here: int, there: int, missing: str | None
 ) -> None:
     free = {split.settings.data_dir: here, split.storage.root: there}
-    monkeypatch.setattr(
-        shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path] * MEGABYTE)
-    )
+    monkeypatch.setattr(os, "statvfs", lambda path: disk_with(free[path] * MEGABYTE))
     work = Work(
         "none",
         None,  # type: ignore[arg-type]  # It is only asked for sizes.
@@ -60,10 +58,10 @@ def test_a_storage_on_the_same_disk_is_not_counted_twice(
 ) -> None:
     asked = []
 
-    def usage(path: Path) -> SimpleNamespace:
+    def stat(path: Path) -> os.statvfs_result:
         asked.append(path)
-        return SimpleNamespace(free=10**12)
+        return disk_with(10**12)
 
-    monkeypatch.setattr(shutil, "disk_usage", usage)
+    monkeypatch.setattr(os, "statvfs", stat)
     assert lacking(resources, Job(kind="finetune"), None) is None
     assert asked == [resources.settings.data_dir]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +10,12 @@ from core.domain import events, jobs, leases
 from core.store.resources import Resources
 from core.store.tables import Job
 from tests.waiting import wait_for
+from topwork.errors import OutOfMemory
 from topwork.kinds import Lane
 from worker.kinds.kind import Work
-from worker.runner import Runner
+from worker.outcomes import Crashed
+from worker.process.job_process import Ending, Exit
+from worker.runner import Runner, raise_for
 
 TOO_MUCH = 10**18
 SWEEP = 0.05
@@ -142,3 +146,35 @@ def test_a_warm_process_is_kept_only_where_memory_allows(
     settings = resources.settings.model_copy(update={"warm_start": True})
     worker = Runner(replace(resources, settings=settings), 1)
     assert worker.warm.modules == warm
+
+
+@pytest.mark.parametrize(
+    ("said", "began", "hint"),
+    [
+        ("terminate called after throwing an instance of 'std::bad_alloc'\n", False, "machine"),
+        (
+            "DefaultCPUAllocator: can't allocate memory",
+            True,
+            "batch",
+        ),
+    ],
+)
+def test_an_abort_for_want_of_memory_is_known_by_its_last_words(
+    tmp_path: Path, *, said: str, began: bool, hint: str
+) -> None:
+    folder = tmp_path / "2"
+    folder.mkdir()
+    (folder / "log.txt").write_text(f"--- attempt 2 ---\n{said}")
+    if began:
+        (folder / "events.jsonl").touch()
+    with pytest.raises(OutOfMemory) as raised:
+        raise_for(Exit(Ending.CRASHED, 134), folder)
+    assert hint in str(raised.value.hint)
+
+
+def test_what_an_earlier_attempt_said_explains_no_later_one(tmp_path: Path) -> None:
+    folder = tmp_path / "2"
+    folder.mkdir()
+    (folder / "log.txt").write_text("std::bad_alloc\n--- attempt 2 ---\n")
+    with pytest.raises(Crashed, match="it said nothing"):
+        raise_for(Exit(Ending.CRASHED, 134), folder)

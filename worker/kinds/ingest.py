@@ -41,6 +41,7 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
         "answers": job.config.get("answers", {}),
         # The archive, which counts until then, makes room for what is in it.
         "room": None if room is None else room + int(job.config.get("bytes", 0)),
+        "reserve": resources.settings.disk_reserve_bytes,
         "limits": resources.settings.model_dump(include=set(LIMITS)),
     }
 

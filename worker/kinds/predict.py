@@ -70,6 +70,7 @@ def _stage_images(resources: Resources, job: Job, folder: Path, check: Check) ->
         "folder": str(images),
         "limits": resources.settings.model_dump(include=set(LIMITS)),
         "name_encoding": job.config.get("name_encoding"),
+        "reserve": resources.settings.disk_reserve_bytes,
         "parent": os.getpid(),
     }
     child = python("-m", "core.ingest.unpack", json.dumps(question), env=environment(1))

@@ -24,15 +24,14 @@ from app.asgi.request_body import StrictRequest
 from core.ingest.archive import ARCHIVE_SUFFIXES
 from core.store.db import is_unsure
 from core.store.object_store import Storage
+from core.system import disk
 from core.system.ids import new_id
 from core.system.locks import hold, take
 from core.system.settings import MEBIBYTE, Settings
-from topwork.errors import ArchiveTooLarge, DiskFull, MalformedRequest, RequestTooLarge
+from topwork.errors import ArchiveTooLarge, MalformedRequest, RequestTooLarge
 
 ARCHIVE_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b")
 TAR_MARK = slice(257, 262)  # Where a POSIX tar says `ustar`.
-FREE_AT_LEAST = 512 * MEBIBYTE
-FREE_SHARE = 0.05
 CHECK_EVERY = 64 * MEBIBYTE
 MAX_FIELDS = 32
 PREFIX = "upload-"
@@ -113,7 +112,8 @@ async def uploaded(
     """
     folder, lock = await anyio.to_thread.run_sync(_folder, settings)
     try:
-        check_space(folder, int(request.headers.get("content-length") or 0))
+        coming = int(request.headers.get("content-length") or 0)
+        disk.require(folder, coming, settings.disk_reserve_bytes)
         sink = UploadSink(folder / "archive", settings, read_field)
         try:
             limit = settings.max_archive_bytes
@@ -158,13 +158,6 @@ def remove_abandoned(settings: Settings) -> int:
                     shutil.rmtree(folder, ignore_errors=True)
                     removed += 1
     return removed
-
-
-def check_space(folder: Path, coming: int = 0) -> None:
-    """Raise DiskFull unless enough stays free after `coming` more bytes."""
-    disk = shutil.disk_usage(folder)
-    if disk.free - coming < min(FREE_AT_LEAST, disk.total * FREE_SHARE):
-        raise DiskFull
 
 
 class UploadSink:
@@ -216,7 +209,7 @@ class UploadSink:
         self._unchecked += len(data)
         if self._unchecked > CHECK_EVERY:
             self._unchecked = 0
-            check_space(self.upload.path.parent)
+            disk.require(self.upload.path.parent, 0, self._settings.disk_reserve_bytes)
         if isinstance(self._part, _File):
             self._part = self._part.decided(data) or self._part
         elif self._part is not None:

@@ -5,11 +5,12 @@ from sqlalchemy.orm import Session
 
 from app.api.reading import Reader
 from app.api.uploads import partial_file
-from app.api.uploads.multipart_archive import Upload, check_space
+from app.api.uploads.multipart_archive import Upload
 from core.domain import datasets, uploads, usage
 from core.store.resources import Resources
 from core.store.row_access import owner_of
 from core.store.tables import PartialUpload
+from core.system import disk
 from core.system.settings import Settings
 from topwork.errors import ArchiveTooLarge, UploadIncomplete, UploadNotFound
 
@@ -28,7 +29,7 @@ def begin(
         raise ArchiveTooLarge(f"the upload is larger than {settings.max_archive_bytes} bytes")
     usage.check_bytes(session, settings, owner_of(session), length)
     coming = partial_file.outstanding(settings, uploads.lengths(session))
-    check_space(settings.data_dir, coming + length)
+    disk.require(settings.data_dir, coming + length, settings.disk_reserve_bytes)
     row = uploads.create(
         session,
         length=length,

@@ -2,22 +2,25 @@
 
 import contextlib
 import http.client
+import io
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from app.supervisor import up as supervisor
-from app.supervisor.supervise import MOST_STARTS
+from app.supervisor.console import Console
+from app.supervisor.supervise import MOST_STARTS, Supervisor
 from app.supervisor.up import NetworkShare, Plan, children
 from app.supervisor.valkey import broker
 from core.system.settings import Settings
 from tests.app.processes import alive, descendants
 from tests.app.running import Up
+from tests.chaos.proxy import before_postgres
 from tests.waiting import wait_for
 from topwork.errors import KeyRequired
 
@@ -227,3 +230,28 @@ def test_who_connects_while_the_api_is_away_waits_for_it(up: Up) -> None:
     assert up.interrupt()[0] == 0
     with pytest.raises(ConnectionRefusedError):
         get(port, "/")
+
+
+class Listening(Console):
+    """A console that remembers, and can let something happen at the first word."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        super().__init__(io.StringIO())
+        self.told: list[str] = []
+        self._then = then
+
+    def say(self, text: str) -> None:
+        self.told.append(text)
+        if len(self.told) == 1:
+            self._then()
+
+
+def test_a_database_that_is_slower_is_waited_for(settings: Settings, postgres: str) -> None:
+    with before_postgres(postgres) as (proxy, url):
+        proxy.mode = "cut"
+        console = Listening(lambda: setattr(proxy, "mode", "pass"))
+        with pytest.MonkeyPatch.context() as patch, Supervisor(console) as one:
+            patch.setenv("TOPWORK_DATABASE_URL", url)
+            supervisor.migrate(settings, one)
+    (told,) = console.told
+    assert "for the database" in told

@@ -17,6 +17,7 @@ from core.ingest.archive import Limits
 from core.ingest.split import Ratios
 from tests.archives import PACKERS, folder, gzipped, picture, special, tar_of, zip_of
 from tests.core.ingested import GOOD, Ingest, lines_of, outcome, prepare
+from tests.disks import FULL
 from tests.waiting import wait_for
 
 
@@ -225,7 +226,7 @@ def test_sigterm_stops_a_run_and_its_decoders(tmp_path: Path) -> None:
 def test_a_full_disk_is_refused_before_anything_is_written(
     run: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.ingest.room.SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr(os, "statvfs", lambda _folder: FULL)
     error = run(zip_of(GOOD)).error
     assert error is not None
     assert error["code"] == "disk_full"

@@ -16,6 +16,7 @@ from core.ingest.tars import CUT_OFF
 from core.ingest.unpack import unpack
 from tests.app.apiclient import png
 from tests.archives import tar_of
+from tests.disks import FULL
 from topwork.errors import ArchiveTooLarge, ArchiveUnreadable, DatasetInvalid, DiskFull
 
 ONE, OTHER = png((1, 2, 3)), png((9, 2, 3))
@@ -99,7 +100,7 @@ def test_a_full_disk_is_seen_before_and_while_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("core.ingest.room.SPARE_BYTES", 1 << 60)
+        patch.setattr(os, "statvfs", lambda _folder: FULL)
         with pytest.raises(DiskFull):
             unpack(packed(tmp_path, {"a.png": ONE}), tmp_path, Limits())
     assert not (tmp_path / "shards").exists()
@@ -114,6 +115,7 @@ def asked(folder: Path, **variables: str) -> dict[str, Any]:
         "folder": str(folder),
         "limits": {"max_archive_entries": 5},
         "name_encoding": None,
+        "reserve": 0,
         "parent": os.getpid(),
     }
     command = [sys.executable, "-m", "core.ingest.unpack", json.dumps(question)]

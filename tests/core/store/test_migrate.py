@@ -8,23 +8,23 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from core.store.db import Database
-from core.store.migrate import CannotMigrate, upgrade
+from core.store.migrate import AWAY_CODE, CannotMigrate, may_come, upgrade
 from core.system.addresses import sqlite_url
 from core.system.child import python
 
 
-def last_words(url: str, folder: Path) -> str:
+def last_words(url: str, folder: Path, code: int = 1) -> str:
     env = {"TOPWORK_DATABASE_URL": url, "TOPWORK_DATA_DIR": str(folder)}
     child = python("-m", "core.store.migrate", env=env)
     done = subprocess.run(
         child.command, env=child.env, capture_output=True, text=True, check=False, timeout=120
     )
-    assert done.returncode == 1, done
+    assert done.returncode == code, done
     return done.stderr.strip().rpartition("\n")[2]
 
 
 def test_a_server_that_is_away_is_named_without_the_password(tmp_path: Path) -> None:
-    words = last_words("postgresql+psycopg://me:s3cret@127.0.0.1:1/x", tmp_path)
+    words = last_words("postgresql+psycopg://me:s3cret@127.0.0.1:1/x", tmp_path, AWAY_CODE)
     assert words.startswith("cannot migrate: the database does not answer or refuses")
     assert "TOPWORK_DATABASE_URL" in words
     assert "s3cret" not in words
@@ -56,3 +56,23 @@ def test_an_encoding_that_cannot_hold_every_name_is_refused(postgres: str) -> No
         run.execute(text("DROP DATABASE ascii_only WITH (FORCE)"))
         run.close()
         admin.close()
+
+
+@pytest.mark.parametrize(
+    ("why", "comes"),
+    [
+        (
+            'connection failed: connection to server at "::1" failed: Connection refused',
+            True,
+        ),
+        ("failed to resolve host 'postgres': [Errno -2] Name or service not known", True),
+        ("connection timeout expired", True),
+        ("connection failed: FATAL: the database system is starting up", True),
+        ("connection failed: FATAL: sorry, too many clients already", True),
+        ('connection failed: FATAL: password authentication failed for user "me"', False),
+        ('connection failed: FATAL: database "x" does not exist', False),
+        ("unable to open database file", False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_stays(why: str, *, comes: bool) -> None:
+    assert may_come(why) is comes

@@ -19,6 +19,7 @@ from core.store.tables import Dataset, PartialUpload
 from core.system import failpoints
 from core.system.settings import Settings
 from tests.app.apiclient import local_client, zipped
+from tests.disks import FULL
 from topwork.errors import UploadLocked
 
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -257,8 +258,7 @@ def test_limits(settings: Settings, resources: Resources, monkeypatch: pytest.Mo
     assert (third.status_code, third.json()["code"]) == (429, "too_many_uploads")
     assert third.headers["Retry-After"]
     assert (large.status_code, large.json()["code"]) == (413, "archive_too_large")
-    monkeypatch.setattr("app.api.uploads.multipart_archive.FREE_AT_LEAST", 2**62)
-    monkeypatch.setattr("app.api.uploads.multipart_archive.FREE_SHARE", 1.0)
+    monkeypatch.setattr(os, "statvfs", lambda _folder: FULL)
     with local_client(create_app(settings)) as client:
         full = client.post("/uploads", headers={**TUS, "Upload-Length": "1"})
     assert (full.status_code, full.json()["code"]) == (507, "disk_full")
@@ -270,7 +270,7 @@ def test_what_is_announced_needs_room_beside_what_is_open(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
-        "app.api.uploads.resumable.check_space", lambda _folder, coming: asked.append(coming)
+        "core.system.disk.require", lambda _folder, coming, _reserve: asked.append(coming)
     )
     path = create(client, 1000)
     send(client, path, 0, b"x" * 400)
@@ -283,7 +283,7 @@ def test_an_upload_that_stands_still_reserves_no_room(
 ) -> None:
     asked: list[int] = []
     monkeypatch.setattr(
-        "app.api.uploads.resumable.check_space", lambda _folder, coming: asked.append(coming)
+        "core.system.disk.require", lambda _folder, coming, _reserve: asked.append(coming)
     )
     still = partial_file.path_of(settings, create(client, 1000).rpartition("/")[2])
     lately = still.stat().st_mtime - partial_file.LIVELY_SECONDS

@@ -20,6 +20,7 @@ from core.store.resources import Resources
 from core.store.tables import Dataset, Job
 from core.system.settings import Settings
 from tests.app.apiclient import local_client, png, two_classes, zipped
+from tests.disks import FULL
 from tests.waiting import wait_for
 
 EDGE = b"boundary"
@@ -285,8 +286,7 @@ def test_parts_may_come_in_any_pieces(
 def test_a_full_disk_is_507(
     client: TestClient, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(multipart_archive, "FREE_AT_LEAST", 2**62)
-    monkeypatch.setattr(multipart_archive, "FREE_SHARE", 1.0)
+    monkeypatch.setattr(os, "statvfs", lambda _folder: FULL)
     answer = client.post("/datasets", files={"file": ("x.zip", zipped())})
     assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
     assert int(answer.headers["Retry-After"]) > 0

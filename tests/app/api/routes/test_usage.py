@@ -1,5 +1,6 @@
 """What an owner has stored, summed by the database; on both kinds of database."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from core.store.row_access import Caller
 from core.system.settings import Settings
 from tests.app.apiclient import local_client, publish_dataset, publish_model, zipped
 from tests.backends import on_postgres
+from tests.disks import FULL
 
 ANNA = Caller("anna", frozenset({"train"}))
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -73,8 +75,7 @@ def test_a_new_version_of_a_dataset_needs_room(
     ) as limited:
         answer = limited.post(address, json=wanted)
     assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
-    monkeypatch.setattr("app.api.uploads.multipart_archive.FREE_AT_LEAST", 2**62)
-    monkeypatch.setattr("app.api.uploads.multipart_archive.FREE_SHARE", 1.0)
+    monkeypatch.setattr(os, "statvfs", lambda _folder: FULL)
     with local_client(create_app(settings)) as full:
         answer = full.post(address, json=wanted)
     assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
