@@ -43,7 +43,7 @@ class JobKind(StrEnum):
     """What a job does.
 
     `ingest` reads an upload, `finetune` trains a model, `export` writes it for other programs,
-    `predict` asks one about many images.
+    `import` takes one in, `predict` asks one about many images.
     """
 
     lane: Lane
@@ -63,6 +63,7 @@ class JobKind(StrEnum):
         Phase.TRAINING, Phase.EVALUATING, Phase.CALIBRATING,
     )  # fmt: skip
     EXPORT = "export", Lane.LONG, Product.EXPORT, Phase.EXPORTING, Phase.EVALUATING
+    IMPORT = "import", Lane.SHORT, Product.MODEL_VERSION
     PREDICT = (
         "predict", Lane.LONG, Product.PREDICTIONS, Phase.PREDICTING, Phase.EVALUATING,
     )  # fmt: skip

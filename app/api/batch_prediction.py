@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 
 from app.api import prediction
 from app.api.uploads.multipart_archive import Stored
-from app.asgi.request_body import decode
-from core.domain import datasets, jobs, predictions, uploads, usage
+from app.api.uploads.received import use_up
+from core.domain import datasets, jobs, predictions, usage
 from core.store.row_access import owner_of
 from core.store.tables import Dataset, Job
 from core.system.settings import Settings
 from topwork import types
-from topwork.errors import DatasetInvalid, InvalidField, NotFound, StateConflict, UploadNotFound
+from topwork.errors import DatasetInvalid, InvalidField, NotFound, StateConflict
 from topwork.kinds import TERMINAL, DatasetState, JobKind
 
 # What begins so is a formula to a spreadsheet (OWASP, CSV injection); an apostrophe makes it text.
@@ -26,11 +26,6 @@ LEAST_ANSWER = 100  # Bytes of the answer to one image; nearly all are longer.
 ONE_SOURCE = "Send two requests, one for each."
 NO_SPLIT = "Leave `split` out, or name a `dataset`."
 NO_IMAGES = "Name a `dataset` or an `upload`, or send multipart/form-data with `file`."
-
-
-def read_field(name: str, text: str) -> Any:
-    """Return what is kept of a field of a form: `metadata` and `top_k` are JSON."""
-    return decode(text) if name in ("metadata", "top_k") else text
 
 
 def place(
@@ -95,15 +90,9 @@ def _upload(
     if asked.split is not None:
         message = "only the images of a dataset belong to splits"
         raise InvalidField(message, param="split", hint=NO_SPLIT)
-    if stored is None:
-        if asked.upload is None:
-            raise InvalidField("the request names no images", param="dataset", hint=NO_IMAGES)
-        raise UploadNotFound(param="upload")
-    if stored.upload.partial is not None:
-        uploads.delete(session, stored.upload.partial)
-    usage.check_bytes(session, settings, owner_of(session), stored.size)
-    stored.kept = True
-    return {"upload": stored.key, "bytes": stored.size, "sha256": stored.upload.sha256}
+    if stored is None and asked.upload is None:
+        raise InvalidField("the request names no images", param="dataset", hint=NO_IMAGES)
+    return use_up(session, settings, stored)
 
 
 def stored_answers(job: Job) -> tuple[str, str]:

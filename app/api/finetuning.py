@@ -70,15 +70,20 @@ def read_request(body: dict[str, Any], settings: Settings) -> types.FinetuneRequ
     request = shaped_as(types.FinetuneRequest, body)
     architecture = catalogue.canonical(request.architecture)
     request = request.model_copy(update={"architecture": architecture})
-    if request.name in catalogue.names():
-        message = f"{request.name!r} is the name of an architecture"
-        raise InvalidField(message, param="name", hint="Choose another name for the model.")
+    check_own_name(request.name)
     if request.dataset and request.upload:
         raise InvalidField("name a dataset or an upload, not both", param="upload")
     plan = plan_of(request, NOTHING_KNOWN)
     if plan.weights == "imagenet" and settings.offline:
         _check_weights(settings.weights_dir, architecture)
     return request
+
+
+def check_own_name(name: str | None) -> None:
+    """Raise InvalidField where a model would have the name of an architecture."""
+    if name in catalogue.names():
+        message = f"{name!r} is the name of an architecture"
+        raise InvalidField(message, param="name", hint="Choose another name for the model.")
 
 
 def _check_weights(folder: Path, architecture: str) -> None:

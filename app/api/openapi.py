@@ -75,6 +75,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     types.BatchRequest,
     types.DatasetForm,
     types.DatasetRequest,
+    types.ImportFields,
+    types.ImportRequest,
     types.Problem,
 )
 REFERENCE = "#/components/schemas/{model}"

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 
+from app.cli.bundles import bundled
 from app.terminal.output import Session, facts, remote, table
+from app.terminal.questions import follow
+from app.terminal.watch import uploading
 from topwork.types.comparisons import Change, Comparison
 from topwork.types.evaluation import Evaluation, SplitEvaluation
 from topwork.types.promotions import Gate
@@ -66,6 +70,40 @@ def evaluation(
     number = version or terminal.topwork.models.get(name).latest or 1
     found = terminal.topwork.models.evaluation(name, number)
     terminal.show(found, lambda: evaluation_tables(found))
+
+
+@group.command("import")
+@remote
+def import_model(
+    terminal: Session,
+    name: Name,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            help="A bundle; the folder of a model that was trained without a service; or another"
+            " program's .pth or .safetensors file, with --architecture and --classes.",
+        ),
+    ],
+    architecture: Annotated[
+        str | None, typer.Option(help="Network of another program's file.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Its classes in the order of the outputs: names with commas between them, or a"
+            " text file with one a line."
+        ),
+    ] = None,
+) -> None:
+    """Take in a model as the next version of this name; its scores stay where it was measured."""
+    with bundled(source, architecture, classes) as bundle, uploading(terminal) as on_bytes:
+        job = terminal.topwork.models.import_bundle(bundle, name=name, on_bytes=on_bytes)
+    terminal.say(f"{job.id} is {job.state}")
+    job = follow(terminal, job).check()
+    number = int(str((job.result or {})["model"]).rpartition("@")[2])
+    made = terminal.topwork.models.version(name, number)
+    terminal.show(made, lambda: facts(made))
 
 
 @group.command()

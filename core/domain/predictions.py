@@ -2,20 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, and_, cast, func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.domain import events, leases
+from core.domain import events, job_uploads, leases
 from core.domain.products import PLACES
 from core.store.row_access import EVERYONE
 from core.store.tables import Job
 from topwork.errors import JobNotFound
-from topwork.kinds import EventKind, JobKind, JobState, Product
+from topwork.kinds import EventKind, JobKind, Product
 
 KINDS = JobKind.making(Product.PREDICTIONS)
 ANSWERS, EVALUATION = "predictions.jsonl", "evaluation.json"
-# What an upload is kept for: a job that has not succeeded can be tried again.
-UNREAD = and_(Job.kind.in_(KINDS), Job.state != JobState.SUCCEEDED)
 
 
 def get(session: Session, job_id: str) -> Job:
@@ -29,18 +27,6 @@ def get(session: Session, job_id: str) -> Job:
 def prefix(job: Job) -> str:
     """Return where the newest attempt has stored its answers, if it has any."""
     return PLACES[Product.PREDICTIONS].prefix(job)
-
-
-def unread(session: Session) -> set[str]:
-    """Return the keys of all uploads that are to be read yet."""
-    keys = session.scalars(select(Job.config["upload"].as_string()).where(UNREAD))
-    return {key for key in keys if key is not None}
-
-
-def uploads(session: Session, keys: list[str]) -> set[str]:
-    """Return those of the keys that are uploads to be read yet."""
-    key = Job.config["upload"].as_string()
-    return {found for found in session.scalars(select(key).where(UNREAD, key.in_(keys))) if found}
 
 
 def stored(session: Session, keys: list[str]) -> set[str]:
@@ -68,13 +54,7 @@ def answered(session: Session) -> list[Job]:
 
 def stored_bytes(session: Session, owner: str) -> int:
     """Return the bytes of an owner's answers, and of uploads that are to be read yet."""
-    return _sum(session, owner, UNREAD, "bytes") + _answers(session, owner)
-
-
-def _sum(session: Session, owner: str, condition: ColumnElement[bool], name: str) -> int:
-    size = cast(Job.config[name].as_string(), Float)
-    total = select(func.sum(size)).where(Job.owner == owner, condition)
-    return int(session.execute(total, execution_options=EVERYONE).scalar_one() or 0)
+    return job_uploads.stored_bytes(session, owner, KINDS) + _answers(session, owner)
 
 
 def _answers(session: Session, owner: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Float, case, cast, func, select
 from sqlalchemy.orm import Session
 
-from core.domain import predictions
+from core.domain import job_uploads, predictions
 from core.store.row_access import EVERYONE
 from core.store.tables import (
     Dataset,
@@ -143,7 +143,8 @@ def _models(session: Session, owner: str) -> int:
     own = own.where(Model.owner == owner)
     versions = select(ModelVersion.files).where(ModelVersion.id.in_(own))
     exports = select(ModelExport.files).where(ModelExport.version_id.in_(own))
-    return sum(
+    coming = job_uploads.stored_bytes(session, owner, job_uploads.IMPORTING)
+    return coming + sum(
         int(file["size"])
         for wanted in (versions, exports)
         for files in session.scalars(wanted, execution_options=EVERYONE)

@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.orm import Session
 
-from core.domain import predictions
+from core.domain import job_uploads, predictions
 from core.ops import garbage
 from core.store.db import Database
 from core.store.migrate import upgrade
@@ -177,6 +177,6 @@ def _wanted(
     for job in predictions.answered(session):
         for name, facts in predictions.files(job).items():
             yield f"{predictions.prefix(job)}/{name}", facts["sha256"]
-    yield from ((key, None) for key in sorted(predictions.unread(session)))
+    yield from ((key, None) for key in sorted(job_uploads.keys(session)))
     logs = {f"logs/{job}.txt" for job in session.scalars(select(Job.id))}
     yield from ((key, None) for key in sorted(logs & set(resources.storage.list("logs"))))

@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from core.domain import datasets, predictions
+from core.domain import datasets, job_uploads, predictions
 from core.domain.products import PLACES
 from core.store.db import Database, db_now
 from core.store.object_store import Entry, Storage
@@ -196,7 +196,7 @@ def _shards(session: Session, keys: list[str]) -> set[str]:
 
 def _uploads(session: Session, keys: list[str]) -> set[str]:
     stored = session.scalars(select(Dataset.upload).where(Dataset.upload.in_(keys)))
-    return {key for key in stored if key is not None} | predictions.uploads(session, keys)
+    return {key for key in stored if key is not None} | job_uploads.keys(session, keys)
 
 
 def _logs(session: Session, keys: list[str]) -> set[str]:

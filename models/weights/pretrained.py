@@ -22,6 +22,7 @@ from torchvision import models as torchvision_models
 
 from core.system import json_child
 from models.networks import tensorfile, zoo
+from models.networks.head import IMAGENET_CLASSES
 from models.networks.loading import load_published
 from models.networks.tensorfile import TensorFile
 from models.planning import catalogue
@@ -176,13 +177,20 @@ def _keep(
         return local_weights.publish(made, weights_dir, architecture, record)
 
 
-def canonical(architecture: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def canonical(
+    architecture: str,
+    state: Mapping[str, Tensor],
+    classes: int = IMAGENET_CLASSES,
+    *,
+    auxiliary: bool = True,
+) -> dict[str, Tensor]:
     """Return the tensors under today's names, as finite float32; raises WeightsMismatch.
 
     What wrappers put before the names is taken off. Layers rename and complete older states by
-    themselves; DenseNet's names are older than that.
+    themselves; DenseNet's names are older than that. `classes` and `auxiliary` say which outputs
+    the network has.
     """
-    model = zoo.shell(architecture)
+    model = zoo.shell(architecture, classes, auxiliary=auxiliary)
     expected = model.state_dict()
     metadata = getattr(state, "_metadata", None)
     state = without_prefix(state, expected.keys())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from topwork.types.datasets import *
     from topwork.types.evaluation import *
     from topwork.types.finetune import *
+    from topwork.types.imports import *
     from topwork.types.jobs import *
     from topwork.types.keys import *
     from topwork.types.models import *

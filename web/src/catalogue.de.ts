@@ -51,7 +51,7 @@ export const german: Catalogue = {
   queue: 'Warteschlange', workers: 'Arbeiter', keys: 'Schlüssel', usage: 'Verbrauch', showMore: 'Mehr zeigen', noWorkers: 'Kein Arbeiter ist da; Aufträge warten.', noKeys: 'Es gibt keinen Schlüssel. Programme auf diesem Rechner brauchen keinen.', stored: 'gespeichert', unlimited: 'keine Grenze', busy: 'arbeitet', idle: 'frei',
   notFound: 'Unter dieser Adresse ist nichts', back: 'Zum Start', unreachable: 'Der Dienst antwortet nicht', again: 'Noch einmal', loading: 'Lädt …', close: 'Schließen',
   states: { waiting: 'wartet', queued: 'eingereiht', running: 'läuft', pausing: 'hält an', paused: 'angehalten', cancelling: 'bricht ab', succeeded: 'fertig', failed: 'gescheitert', cancelled: 'abgebrochen', ingesting: 'wird gelesen', ready: 'bereit', revoked: 'widerrufen', expired: 'abgelaufen' },
-  kinds: { ingest: 'Bilder lesen', finetune: 'Training', export: 'Export', predict: 'Vorhersage für viele Bilder' },
+  kinds: { ingest: 'Bilder lesen', finetune: 'Training', export: 'Export', import: 'Import', predict: 'Vorhersage für viele Bilder' },
   phases: { preparing: 'Vorbereitung', planning: 'Planung', decoding: 'Dekodieren', training: 'Training', predicting: 'Vorhersage', evaluating: 'Messung', calibrating: 'Kalibrierung', exporting: 'Export', publishing: 'Veröffentlichung' },
   parts: { database: 'Datenbank', storage: 'Speicher', broker: 'Broker', predictor: 'Vorhersage', worker: 'Arbeiter', workers: 'Arbeiter', disk: 'Platte' },
 }

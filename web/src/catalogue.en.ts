@@ -50,7 +50,7 @@ export const english = {
   queue: 'Queue', workers: 'Workers', keys: 'Keys', usage: 'Usage', showMore: 'Show more', noWorkers: 'No worker is there; jobs wait.', noKeys: 'No key has been made. Programs on this machine need none.', stored: 'stored', unlimited: 'no limit', busy: 'busy', idle: 'idle',
   notFound: 'There is nothing at this address', back: 'To the start', unreachable: 'The service does not answer', again: 'Try again', loading: 'Loading …', close: 'Close',
   states: { waiting: 'waits', queued: 'queued', running: 'runs', pausing: 'pauses', paused: 'paused', cancelling: 'stops', succeeded: 'done', failed: 'failed', cancelled: 'cancelled', ingesting: 'being read', ready: 'ready', revoked: 'revoked', expired: 'expired' } as Record<string, string>,
-  kinds: { ingest: 'Reading images', finetune: 'Training', export: 'Export', predict: 'Prediction of many images' } as Record<string, string>,
+  kinds: { ingest: 'Reading images', finetune: 'Training', export: 'Export', import: 'Import', predict: 'Prediction of many images' } as Record<string, string>,
   phases: { preparing: 'preparing', planning: 'planning', decoding: 'decoding', training: 'training', predicting: 'predicting', evaluating: 'measuring', calibrating: 'calibrating', exporting: 'exporting', publishing: 'publishing' } as Record<string, string>,
   parts: { database: 'Database', storage: 'Storage', broker: 'Broker', predictor: 'Predictor', worker: 'Worker', workers: 'Workers', disk: 'Disk' } as Record<string, string>,
 }

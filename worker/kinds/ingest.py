@@ -12,9 +12,9 @@ from core.ops import garbage
 from core.store.resources import Resources
 from core.store.tables import Dataset, Job
 from core.system.failpoints import hit
-from topwork.errors import DatasetNotFound, IntegrityError
+from topwork.errors import DatasetNotFound
 from topwork.kinds import Product
-from worker.kinds.kind import Check, Work, upload
+from worker.kinds.kind import Check, Work, fetch_upload, upload
 
 LIMITS = ("max_archive_entries", "max_entry_bytes", "max_expanded_bytes", "max_image_pixels")
 
@@ -31,10 +31,7 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
     if dataset.upload is None:
         raise DatasetNotFound(f"the upload of {dataset.id} is gone")
     check()
-    found = resources.storage.fetch(dataset.upload, folder / "archive")
-    if job.config.get("sha256") not in (None, found):
-        message = "the upload is damaged in storage: it is not what was received"
-        raise IntegrityError(message, hint="Send the images again.")
+    fetch_upload(resources, dataset.upload, job, folder / "archive")
     return {
         "archive": str(folder / "archive"),
         "split": job.config["split"],

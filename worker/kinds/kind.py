@@ -75,6 +75,19 @@ def fetch(resources: Resources, key: str, path: Path, digest: str) -> None:
         raise damaged(resources, key)
 
 
+def fetch_upload(resources: Resources, key: str, job: Job, path: Path, what: str = "images") -> str:
+    """Bring what was sent for a job to a local file, and return its hash.
+
+    Raises:
+        IntegrityError: It is not what was received, where its hash was known then.
+    """
+    found = resources.storage.fetch(key, path)
+    if job.config.get("sha256") not in (None, found):
+        message = "the upload is damaged in storage: it is not what was received"
+        raise IntegrityError(message, hint=f"Send the {what} again.")
+    return found
+
+
 def damaged(resources: Resources, key: str) -> IntegrityError:
     """Return the error for an object that is not as it was published."""
     deep = command("doctor", "--deep", data_dir=resources.settings.data_dir)

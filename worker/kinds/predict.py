@@ -18,10 +18,9 @@ from core.system import json_child
 from core.system.child import python
 from core.system.failpoints import hit
 from models.planning.request import PredictRequest
-from topwork.errors import IntegrityError
 from topwork.kinds import Product
 from worker.kinds.finetune import stage_dataset
-from worker.kinds.kind import Check, Work, download, upload
+from worker.kinds.kind import Check, Work, download, fetch_upload, upload
 from worker.outcomes import Crashed
 from worker.process.environment import environment
 
@@ -59,10 +58,7 @@ def _stage_images(resources: Resources, job: Job, folder: Path, check: Check) ->
         return stage_dataset(resources, version, check), version.digest
     archive, images = folder / "archive", folder / "images"
     check()
-    found = resources.storage.fetch(job.config["upload"], archive)
-    if job.config.get("sha256") not in (None, found):
-        message = "the upload is damaged in storage: it is not what was received"
-        raise IntegrityError(message, hint="Send the images again.")
+    fetch_upload(resources, job.config["upload"], job, archive)
     check()
     images.mkdir()
     question = {

@@ -12,8 +12,7 @@ from app.api import batch_prediction
 from app.api.deps import Config, Read, Store, Text, Write
 from app.api.idempotency import Created, Once
 from app.api.openapi import json_or_files
-from app.api.uploads.multipart_archive import Stored, stored
-from app.api.uploads.received import Received, received
+from app.api.uploads.received import Sent, sent
 from app.api.views.jobs import job_view
 from app.asgi.request_body import StrictRoute, shaped_as
 from core.domain import predictions
@@ -28,22 +27,19 @@ As = Annotated[
     Query(alias="as", description="`ndjson`: an object a line; `csv`: a table."),
 ]
 MEDIA = {"ndjson": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
-Sent = tuple[Received[types.BatchRequest], Stored | None]
+Images = Sent[types.BatchRequest]
 
 
-async def _sent(
+async def _images(
     request: Request, storage: Store, settings: Config, read: Read
-) -> AsyncIterator[Sent]:
-    async with (
-        received(
-            request, settings, read,
-            from_json=partial(shaped_as, types.BatchRequest),
-            from_form=lambda form: types.BatchRequest(**dict(shaped_as(types.BatchFields, form))),
-            read_field=batch_prediction.read_field,
-        ) as sent,
-        stored(storage, sent.upload) as handle,
-    ):  # fmt: skip
-        yield sent, handle
+) -> AsyncIterator[Images]:
+    async with sent(
+        request, storage, settings, read,
+        from_json=partial(shaped_as, types.BatchRequest),
+        from_form=lambda form: types.BatchRequest(**dict(shaped_as(types.BatchFields, form))),
+        decoded=("metadata", "top_k"),
+    ) as came:  # fmt: skip
+        yield came
 
 
 async def _this_batch(job_id: Text, read: Read) -> Job:
@@ -61,18 +57,17 @@ ThisBatch = Annotated[Job, Depends(_this_batch)]
 )
 def create_predictions(
     once: Once,
-    sent: Annotated[Sent, Depends(_sent, scope="function")],
+    images: Annotated[Images, Depends(_images, scope="function")],
     session: Write,
     settings: Config,
 ) -> JSONResponse:
     """Classify every image of an archive, an upload or a dataset version; the answer is the job."""
-    came, handle = sent
 
     def create() -> Created:
-        job = batch_prediction.place(session, settings, came.fields, handle)
+        job = batch_prediction.place(session, settings, images.fields, images.stored)
         return Created(job_view(session, job).model_dump(mode="json"), f"/jobs/{job.id}")
 
-    return once(session, came.fingerprint, create)
+    return once(session, images.fingerprint, create)
 
 
 @router.get("/{job_id}/results", response_class=StreamingResponse)

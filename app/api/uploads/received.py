@@ -1,19 +1,31 @@
-"""Requests that bring images, whichever way they come: JSON that names an upload, or a form."""
+"""Requests that bring files, whichever way they come: JSON that names an upload, or a form."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
+from sqlalchemy.orm import Session
 
 from app.api.reading import Reader
-from app.api.uploads.multipart_archive import FieldReader, Upload, uploaded
+from app.api.uploads.multipart_archive import FieldReader, Stored, Upload, stored, uploaded
 from app.api.uploads.resumable import find
 from app.asgi.multipart import FORM
-from app.asgi.request_body import JSON, StrictRequest, media_type, members, unsupported
+from app.asgi.request_body import (
+    JSON,
+    StrictRequest,
+    decode,
+    media_type,
+    members,
+    unsupported,
+)
+from core.domain import uploads, usage
+from core.store.object_store import Storage
+from core.store.row_access import owner_of
 from core.system.settings import Settings
+from topwork.errors import UploadNotFound
 
 Fields = TypeVar("Fields")
 
@@ -66,3 +78,53 @@ async def received(
             yield Received(from_form(upload.fields), upload.fingerprint, upload)
     else:
         raise unsupported(request, JSON, FORM)
+
+
+@dataclass(frozen=True)
+class Sent(Generic[Fields]):
+    """What a request says, and its files in storage, until a job uses them up or it ends."""
+
+    fields: Fields
+    fingerprint: str
+    stored: Stored | None
+
+
+@asynccontextmanager
+async def sent(
+    request: Request,
+    storage: Storage,
+    settings: Settings,
+    read: Reader,
+    *,
+    from_json: Callable[[dict[str, Any]], Fields],
+    from_form: Callable[[dict[str, Any]], Fields],
+    decoded: Collection[str],
+) -> AsyncIterator[Sent[Fields]]:
+    """Read a request as `received` does, and store its files; `decoded` are JSON in a form."""
+
+    def read_field(name: str, text: str) -> Any:
+        return decode(text) if name in decoded else text
+
+    async with (
+        received(
+            request, settings, read, from_json=from_json, from_form=from_form, read_field=read_field
+        ) as came,
+        stored(storage, came.upload) as handle,
+    ):
+        yield Sent(came.fields, came.fingerprint, handle)
+
+
+def use_up(session: Session, settings: Settings, stored: Stored | None) -> dict[str, Any]:
+    """Let the caller's transaction use up what was stored; return what its job's config says of it.
+
+    Raises:
+        UploadNotFound: There is nothing, or another request has used it.
+        QuotaExceeded: The owner may not store so much.
+    """
+    if stored is None:
+        raise UploadNotFound(param="upload")
+    if stored.upload.partial is not None:
+        uploads.delete(session, stored.upload.partial)
+    usage.check_bytes(session, settings, owner_of(session), stored.size)
+    stored.kept = True
+    return {"upload": stored.key, "bytes": stored.size, "sha256": stored.upload.sha256}

@@ -128,6 +128,23 @@ class AsyncModels:
         """Remove an alias."""
         await self._http.send("DELETE", f"/models/{name}/aliases/{alias}")
 
+    async def import_bundle(
+        self, bundle: str | Path, *, name: str, on_bytes: OnBytes = ignore
+    ) -> AsyncJob:
+        """Take in a bundle as the next version of a model; return the job that does it, or did it.
+
+        Args:
+            bundle: What an export as `bundle` gives, or a zip of `card.json` and
+                `weights.safetensors`.
+            name: Of the model.
+            on_bytes: Called with bytes sent and bytes in all.
+        """
+        body = {"name": name}
+        job = await upload(
+            self._http, AsyncJob, "/models/import", Path(bundle), on_bytes, form=body, body=body
+        )
+        return job.bind(self._jobs)
+
     async def evaluate(
         self, name: str, number: int, *, dataset: str, split: Split | str | None = None
     ) -> AsyncJob:
