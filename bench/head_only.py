@@ -22,7 +22,7 @@ import torch
 from bench import plain
 from core.system.machine import cores
 from models.data.dataset import ACCEPTED, StagedDataset
-from models.inference.classifier import forward
+from models.inference.eager import forward
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.networks.head import find, split

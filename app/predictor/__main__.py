@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-import torch
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -230,7 +229,7 @@ def main() -> None:
     grace = parser.parse_args().grace
     configure()
     settings = read_settings()
-    torch.set_num_threads(cores())
+    os.environ["OMP_NUM_THREADS"] = str(cores())  # torch reads it, where a model needs torch.
     try:
         server = listen(settings)
     except OSError as error:

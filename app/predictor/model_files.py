@@ -12,10 +12,10 @@ from pathlib import Path
 
 from app.predictor_protocol import ArtefactModel, StoredFile
 from core.store.object_store import Storage
-from models.inference import artefact
+from models.inference.card_file import CARD, GRAPH, WEIGHTS
 from topwork.errors import IntegrityError, NotFound
 
-NAMES = (artefact.WEIGHTS, artefact.CARD)
+NAMES = (WEIGHTS, CARD)
 STALE_SECONDS = 3600.0  # A draft this old belongs to a process that was killed.
 
 
@@ -42,11 +42,11 @@ class ModelFiles:
         missing = [name for name in NAMES if name not in model.files]
         if missing:
             raise IntegrityError(f"The model has no {missing[0]}.")
-        return model.files[artefact.CARD].sha256.removeprefix("sha256:")
+        return model.files[CARD].sha256.removeprefix("sha256:")
 
     def weights_of(self, model: ArtefactModel) -> str:
         """Return the SHA-256 of the weights by the model's manifest."""
-        return model.files[artefact.WEIGHTS].sha256.removeprefix("sha256:")
+        return model.files[WEIGHTS].sha256.removeprefix("sha256:")
 
     def bring(self, model: ArtefactModel) -> Path:
         """Return the folder of a model's files, fetched unless it is there.
@@ -65,7 +65,7 @@ class ModelFiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder))
         try:
-            for name in NAMES:
+            for name in (*NAMES, *({GRAPH} & model.files.keys())):
                 self._fetch(f"{model.prefix}/{name}", draft / name, model.files[name])
             self._place(draft, target)
         finally:

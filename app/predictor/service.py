@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
 import structlog
-import torch
-from torch import Tensor
 
 from app.predictor.batching import Batcher
 from app.predictor.decoding import Decoding
@@ -29,9 +28,9 @@ from core.imaging.decode import ImageLimits
 from core.store.object_store import Storage
 from core.system.machine import cores, memory
 from core.system.settings import Settings
-from models.inference.classifier import Classifier
+from models.inference.classifier import Classifier, Crops
 from models.planning import catalogue
-from models.weights import local_weights, pretrained
+from models.weights import local_weights
 from topwork.errors import (
     IntegrityError,
     PredictorBusy,
@@ -48,7 +47,7 @@ LOADERS = 2
 DISK_SHARE = 8
 MEMORY_SHARE = 2  # Models take at most half of the memory: forward passes need the rest.
 
-Guess = tuple[Tensor, int]  # A decoded image and how many labels to name.
+Guess = tuple[Crops, int]  # A decoded image and how many labels to name.
 Result = dict[str, Any]
 
 
@@ -90,7 +89,7 @@ class Predictor:
             log.warning("model.unusable", architecture=architecture, reason=error.message)
             return
         side = classifier.preprocess.crop
-        grey = torch.full((3, side, side), 128, dtype=torch.uint8)
+        grey = np.full((3, side, side), 128, dtype=np.uint8)
         await self._batcher.submit(classifier, (grey, 1))
 
     async def close(self) -> None:
@@ -202,6 +201,8 @@ class Predictor:
         return classifier
 
     def _published(self, architecture: str) -> Classifier:
+        from models.weights import pretrained  # noqa: PLC0415 - loads torch.
+
         published = pretrained.load(
             architecture,
             self._settings.weights_dir,

@@ -111,21 +111,21 @@ class StagedDataset:
     def stream(
         self,
         samples: Sequence[Sample],
-        make: Callable[[bytes], Tensor],
+        make: Callable[[bytes], NDArray[Any]],
         *,
         batch: int,
         threads: int,
     ) -> Iterator[Tensor]:
         """Yield stacked `make(bytes)` of `batch` samples at a time, decoding ahead in threads."""
 
-        def one(sample: Sample) -> Tensor:
+        def one(sample: Sample) -> NDArray[Any]:
             try:
                 return make(self.read(sample))
             except (ImageUndecodable, ImageTooLarge) as error:
                 raise DatasetInvalid(f"{sample.path}: {error.message}") from error
 
         for part in ahead(samples, one, batch=batch, threads=threads):
-            yield torch.stack(part)
+            yield torch.from_numpy(np.stack(part))
 
 
 def batch_count(images: int, size: int) -> int:

@@ -21,7 +21,7 @@ from models.data.cache import Cache
 from models.data.dataset import ACCEPTED, StagedDataset
 from models.data.rows import Kind
 from models.data.sources import Canvases, Features, squares
-from models.inference.classifier import forward
+from models.inference.eager import forward
 from models.inference.network import Network
 from models.inference.preprocess import Preprocess
 from models.networks.fold import folded

@@ -107,7 +107,7 @@ def crops(
 ) -> Crops:
     """Decode the evaluation view of a split."""
 
-    def make(data: bytes) -> Tensor:
+    def make(data: bytes) -> NDArray[np.uint8]:
         return preprocess.read(data, ACCEPTED)
 
     kind = squares("crops", preprocess, preprocess.crop)
@@ -134,9 +134,9 @@ def canvases(
     side = preprocess.crop if whole else round(preprocess.resize * CANVAS_MARGIN)
     filtering = FILTERS[preprocess.interpolation]
 
-    def make(data: bytes) -> Tensor:
+    def make(data: bytes) -> NDArray[np.uint8]:
         image: Image.Image = decode(data, ACCEPTED, shrink_to=side)
-        return torch.from_numpy(np.array(image.resize((side, side), filtering))).permute(2, 0, 1)
+        return np.asarray(image.resize((side, side), filtering)).transpose(2, 0, 1)
 
     kind = squares("canvases", preprocess, side)
     pixels = _decoded(cache, dataset, "train", make, kind, threads=execution.threads)
@@ -157,7 +157,7 @@ def _decoded(
     cache: Cache,
     dataset: StagedDataset,
     split: str,
-    make: Callable[[bytes], Tensor],
+    make: Callable[[bytes], NDArray[np.uint8]],
     kind: Kind,
     *,
     threads: int,

@@ -126,7 +126,9 @@ def held_out_logits(
             threads=threads,
         ):
             run.check_stop()
-            answers.append(within(lambda some: classifier.logits(list(some)), images))
+            answers.append(
+                within(lambda some: torch.from_numpy(classifier.logits(some.numpy())), images)
+            )
             meter.at("evaluate", before + sum(map(len, answers)))
         return torch.cat(answers)
 

@@ -11,6 +11,8 @@ from models.export import onnx_file, parity, plain, torch_program
 from models.export.forms import Exported
 from models.inference import artefact
 from models.inference.classifier import Classifier
+from models.inference.eager import Eager
+from models.inference.preprocess import Preprocess
 from models.planning.export_request import ExportRequest, check
 from topwork.kinds import ExportFormat, Phase
 
@@ -38,8 +40,9 @@ def export(run: RunDir) -> None:
         if request.dataset is None
         else closing(StagedDataset(request.dataset, request.dataset_sha256))
     )
+    engine = Eager(network, Preprocess.from_dict(card["preprocess"]))
     with opened as dataset:
-        report = parity.check(run, Classifier.of(network, card), form.answers(path), dataset)
+        report = parity.check(run, Classifier.of(card, engine), form.answers(path), dataset)
         parity.write(folder, report)
     run.publish_result(folder)
 

@@ -13,9 +13,9 @@ from onnx import compose, helper, parser
 from PIL import Image
 from torch import nn
 
+from models.compute.onnx_runtime import open_session
 from models.export import pixels
 from models.export.forms import Answers, Exported, metadata
-from models.export.runtime import open_session
 from models.inference.calibration import mixing, stated
 from models.inference.preprocess import Preprocess
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from core.imaging.decode import OpenImage
@@ -55,7 +54,7 @@ def compare(
         count += 1
         if label != expected:
             differing.append({"path": name, "service": expected, "export": label})
-        farthest = max(farthest, float((torch.from_numpy(probabilities) - served).abs().max()))
+        farthest = max(farthest, float(np.abs(probabilities - served).max()))
     return {
         "images": count,
         "alike": count - len(differing),

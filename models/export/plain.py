@@ -30,6 +30,6 @@ def answers(path: Path) -> Answers:
 
     def answer(image: Image.Image) -> tuple[str, NDArray[np.float64]]:
         row = classifier.forward([classifier.preprocess.uint8(image)])[0]
-        return classifier.labels[int(row.argmax())].name, row.numpy()
+        return classifier.labels[int(row.argmax())].name, row
 
     return answer

@@ -64,7 +64,7 @@ def answers(path: Path) -> Answers:
 
     def answer(image: Image.Image) -> tuple[str, NDArray[np.float64]]:
         with torch.inference_mode():
-            probabilities = program(crop(image)[None])[0].numpy()
+            probabilities = program(torch.from_numpy(crop(image))[None])[0].numpy()
         return classes[int(probabilities.argmax())], probabilities
 
     return answer

@@ -5,8 +5,8 @@ no byte is used that nobody vouches for. `docs/artefact.md` describes every fiel
 that needs only torch, torchvision and safetensors.
 """
 
-import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,43 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from core.system.atomic_files import sha256, sync, write_atomically
-from models.inference.preprocess import Preprocess
+from core.system.atomic_files import sync, write_atomically
+from models.inference.card_file import (
+    CARD,
+    FORMAT,
+    GRAPH,
+    WEIGHTS,
+    Card,
+    manifest,
+    read_card,
+)
 from models.networks import tensorfile, zoo
 from models.networks.loading import compare
 from models.planning import catalogue
-from models.weights import bundle
 from topwork.errors import IntegrityError, WeightsMismatch
 
-FORMAT = 1
-CARD, WEIGHTS = bundle.CARD, bundle.WEIGHTS
+__all__ = [
+    "CARD",
+    "FORMAT",
+    "GRAPH",
+    "WEIGHTS",
+    "Card",
+    "check_finite",
+    "load",
+    "manifest",
+    "read_card",
+    "text_of",
+    "write",
+]
 
-Card = dict[str, Any]
 
-
-def write(folder: Path, model: nn.Module, card: Card) -> Card:
+def write(folder: Path, model: nn.Module, card: Card, more: Callable[[], Card] = dict) -> Card:
     """Write the model's values and its card durably into an existing folder; return the card.
 
     `card` brings at least `architecture`, `classes` and `preprocess`; the format, the builder's
-    arguments and the hash of the weights are filled in here. The card comes last: a folder with a
-    card is complete.
+    arguments and the hashes of the files are filled in here. The card comes last: a folder with a
+    card is complete. `more` is called when the weights are written, may write the graph beside
+    them, and returns what else the card says.
 
     Raises:
         WeightsMismatch: The model is not the card's architecture with the card's classes.
@@ -54,7 +71,8 @@ def write(folder: Path, model: nn.Module, card: Card) -> Card:
     save_file(whole, part, metadata={"format": "pt"})
     sync(part)
     part.rename(folder / WEIGHTS)
-    full = {**card, "format": FORMAT, "arguments": arguments, "files": manifest(folder, WEIGHTS)}
+    full = {**card, **more(), "format": FORMAT, "arguments": arguments}
+    full["files"] = manifest(folder, WEIGHTS, GRAPH)
     write_atomically(folder / CARD, text_of(full))
     return full
 
@@ -62,55 +80,6 @@ def write(folder: Path, model: nn.Module, card: Card) -> Card:
 def text_of(card: Card) -> bytes:
     """Return a card as its file has it."""
     return json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False).encode()
-
-
-def manifest(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
-    """Return name -> {sha256, size} of the named files, or of every file in the folder."""
-    files = [folder / name for name in names] or sorted(folder.iterdir())
-    return {
-        path.name: {"sha256": sha256(path), "size": path.stat().st_size}
-        for path in files
-        if path.is_file()
-    }
-
-
-def read_card(folder: Path, digest: str | None = None) -> Card:
-    """Read the card and check the fields that everything else relies on.
-
-    Args:
-        folder: The model's.
-        digest: The card's SHA-256, where it is known; it binds the weights as well.
-
-    Raises:
-        IntegrityError: The card is missing, damaged, or of a format from the future.
-    """
-    try:
-        with (folder / CARD).open("rb") as file:
-            data = file.read(bundle.LARGEST_CARD)
-        if digest is not None and hashlib.sha256(data).hexdigest() != digest:
-            raise IntegrityError(f"{CARD} does not match its recorded hash.")
-        card = json.loads(data)
-        known = card["format"] == FORMAT
-        classes, architecture = card["classes"], card["architecture"]
-        facts = card["files"][WEIGHTS]
-        Preprocess.from_dict(card["preprocess"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise IntegrityError(f"The model's {CARD} cannot be read: {error!r}.") from error
-    if not known:
-        raise IntegrityError(
-            f"The model's card has format {card['format']!r}; this version reads {FORMAT}.",
-            hint="Use the version of Topwork that wrote the model, or a newer one.",
-        )
-    names_fit = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    hash_fits = isinstance(facts, dict) and {"sha256", "size"} <= facts.keys()
-    if not (
-        names_fit
-        and hash_fits
-        and isinstance(architecture, str)
-        and len(classes) == len(set(classes)) > 0
-    ):
-        raise IntegrityError(f"The model's {CARD} lacks class names, architecture or hashes.")
-    return dict(card)
 
 
 def load(

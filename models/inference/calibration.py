@@ -1,11 +1,14 @@
 """From logits to the confidences that are served, by what a model's card states."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from topwork.errors import IntegrityError
+
+if TYPE_CHECKING:  # A predictor may have no need of torch, which takes most of its memory.
+    from torch import Tensor
 
 
 def stated(card: dict[str, Any]) -> tuple[float, float]:
@@ -32,17 +35,30 @@ def mixing(classes: int, ceiling: float) -> tuple[float, float]:
     return 1 - uniform, uniform / classes
 
 
-def calibrated(logits: Tensor, temperature: float, ceiling: float) -> Tensor:
+def calibrated(logits: "Tensor", temperature: float, ceiling: float) -> "Tensor":
     """Return the confidences of logits (n, classes), in float64 on their device.
 
     They are the softmax of logits / temperature, mixed with as much of the uniform answer as lets
     none exceed the ceiling, 0..1. Both leave the classes in their order.
     """
-    plain = torch.softmax(logits.double() / temperature, dim=-1)
+    plain = (logits.double() / temperature).softmax(dim=-1)
     factor, summand = mixing(plain.shape[-1], ceiling)
     return plain * factor + summand
 
 
-def probabilities(logits: Tensor, temperature: float = 1.0, ceiling: float = 1.0) -> Tensor:
+def probabilities(logits: "Tensor", temperature: float = 1.0, ceiling: float = 1.0) -> "Tensor":
     """Return the same without gradients on the CPU."""
     return calibrated(logits.detach().cpu(), temperature, ceiling)
+
+
+def served(
+    logits: NDArray[np.float32], temperature: float = 1.0, ceiling: float = 1.0
+) -> NDArray[np.float64]:
+    """Return the same of an array, which needs no torch."""
+    exact = logits.astype(np.float64) / temperature
+    with np.errstate(invalid="ignore"):  # What is not finite is no answer: see `Classifier.rank`.
+        powers = np.exp(exact - exact.max(-1, keepdims=True))
+        plain = powers / powers.sum(-1, keepdims=True)
+    factor, summand = mixing(plain.shape[-1], ceiling)
+    confidences: NDArray[np.float64] = plain * factor + summand
+    return confidences

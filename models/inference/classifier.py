@@ -8,19 +8,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from numpy.typing import NDArray
 
 from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
-from models.inference import artefact
-from models.inference.calibration import probabilities, stated
+from models.inference import onnx_engine
+from models.inference.calibration import served, stated
+from models.inference.card_file import GRAPH, WEIGHTS, Card, read_card
 from models.inference.preprocess import Preprocess
-from models.networks import zoo
-from models.networks.head import logits_of
 from models.planning import catalogue
 from topwork.errors import IntegrityError
+
+if TYPE_CHECKING:  # Loaded only where a model has no graph: it brings torch.
+    from models.networks import zoo
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,37 +33,17 @@ class Label:
     wordnet_id: str | None = None
 
 
+Crops = NDArray[np.uint8]
+
+
 class Engine(Protocol):
     """Something that runs a network's forward pass."""
 
     nbytes: int
 
-    def __call__(self, batch: Tensor) -> Tensor:
-        """Return float32 logits (N, classes) on the CPU for normalised float32 (N, 3, H, W)."""
+    def __call__(self, crops: Crops) -> NDArray[np.float32]:
+        """Return float32 logits (N, classes) for uint8 crops (N, 3, H, W), as they were decoded."""
         ...
-
-
-class Eager:
-    """The network itself in float32, channels last: the reference that other engines must match."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model.eval().to(memory_format=torch.channels_last)
-        self.nbytes = sum(value.nbytes for value in model.state_dict().values())
-
-    def __call__(self, batch: Tensor) -> Tensor:
-        """Return float32 logits (N, classes) on the CPU."""
-        return forward(self._model, batch).cpu()
-
-
-def forward(model: nn.Module, batch: Tensor) -> Tensor:
-    """Return float32 logits (N, classes) of a model in eval mode, on the batch's device.
-
-    The batch is normalised float32 (N, 3, H, W). Its size may move a logit by about 1e-6, as
-    libraries sum in another order; the label stays.
-    """
-    with torch.inference_mode():
-        logits, _ = logits_of(model(batch.contiguous(memory_format=torch.channels_last)))
-        return logits.float()
 
 
 class Classifier:
@@ -99,43 +81,46 @@ class Classifier:
     @classmethod
     def from_artefact(cls, folder: Path, card_digest: str | None = None) -> "Classifier":
         """Load a trained model; raises IntegrityError when a byte of it is not as it was made."""
-        return cls.of(*artefact.load(folder, card_digest=card_digest))
+        card = read_card(folder, card_digest)
+        catalogue.get(card["architecture"])
+        return cls.of(card, _engine(folder, card, card_digest))
 
     @classmethod
-    def of(cls, model: nn.Module, card: artefact.Card) -> "Classifier":
-        """Return the same for what `artefact.load` returned; the model is laid out anew for it."""
+    def of(cls, card: Card, engine: Engine) -> "Classifier":
+        """Return what answers as a card says by an engine that runs its network."""
         temperature, ceiling = stated(card)
         return cls(
-            Eager(model),
+            engine,
             Preprocess.from_dict(card["preprocess"]),
             [Label(name) for name in card["classes"]],
             temperature=temperature,
             ceiling=ceiling,
             facts={
                 "architecture": card["architecture"],
-                "sha256": card["files"][artefact.WEIGHTS]["sha256"],
+                "sha256": card["files"][WEIGHTS]["sha256"],
             },
         )
 
     @classmethod
     def imagenet(
-        cls, architecture: str, weights: zoo.State | Path, preprocess: Preprocess | None = None
+        cls, architecture: str, weights: "zoo.State | Path", preprocess: Preprocess | None = None
     ) -> "Classifier":
         """Load a network with its published weights for the 1000 ImageNet classes.
 
         Raises:
             WeightsMismatch: They are not this network's weights.
         """
-        model = zoo.build(architecture, pretrained_state=weights, auxiliary=False)
-        artefact.check_finite(model)
+        from models.inference.eager import Eager  # noqa: PLC0415 - loads torch.
+
+        preprocess = preprocess or Preprocess.for_architecture(architecture)
         return cls(
-            Eager(model),
-            preprocess or Preprocess.for_architecture(architecture),
+            Eager.imagenet(architecture, weights, preprocess),
+            preprocess,
             [Label(name, wordnet_id) for wordnet_id, name in catalogue.imagenet()],
             facts={"architecture": architecture},
         )
 
-    def decode(self, data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> Tensor:
+    def decode(self, data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> Crops:
         """Return the network's view of an image file, uint8 (3, H, W); safe in any thread.
 
         Raises:
@@ -144,19 +129,19 @@ class Classifier:
         """
         return self.crop(OpenImage(data, limits))
 
-    def crop(self, image: OpenImage) -> Tensor:
+    def crop(self, image: OpenImage) -> Crops:
         """Return the same of an image whose header was read; errors as of `decode`."""
         return self.preprocess.crop_of(image)
 
-    def logits(self, images: Sequence[Tensor]) -> Tensor:
+    def logits(self, crops: Sequence[Crops] | Crops) -> NDArray[np.float32]:
         """Return what the network says before calibration, float32 (N, classes)."""
-        return self.engine(self.preprocess.normalise(torch.stack(tuple(images))))
+        return self.engine(np.stack(list(crops)))
 
-    def forward(self, images: Sequence[Tensor]) -> Tensor:
+    def forward(self, crops: Sequence[Crops] | Crops) -> NDArray[np.float64]:
         """Return calibrated probabilities, float64 (N, classes), of decoded images."""
-        return probabilities(self.logits(images), self.temperature, self.ceiling)
+        return served(self.logits(crops), self.temperature, self.ceiling)
 
-    def rank(self, row: Tensor, top_k: int) -> dict[str, Any]:
+    def rank(self, row: NDArray[np.float64], top_k: int) -> dict[str, Any]:
         """Return the answer for one image; equal probabilities stand in the network's order.
 
         `top_k` is cut to the number of classes.
@@ -164,9 +149,9 @@ class Classifier:
         Raises:
             IntegrityError: The network gave no finite answer.
         """
-        if not row.isfinite().all():
+        if not np.isfinite(row).all():
             raise IntegrityError("The model gives no finite answer for this image.")
-        order = torch.sort(row, descending=True, stable=True).indices[:top_k].tolist()
+        order = np.argsort(-row, stable=True)[:top_k].tolist()
         predictions = [self._prediction(index, float(row[index])) for index in order]
         return {
             "decision": "accept",  # Nothing rejects yet.
@@ -179,3 +164,14 @@ class Classifier:
         label = self.labels[index]
         entry = {"label": label.name, "index": index, "confidence": confidence}
         return entry if label.wordnet_id is None else {**entry, "wordnet_id": label.wordnet_id}
+
+
+def _engine(folder: Path, card: Card, card_digest: str | None) -> Engine:
+    """Return the engine that the card chose; torch serves what came without its graph."""
+    choice = card.get("engine")
+    chosen = isinstance(choice, dict) and choice.get("name") == onnx_engine.NAME
+    if chosen and (folder / GRAPH).exists():
+        return onnx_engine.OnnxEngine.from_artefact(folder, card)
+    from models.inference.eager import Eager  # noqa: PLC0415 - loads torch.
+
+    return Eager.from_artefact(folder, card_digest)

@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from models.inference import artefact
-from models.inference.classifier import Classifier, Eager, Label
+from models.inference.classifier import Classifier, Engine, Label
+from models.inference.eager import Eager
 from models.inference.preprocess import Preprocess
 from models.networks import head
 from models.networks.head import Heads
@@ -58,10 +59,14 @@ class Network:
             self.model.aux_logits = False  # type: ignore[assignment]  # A plain flag of two torchvision networks.
         self.model.cpu()
 
-    def classifier(self) -> Classifier:
-        """Return what answers as the predictor would, before calibration."""
+    def classifier(self, engine: Engine | None = None) -> Classifier:
+        """Return what answers as the predictor would, before calibration.
+
+        Args:
+            engine: Runs the forward pass in place of the network itself.
+        """
         labels = [Label(name) for name in self.classes]
-        return Classifier(Eager(self.model), self.preprocess, labels)
+        return Classifier(engine or Eager(self.model, self.preprocess), self.preprocess, labels)
 
 
 def present(model: nn.Module, heads: Heads) -> Heads:

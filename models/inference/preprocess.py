@@ -6,18 +6,19 @@ mean and standard deviation) on Pillow images, but for single levels of 255 (see
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
-from models.compute.transfer import sent
 from models.inference.resample import FILTERS, square, square_in_any_order
 from models.planning import catalogue
 from topwork.errors import IntegrityError
+
+if TYPE_CHECKING:  # A predictor may have no need of torch, which takes most of its memory.
+    from torch import Tensor
 
 # How pixels are resized and cropped, by the number that cards carry. A change that moves a sample
 # gets a new number, and the old way stays for the models that were evaluated with it.
@@ -93,7 +94,7 @@ class Preprocess:
         resize = max(crop, round(crop * self.resize / self.crop))
         return replace(self, crop=crop, resize=resize, revision=REVISION)
 
-    def read(self, data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> Tensor:
+    def read(self, data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
         """Decode an image file and return its crop; uint8 (3, crop, crop).
 
         Raises:
@@ -102,17 +103,17 @@ class Preprocess:
         """
         return self.crop_of(OpenImage(data, limits))
 
-    def crop_of(self, image: OpenImage) -> Tensor:
+    def crop_of(self, image: OpenImage) -> NDArray[np.uint8]:
         """Return the same of an image whose header was read; errors as of `read`."""
         return self.uint8(image.rgb(shrink_to=self.resize))
 
-    def uint8(self, image: Image.Image) -> Tensor:
+    def uint8(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize and crop an RGB image of any size; uint8 (3, crop, crop)."""
         pixels = SQUARES[self.revision](image, self.resize, self.crop, self.interpolation)
-        return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
+        return np.asarray(pixels).transpose(2, 0, 1).copy()
 
-    def normalise(self, batch: Tensor) -> Tensor:
+    def normalise(self, batch: "Tensor") -> "Tensor":
         """Turn uint8 (N, 3, H, W) into the network's float32 input, on the batch's device."""
-        numbers = torch.tensor([self.mean, self.std], dtype=torch.float32)
-        mean, std = sent(numbers, batch.device.type).view(2, 3, 1, 1)
-        return batch.to(torch.float32).div_(255).sub_(mean).div_(std)
+        shares = batch.float().div_(255)
+        mean, std = shares.new_tensor([self.mean, self.std]).view(2, 3, 1, 1)
+        return shares.sub_(mean).div_(std)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from core.imaging.decode import ImageLimits
 from models.compute.memory import within
 from models.data.shards import ahead
-from models.inference.classifier import Classifier
+from models.inference.classifier import Classifier, Crops
 from models.prediction.images import BatchImage
 from models.prediction.parts import Row
 from topwork.errors import ImageTooLarge, ImageUndecodable
@@ -46,7 +47,7 @@ def answers(
         OutOfMemory: There is none even for one image.
     """
 
-    def view(image: BatchImage) -> Tensor | Error:
+    def view(image: BatchImage) -> Crops | Error:
         if image.error is not None:
             return image.error
         try:
@@ -58,22 +59,26 @@ def answers(
     for views in ahead(images, view, batch=BATCH, threads=threads):
         part = images[done : done + len(views)]
         done += len(views)
-        pixels = [one for one in views if isinstance(one, Tensor)]
+        pixels = [one for one in views if not isinstance(one, dict)]
         served = iter(_served(classifier, pixels) if pixels else ())
         yield [
             _answer(classifier, image, next(served), known, top_k)
-            if isinstance(one, Tensor)
+            if not isinstance(one, dict)
             else _facts(image) | {"status": ResultStatus.ERROR, "error": one}
             for image, one in zip(part, views, strict=True)
         ]
 
 
-def _served(classifier: Classifier, pixels: list[Tensor]) -> Tensor:
-    return within(lambda some: classifier.forward(list(some)), torch.stack(pixels))
+def _served(classifier: Classifier, pixels: list[Crops]) -> NDArray[np.float64]:
+    rows: NDArray[np.float64] = within(
+        lambda some: torch.from_numpy(classifier.forward(some.numpy())),
+        torch.from_numpy(np.stack(pixels)),
+    ).numpy()
+    return rows
 
 
 def _answer(
-    classifier: Classifier, image: BatchImage, row: Tensor, known: Known, top_k: int
+    classifier: Classifier, image: BatchImage, row: NDArray[np.float64], known: Known, top_k: int
 ) -> Row:
     found = known.get(image.class_name or "")
     return _facts(image) | {

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core.system.atomic_files import settle
 from core.system.failpoints import hit
-from models.networks import tensorfile
+from models.networks import tensorfile, weights_file
 from models.planning.disk_needs import KEPT_CHECKPOINTS
 from topwork.errors import IntegrityError, WeightsMismatch
 
@@ -87,7 +87,7 @@ def _peek(path: Path) -> State:
 
 def _metadata(path: Path) -> dict[str, str]:
     try:
-        return tensorfile.metadata(path, header_bytes=HEADER_BYTES)
+        return weights_file.metadata(path, header_bytes=HEADER_BYTES)
     except WeightsMismatch:
         return {}
 

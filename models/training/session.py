@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,9 +16,11 @@ from core.system.run_dir import RunDir
 from models.compute.execution import choose
 from models.data.cache import Cache
 from models.data.dataset import StagedDataset
+from models.evaluation import engine_choice
 from models.evaluation.calibrate import calibrate
 from models.evaluation.evaluate import Evaluation, evaluate, held_out_logits
 from models.inference import artefact
+from models.inference.classifier import Classifier
 from models.planning import catalogue
 from models.planning.plan import Plan, resolve
 from models.planning.request import TrainRequest
@@ -103,14 +105,8 @@ class Session:
         fit, events = trained.fit, self.run.events
         self.deadline.lift()
         events.phase("evaluating")
-        logits = held_out_logits(
-            self.run,
-            self.dataset,
-            fit.network.classifier(),
-            threads=fit.execution.threads,
-            meter=fit.meter,
-            known=head_stage.held_out_logits(trained),
-        )
+        known = head_stage.held_out_logits(trained)
+        logits = self._ask(fit, fit.network.classifier(), known)
         events.phase("calibrating")
         folds = head_stage.out_of_fold(trained)
         evidence = _joined(logits.get("val"), self.dataset.labels("val"), folds)
@@ -132,9 +128,36 @@ class Session:
             "metrics": {**evaluation.headlines(), "best": best},
             "calibration": evaluation.fitted(),
         }
-        artefact.write(folder, trained.fit.network.model, trained.card() | scores)
+        fit = trained.fit
+
+        def engine() -> artefact.Card:
+            chosen = engine_choice.choose(
+                folder,
+                fit.network,
+                evaluation.calibration,
+                evaluation.logits,
+                lambda classifier: self._ask(fit, classifier),
+            )
+            for name, reason in chosen["refused"].items():
+                words = f"{name} does not serve this model, as {reason}. {chosen['name']} does."
+                self.run.events.note("engine_refused", words)
+            return {"engine": chosen}
+
+        artefact.write(folder, fit.network.model, trained.card() | scores, engine)
         shutil.rmtree(self.run.path / "cache", ignore_errors=True)
         self.run.publish_result(folder)
+
+    def _ask(
+        self, fit: Fit, classifier: Classifier, known: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        return held_out_logits(
+            self.run,
+            self.dataset,
+            classifier,
+            threads=fit.execution.threads,
+            meter=fit.meter,
+            known=known,
+        )
 
     @property
     def _shared(self) -> Path | None:

@@ -7,7 +7,7 @@ import torch
 
 from models.data import augment
 from models.data.dataset import StagedDataset, batch_count
-from models.inference.classifier import forward
+from models.inference.eager import forward
 from models.planning import strategy
 from models.planning.augmentation import VIEWS
 from models.planning.plan import Plan

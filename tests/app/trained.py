@@ -9,6 +9,7 @@ from core.store.object_store import Storage
 from models.inference import artefact
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
+from tests.models.publishing import network_of, publish
 
 
 def store_model(storage: Storage, folder: Path, *, seed: int = 1, **changes: Any) -> dict[str, Any]:
@@ -24,6 +25,13 @@ def store_model(storage: Storage, folder: Path, *, seed: int = 1, **changes: Any
     folder.mkdir(parents=True)
     artefact.write(folder, zoo.build("lenet", len(classes)), card)
     return put_model(storage, folder, f"models/job{seed}/1")
+
+
+def store_served(storage: Storage, folder: Path) -> dict[str, Any]:
+    """Put a LeNet with its graph into storage; return how an order names it."""
+    folder.mkdir(parents=True)
+    publish(folder, network_of("lenet", ["ant", "bee", "cicada"]))
+    return put_model(storage, folder, "models/served/1")
 
 
 def put_model(storage: Storage, folder: Path, prefix: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def settled(facts: Architecture, data: Path, folder: Path) -> Path:
         for norm in norms:
             norm.train().momentum = None  # The mean over all batches, here of one.
             norm.weight.data.fill_(CALM)
-        plain = preprocess.normalise(torch.stack(images))
+        plain = preprocess.normalise(torch.from_numpy(np.stack(images)))
         # What hardly varies in a few images would be blown up in the views of training.
         varied = [a * plain + b for a in CONTRASTS for b in SHIFTS]
         with torch.no_grad():

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from models.export.runtime import open_session
+from models.compute.onnx_runtime import open_session
 from models.weights import bundle
 from tests.e2e.conftest import Service, png
 

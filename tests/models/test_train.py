@@ -48,6 +48,7 @@ def test_a_run_leaves_a_complete_result(whole: Path) -> None:
     names = {path.name for path in (whole / "result").iterdir()}
     assert names == {
         "weights.safetensors",
+        "network.onnx",
         "card.json",
         "evaluation.json",
         "history.json",
@@ -64,6 +65,10 @@ def test_a_run_leaves_a_complete_result(whole: Path) -> None:
     assert card["metrics"]["val"]["accuracy"] == 1.0
     assert card["exact"] == {"value": True, "reason": []}
     assert all(entry["reason"] for entry in card["plan"].values())
+    assert card["engine"]["name"] == "onnxruntime"
+    assert card["engine"]["images"] == 24
+    assert card["engine"]["max_difference"] < 1e-5
+    assert card["files"].keys() == {"weights.safetensors", "network.onnx"}
     phases = [event["phase"] for event in events(whole, "phase")]
     assert phases == ["preparing", "training", "evaluating", "calibrating", "publishing"]
     assert card["calibration"] is None

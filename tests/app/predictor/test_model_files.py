@@ -39,6 +39,20 @@ def test_a_model_is_fetched_once_under_the_name_of_its_card(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_a_graph_comes_with_its_model(tmp_path: Path, stored_far: Stored) -> None:
+    from tests.app.trained import store_served  # noqa: PLC0415 - loads torch, which few tests need.
+
+    storage, _ = stored_far
+    model = ArtefactModel(**store_served(storage, tmp_path / "made"))
+    folder = ModelFiles(storage, tmp_path / "cache", 2**30).bring(model)
+    assert (folder / artefact.GRAPH).read_bytes() == storage.get_bytes(
+        f"{model.prefix}/{artefact.GRAPH}"
+    )
+    replace(storage, model, artefact.GRAPH, b"another graph")
+    with pytest.raises(IntegrityError, match="recorded hash"):
+        ModelFiles(storage, tmp_path / "again", 2**30).bring(model)
+
+
 @pytest.mark.parametrize("name", [artefact.WEIGHTS, artefact.CARD])
 def test_a_changed_object_is_refused_and_leaves_nothing(
     tmp_path: Path, stored_far: Stored, name: str

@@ -4,6 +4,8 @@ import asyncio
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,7 +23,7 @@ from core.system.settings import Settings
 from models.data.dataset import StagedDataset
 from models.inference import artefact
 from tests.app.conftest import MakeModel
-from tests.app.trained import put_model, store_model
+from tests.app.trained import put_model, store_model, store_served
 from tests.models.staging import train_doubtful
 from topwork.errors import ImageTooLarge, IntegrityError, PredictorBusy, WeightsUnavailable
 
@@ -167,6 +169,48 @@ def test_a_job_and_the_service_are_equally_sure(stored: Stored, tmp_path: Path) 
 
     trial(stored, tmp_path, work)
     assert artefact.read_card(folder / "run" / "result")["calibration"]["temperature"] > 1.2
+
+
+SERVE = """
+import asyncio, sys
+from pathlib import Path
+from app.predictor.metrics import Measures
+from app.predictor.service import Predictor
+from app.predictor_protocol import Order
+from core.store.object_store import Storage
+from core.system.settings import Settings
+
+async def serve() -> None:
+    order, body, storage, data = sys.argv[1:]
+    settings = Settings(data_dir=Path(data), offline=True)
+    predictor = Predictor(settings, Storage(storage), Measures())
+    answer = await predictor.predict(
+        Order.model_validate_json(order), Path(body).read_bytes()
+    )
+    print(answer["results"][0]["label"])
+    await predictor.close()
+
+import app.predictor.__main__
+asyncio.run(serve())
+sys.exit("torch" in sys.modules)
+"""
+
+
+def test_a_predictor_that_needs_no_torch_loads_none(stored: Stored, tmp_path: Path) -> None:
+    """Most of its memory and of the time to its first answer would be torch's."""
+    storage, _ = stored
+    asked, body = order(store_served(storage, tmp_path / "made"), png())
+    (tmp_path / "body").write_bytes(body)
+    place = f"file://{tmp_path}/objects"
+    told = subprocess.run(
+        [sys.executable, "-c", SERVE, asked.model_dump_json(), str(tmp_path / "body"), place,
+         str(tmp_path / "data")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.split()[-1] in ("ant", "bee", "cicada")
 
 
 def test_a_model_that_is_pushed_out_comes_back(stored: Stored, tmp_path: Path) -> None:

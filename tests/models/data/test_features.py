@@ -17,7 +17,7 @@ from core.system.run_dir import DONE, STOPPED
 from models.data import features
 from models.data.features import Standardise, layer_of
 from models.data.sources import Indices
-from models.inference import artefact, classifier
+from models.inference import artefact, eager
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.networks.head import Head, split
@@ -120,7 +120,7 @@ def test_features_are_computed_once(
     assert go(straight) == DONE
     broken = run(tmp_path / "broken", colours, weights_dir, "mobilenet_v3_small")
     passes: list[int] = []
-    plain = classifier.forward
+    plain = eager.forward
 
     def forward(trunk: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         if len(batch) > 1:  # A single blank image only asks for the shape.
@@ -142,7 +142,7 @@ def test_views_are_cut_into_the_same_batches_wherever_a_run_was_interrupted(
     monkeypatch.setattr(features, "BATCH", 10)
     name, numbers = "mobilenet_v3_small", {"epochs": 1, "weight_decay": 0.1}
     passes: dict[Path, list[int]] = {}
-    plain = classifier.forward
+    plain = eager.forward
     for run_dir in (tmp_path / "straight", tmp_path / "broken"):
         run(run_dir, colours, weights_dir, name, hyperparameters=numbers, augmentation="standard")
         sizes = passes.setdefault(run_dir, [])
@@ -229,7 +229,7 @@ def test_a_second_run_on_the_same_images_finds_their_features(
 ) -> None:
     """The bits are the same as without, and another set of the images costs only its new ones."""
     name, passes = "mobilenet_v3_small", []
-    plain = classifier.forward
+    plain = eager.forward
 
     def forward(trunk: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         if len(batch) > 1:  # A single blank image only asks for the shape.
@@ -275,7 +275,7 @@ def test_the_next_attempt_finds_the_features_of_a_killed_one(
 ) -> None:
     """The worker gives each attempt a folder of its own, and all the same cache."""
     passes: list[int] = []
-    plain = classifier.forward
+    plain = eager.forward
 
     def forward(trunk: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         if len(batch) > 1:  # A single blank image only asks for the shape.
@@ -306,9 +306,9 @@ def test_the_place_in_a_batch_leaves_the_bits_of_features(weights_dir: Path) -> 
     model = zoo.build(name, pretrained_state=weights_dir / f"{name}.safetensors").eval()
     trunk = split(model.to(memory_format=torch.channels_last), "classifier.3")[0]
     images = torch.randn(32, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    whole = classifier.forward(trunk, images)
+    whole = eager.forward(trunk, images)
     order = torch.randperm(32, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(classifier.forward(trunk, images[order]), whole[order])
+    assert torch.equal(eager.forward(trunk, images[order]), whole[order])
 
 
 def test_views_multiply_the_training_features(

@@ -172,7 +172,7 @@ def test_the_published_model_answers_as_it_was_evaluated(doubtful: Path) -> None
         row = rows[sample.sha256]
         assert answer["label"] == row["label"]
         assert answer["confidence"] == pytest.approx(row["confidence"], abs=1e-5)
-        plain = probabilities(classifier.logits(crop))[0]
+        plain = probabilities(torch.from_numpy(classifier.logits(crop)))[0]
         assert staged.classes[int(plain.argmax())] == row["label"]
         assert float(plain.max()) > row["confidence"] + 1e-4
     staged.close()

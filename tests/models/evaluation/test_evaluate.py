@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from core.system.progress import Meter
@@ -14,7 +15,7 @@ from core.system.run_dir import RunDir, Stopped
 from models.data.dataset import StagedDataset
 from models.evaluation.calibrate import Calibration
 from models.evaluation.evaluate import Evaluation, evaluate, held_out_logits, worst
-from models.inference.classifier import Classifier, Label
+from models.inference.classifier import Classifier, Crops, Label
 from models.inference.preprocess import Preprocess
 from tests.models.staging import png, stage
 from topwork import types
@@ -29,9 +30,10 @@ class Brightness:
 
     nbytes = 0
 
-    def __call__(self, batch: Tensor) -> Tensor:
-        level = 10 * (batch.mean((1, 2, 3)) - 0.5)
-        return torch.stack([level, -level, torch.full_like(level, -50.0)], 1)
+    def __call__(self, crops: Crops) -> NDArray[np.float32]:
+        level = 10 * (crops.mean((1, 2, 3)) / 255 - 0.5)
+        rows = np.stack([level, -level, np.full_like(level, -50.0)], 1)
+        return rows.astype(np.float32)
 
 
 def flat(value: int) -> bytes:
@@ -221,6 +223,6 @@ def test_the_card_says_what_calibration_did(run: RunDir, staged: StagedDataset) 
 def test_answers_that_are_not_finite_are_no_evaluation(
     run: RunDir, staged: StagedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Brightness, "__call__", lambda _, batch: batch[:, :, 0, 0] / 0)
+    monkeypatch.setattr(Brightness, "__call__", lambda _, crops: np.full((len(crops), 3), np.nan))
     with pytest.raises(IntegrityError, match="finite"):
         answers(run, staged)

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from core.system.run_dir import RunDir
+from models.compute.onnx_runtime import open_session
 from models.export import onnx_file, parity, plain, torch_program
 from models.export.__main__ import export
-from models.export.runtime import open_session
 from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.inference.preprocess import REVISION, Preprocess

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.imaging.decode import decode
+from models.compute.onnx_runtime import open_session
 from models.export import pixels
-from models.export.runtime import open_session
 from models.inference.preprocess import Preprocess
 from models.planning import catalogue
 
-if TYPE_CHECKING:  # At run time `models.export.runtime` loads it.
+if TYPE_CHECKING:  # At run time `models.compute.onnx_runtime` loads it.
     from onnxruntime import InferenceSession
 
 IMAGENET = Preprocess(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -49,9 +49,9 @@ def differing(graph: "InferenceSession", preprocess: Preprocess, image: NDArray[
     """Count the samples in which graph and service differ, before and after normalising."""
     crop, normalised = graph.run(["crop", "input"], {"image": image})
     want = preprocess.uint8(Image.fromarray(image))
-    inputs = preprocess.normalise(want[None])
-    off = torch.from_numpy(crop) != want
-    return int(off.sum()) + int((torch.from_numpy(normalised) != inputs).sum())
+    inputs = preprocess.normalise(torch.from_numpy(want)[None])
+    off = np.not_equal(crop, want).sum() + np.not_equal(normalised, inputs.numpy()).sum()
+    return int(off)
 
 
 @pytest.mark.parametrize(("resize", "crop", "interpolation"), GEOMETRIES)

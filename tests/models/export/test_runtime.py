@@ -7,7 +7,7 @@ from pathlib import Path
 
 PROGRAM = """
 from models.export import pixels
-from models.export.runtime import open_session
+from models.compute.onnx_runtime import open_session
 from models.inference.preprocess import Preprocess
 open_session(pixels.graph(Preprocess.for_architecture("lenet")).SerializeToString())
 """

@@ -4,13 +4,15 @@ import math
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from models.inference import artefact
-from models.inference.calibration import probabilities
-from models.inference.classifier import Classifier, Eager, Label, forward
+from models.inference.calibration import probabilities, served
+from models.inference.classifier import Classifier, Crops, Label
+from models.inference.eager import Eager, forward
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.planning import catalogue
@@ -23,10 +25,10 @@ class Fixed:
     nbytes = 0
 
     def __init__(self, *logits: float) -> None:
-        self._logits = torch.tensor(logits)
+        self._logits = np.array(logits, dtype=np.float32)
 
-    def __call__(self, batch: Tensor) -> Tensor:
-        return self._logits.expand(len(batch), -1)
+    def __call__(self, crops: Crops) -> NDArray[np.float32]:
+        return np.tile(self._logits, (len(crops), 1))
 
 
 def fixed(*logits: float, temperature: float = 1.0) -> Classifier:
@@ -35,12 +37,9 @@ def fixed(*logits: float, temperature: float = 1.0) -> Classifier:
     return Classifier(Fixed(*logits), preprocess, labels, temperature=temperature)
 
 
-def images(count: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    shape = (3, 32, 32)
-    return [
-        torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(count)
-    ]
+def images(count: int) -> list[Crops]:
+    generator = np.random.default_rng(3)
+    return [generator.integers(0, 256, (3, 32, 32), dtype=np.uint8) for _ in range(count)]
 
 
 def test_rank_orders_by_confidence_and_says_so() -> None:
@@ -85,10 +84,21 @@ def test_temperature_changes_the_confidence_and_never_the_label() -> None:
 @pytest.mark.parametrize("temperature", [0.1, 0.7, 1.5, 10.0])
 def test_no_temperature_changes_a_label_or_the_order(temperature: float) -> None:
     logits = 5 * torch.randn(2000, 7, generator=torch.Generator().manual_seed(4))
-    served = probabilities(logits, temperature)
-    assert torch.equal(served.argmax(1), logits.argmax(1))
-    assert torch.equal(served.argsort(1), logits.argsort(1))
-    assert torch.allclose(served.sum(1), torch.ones(2000, dtype=torch.float64))
+    shown = probabilities(logits, temperature)
+    assert torch.equal(shown.argmax(1), logits.argmax(1))
+    assert torch.equal(shown.argsort(1), logits.argsort(1))
+    assert torch.allclose(shown.sum(1), torch.ones(2000, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("ceiling", [1.0, 0.97])
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 3.0])
+def test_the_service_computes_confidences_as_the_evaluation_does(
+    temperature: float, ceiling: float
+) -> None:
+    logits = 50 * torch.randn(500, 7, generator=torch.Generator().manual_seed(4))
+    evaluated = probabilities(logits, temperature, ceiling).numpy()
+    answered = served(logits.numpy(), temperature, ceiling)
+    assert answered == pytest.approx(evaluated, rel=1e-12, abs=1e-300)
 
 
 @pytest.mark.parametrize("calibration", [{}, {"calibration": None}])
@@ -105,8 +115,8 @@ def test_a_card_without_calibration_gives_the_plain_softmax(
     classifier = Classifier.from_artefact(tmp_path)
     assert classifier.temperature == 1.0
     crop = images(1)
-    expected = torch.softmax(classifier.logits(crop).double(), dim=1)
-    assert torch.equal(classifier.forward(crop), expected)
+    expected = torch.softmax(torch.from_numpy(classifier.logits(crop)).double(), dim=1)
+    assert classifier.forward(crop) == pytest.approx(expected.numpy(), rel=1e-12)
 
 
 @pytest.mark.parametrize("calibration", ["warm", [1.0], {"temperature": "warm"}])
@@ -149,12 +159,13 @@ def test_grouping_changes_no_answer(architecture: str) -> None:
 def test_the_engine_agrees_with_the_bare_network() -> None:
     torch.manual_seed(0)
     model = zoo.build("lenet", 5)
-    engine = Eager(model)
+    preprocess = Preprocess.for_architecture("lenet")
+    engine = Eager(model, preprocess)
     assert engine.nbytes == sum(value.nbytes for value in model.state_dict().values())
-    batch = torch.randn(3, 3, 32, 32)
+    crops = np.stack(images(3))
     with torch.no_grad():
-        expected = model.eval()(batch)
-    assert (engine(batch) - expected).abs().max() < 1e-5
+        expected = model.eval()(preprocess.normalise(torch.from_numpy(crops)))
+    assert engine(crops) == pytest.approx(expected.numpy(), abs=1e-5)
 
 
 def test_a_trained_model_answers_with_its_own_classes(tmp_path: Path) -> None:
@@ -174,9 +185,9 @@ def test_a_trained_model_answers_with_its_own_classes(tmp_path: Path) -> None:
     assert classifier.facts["classes"] == 2
     crop = images(1)
     with torch.inference_mode():
-        logits = model.eval()(classifier.preprocess.normalise(torch.stack(crop)))
+        logits = model.eval()(classifier.preprocess.normalise(torch.from_numpy(np.stack(crop))))
     expected = torch.softmax(logits.double() / 2.0, dim=1)
-    assert torch.allclose(classifier.forward(crop), expected, atol=1e-6)
+    assert classifier.forward(crop) == pytest.approx(expected.numpy(), abs=1e-6)
     with pytest.raises(ImageUndecodable):
         classifier.decode(b"no image")
 

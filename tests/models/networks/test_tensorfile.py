@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from core.system.atomic_files import sha256
-from models.networks import tensorfile
+from models.networks import tensorfile, weights_file
 from topwork.errors import IntegrityError, WeightsMismatch
 
 TENSORS = {
@@ -38,7 +38,7 @@ def test_what_the_library_writes_is_read_and_hashed(path: Path) -> None:
     for name, tensor in TENSORS.items():
         assert found.tensors[name].dtype == tensor.dtype
         assert torch.equal(found.tensors[name], tensor)
-    assert found.metadata == tensorfile.metadata(path) == {"origin": "here"}
+    assert found.metadata == weights_file.metadata(path) == {"origin": "here"}
     assert found.sha256 == sha256(path)
 
 
@@ -64,14 +64,14 @@ def test_each_byte_counts(path: Path, moment: str, monkeypatch: pytest.MonkeyPat
     if moment == "before":
         change()
     else:
-        header = tensorfile._header
+        header = weights_file._header
 
         def then_change(*arguments: Any) -> Any:
             found = header(*arguments)
             change()
             return found
 
-        monkeypatch.setattr(tensorfile, "_header", then_change)
+        monkeypatch.setattr(weights_file, "_header", then_change)
     with pytest.raises(IntegrityError, match=r"net\.safetensors does not match"):
         tensorfile.read(path, digest)
 
@@ -79,14 +79,14 @@ def test_each_byte_counts(path: Path, moment: str, monkeypatch: pytest.MonkeyPat
 def test_a_file_that_is_cut_while_it_is_read_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    header = tensorfile._header
+    header = weights_file._header
 
     def then_cut(*arguments: Any) -> Any:
         found = header(*arguments)
         os.truncate(path, 5000)
         return found
 
-    monkeypatch.setattr(tensorfile, "_header", then_cut)
+    monkeypatch.setattr(weights_file, "_header", then_cut)
     with pytest.raises(WeightsMismatch, match="cut off"):
         tensorfile.read(path)
     with pytest.raises(IntegrityError):
@@ -138,7 +138,7 @@ def test_a_header_that_does_not_fit_the_file_is_refused(tmp_path: Path, header: 
 def test_a_file_without_a_header_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "odd.safetensors"
     path.write_bytes(content)
-    for read in (tensorfile.read, tensorfile.metadata):
+    for read in (tensorfile.read, weights_file.metadata):
         with pytest.raises(WeightsMismatch, match=r"odd\.safetensors"):
             read(path)
 

@@ -1,0 +1,103 @@
+"""Choose what serves a model: its graph in ONNX Runtime, where that answers as the network does.
+
+The trainer calls it at publication, when the weights are written. What is evaluated is the network
+itself, so the graph serves only if it gives every evaluated image the same label and nearly the
+same confidence; otherwise the network does, and the card says why.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.system.atomic_files import write_atomically
+from models.evaluation.calibrate import Calibration
+from models.inference import onnx_engine
+from models.inference.card_file import GRAPH, WEIGHTS
+from models.inference.classifier import Classifier, Engine
+from models.inference.network import Network
+from models.inference.onnx_engine import OnnxEngine
+from models.networks import onnx_graph
+from models.networks.weights_file import COUNTER
+from topwork.errors import IntegrityError, OutOfMemory
+
+EAGER = "torch"
+CLOSE = 1e-4  # Between confidences of 0..1; 3e-6 was the most on 353 photographs.
+_ALONE, _TOGETHER = 1, 3  # Made images are asked so many at a time: a graph must take any number.
+
+Logits = Mapping[str, Tensor]
+
+
+def choose(
+    folder: Path,
+    network: Network,
+    calibration: Calibration,
+    evaluated: Logits,
+    ask: Callable[[Classifier], Logits],
+) -> dict[str, Any]:
+    """Write the graph into the folder of a model's weights, and return the card's `engine`.
+
+    Args:
+        folder: Holds the weights.
+        network: In eval mode on the CPU, as it is in the file.
+        calibration: By which confidences are compared.
+        evaluated: What the network said, by split.
+        ask: Returns what a classifier says about the same images.
+    """
+    try:
+        graph = _graph(folder, network)
+        engine = OnnxEngine(graph, _arrays(network))
+        found = {**ask(network.classifier(engine)), **_made(network, engine)}
+        wanted = {**evaluated, **_made(network, network.classifier().engine)}
+    except (RuntimeError, MemoryError, OutOfMemory, IntegrityError) as error:
+        return _refused(folder, f"it does not run: {error}")
+    images = sum(map(len, evaluated.values()))
+    other = sum(int((wanted[name].argmax(1) != found[name].argmax(1)).sum()) for name in wanted)
+    farthest = max(
+        float((calibration.served(wanted[name]) - calibration.served(found[name])).abs().max())
+        for name in wanted
+    )
+    compared = {"images": images, "max_difference": farthest}
+    if other or not farthest <= CLOSE:
+        words = f"{other} labels differ, and confidences by {farthest:.2g} at most"
+        return _refused(folder, words) | compared
+    return {"name": onnx_engine.NAME, **compared, "refused": {}}
+
+
+def _graph(folder: Path, network: Network) -> bytes:
+    preprocess = network.preprocess
+    graph = onnx_graph.made(
+        network.model, preprocess.crop, preprocess.mean, preprocess.std, folder / WEIGHTS
+    )
+    write_atomically(folder / GRAPH, graph)
+    return graph
+
+
+def _refused(folder: Path, reason: str) -> dict[str, Any]:
+    (folder / GRAPH).unlink(missing_ok=True)
+    refused = {onnx_engine.NAME: reason}
+    return {"name": EAGER, "images": 0, "max_difference": None, "refused": refused}
+
+
+def _arrays(network: Network) -> dict[str, NDArray[Any]]:
+    """Return the network's values, which are not copied."""
+    state = network.model.state_dict()
+    return {
+        name: tensor.detach().contiguous().numpy()
+        for name, tensor in state.items()
+        if not name.endswith(COUNTER)
+    }
+
+
+def _made(network: Network, engine: Engine) -> dict[str, Tensor]:
+    """Return logits of noise: a model without held-out images is compared as well."""
+    side = network.preprocess.crop
+    generator = np.random.default_rng(0)
+    sizes = (_ALONE, _TOGETHER)
+    noise = [generator.integers(0, 256, (size, 3, side, side), dtype=np.uint8) for size in sizes]
+    rows = [engine(crops) for crops in noise]
+    return {"made": torch.from_numpy(np.concatenate(rows))}

@@ -1,0 +1,78 @@
+"""A trained model's graph in ONNX Runtime, an engine that needs no torch."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.system.machine import cores
+from models.compute.onnx_runtime import open_session
+from models.inference.card_file import CARD, GRAPH, WEIGHTS, Card
+from models.networks import weights_file
+from models.networks.weights_file import COUNTER
+from topwork.errors import IntegrityError, WeightsMismatch
+
+NAME = "onnxruntime"
+MAX_GRAPH_BYTES = 64 * 1024 * 1024  # Measured 0.01 to 1 MB; weights are not in it.
+_DTYPES = {"F32": np.float32, "I64": np.int64}  # All that the files of trained models hold.
+
+
+class OnnxEngine:
+    """A graph of `models.networks.onnx_graph` with its weights.
+
+    Args:
+        graph: Its bytes.
+        weights: Every value that it names; they stay in memory as they are.
+
+    Raises:
+        RuntimeError: ONNX Runtime cannot run it.
+    """
+
+    def __init__(self, graph: bytes, weights: Mapping[str, NDArray[Any]]) -> None:
+        self.nbytes = sum(value.nbytes for value in weights.values())
+        self._session = open_session(graph, threads=cores(), weights=weights)
+
+    @classmethod
+    def from_artefact(cls, folder: Path, card: Card) -> "OnnxEngine":
+        """Load a trained model's graph and weights, of the very bytes that were hashed.
+
+        Raises:
+            IntegrityError: A file is damaged or does not fit the card, or a value is not finite.
+        """
+        try:
+            with (folder / GRAPH).open("rb") as file:
+                graph = file.read(MAX_GRAPH_BYTES)
+            wanted = card["files"][GRAPH]["sha256"]
+        except (OSError, KeyError, TypeError) as error:
+            raise IntegrityError(f"The model's {GRAPH} cannot be read: {error!r}.") from error
+        if hashlib.sha256(graph).hexdigest() != wanted:
+            raise IntegrityError(f"{GRAPH} does not match its recorded hash.")
+        try:
+            return cls(graph, _values(folder / WEIGHTS, card["files"][WEIGHTS]["sha256"]))
+        except (RuntimeError, WeightsMismatch) as error:
+            raise IntegrityError(f"{GRAPH} and {WEIGHTS} do not fit {CARD}: {error}") from error
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return float32 logits (N, classes) of uint8 crops (N, 3, H, W)."""
+        try:
+            (logits,) = self._session.run(["logits"], {"crops": crops})
+        except Exception as error:  # Its classes have no common one but this.
+            raise RuntimeError(f"ONNX Runtime could not run the graph: {error}") from error
+        return np.asarray(logits, dtype=np.float32)
+
+
+def _values(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
+    found = weights_file.read(path, sha256).values
+    values = {}
+    for name, value in found.items():
+        if value.dtype not in _DTYPES:
+            raise WeightsMismatch(f"'{name}' is of a type that no trained model has.")
+        array = value.data.view(_DTYPES[value.dtype]).reshape(value.shape)
+        if not np.isfinite(array.sum(dtype=np.float64)):
+            raise IntegrityError(f"The weights hold values that are not finite, in '{name}'.")
+        if not name.endswith(COUNTER):
+            values[name] = array
+    return values

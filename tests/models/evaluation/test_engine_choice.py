@@ -1,0 +1,88 @@
+"""A graph serves only where it answers as the evaluated network did."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.evaluation import engine_choice
+from models.evaluation.calibrate import Calibration
+from models.inference import artefact
+from models.inference.card_file import GRAPH
+from models.inference.classifier import Classifier
+from models.inference.network import Network
+from tests.models.publishing import network_of
+
+CROPS = np.random.default_rng(2).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return network_of("lenet", ["ant", "bee"])
+
+
+def ask(classifier: Classifier) -> dict[str, Tensor]:
+    return {"val": torch.from_numpy(classifier.logits(CROPS))}
+
+
+def chosen(folder: Path, network: Network, evaluated: dict[str, Tensor]) -> dict[str, Any]:
+    """Write a model and return what its card says about engines."""
+
+    def engine() -> artefact.Card:
+        told = engine_choice.choose(folder, network, Calibration(), evaluated, ask)
+        return {"engine": told}
+
+    card = {
+        "architecture": "lenet",
+        "classes": network.classes,
+        "preprocess": network.preprocess.to_dict(),
+    }
+    written = artefact.write(folder, network.model, card, engine)
+    assert written == artefact.read_card(folder)
+    assert (GRAPH in written["files"]) == (folder / GRAPH).exists()
+    return dict(written["engine"])
+
+
+def test_a_graph_that_agrees_serves(tmp_path: Path, network: Network) -> None:
+    told = chosen(tmp_path, network, ask(network.classifier()))
+    assert told["name"] == "onnxruntime"
+    assert told["images"] == 6
+    assert 0 <= told["max_difference"] < 1e-6
+    assert told["refused"] == {}
+    assert (tmp_path / GRAPH).exists()
+
+
+@pytest.mark.parametrize("fault", ["label", "confidence", "not finite"])
+def test_a_graph_that_differs_on_one_image_does_not(
+    tmp_path: Path, network: Network, fault: str
+) -> None:
+    evaluated = ask(network.classifier())
+    row = evaluated["val"][3]
+    if fault == "label":
+        row.copy_(row.flip(0))
+    elif fault == "confidence":
+        row[row.argmax()] += 0.01
+    else:
+        row[0] = float("nan")
+    told = chosen(tmp_path, network, evaluated)
+    assert told["name"] == "torch"
+    assert "differ" in told["refused"]["onnxruntime"]
+    assert told["images"] == 6
+    assert not (tmp_path / GRAPH).exists()
+    assert Classifier.from_artefact(tmp_path).forward(CROPS).shape == (6, 2)
+
+
+def test_a_network_without_a_graph_is_published(
+    tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("The network cannot be traced: it is what it is")
+
+    monkeypatch.setattr("models.networks.onnx_graph.made", broken)
+    told = chosen(tmp_path, network, ask(network.classifier()))
+    assert told["name"] == "torch"
+    assert "cannot be traced" in told["refused"]["onnxruntime"]
+    assert not (tmp_path / GRAPH).exists()

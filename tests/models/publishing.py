@@ -1,0 +1,37 @@
+"""Publish a network as the trainer does, its graph included, without training it."""
+
+from pathlib import Path
+
+import torch
+
+from models.evaluation import engine_choice
+from models.evaluation.calibrate import Calibration
+from models.inference import artefact
+from models.inference.network import Network
+from models.inference.preprocess import Preprocess
+from models.networks import head, zoo
+from models.planning import catalogue
+
+
+def network_of(architecture: str, classes: list[str], *, side: int | None = None) -> Network:
+    """Return a network with random weights, always the same."""
+    torch.manual_seed(0)
+    model = zoo.build(architecture, len(classes), auxiliary=False).eval()
+    preprocess = Preprocess.for_architecture(architecture)
+    preprocess = preprocess if side is None else preprocess.at(side)
+    heads = head.find(model, len(classes))
+    return Network(catalogue.get(architecture), model, heads, classes, preprocess, {})
+
+
+def publish(folder: Path, network: Network) -> artefact.Card:
+    """Write the network with its graph, compared on noise alone; return the card."""
+    card = {
+        "architecture": network.architecture.name,
+        "classes": network.classes,
+        "preprocess": network.preprocess.to_dict(),
+    }
+
+    def engine() -> artefact.Card:
+        return {"engine": engine_choice.choose(folder, network, Calibration(), {}, lambda _: {})}
+
+    return artefact.write(folder, network.model, card, engine)
