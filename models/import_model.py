@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any, Optional
 
-import torch
+import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from core.system.machine import ran_out_of_memory
 from core.system.run_dir import RunDir, supervise
+from models.evaluation import engine_choice
+from models.evaluation.calibrate import Calibration
 from models.inference import artefact
 from models.inference.network import Network
 from models.planning.import_request import ImportRequest
@@ -60,7 +62,12 @@ def import_model(run: RunDir) -> None:
     network, stated = _read(source)
     _ask(network)
     folder = run.begin_result()
-    artefact.write(folder, network.model, _card(network, stated))
+    artefact.write(
+        folder,
+        network.model,
+        _card(network, stated),
+        lambda: {"engine": _engine(folder, network, stated.calibration or _Calibration())},
+    )
     shutil.rmtree(source)
     run.publish_result(folder)
 
@@ -85,7 +92,7 @@ def _ask(network: Network) -> None:
     if crop > LARGEST_CROP:
         raise BundleInvalid(f"its images of {crop} pixels are larger than {LARGEST_CROP}")
     classifier = network.classifier()
-    grey = torch.full((3, crop, crop), 128, dtype=torch.uint8)
+    grey = np.full((3, crop, crop), 128, dtype=np.uint8)
     try:
         classifier.rank(classifier.forward([grey])[0], 1)
     except IntegrityError as error:
@@ -95,6 +102,12 @@ def _ask(network: Network) -> None:
             raise
         message = f"{network.architecture.name} cannot compute images of {crop} pixels"
         raise BundleInvalid(message) from error
+
+
+def _engine(folder: Path, network: Network, stated: _Calibration) -> dict[str, Any]:
+    """Choose what serves it; no image is known, so made ones are compared alone."""
+    calibration = Calibration(temperature=stated.temperature, ceiling=stated.ceiling)
+    return engine_choice.choose(folder, network, calibration, {}, lambda _: {})
 
 
 def _card(network: Network, stated: _Stated) -> dict[str, Any]:
