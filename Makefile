@@ -1,13 +1,13 @@
-# Everything a developer does here, in fourteen targets. `make help` lists them.
+# Everything a developer does here, in fifteen targets. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-slow test-gpu test-page chaos containers lint format bench lock clean
+.PHONY: help setup up demo test test-slow test-gpu test-page screenshots chaos containers lint format bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
 PAGE := app/static/index.html
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) $(PAGE)  ## create .venv with the locked versions; does nothing when it is current; TORCH=cpu|cu130|default
 
@@ -27,9 +27,15 @@ test-gpu: $(READY)  ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu --timeout 1800 $(ARGS)
 
 test-page: $(READY) $(PAGE)  ## drive the page with Chromium: apt-get install chromium
-	cd web && npm test
+	$(BIN)/topwork openapi > web/openapi.json
+	cd web && npm run check && npm test
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[page]'
 	$(BIN)/pytest -m page --timeout 1800 $(ARGS)
+
+screenshots: $(READY) $(PAGE)  ## keep pictures of every screen, light, dark and narrow, in build/screenshots
+	mkdir -p build/screenshots
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[page]'
+	SCREENSHOTS=build/screenshots $(BIN)/pytest -m page --timeout 1800 tests/e2e/page/test_looks.py
 
 chaos: $(READY)  ## kill, starve and confuse every process at seeded points; nothing may be lost
 	$(BIN)/pytest -m "chaos or plan" --timeout 1800 $(ARGS)

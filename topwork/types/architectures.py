@@ -17,6 +17,10 @@ class Weights(Answer):
     top5: float = Field(description="Percent with the right class among the first five.")
     license: str | None = Field(description="Address of a licence that differs from the code's.")
     available_offline: bool = Field(description="Whether they are on this machine.")
+    obtainable: bool = Field(
+        default=True,
+        description="Whether a job can have them: they are here, or may be downloaded.",
+    )
 
 
 class Architecture(Answer):

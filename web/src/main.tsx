@@ -4,6 +4,7 @@ import './page.css'
 import { render, type JSX } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import { address, follow, go, href } from './address'
+import { dropStrayClicks } from './clicks'
 import { choose, language, words } from './language'
 import { UploadLine } from './parts/upload_line'
 import { Compare } from './screens/compare'
@@ -67,8 +68,8 @@ function Page(): JSX.Element {
   }, [])
   return (
     <>
-      <a class="skip" href="#/" onClick={(event) => { event.preventDefault(); main.current?.focus() }}>{w.skip}</a>
       <header class="top">
+        <a class="skip" href="#/" onClick={(event) => { event.preventDefault(); main.current?.focus() }}>{w.skip}</a>
         <div>
           <a class="brand" href="#/">
             <svg width="26" height="26" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
@@ -135,6 +136,7 @@ function takeDrops(): void {
 
 restore()
 follow()
+dropStrayClicks()
 takeDrops()
 const root = document.getElementById('page')
 if (root) render(<Page />, root)

@@ -1,8 +1,30 @@
-/** The form of a training, as the request and as the commands that send the same. */
+/** The form of a training: what it proposes, the request, and the commands that send the same. */
+import type { Shapes } from './api'
+
 export type Effort = 'fast' | 'balanced' | 'best'
 export type Form = { dataset: string; architecture: string; effort: Effort; name: string; epochs: string; batch: string; rate: string; seed: string }
 
 const STRATEGIES = { fast: 'head', balanced: 'auto', best: 'gradual' } as const
+
+type Network = Pick<Shapes['Architecture'], 'name' | 'parameters'> & { weights: Pick<Shapes['Weights'], 'top1' | 'available_offline' | 'obtainable'> | null }
+
+const DOWNLOADED = 'mobilenet_v2'
+
+/**
+ * The network to begin with: the most accurate one whose weights are here, else a small and well-known
+ * one where they may be downloaded, else the smallest of those that need none.
+ */
+export function proposed(networks: readonly Network[]): string {
+  const best = (found: readonly Network[], rank: (one: Network) => number): string | undefined =>
+    found.reduce<Network | undefined>((top, one) => (top && rank(top) >= rank(one) ? top : one), undefined)?.name
+  const here = best(networks.filter(({ weights }) => weights?.available_offline), ({ weights }) => weights?.top1 ?? 0)
+  const fetched = networks.find(({ name, weights }) => name === DOWNLOADED && weights?.obtainable)?.name
+  return here ?? fetched ?? best(networks.filter(({ weights }) => !weights), ({ parameters }) => -parameters) ?? DOWNLOADED
+}
+
+/** Where the weights of a network are, as a word of the catalogue. */
+export const whereabouts = (weights: NonNullable<Network['weights']>): 'weightsHere' | 'weightsAway' | 'weightsMissing' =>
+  weights.available_offline ? 'weightsHere' : weights.obtainable ? 'weightsAway' : 'weightsMissing'
 
 /** The body of `POST /finetune`; what is left empty is left out, so that the service chooses it. */
 export function request(form: Form): Record<string, unknown> {

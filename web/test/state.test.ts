@@ -7,7 +7,7 @@ import { collected, pause } from '../src/load'
 import { reachable } from '../src/parts/grid'
 import { plural } from '../src/plural'
 import { stateOf } from '../src/session'
-import { asCommand, asCurl, asPython, request } from '../src/training'
+import { asCommand, asCurl, asPython, proposed, request, whereabouts } from '../src/training'
 import { look } from '../src/upload/choice'
 
 const file = new Blob(['1234'])
@@ -35,6 +35,21 @@ test('what is left empty is left to the service', () => {
   })
   expect(asCurl({ name: "it's" }, 'http://x')).toContain(`'{"name":"it'\\''s"}'`)
   expect(asCommand({ dataset: 'ds_1@1', hyperparameters: { batch_size: 8 } })).toBe("topwork train 'ds_1@1' --batch-size '8'")
+})
+
+test('the network to begin with is one that can be trained here', () => {
+  const weights = (top1: number, available_offline: boolean, obtainable: boolean) => ({ top1, available_offline, obtainable })
+  const all = (here: string[], obtainable: boolean) => [
+    { name: 'alexnet', parameters: 61, weights: weights(56, here.includes('alexnet'), obtainable || here.includes('alexnet')) },
+    { name: 'lenet', parameters: 0.06, weights: null },
+    { name: 'mobilenet_v2', parameters: 3.5, weights: weights(72, here.includes('mobilenet_v2'), obtainable || here.includes('mobilenet_v2')) },
+    { name: 'nin', parameters: 7.6, weights: null },
+  ]
+  expect(proposed(all(['alexnet', 'mobilenet_v2'], false))).toBe('mobilenet_v2')
+  expect(proposed(all(['alexnet'], true))).toBe('alexnet')
+  expect(proposed(all([], true))).toBe('mobilenet_v2')
+  expect(proposed(all([], false))).toBe('lenet')
+  expect([weights(1, true, true), weights(1, false, true), weights(1, false, false)].map(whereabouts)).toEqual(['weightsHere', 'weightsAway', 'weightsMissing'])
 })
 
 test('a sparse matrix is shown as a dense one is', () => {
@@ -108,7 +123,7 @@ test('every word of the catalogue is used', () => {
   const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
     .filter((path) => /\.tsx?$/.test(path) && !/catalogue|schema/.test(path)).map((path) => readFileSync(`src/${path}`, 'utf8')).join('')
   // These are looked up by a name that is data.
-  const looked = ['fast', 'balanced', 'best', 'weightsHere', 'weightsAway']
+  const looked = ['fast', 'balanced', 'best', 'weightsHere', 'weightsAway', 'weightsMissing']
   const used = (key: string): boolean => new RegExp(`(\\bw|words\\.value)\\.${key}\\b`).test(sources)
   expect(Object.keys(english).filter((key) => !looked.includes(key) && !used(key))).toEqual([])
 })

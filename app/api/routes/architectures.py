@@ -43,6 +43,5 @@ def get_architecture(name: Text, settings: Config) -> types.Architecture:
 
 def _out(name: str, settings: Settings) -> types.Architecture:
     facts = catalogue.get(name)
-    return architecture_view(
-        facts, available=local_weights.find(settings.weights_dir, name) is not None
-    )
+    here = local_weights.find(settings.weights_dir, name) is not None
+    return architecture_view(facts, available=here, offline=settings.offline)

@@ -95,8 +95,11 @@ def move_view(row: tables.AliasMove) -> types.AliasMove:
     return shaped(types.AliasMove, row, id=row.seq, model=row.name, version=row.number)
 
 
-def architecture_view(facts: Architecture, *, available: bool) -> types.Architecture:
-    """Return an architecture and whether its weights are on this machine."""
-    weights = facts.weights and shaped(types.Weights, facts.weights, available_offline=available)
+def architecture_view(facts: Architecture, *, available: bool, offline: bool) -> types.Architecture:
+    """Return an architecture, whether its weights are on this machine or may be downloaded."""
+    obtainable = available or not offline
+    weights = facts.weights and shaped(
+        types.Weights, facts.weights, available_offline=available, obtainable=obtainable
+    )
     heads = [entry.layer for entry in facts.auxiliary]
     return shaped(types.Architecture, facts, auxiliary_heads=heads, weights=weights)

@@ -3,6 +3,7 @@ import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import type { Shapes } from '../api'
+import { href } from '../address'
 import { dense, type Matrix, mistakes, type Told } from '../evaluation'
 import { count, percent, words } from '../language'
 import { useLoaded } from '../load'
@@ -115,6 +116,7 @@ function Cell({ pair, dataset, load, of, close }: { pair: Pair; close: () => voi
             </li>
           ))}
         </ul>
+        {dataset?.id && Boolean(found?.length) && <p><a href={href(['datasets', `${dataset.id}@${dataset.version ?? 1}`], { class: truth })}>{w.correctThese}</a></p>}
         {found && found.length > SHOWN && <p class="quiet">{w.firstOf(SHOWN, found.length)}</p>}
       </div>
     </dialog>

@@ -11,7 +11,7 @@ export function PlanTable({ plan, before }: { plan: Values; before?: Values | un
   const changed = (name: string): boolean => before !== undefined && text(before[name]?.value) !== text(plan[name]?.value)
   return (
     <Scroll label={w.plan}>
-      <table>
+      <table class="plan">
         <thead><tr><th>{w.setting}</th><th>{w.value}</th><th>{w.reason}</th></tr></thead>
         <tbody>
           {Object.entries(plan).map(([name, { value, reason }]) => (

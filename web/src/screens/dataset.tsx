@@ -81,7 +81,7 @@ function Question({ set, error, done }: { set: Shapes['Dataset']; error: Shapes[
           </label>
         ))}
       </fieldset>
-      <Trouble refusal={refusal.value} />
+      <Trouble refusal={refusal.value} manual />
       {options.length > 0 && <div><button class="primary" type="submit">{w.answer}</button></div>}
     </form>
   )

@@ -66,7 +66,9 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
     else if (label !== undefined) give(tile, label)
   }
   const save = async (): Promise<void> => {
+    if (saving.value) return
     saving.value = true
+    refusal.value = undefined
     try {
       const path = { dataset_id: dataset }
       const body = { base: number, ...change(steps.value) }
@@ -98,9 +100,10 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
         {version.findings.length > 0 && select('finding', w.filterFinding, version.findings.map(({ code }) => code))}
       </div>
       <p class="quiet small">{w.gridKeys} {classes.slice(0, 9).map((name, index) => `${index + 1} ${name}`).join(' · ')}</p>
-      <Trouble refusal={refusal.value ?? loaded.refusal.value} />
+      <Trouble refusal={loaded.refusal.value} />
       <Grid label={w.gallery} tiles={tiles} more={() => void more()} act={act}>{(tile) => <Correct tile={tile} classes={classes} give={give} />}</Grid>
       {torn.value && <div class="row"><Trouble refusal={torn.value} manual /><button type="button" onClick={again}>{w.again}</button></div>}
+      <Trouble refusal={refusal.value} manual />
       {steps.value.length > 0 && (
         <div class="row note good" role="status">
           <strong>{w.changes(edits.size)}</strong>

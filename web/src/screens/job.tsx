@@ -61,7 +61,8 @@ export function Job({ id }: { id: string }): JSX.Element {
           {['failed', 'cancelled'].includes(job.state) && button('retry', w.retry)}
         </div>
       </div>
-      <Trouble refusal={refusal.value ?? shown.refusal.value} />
+      <Trouble refusal={refusal.value} manual />
+      <Trouble refusal={shown.refusal.value} />
       {!over && (
         <section class="card">
           <progress max={1} value={job.progress} aria-label={w.progress} />

@@ -7,6 +7,7 @@ import { judged, predictions } from '../evaluation'
 import { bytes, count, decimal, percent, words } from '../language'
 import { useLoaded } from '../load'
 import { Confusion } from '../parts/confusion'
+import { Exports } from '../parts/exports'
 import { Scroll, Trouble } from '../parts/pieces'
 import { thumbnail } from './gallery'
 
@@ -30,6 +31,10 @@ async function ask(name: string, wanted: string | undefined): Promise<Shown> {
   return { model, version, splits }
 }
 
+/** The form of a training that makes the next version of the same model. */
+const again = ({ model, architecture, dataset }: Shapes['ModelVersion']): string =>
+  href(['train'], { dataset: `${dataset?.id}@${dataset?.version ?? 1}`, architecture: architecture ?? undefined, name: model })
+
 export function Model({ name, number }: { name: string; number: string | undefined }): JSX.Element {
   const shown = useLoaded(() => ask(name, number), `${name}@${number}`)
   const w = words.value
@@ -45,7 +50,8 @@ export function Model({ name, number }: { name: string; number: string | undefin
         <div><h1>{version.model} <span class="quiet">@{version.number}</span></h1><p class="quiet">{version.architecture} · {w.classCount(version.classes.length)}</p></div>
         <div class="row">
           <a class="button primary" href={href(['try', reference])}>{w.tryIt}</a>
-          <a class="button" href={href(['compare'], { m: reference })}>{w.compare}</a>
+          {version.dataset?.id && <a class="button" href={again(version)}>{w.trainAgain}</a>}
+          <a class="button" href={href(['compare'], { m: version.number > 1 ? `${version.model}@${version.number - 1},${reference}` : reference })}>{w.compare}</a>
         </div>
       </div>
       {scores && <Verdict scores={scores} split={split} />}
@@ -60,6 +66,7 @@ export function Model({ name, number }: { name: string; number: string | undefin
       {scores?.per_class && scores.per_class.length > 0 && <Scores rows={scores.per_class} />}
       <div class="columns">
         <Downloads version={version} />
+        <Exports name={version.model} number={version.number} />
         <Aliases model={model} number={version.number} done={shown.reload} />
       </div>
     </>
@@ -166,7 +173,7 @@ function Aliases({ model, number, done }: { model: Shapes['Model']; number: numb
   return (
     <section>
       <h2>{w.aliases}</h2>
-      <Trouble refusal={refusal.value} />
+      <Trouble refusal={refusal.value} manual />
       {aliases.map(([alias, version]) => <p key={alias}><strong>{alias}</strong> → {model.name}@{version}</p>)}
       {model.aliases['production'] !== number && <div><button type="button" onClick={() => void promote()}>{w.promote}</button></div>}
     </section>

@@ -90,7 +90,7 @@ function Progress({ sending }: { sending: Sending }): JSX.Element {
         {w.sent(bytes(sent.value), bytes(size))}
         {!arrived && speed.value > 0 && ` · ${w.perSecond(bytes(speed.value))} · ${w.left(duration(left))}`}
       </p>
-      <Trouble refusal={sending.refusal.value} manual />
+      <Trouble refusal={sending.refusal.value} />
       {arrived && stopped && <label>{w.name}<input type="text" maxLength={100} value={name.value} onInput={(event) => (name.value = event.currentTarget.value)} /></label>}
       <div class="row">
         {stopped && <button type="button" class="primary" onClick={() => sending.resume()}>{w.resume}</button>}

@@ -5,11 +5,11 @@ import { useEffect } from 'preact/hooks'
 import { answered, api, Refusal, type Shapes } from '../api'
 import { address, filter, go } from '../address'
 import { count, duration, percent, words } from '../language'
-import { collected, useLoaded } from '../load'
+import { collected, pause, useLoaded } from '../load'
 import { once } from '../once'
 import { Command, Empty, Fact, Trouble } from '../parts/pieces'
 import { PlanTable } from '../parts/plan'
-import { asCommand, asCurl, asPython, type Effort, type Form, request } from '../training'
+import { asCommand, asCurl, asPython, type Effort, type Form, proposed, request, whereabouts } from '../training'
 
 const EFFORTS: Effort[] = ['fast', 'balanced', 'best']
 
@@ -20,13 +20,6 @@ async function choices(): Promise<{ sets: Shapes['Dataset'][]; networks: Shapes[
     answered(api.GET('/architectures', { params: { query: all as never } })),
   ])
   return { sets: sets.rows, networks: networks.data }
-}
-
-/** What suits best among the networks whose weights are here; else a small, well-known one. */
-function first(networks: Shapes['Architecture'][]): string {
-  const here = networks.filter(({ weights }) => weights?.available_offline)
-  here.sort((a, b) => (b.weights?.top1 ?? 0) - (a.weights?.top1 ?? 0))
-  return here[0]?.name ?? 'mobilenet_v2'
 }
 
 export function Train(): JSX.Element {
@@ -54,13 +47,14 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
   const query = address.value.query
   const form = useSignal<Form>({
     dataset: query.get('dataset') ?? newest(sets[0]),
-    architecture: query.get('architecture') ?? first(networks),
+    architecture: query.get('architecture') ?? proposed(networks),
     effort: (query.get('effort') as Effort | null) ?? 'balanced',
     name: query.get('name') ?? '', epochs: query.get('epochs') ?? '', batch: query.get('batch') ?? '', rate: query.get('rate') ?? '', seed: query.get('seed') ?? '',
   })
   const plan = useSignal<Shapes['Plan'] | null>(null)
   const before = useSignal<Shapes['Plan'] | null>(null)
   const refusal = useSignal<Refusal | undefined>(undefined)
+  const refused = useSignal<Refusal | undefined>(undefined) // To start; the plan may be in order.
   const planning = useSignal(false)
   const starting = useSignal(false)
   const [chosen = ''] = form.value.dataset.split('@')
@@ -71,7 +65,8 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
     let gone = false
     filter({ ...form.value })
     planning.value = true
-    const timer = setTimeout(async () => {
+    refused.value = undefined
+    const look = async (): Promise<void> => {
       try {
         const asked = api.POST('/finetune', { params: { query: { dry_run: true } }, body: body as never })
         const found = (await answered(asked)) as unknown as Shapes['Plan']
@@ -80,10 +75,14 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
         plan.value = found
         refusal.value = undefined
       } catch (problem) {
-        if (!gone) refusal.value = Refusal.of(problem)
+        if (gone) return
+        refusal.value = Refusal.of(problem)
+        const wait = pause(refusal.value.status)
+        if (wait) timer = window.setTimeout(look, wait)
       }
       if (!gone) planning.value = false
-    }, 300)
+    }
+    let timer = window.setTimeout(look, 300)
     return () => {
       gone = true
       clearTimeout(timer)
@@ -98,7 +97,7 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
       const job = (await once(['training', body], send)) as unknown as Shapes['Job']
       go(['jobs', job.id])
     } catch (problem) {
-      refusal.value = Refusal.of(problem)
+      refused.value = Refusal.of(problem)
     }
     starting.value = false
   }
@@ -131,10 +130,10 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
           {w.network}
           <select value={form.value.architecture} onChange={(event) => set({ architecture: event.currentTarget.value })}>
             {networks.map((one) => (
-              <option key={one.name} value={one.name}>{one.name}{one.weights ? ` · ${percent(one.weights.top1 > 1 ? one.weights.top1 / 100 : one.weights.top1)} · ${w[one.weights.available_offline ? 'weightsHere' : 'weightsAway']}` : ''}</option>
+              <option key={one.name} value={one.name}>{one.name}{one.weights ? ` · ${percent(one.weights.top1 / 100)} · ${w[whereabouts(one.weights)]}` : ''}</option>
             ))}
           </select>
-          {network && <span class="quiet small">{network.title} · {count(Math.round(network.parameters / 1e5) / 10)} M {w.parameters} · {network.weights?.license ?? ''}</span>}
+          {network && <span class="quiet small">{[network.title, `${count(Math.round(network.parameters / 1e5) / 10)} M ${w.parameters}`, network.weights?.license].filter(Boolean).join(' · ')}</span>}
         </label>
         <fieldset>
           <legend>{w.effort}</legend>
@@ -150,6 +149,7 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
           <summary>{w.more}</summary>
           <div class="columns">{field('epochs', w.epochs)}{field('batch', w.batch)}{field('rate', w.rate)}{field('seed', w.seed)}</div>
         </details>
+        <Trouble refusal={refused.value} manual />
         <div><button class="primary" type="submit" disabled={!plan.value || Boolean(refusal.value) || starting.value}>{w.start}</button></div>
         <details>
           <summary>{w.copyAs}</summary>

@@ -101,7 +101,7 @@ function Answer({ image, model }: { image: Blob; model: string }): JSX.Element {
         <div><button type="button" onClick={() => (tried.value = null)}>{w.tryAgain}</button></div>
       </section>
       <section aria-live="polite">
-        <Trouble refusal={refusal.value} />
+        <Trouble refusal={refusal.value} manual />
         {!answer.value && !refusal.value && <p class="quiet">{w.predicting}</p>}
         {result?.error && <div class="note error"><strong>{result.error.message}</strong>{result.error.hint && <p>{result.error.hint}</p>}</div>}
         {result?.label && (

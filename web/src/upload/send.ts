@@ -2,6 +2,7 @@
 import { effect, signal } from '@preact/signals'
 import { DetailedError, type HttpRequest, type HttpResponse, Upload } from 'tus-js-client'
 import { answered, api, Refusal, refusalOf } from '../api'
+import { pause } from '../load'
 import { once } from '../once'
 import { signedOut } from '../session'
 import { type Choice, fingerprint, packed } from './choice'
@@ -10,6 +11,8 @@ const PIECE = 16 * 1024 * 1024
 /** Statuses that another attempt may change: a lock, a moved offset, a limit on requests. */
 const PASSING = [408, 409, 423, 429, 500, 502, 503, 504]
 const GONE = [404, 410]
+/** Statuses after which this page goes on by itself: no answer, or one of a service that is busy. */
+const AWAY = [0, 408, 429, 502, 503, 504]
 
 /**
  * Throw what the service refuses. tus-js-client begins anew whenever it asks how far an upload has come
@@ -51,6 +54,8 @@ export class Sending {
   private readonly upload: Upload
   private readonly forget: () => void
   private started = { at: 0, sent: 0 }
+  private timer = 0
+  private over = false
 
   /** `name` is read when the data set is created, `done` is told the id of the data set. */
   constructor(readonly choice: Choice, readonly name: { value: string }, private readonly done: (dataset: string) => void) {
@@ -67,7 +72,7 @@ export class Sending {
       onAfterResponse: refuse,
       onShouldRetry: isPassing,
       onProgress: (sent) => this.note(sent),
-      onError: (error) => void (this.refusal.value = cause(error) ?? new Refusal({ code: 'unreachable', detail: error.message, hint: null }, 0)),
+      onError: (error) => this.stopped(cause(error) ?? new Refusal({ code: 'unreachable', detail: error.message, hint: null }, 0)),
       onSuccess: () => {
         this.arrived.value = (this.upload.url ?? '').split('/').at(-1) ?? ''
         void this.create()
@@ -87,12 +92,14 @@ export class Sending {
   }
 
   pause(): void {
+    clearTimeout(this.timer)
     this.paused.value = true
     void this.upload.abort()
   }
 
   /** Go on after a pause or a refusal; what has arrived is not sent again. */
   resume(): void {
+    clearTimeout(this.timer)
     this.paused.value = false
     this.refusal.value = undefined
     this.started = { at: 0, sent: 0 }
@@ -102,6 +109,8 @@ export class Sending {
 
   /** Stop, and ask the service to forget it; where that fails, it forgets it by itself when it expires. */
   stop(): void {
+    clearTimeout(this.timer)
+    this.over = true
     this.forget()
     this.upload.abort(true).catch(() => undefined)
   }
@@ -115,8 +124,14 @@ export class Sending {
     } catch (error) {
       const refusal = Refusal.of(error)
       if (GONE.includes(refusal.status)) this.arrived.value = null
-      this.refusal.value = refusal
+      this.stopped(refusal)
     }
+  }
+
+  private stopped(refusal: Refusal): void {
+    if (this.over) return
+    this.refusal.value = refusal
+    if (AWAY.includes(refusal.status)) this.timer = window.setTimeout(() => this.resume(), pause(refusal.status))
   }
 
   private note(sent: number): void {

@@ -194,10 +194,12 @@ class TestArchitectures:
         assert facts["input_size"] == 224
         assert facts["parameters"] == 3_504_872
         assert facts["weights"]["available_offline"] is False
+        assert facts["weights"]["obtainable"] is not settings.offline
         settings.weights_dir.mkdir()
         (settings.weights_dir / "mobilenet_v2.safetensors").write_bytes(b"x")
         facts = client.get("/architectures/mobilenet_v2").json()
         assert facts["weights"]["available_offline"] is True
+        assert facts["weights"]["obtainable"] is True
         assert client.get("/architectures/lenet").json()["weights"] is None
 
     def test_a_missing_one_has_a_hint(self, client: TestClient) -> None:

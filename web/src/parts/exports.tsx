@@ -1,0 +1,82 @@
+/** A version as a file for other programs: the formats that are here, and orders for the others. */
+import { useSignal } from '@preact/signals'
+import type { JSX } from 'preact'
+import { useEffect } from 'preact/hooks'
+import { answered, api, Refusal, type Shapes } from '../api'
+import { bytes, words } from '../language'
+import { useLoaded } from '../load'
+import { once } from '../once'
+import { ENDED } from './job_list'
+import { Scroll, Trouble } from './pieces'
+
+// Every format that the API knows: the type checker asks for a name when there is another one.
+const NAMES: Record<Shapes['ExportFormat'], string> = { onnx: 'ONNX', torch: 'PyTorch (torch.export)' }
+const FORMATS = Object.keys(NAMES) as Shapes['ExportFormat'][]
+
+type Version = { name: string; number: number }
+
+export function Exports({ name, number }: Version): JSX.Element {
+  const params = { path: { name, number } }
+  const loaded = useLoaded(() => answered(api.GET('/models/{name}/versions/{number}/exports', { params })), `${name}@${number}`)
+  const w = words.value
+  const here = loaded.data.value?.data ?? []
+  return (
+    <section>
+      <h2>{w.exports}</h2>
+      <p class="quiet">{w.exportHint}</p>
+      <Trouble refusal={loaded.refusal.value} />
+      {here.length > 0 && (
+        <Scroll label={w.exports}>
+          <table><tbody>{here.flatMap((one) => Object.entries(one.files).map(([file, { size }]) => (
+            <tr key={`${one.format} ${file}`}><th scope="row"><a href={one.links[`files/${file}`]} download={file}>{file}</a></th><td class="number quiet">{bytes(size)}</td></tr>
+          )))}</tbody></table>
+        </Scroll>
+      )}
+      {here.map(({ format, report: { held_out } }) => held_out && <p key={format} class="quiet small">{format}: {w.alike(held_out.alike, held_out.images)}</p>)}
+      {loaded.data.value && FORMATS.filter((format) => !here.some((one) => one.format === format)).map((format) => (
+        <Order key={`${name}@${number} ${format}`} name={name} number={number} format={format} done={loaded.reload} />
+      ))}
+    </section>
+  )
+}
+
+/** Order a format; asked for again, the service answers with the job that is under way. */
+function Order({ name, number, format, done }: Version & { format: Shapes['ExportFormat']; done: () => void }): JSX.Element {
+  const job = useSignal<string | null>(null)
+  const refusal = useSignal<Refusal | undefined>(undefined)
+  const order = async (): Promise<void> => {
+    try {
+      const path = { name, number }
+      const send = (header: object) => answered(api.POST('/models/{name}/versions/{number}/exports', { params: { path, header }, body: { format } }))
+      job.value = (await once(['export', path, format], send)).id
+      refusal.value = undefined
+    } catch (problem) {
+      refusal.value = Refusal.of(problem)
+    }
+  }
+  return (
+    <>
+      <Trouble refusal={refusal.value} manual />
+      {job.value
+        ? <Writing id={job.value} format={format} done={done} />
+        : <div><button type="button" onClick={() => void order()}>{words.value.exportAs(NAMES[format])}</button></div>}
+    </>
+  )
+}
+
+function Writing({ id, format, done }: { id: string; format: Shapes['ExportFormat']; done: () => void }): JSX.Element {
+  const loaded = useLoaded(() => answered(api.GET('/jobs/{job_id}', { params: { path: { job_id: id } } })), id, ({ state }) => (ENDED.includes(state) ? 0 : 1000))
+  const job = loaded.data.value
+  const w = words.value
+  useEffect(() => {
+    if (job?.state === 'succeeded') done()
+  }, [job?.state])
+  return (
+    <>
+      <Trouble refusal={loaded.refusal.value} />
+      {job?.error
+        ? <div class="note error" role="alert"><strong>{job.error.message}</strong>{job.error.hint && <p>{job.error.hint}</p>}</div>
+        : <p class="quiet" role="status">{w.exporting(NAMES[format])} · <a href={`#/jobs/${id}`}>{w.states[job?.state ?? 'queued']}</a></p>}
+    </>
+  )
+}
