@@ -1,6 +1,6 @@
-# Everything a developer does here, in fifteen targets. `make help` lists them.
+# Everything a developer does here, in sixteen targets. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-slow test-gpu test-page screenshots chaos containers lint format bench lock clean
+.PHONY: help setup up demo test test-slow test-gpu test-page screenshots test-clients chaos containers lint format bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -36,6 +36,13 @@ screenshots: $(READY) $(PAGE)  ## keep pictures of every screen, light, dark and
 	mkdir -p build/screenshots
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[page]'
 	SCREENSHOTS=build/screenshots $(BIN)/pytest -m page --timeout 1800 tests/e2e/page/test_looks.py
+
+test-clients: $(READY)  ## do the main job with clients that three generators make of the API document
+	python3 -m venv build/clients/env
+	build/clients/env/bin/pip install --quiet --requirement tests/e2e/generated/requirements.txt
+	cp tests/e2e/generated/package.json build/clients
+	cd build/clients && PATH="$$PWD/env/bin:$$PATH" npm install --no-audit --no-fund --loglevel=error
+	$(BIN)/pytest -m clients --timeout 1800 $(ARGS)
 
 chaos: $(READY)  ## kill, starve and confuse every process at seeded points; nothing may be lost
 	$(BIN)/pytest -m "chaos or plan" --timeout 1800 $(ARGS)

@@ -10,8 +10,9 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
 
+from app.api.openapi_document import PROBLEM, REFERENCE, complete
 from app.asgi.multipart import FORM
 from app.asgi.problem import MEDIA_TYPE
 from app.asgi.request_log import CSP
@@ -62,27 +63,26 @@ SCRIPT = """SwaggerUIBundle({
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
 });
 """
-PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be served.", "content": {MEDIA_TYPE: PROBLEM}},
     "5XX": {"description": "Temporarily unable (503, 507).", "content": {MEDIA_TYPE: PROBLEM}},
 }
-# Bodies that routes read themselves, and the one of every answer that is not a success.
-BODIES: tuple[type[BaseModel], ...] = (
-    types.FinetuneRequest,
-    types.PredictRequest,
-    types.BatchFields,
-    types.BatchRequest,
-    types.DatasetForm,
-    types.DatasetRequest,
-    types.ImportFields,
-    types.ImportRequest,
-    types.Problem,
-)
-REFERENCE = "#/components/schemas/{model}"
 # Swagger UI sets styles within its elements; nothing else here does.
 INLINE_STYLE = CSP + "; style-src 'self' 'unsafe-inline'"
+BYTES = "application/octet-stream"
 BINARY = {"type": "string", "format": "binary"}
+TEXT = {"type": "string"}
+
+
+def bytes_answer(kind: str) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer of bytes of a media type."""
+    return {200: {"content": {kind: {"schema": BINARY}}}}
+
+
+def text_answer(examples: dict[str, str]) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer of text, by an example for each media type."""
+    content = {kind: {"schema": TEXT, "example": text} for kind, text in examples.items()}
+    return {200: {"content": content}}
 
 
 def operation_id(route: APIRoute) -> str:
@@ -141,37 +141,15 @@ def install(app: FastAPI) -> None:
 
     @cache
     def openapi() -> dict[str, Any]:
-        return _complete(original())
+        return complete(original())
 
-    def page() -> HTMLResponse:
+    def page(_request: Request) -> HTMLResponse:
         return HTMLResponse(PAGE, headers={"Content-Security-Policy": INLINE_STYLE})
 
-    def script() -> Response:
+    def script(_request: Request) -> Response:
         return Response(SCRIPT, media_type="text/javascript")
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way.
-    app.add_api_route("/docs", page, include_in_schema=False)
-    app.add_api_route("/docs/init.js", script, include_in_schema=False)
+    app.add_route("/docs", page, include_in_schema=False)
+    app.add_route("/docs/init.js", script, include_in_schema=False)
     app.mount("/docs", StaticFiles(directory=ASSETS))
-
-
-def _complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the schemas that FastAPI does not see, the key, and nothing but problems as errors."""
-    _, extra = models_json_schema(
-        [(model, "validation") for model in BODIES], ref_template=REFERENCE
-    )
-    components = document.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    schemas.update(extra["$defs"])
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
-    for name, schema in schemas.items():
-        more = getattr(getattr(types, name, None), "model_config", {}).get("json_schema_extra", {})
-        schema.update(more)  # FastAPI has dropped every null from examples.
-        schema.setdefault("description", types.Page.__doc__)  # Of all generic ones.
-    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    document["security"] = [{"key": []}, {}]
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-    return document

@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -46,9 +47,10 @@ def install(app: FastAPI, folder: Path = FOLDER) -> None:
     file = folder / "index.html"
     text = file.read_text() if file.is_file() else NOT_BUILT
 
-    def index() -> HTMLResponse:
+    def index(_request: Request) -> HTMLResponse:
         return HTMLResponse(text, headers={"Cache-Control": "no-cache"})
 
-    app.add_api_route("/", index, include_in_schema=False)
+    # Not a route of the API: a link that somebody has put a query behind still opens the page.
+    app.add_route("/", index, include_in_schema=False)
     if file.is_file():
         app.mount(ASSETS, Assets(directory=folder / "assets"))

@@ -78,7 +78,7 @@ def test_what_was_exported_answers_alike_after_its_import(model: Path, tmp_path:
     for size in [(20, 1), (61, 333), (32, 32)]:
         image = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
         crops = [one.preprocess.uint8(image) for one in (before, after)]
-        assert np.array_equal(*crops)
+        assert np.array_equal(crops[0], crops[1])
         old, new = (one.forward(crops[:1])[0] for one in (before, after))
         np.testing.assert_allclose(old, new, rtol=0, atol=engine_choice.CLOSE)
         assert old.argmax() == new.argmax()

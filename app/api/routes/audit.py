@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from app.api.deps import Read, ServiceHere
+from app.api.openapi import text_answer
 from app.api.pagination import Paging
 from app.api.views.rows import shaped
 from app.asgi.request_body import StrictRoute
@@ -20,12 +21,15 @@ Seq = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last e
 Many = Annotated[int, Query(ge=1, le=1000, description="Most entries of one page.")]
 Accept = Annotated[str, Header(include_in_schema=False)]
 NDJSON = "application/x-ndjson"
+LINE = (
+    '{"seq": 1, "owner": "anna", "action": "create_dataset", "status": 202, "digest": "9f86..."}\n'
+)
 
 
 @router.get(
     "",
     response_model=types.Page[types.AuditEntry],
-    responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
+    responses=text_answer({NDJSON: LINE}),
 )
 async def list_audit(
     read: Read, service: ServiceHere, pager: Paging, after: Seq = 0, limit: Many = 100,

@@ -23,7 +23,7 @@ from app.api.deps import (
 )
 from app.api.idempotency import Created, Once
 from app.api.manifests import json_lines
-from app.api.openapi import json_or_files
+from app.api.openapi import bytes_answer, json_or_files, text_answer
 from app.api.pagination import Listing, Paging
 from app.api.uploads.multipart_archive import Stored, stored
 from app.api.uploads.received import Received, received
@@ -45,7 +45,8 @@ Accept = Annotated[str, Header(include_in_schema=False)]
 Line = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last line seen.")]
 Many = Annotated[int, Query(ge=1, le=1000, description="Most lines of one page.")]
 Form = Annotated[ExportForm, Query(alias="as", description="How classes and splits are written.")]
-NDJSON = "application/x-ndjson"
+NDJSON, ZIP = "application/x-ndjson", "application/zip"
+LINE = '{"path": "cat/notes.txt", "status": "rejected", "code": "not_an_image", "message": "..."}\n'
 Sent = tuple[Received[types.DatasetForm], Stored | None]
 DRAFTS = 2  # Each holds a whole manifest, its revision and the bytes of it.
 
@@ -185,7 +186,11 @@ def get_dataset_version(version: ThisVersion) -> types.DatasetVersion:
     return version_view(version)
 
 
-@router.get("/{dataset_id}/versions/{number}/export", response_class=StreamingResponse)
+@router.get(
+    "/{dataset_id}/versions/{number}/export",
+    response_class=StreamingResponse,
+    responses=bytes_answer(ZIP),
+)
 def export_dataset_version(
     version: ThisVersion, service: ServiceHere, storage: Store, form: Form = ExportForm.FOLDERS
 ) -> StreamingResponse:
@@ -195,13 +200,13 @@ def export_dataset_version(
     name = f"{version.dataset_id}-{version.number}-{form}.zip"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     pieces = zip_pieces(storage, lines, form)
-    return StreamingResponse(pieces, media_type="application/zip", headers=headers)
+    return StreamingResponse(pieces, media_type=ZIP, headers=headers)
 
 
 @router.get(
     "/{dataset_id}/versions/{number}/report",
     response_model=types.Page[types.ReportLine],
-    responses={200: {"content": {NDJSON: {"schema": {"type": "string"}}}}},
+    responses=text_answer({NDJSON: LINE}),
 )
 def get_dataset_report(
     version: ThisVersion, storage: Store, pager: Paging, after: Line = 0, limit: Many = 100,

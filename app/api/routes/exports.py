@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from app.api import downloads
 from app.api.deps import Config, Number, Read, Store, Text, ThisModelVersion, Write
 from app.api.idempotency import Created, Once
+from app.api.openapi import BYTES, bytes_answer
 from app.api.views.jobs import job_view
 from app.api.views.models import export_view
 from app.asgi.etag import TaggedRoute
@@ -62,7 +63,7 @@ def get_export(version: ThisModelVersion, export: ThisExport) -> types.Export:
     return export_view(version, export)
 
 
-@router.get("/{form}/files/{file}", response_class=StreamingResponse)
+@router.get("/{form}/files/{file}", response_class=StreamingResponse, responses=bytes_answer(BYTES))
 def get_export_file(
     file: Text, export: ThisExport, storage: Store, settings: Config
 ) -> StreamingResponse:

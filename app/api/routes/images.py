@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from app.api.deps import ServiceHere, Store, ThisVersion
 from app.api.manifests import image_pieces
+from app.api.openapi import bytes_answer
 from app.api.pagination import Paging
 from app.api.thumbnails import content_type
 from app.api.views.datasets import image_view
@@ -26,6 +27,7 @@ ClassName = Annotated[str | None, Query(alias="class", max_length=200)]
 Finding = Annotated[str | None, Query(max_length=100, examples=["exif_rotated"])]
 After = Annotated[str | None, Query(pattern=SHA256, description="Cursor: `last_id` of a page.")]
 Many = Annotated[int, Query(ge=1, le=1000)]
+JPEG = "image/jpeg"
 # Content never changes under its hash.
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
@@ -49,7 +51,7 @@ def list_images(
     return pager.page(images, has_more, key="sha256")
 
 
-@router.get("/{sha256}/content", response_class=Response)
+@router.get("/{sha256}/content", response_class=Response, responses=bytes_answer("image/*"))
 def get_image_content(
     sha256: Sha256, version: ThisVersion, service: ServiceHere, storage: Store
 ) -> Response:
@@ -67,7 +69,7 @@ def get_image_content(
     return StreamingResponse(chain((first,), pieces), media_type=kind, headers=headers)
 
 
-@router.get("/{sha256}/thumbnail", response_class=Response)
+@router.get("/{sha256}/thumbnail", response_class=Response, responses=bytes_answer(JPEG))
 async def get_image_thumbnail(
     request: Request,
     sha256: Sha256,
@@ -77,4 +79,4 @@ async def get_image_thumbnail(
 ) -> Response:
     """Return a small upright JPEG, encoded anew: no byte of the upload reaches the browser."""
     data = await unless_gone(request, service.thumbnails.of(version, sha256, size))
-    return Response(data, media_type="image/jpeg", headers=FOREVER)
+    return Response(data, media_type=JPEG, headers=FOREVER)

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from app.api.deps import Config, Read, ServiceHere, Store, Text, ThisJob, Who, Write
 from app.api.event_stream import stream
 from app.api.idempotency import Created, Once
+from app.api.openapi import text_answer
 from app.api.pagination import Listing, Paging
 from app.api.views.jobs import job_view
 from app.api.views.rows import shaped
@@ -25,6 +26,7 @@ Seq = Annotated[int, Query(ge=0, le=2**31 - 1, description="Number of the last e
 Many = Annotated[int, Query(ge=1, le=1000, description="Most events of one page.")]
 LastSeen = Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)]
 Accept = Annotated[str, Header(include_in_schema=False)]
+LOG = {"text/plain": "epoch 1: loss 0.214, accuracy 0.91\n"}
 
 
 @router.get("")
@@ -97,7 +99,7 @@ def retry_job(job_id: Text, once: Once, session: Write, settings: Config) -> JSO
 @router.get(
     "/{job_id}/events",
     response_model=types.Page[types.Event],
-    responses={200: {"content": {"text/event-stream": {"example": "id: 1\nevent: state\n\n"}}}},
+    responses=text_answer({"text/event-stream": "id: 1\nevent: state\n\n"}),
 )
 async def list_events(
     job: ThisJob,
@@ -139,7 +141,7 @@ async def get_job_metrics(job: ThisJob, read: Read) -> types.Metrics:
     return types.Metrics.model_validate({"job": job.id, "epochs": epochs})
 
 
-@router.get("/{job_id}/logs", response_class=PlainTextResponse)
+@router.get("/{job_id}/logs", response_class=PlainTextResponse, responses=text_answer(LOG))
 def get_job_logs(job: ThisJob, storage: Store) -> StreamingResponse:
     """Return what the job's processes wrote; empty before the first one has ended."""
     key = f"logs/{job.id}.txt"

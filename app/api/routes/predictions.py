@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from app.api import batch_prediction
 from app.api.deps import Config, Read, Store, Text, Write
 from app.api.idempotency import Created, Once
-from app.api.openapi import json_or_files
+from app.api.openapi import json_or_files, text_answer
 from app.api.uploads.received import Sent, sent
 from app.api.views.jobs import job_view
 from app.asgi.request_body import StrictRoute, shaped_as
@@ -27,6 +27,10 @@ As = Annotated[
     Query(alias="as", description="`ndjson`: an object a line; `csv`: a table."),
 ]
 MEDIA = {"ndjson": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+LINES = {
+    "application/x-ndjson": '{"index": 0, "path": "a.jpg", "status": "ok", "label": "cat"}\n',
+    "text/csv": "index,path,status,label\n0,a.jpg,ok,cat\n",
+}
 Images = Sent[types.BatchRequest]
 
 
@@ -70,7 +74,7 @@ def create_predictions(
     return once(session, images.fingerprint, create)
 
 
-@router.get("/{job_id}/results", response_class=StreamingResponse)
+@router.get("/{job_id}/results", response_class=StreamingResponse, responses=text_answer(LINES))
 def get_prediction_results(
     job: ThisBatch, storage: Store, settings: Config, form: As = "ndjson"
 ) -> StreamingResponse:

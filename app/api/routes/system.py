@@ -6,10 +6,12 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from app.api import metrics, queue_status
 from app.api.deps import Config, Read, ServiceHere
+from app.api.openapi import text_answer
 from app.api.readiness import NEEDED
 from app.asgi.request_body import StrictRoute
 from topwork import types
 
+SAMPLE = {"text/plain": 'topwork_jobs{kind="finetune",state="queued"} 2.0\n'}
 router = APIRouter(tags=["System"], route_class=StrictRoute)
 
 
@@ -32,7 +34,7 @@ async def readyz(service: ServiceHere) -> JSONResponse:
     return JSONResponse(body, 200 if ready else 503, headers={} if ready else {"Retry-After": "2"})
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse, responses=text_answer(SAMPLE))
 async def get_metrics(service: ServiceHere) -> Response:
     """Return counters of the api, of the queue and of the predictor as Prometheus text."""
     text = await anyio.to_thread.run_sync(metrics.render, service)

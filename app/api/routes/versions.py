@@ -18,6 +18,7 @@ from app.api.deps import (
     Write,
 )
 from app.api.idempotency import Created, Once
+from app.api.openapi import BYTES, bytes_answer, text_answer
 from app.api.views.jobs import job_view
 from app.api.views.models import version_view
 from app.asgi.etag import TaggedRoute
@@ -30,6 +31,9 @@ from topwork import types
 
 router = APIRouter(prefix="/models/{name}/versions", tags=["Models"], route_class=TaggedRoute)
 NDJSON = "application/x-ndjson"
+LINE = (
+    '{"sha256": "9f86...", "path": "cat/1.jpg", "split": "val", "class": "cat", "label": "cat"}\n'
+)
 
 
 @router.get("")
@@ -99,7 +103,11 @@ def get_errors(version: ThisModelVersion, storage: Store) -> JSONResponse:
     return _part("errors", version, storage)
 
 
-@router.get("/{number}/predictions", response_class=StreamingResponse)
+@router.get(
+    "/{number}/predictions",
+    response_class=StreamingResponse,
+    responses=text_answer({NDJSON: LINE}),
+)
 def get_predictions(
     version: ThisModelVersion, storage: Store, settings: Config
 ) -> StreamingResponse:
@@ -109,7 +117,9 @@ def get_predictions(
     return StreamingResponse(pieces, media_type=NDJSON)
 
 
-@router.get("/{number}/files/{file}", response_class=StreamingResponse)
+@router.get(
+    "/{number}/files/{file}", response_class=StreamingResponse, responses=bytes_answer(BYTES)
+)
 def get_model_file(
     file: Text, version: ThisModelVersion, storage: Store, settings: Config
 ) -> StreamingResponse:

