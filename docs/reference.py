@@ -214,6 +214,24 @@ def readme() -> str:
     return f"{before}{TREE}\n```text\n{lines}```\n{rest}"
 
 
+def llms() -> str:
+    """Return llms.txt (llmstxt.org): what Topwork is, and a line for each page about it."""
+    title, what, *_ = (ROOT / "README.md").read_text().split("\n\n")
+    pages = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
+    lines = []
+    for page in pages:
+        heading, about, *_ = (ROOT / page).read_text().split("\n\n")
+        said = "" if about.startswith("#") else f": {_sentence(about)}"
+        lines.append(f"- [{heading.removeprefix('# ')}]({page}){said}\n")
+    decisions = "- [Decisions](docs/decisions/README.md): why it is so, and what was rejected\n"
+    quote = " ".join(what.split())
+    return f"{title}\n\n> {quote}\n\n## Documentation\n\n{''.join(lines)}{decisions}"
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split()).partition(". ")[0].rstrip(".") + "."
+
+
 PAGES = {
     "docs/settings.md": settings_page,
     "docs/errors.md": errors_page,
@@ -222,6 +240,7 @@ PAGES = {
     "docs/architecture.md": architecture_page,
     "docs/decisions/README.md": decisions_page,
     "README.md": readme,
+    "llms.txt": llms,
 }
 
 

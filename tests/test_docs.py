@@ -34,6 +34,7 @@ LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
         "docs/architecture.md",
         "docs/decisions/README.md",
         "README.md",
+        "llms.txt",
     ],
 )
 def test_generated_page_is_current(page: str) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli import audit, backup, datasets, export, jobs, keys, models, service, train, weights
+from app.cli.licences import licences
 from app.cli.predict import predict
 from core.system import process_start
 from topwork import __version__
@@ -29,6 +30,7 @@ program.add_typer(models.group, name="models")
 program.add_typer(keys.group, name="keys")
 program.add_typer(audit.group, name="audit")
 program.add_typer(weights.group, name="weights")
+program.command("licences")(licences)
 program.command("openapi")(service.openapi)
 
 

@@ -1,0 +1,46 @@
+"""`topwork licences`: under which terms what is installed, and published weights, may be used."""
+
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distributions
+
+from app.terminal.output import Terminal, local, table
+from models.planning import catalogue
+
+OF_THE_CODE = "that of torchvision (BSD-3-Clause)"
+UNSTATED = "not stated"
+LONGEST = 60  # Some packages have the whole text where its name belongs.
+
+
+@local
+def licences(terminal: Terminal) -> None:
+    """List the licences of the packages in this environment and of pretrained weights."""
+    rows = [*_packages(), *_weights()]
+    terminal.show(
+        [dict(zip(("kind", "name", "version", "licence"), row, strict=True)) for row in rows],
+        lambda: table(("", "name", "version", "licence"), rows),
+    )
+
+
+def _packages() -> Iterator[tuple[str, str, str, str]]:
+    found = {one.metadata["Name"].lower(): one for one in distributions()}
+    for name, one in sorted(found.items()):
+        yield "package", name, one.version, licence_of(one)
+
+
+def _weights() -> Iterator[tuple[str, str, str, str]]:
+    for name in catalogue.names():
+        weights = catalogue.get(name).weights
+        if weights:
+            yield "weights", name, weights.preset, weights.license or OF_THE_CODE
+
+
+def licence_of(package: Distribution) -> str:
+    """Return a licence: the expression (PEP 639), else what the classifiers or the field say."""
+    about = package.metadata
+    expression = about.get("License-Expression")
+    if expression:
+        return str(expression)
+    classifiers = [line.rpartition(" :: ") for line in about.get_all("Classifier") or []]
+    names = [name for kind, _, name in classifiers if kind.startswith("License ::")]
+    field = str(about.get("License") or "").strip().partition("\n")[0][:LONGEST]
+    return ", ".join(names) or field or UNSTATED
