@@ -37,10 +37,10 @@ def _weights() -> Iterator[tuple[str, str, str, str]]:
 def licence_of(package: Distribution) -> str:
     """Return a licence: the expression (PEP 639), else what the classifiers or the field say."""
     about = package.metadata
-    expression = about.get("License-Expression")
-    if expression:
-        return str(expression)
+    if expression := about.get_all("License-Expression"):
+        return str(expression[0])
     classifiers = [line.rpartition(" :: ") for line in about.get_all("Classifier") or []]
     names = [name for kind, _, name in classifiers if kind.startswith("License ::")]
-    field = str(about.get("License") or "").strip().partition("\n")[0][:LONGEST]
+    fields = about.get_all("License") or [""]
+    field = str(fields[0]).strip().partition("\n")[0][:LONGEST]
     return ", ".join(names) or field or UNSTATED
