@@ -40,7 +40,7 @@ def licence_of(package: Distribution) -> str:
     if expression := about.get_all("License-Expression"):
         return str(expression[0])
     classifiers = [line.rpartition(" :: ") for line in about.get_all("Classifier") or []]
-    names = [name for kind, _, name in classifiers if kind.startswith("License ::")]
+    names = [name for kind, _, name in classifiers if kind.split(" :: ")[0] == "License"]
     fields = about.get_all("License") or [""]
     field = str(fields[0]).strip().partition("\n")[0][:LONGEST]
     return ", ".join(names) or field or UNSTATED
