@@ -21,6 +21,7 @@ from models.export.forms import Exported
 from models.import_model import import_model
 from models.inference import artefact
 from models.inference.classifier import Classifier
+from models.inference.eager import Eager
 from models.inference.network import Network
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
@@ -74,6 +75,7 @@ def test_what_was_exported_answers_alike_after_its_import(model: Path, tmp_path:
     weights = (result / artefact.WEIGHTS).read_bytes()
     assert weights == (model / artefact.WEIGHTS).read_bytes()
     before, after = Classifier.from_artefact(model), Classifier.from_artefact(result)
+    by_network = Classifier.of(artefact.read_card(result), Eager.from_artefact(result))
     rng = np.random.default_rng(1)
     for size in [(20, 1), (61, 333), (32, 32)]:
         image = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
@@ -82,6 +84,7 @@ def test_what_was_exported_answers_alike_after_its_import(model: Path, tmp_path:
         old, new = (one.forward(crops[:1])[0] for one in (before, after))
         np.testing.assert_allclose(old, new, rtol=0, atol=engine_choice.CLOSE)
         assert old.argmax() == new.argmax()
+        assert old.tobytes() == by_network.forward(crops[:1])[0].tobytes()
 
 
 def test_a_card_is_written_anew(model: Path, tmp_path: Path) -> None:
