@@ -10,7 +10,7 @@ import { ENDED } from './job_list'
 import { Scroll, Trouble } from './pieces'
 
 // Every format that the API knows: the type checker asks for a name when there is another one.
-const NAMES: Record<Shapes['ExportFormat'], string> = { onnx: 'ONNX', torch: 'PyTorch (torch.export)' }
+const NAMES: Record<Shapes['ExportFormat'], string> = { onnx: 'ONNX', torch: 'PyTorch (torch.export)', bundle: 'ZIP (weights and card)' }
 const FORMATS = Object.keys(NAMES) as Shapes['ExportFormat'][]
 
 type Version = { name: string; number: number }
