@@ -28,18 +28,23 @@ LOG_BYTES = 1024 * 1024
 log = structlog.get_logger()
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder of a new attempt with the newest checkpoint, the log and the reports."""
+def prepare(folder: Path) -> int:
+    """Make the folder of a new attempt with the newest checkpoint, the log and the reports.
+
+    Returns the fence of the attempt that left that checkpoint here; 0 where there is none.
+    """
     folder.mkdir(parents=True)
     fence = int(folder.name)
     earlier = sorted(
         (path for path in folder.parent.iterdir() if int(path.name) < fence),
         key=lambda path: int(path.name),
     )
+    left = 0
     for path in reversed(earlier):
         if (path / "checkpoint").is_dir():
-            _link_tree(path / "checkpoint", folder / "checkpoint.tmp")
+            link_tree(path / "checkpoint", folder / "checkpoint.tmp")
             (folder / "checkpoint.tmp").rename(folder / "checkpoint")
+            left = int(path.name)
             break
     if earlier:
         said = tail(earlier[-1] / "log.txt", LOG_BYTES // 2)
@@ -50,6 +55,7 @@ def prepare(folder: Path) -> None:
                 file.write(path.read_bytes() + b"\n")  # The last line may be torn.
     for path in earlier:
         shutil.rmtree(path, ignore_errors=True)
+    return left
 
 
 def marker(fence: int) -> str:
@@ -111,7 +117,7 @@ class LogShipper:
             self.ship()
 
 
-def _link_tree(source: Path, target: Path) -> None:
+def link_tree(source: Path, target: Path) -> None:
     """Hard-link every file of a folder; a file that vanishes meanwhile was being replaced."""
     target.mkdir()
     for path in sorted(source.iterdir()):
@@ -119,6 +125,6 @@ def _link_tree(source: Path, target: Path) -> None:
             if path.name.startswith("."):
                 continue
             if path.is_dir():
-                _link_tree(path, target / path.name)
+                link_tree(path, target / path.name)
             else:
                 os.link(path, target / path.name)

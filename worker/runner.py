@@ -25,7 +25,7 @@ from core.system.machine import cores, memory, tells_of_no_memory
 from core.system.run_dir import no_memory
 from topwork.errors import DiskFull, OutOfMemory, TopworkError, from_dict
 from topwork.kinds import Lack, Lane, Phase
-from worker import attempt, disk_check, outcomes
+from worker import attempt, disk_check, outcomes, portable_checkpoint
 from worker.event_relay import Relay
 from worker.kinds.kind import Work
 from worker.kinds.registry import WORKS
@@ -131,21 +131,26 @@ class Runner:
         log.info("job.started", kind=job.kind, attempt=job.attempt)
         settings = self.resources.settings
         folder = settings.data_dir / "runs" / job.id / str(job.fence)
+        portable = portable_checkpoint.Shipper(self.resources, job, folder)
         with Claim(self.resources.database, settings, job, claimed_at) as claim:
             try:
-                attempt.prepare(folder)
-                self._attempt(job, folder, claim)
+                local = attempt.prepare(folder)
+                portable_checkpoint.bring(self.resources, job, folder, local, claim.check)
+                self._attempt(job, folder, claim, portable)
             except leases.LostLease:
                 log.warning("job.lost")
             except Exception as error:  # noqa: BLE001 - every end must reach the row.
-                self._settle(job, claim, error, self._keep(job, folder, claim))
+                self._settle(job, claim, error, self._keep(job, folder, claim, portable))
             else:
                 log.info("job.succeeded")
                 claim.settled()
+                portable_checkpoint.forget(self.resources, job)
                 attempt.remove(folder)
         attempt.shrink(folder)
 
-    def _attempt(self, job: Job, folder: Path, claim: Claim) -> None:
+    def _attempt(
+        self, job: Job, folder: Path, claim: Claim, portable: portable_checkpoint.Shipper
+    ) -> None:
         def check() -> None:
             claim.check()
             if self.draining.is_set() or claim.paused:
@@ -161,7 +166,7 @@ class Runner:
         relay = Relay(self.resources.database, job.id, job.fence, folder)
         shipper = attempt.LogShipper(self.resources.storage, job.id, folder)
         try:
-            ended = self._watch(work.module, folder, claim, relay, shipper)
+            ended = self._watch(work.module, folder, claim, relay, shipper, portable)
         finally:
             if not claim.lost:  # Else the log under this key is another attempt's.
                 shipper.ship()
@@ -178,6 +183,7 @@ class Runner:
         claim: Claim,
         relay: Relay,
         shipper: attempt.LogShipper,
+        portable: portable_checkpoint.Shipper,
     ) -> Exit:
         settings = self.resources.settings
         process = Process(
@@ -190,6 +196,7 @@ class Runner:
                 claim.check_lost()
                 relay.pump()
                 shipper.ship_every(settings.heartbeat_seconds)
+                portable.look(relay.pump)
                 if claim.cancelled:
                     process.stop(settings.cancel_grace_seconds)
                 elif self.draining.is_set() or claim.paused:
@@ -198,11 +205,14 @@ class Runner:
                     raise Crashed(f"the process reported nothing for {relay.silence:.0f} s")
         return ended
 
-    def _keep(self, job: Job, folder: Path, claim: Claim) -> dict[str, Any]:
+    def _keep(
+        self, job: Job, folder: Path, claim: Claim, portable: portable_checkpoint.Shipper
+    ) -> dict[str, Any]:
         """Store what the attempt has done; where that fails its end is written all the same."""
         work = self.works.get(job.kind)
         if work is not None and not claim.lost:
             try:
+                portable.finish()
                 return work.keep(self.resources, job, folder)
             except (*AWAY, OSError) as error:
                 log.warning("job.unkept", error=str(error))

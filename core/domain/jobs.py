@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
-from core.domain import datasets, events, job_states, lanes, workers
+from core.domain import checkpoints, datasets, events, job_states, lanes, workers
 from core.store.pagination import page_of
 from core.store.row_access import EVERYONE, request_of
 from core.store.tables import Dataset, Job, JobEvent, ModelVersion
@@ -243,6 +243,7 @@ def delete(session: Session, job_id: str) -> list[str]:
     for version in session.scalars(select(ModelVersion).where(ModelVersion.job_id == job.id)):
         version.job_id = None
     session.flush()
+    checkpoints.forget(session, job.id)
     session.execute(sql_delete(JobEvent).where(JobEvent.job_id == job.id))
     session.delete(job)
     upload = job.config.get("upload")

@@ -34,7 +34,7 @@ from topwork.errors import IntegrityError, NotFound, StateConflict
 FORMAT = 1
 ROWS, OBJECTS, FACTS = "topwork.db", "objects", "backup.json"
 # Of a running service, not of what it keeps: bytes of these lie elsewhere, or mean nothing later.
-PASSING = ("worker", "chore", "partial_upload")
+PASSING = ("worker", "chore", "partial_upload", "job_checkpoint")
 TRIES = 3
 CHUNK = 500
 

@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from core.domain import datasets, job_uploads, predictions
+from core.domain import checkpoints, datasets, job_uploads, predictions
 from core.domain.products import PLACES
 from core.store.db import Database, db_now
 from core.store.object_store import Entry, Storage
@@ -209,6 +209,7 @@ RULES: dict[str, Callable[[Session, list[str]], set[str]]] = {
     "shards": _shards,
     "uploads": _uploads,
     "logs": _logs,
+    checkpoints.FOLDER: checkpoints.kept,
 }
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.domain.checkpoints import KEEP_SECONDS
 from core.store.resources import Resources
 from core.store.tables import DatasetVersion, Job
 from core.system.cache_dir import trim
 from topwork.kinds import JobState
-
-KEEP_SECONDS = 7 * 86400.0  # So long can an ended job be retried from its checkpoint.
 
 
 def tidy(resources: Resources) -> None:

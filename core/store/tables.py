@@ -122,6 +122,16 @@ class Job(Owned, Row):
     finished_at: Mapped[float | None]
 
 
+class JobCheckpoint(Row):
+    """The files in storage from which another host goes on with a job; see `checkpoints`."""
+
+    __tablename__ = "job_checkpoint"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    fence: Mapped[int]  # Of the attempt that named them.
+    files: Mapped[Object]  # Path -> {key, sha256, size}.
+
+
 class JobEvent(Row):
     """One thing that happened to a job; append-only, written with the change it describes."""
 

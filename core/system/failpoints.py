@@ -30,6 +30,7 @@ POINTS = frozenset(
         "durable.after_rename",
         "cache.allocate",  # Before the space of a file of decoded images or features is taken.
         "cache.after_part",  # Some more rows of it are written.
+        "checkpoint.between_objects",  # Some files of it are in storage, and no row names the set.
         "checkpoint.between_files",  # The best weights are saved, the step that names them is not.
         "checkpoint.before_removal",  # A new checkpoint is there, and one too many old ones.
         "checkpoint.after_removal",

@@ -122,6 +122,12 @@ class Settings(BaseSettings):
     hung_seconds: float = Field(
         300.0, gt=0, description="A job whose process reports nothing for so long is restarted."
     )
+    checkpoint_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="How often, at most, a running job's checkpoint goes to a storage that other"
+        " hosts reach.",
+    )
     max_attempts: int = Field(
         3, ge=1, description="Crashes without progress after which a job counts as poison."
     )

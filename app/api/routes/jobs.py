@@ -13,7 +13,7 @@ from app.api.pagination import Listing, Paging
 from app.api.views.jobs import job_view
 from app.api.views.rows import shaped
 from app.asgi.request_body import StrictRoute
-from core.domain import events, jobs, usage
+from core.domain import checkpoints, events, jobs, usage
 from core.domain.products import PLACES
 from core.ops import garbage
 from topwork import types
@@ -59,7 +59,8 @@ def delete_job(job_id: Text, session: Write, service: ServiceHere, later: Backgr
     """Forget a job that has ended, with its events, log and answers; what it published stays."""
     gone = jobs.delete(session, job_id)
     logs, answers = f"logs/{job_id}.txt", f"{PREDICTIONS.folder}/{job_id}"
-    later.add_task(garbage.discard, service.resources, [logs, *gone], [answers])
+    prefixes = [answers, f"{checkpoints.FOLDER}/{job_id}"]
+    later.add_task(garbage.discard, service.resources, [logs, *gone], prefixes)
 
 
 @router.post("/{job_id}/cancel")

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from core.domain import datasets, jobs
+from core.domain.checkpoints import KEEP_SECONDS
 from core.ops import local_cleanup
 from core.store.resources import Resources
 from core.store.tables import Job
 
-OLD = time.time() - local_cleanup.KEEP_SECONDS - 60
+OLD = time.time() - KEEP_SECONDS - 60
 
 
 def folder(path: Path, *, old: bool = False) -> Path:
