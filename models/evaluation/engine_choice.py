@@ -5,6 +5,7 @@ itself, so the graph serves only if it gives every evaluated image the same labe
 same confidence; otherwise the network does, and the card says why.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,11 @@ def choose(
         return _refused(folder, f"it does not run: {error}")
     images = sum(map(len, evaluated.values()))
     other = sum(int((wanted[name].argmax(1) != found[name].argmax(1)).sum()) for name in wanted)
-    farthest = max(
-        float((calibration.served(wanted[name]) - calibration.served(found[name])).abs().max())
-        for name in wanted
-    )
-    compared = {"images": images, "max_difference": farthest}
+    served = calibration.served
+    apart = [(served(wanted[name]) - served(found[name])).abs().amax(1) for name in wanted]
+    farthest = float(torch.cat(apart).max())  # Not finite where one of them is not.
+    known = math.isfinite(farthest)
+    compared = {"images": images, "max_difference": farthest if known else None}
     if other or not farthest <= CLOSE:
         words = f"{other} labels differ, and confidences by {farthest:.2g} at most"
         return _refused(folder, words) | compared
