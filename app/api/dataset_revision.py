@@ -18,6 +18,9 @@ from core.system import disk
 from core.system.ids import new_id
 from topwork import types
 from topwork.errors import TopworkError
+from topwork.kinds import Split
+
+HELD_OUT = (Split.VAL, Split.TEST)  # Splits that are drawn where a version is split anew.
 
 
 @dataclass
@@ -92,7 +95,8 @@ def _revise(
     lost = {name: reasons for name, reasons in lost.items() if name not in kept}
     findings = lost_classes.finding(lost) + findings
     answers = base.summary.get("answers")
-    summary = manifest.summarise(lines, findings, lost=lost, answers=answers)
+    drawn = HELD_OUT if split else base.summary.get("drawn", ())
+    summary = manifest.summarise(lines, findings, drawn=drawn, lost=lost, answers=answers)
     shards = frozenset(line["shard"] for line in lines)
     files = {
         "manifest.jsonl": manifest.encode(lines),

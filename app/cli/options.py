@@ -62,8 +62,6 @@ class Choice:
 
     def _metavar(self) -> str:
         words = _literals(self.field.annotation)
-        if self.field.annotation is bool:
-            words = ["true", "false"]
         if len(words) > 1:
             return "|".join(words)
         if self.name in WHOLE:
@@ -170,7 +168,9 @@ def _part(annotation: Any) -> type[BaseModel] | None:
 
 
 def _literals(annotation: Any) -> list[str]:
-    """Return the words of every Literal inside a type."""
+    """Return the words of every Literal inside a type, those of a truth value included."""
+    if annotation is bool:
+        return ["true", "false"]
     if typing.get_origin(annotation) is Literal:
         return [str(word) for word in typing.get_args(annotation)]
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:

@@ -65,6 +65,7 @@ def summarise(
     return {
         "classes": list(counts[Split.TRAIN]),
         "counts": counts,
+        "drawn": curated.drawn,
         "findings": [found.to_dict() for found in findings],
         **by_status(curated.refusals),
     }

@@ -146,6 +146,7 @@ def summarise(
         "images": len(lines),
         "bytes": sum(line["length"] for line in lines),
         "digest": hashlib.sha256(encoded or encode(lines)).hexdigest(),
+        "drawn": sorted({*drawn} & counts.keys()),
         "reading": describe(counts, drawn, lost, tables),
         "lost_classes": lost or {},
         "answers": dict(answers or {}),

@@ -4,6 +4,7 @@ The staged folder holds `dataset.json`, `manifest.jsonl` and `shards/<sha256>.ta
 come from the frozen class list of `dataset.json`, never from the order of folders or files.
 """
 
+import copy
 import hashlib
 import io
 import json
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -92,9 +93,16 @@ class StagedDataset:
             if (labels := [sample.label for sample in samples])
         }
 
+    def pooled(self) -> Self:
+        """Return the dataset whose validation images train: they follow the training images."""
+        pooled = copy.copy(self)
+        train, val = self.splits["train"], self.splits["val"]
+        pooled.splits = {**self.splits, "train": [*train, *val], "val": []}
+        return pooled
+
     def labels(self, split: str) -> Tensor:
         """Return the class numbers of a split, int64 (n,)."""
-        return torch.tensor([sample.label for sample in self.splits[split]], dtype=torch.int64)
+        return labels_of(self.splits[split])
 
     def names(self, split: str) -> list[bytes]:
         """Return the SHA-256 of each image of a split."""
@@ -126,6 +134,11 @@ class StagedDataset:
 
         for part in ahead(samples, one, batch=batch, threads=threads):
             yield torch.from_numpy(np.stack(part))
+
+
+def labels_of(samples: Sequence[Sample]) -> Tensor:
+    """Return the class numbers of images, int64 (n,)."""
+    return torch.tensor([sample.label for sample in samples], dtype=torch.int64)
 
 
 def batch_count(images: int, size: int) -> int:

@@ -184,6 +184,16 @@ class Standardise(nn.Module):
         spread = variance.sqrt()
         return cls(mean, 1 / spread.clamp(min=LEAST_SPREAD * float(spread.mean()) + 1e-12))
 
+    @classmethod
+    def together(cls, features: Tensor) -> "Standardise":
+        """Measure the features (n, d), with one scale for all.
+
+        The spread of a single feature over a few images is mostly chance.
+        """
+        variance, mean = torch.var_mean(features, 0, correction=0, keepdim=True)
+        spread = variance.mean().sqrt() + 1e-12
+        return cls(mean, (1 / spread).expand_as(mean).clone())
+
     def forward(self, features: Tensor) -> Tensor:
         """Return features of mean 0 and spread 1."""
         return (features - self.mean) * self.scale

@@ -50,6 +50,10 @@ class Features:
     values: Tensor
     labels: Tensor
 
+    def first(self, count: int) -> "Features":
+        """Return those of the first samples."""
+        return Features(self.values[:count], self.labels[:count])
+
     def batch(self, indices: Indices, epoch: int) -> Tensor:  # noqa: ARG002 - every epoch alike.
         """Return the features of these samples."""
         return self.values[torch.from_numpy(indices)]

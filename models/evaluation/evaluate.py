@@ -1,7 +1,7 @@
 """Score a finished model on the images that did not train it, by the path that serves it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from core.system.failpoints import hit
 from core.system.progress import Meter
 from core.system.run_dir import RunDir
 from models.compute.memory import within
-from models.data.dataset import ACCEPTED, Sample, StagedDataset
+from models.data.dataset import ACCEPTED, Sample, StagedDataset, labels_of
 from models.evaluation import metrics
 from models.evaluation.calibrate import Calibration
 from models.evaluation.intervals import intervals
@@ -22,6 +22,7 @@ from topwork.errors import IntegrityError
 
 BATCH = 32
 SPLITS = ("val", "test")
+FOLDS = "folds"  # All images that trained, as heads answered that had not seen them.
 HEADLINES = ("accuracy", "log_loss", "ece")
 WORST = 50
 CHECKED = 4  # Images on which the network and what its features told are compared.
@@ -33,17 +34,20 @@ class Evaluation:
     """What a network said about held-out images, and what that is worth.
 
     Attributes:
-        logits: Float32 (n, classes) of each split that has images.
+        logits: Float32 (n, classes) of each split that has images, by networks that had not seen
+            them.
         calibration: What the logits are divided by before they are scored.
         scores: What `evaluation.json` says, by split.
         evidence: Logits and labels of the images that the calibration was fitted on; None where
             there were none.
+        served: What the published network answers, where that has seen the images of `val`.
     """
 
     logits: Mapping[str, Tensor]
     calibration: Calibration
     scores: Mapping[str, Any]
     evidence: tuple[Tensor, Tensor] | None = None
+    served: Mapping[str, Tensor] | None = None
 
     def write(self, folder: Path, dataset: StagedDataset) -> None:
         """Write `evaluation.json` and, with a line for each image, `predictions.jsonl`."""
@@ -51,9 +55,10 @@ class Evaluation:
         (folder / "evaluation.json").write_text(text, encoding="utf-8")
         with (folder / "predictions.jsonl").open("w", encoding="utf-8") as rows:
             for split, logits in self.logits.items():
-                served = self.calibration.served(logits)
-                answers = zip(dataset.splits[split], *served.max(1), strict=True)
-                for sample, confidence, guess in answers:
+                judged = self.calibration.served(logits)
+                served = self.calibration.served((self.served or self.logits)[split])
+                answers = zip(dataset.splits[split], *judged.max(1), *served.max(1), strict=True)
+                for sample, confidence, guess, now_confidence, now_guess in answers:
                     line = {
                         "sha256": sample.sha256,
                         "path": sample.path,
@@ -61,6 +66,8 @@ class Evaluation:
                         "class": dataset.classes[sample.label],
                         "label": dataset.classes[int(guess)],
                         "confidence": round(float(confidence), 6),
+                        "served_label": dataset.classes[int(now_guess)],
+                        "served_confidence": round(float(now_confidence), 6),
                     }
                     rows.write(json.dumps(line, ensure_ascii=False) + "\n")
 
@@ -72,6 +79,7 @@ class Evaluation:
                 "top_k": scores["top_k"],
                 "macro_f1": scores["macro"]["f1"],
                 "images": scores["images"],
+                "out_of_fold": scores["out_of_fold"],
             }
             for split, scores in self.scores.items()
         }
@@ -157,24 +165,37 @@ def evaluate(
     *,
     seed: int,
     evidence: tuple[Tensor, Tensor] | None = None,
+    served: Mapping[str, Tensor] | None = None,
+    folds: tuple[Sequence[Sample], Tensor] | None = None,
 ) -> Evaluation:
     """Score the logits of held-out splits, divided as `calibration` says; `seed` of intervals.
 
-    `evidence` is what the calibration was fitted on, if anything.
+    Args:
+        dataset: The images.
+        logits: By networks that had not seen them.
+        calibration: What divides them.
+        seed: Of the intervals.
+        evidence: What the calibration was fitted on, if anything.
+        served: What the published network answers, where that has seen the images of `val`.
+        folds: Images that trained, and the logits of heads that had not seen them.
     """
-    evaluation: dict[str, Any] = {}
-    degrees, ceiling = calibration.temperature, calibration.ceiling
-    for split, rows in logits.items():
-        samples, labels = dataset.splits[split], dataset.labels(split)
-        served = calibration.served(rows)
-        scores = metrics.full(rows, labels, dataset.classes, temperature=degrees, ceiling=ceiling)
+
+    def scored(samples: Sequence[Sample], rows: Tensor) -> dict[str, Any]:
+        labels, classes = labels_of(samples), dataset.classes
+        degrees, ceiling = calibration.temperature, calibration.ceiling
+        answers = calibration.served(rows)
+        scores = metrics.full(rows, labels, classes, temperature=degrees, ceiling=ceiling)
         scores["calibration"]["reason"] = calibration.reason
-        classes = len(dataset.classes)
-        scores["intervals"] = intervals(served.argmax(1), labels, classes, seed=seed)
+        scores["intervals"] = intervals(answers.argmax(1), labels, len(classes), seed=seed)
         lost = metrics.losses(rows, labels, degrees, ceiling)
-        scores["errors"] = worst(samples, served, lost, dataset.classes)
-        evaluation[split] = scores
-    return Evaluation(logits, calibration, evaluation, evidence)
+        return {**scores, "errors": worst(samples, answers, lost, classes)}
+
+    found = {split: scored(dataset.splits[split], rows) for split, rows in logits.items()}
+    for split, scores in found.items():
+        scores["out_of_fold"] = served is not None and split == "val"
+    if folds is not None:
+        found[FOLDS] = {**scored(*folds), "out_of_fold": True}
+    return Evaluation(logits, calibration, found, evidence, served)
 
 
 def _close(logits: Tensor, others: Tensor) -> bool:
@@ -182,7 +203,7 @@ def _close(logits: Tensor, others: Tensor) -> bool:
 
 
 def worst(
-    samples: list[Sample], served: Tensor, lost: Tensor, classes: list[str]
+    samples: Sequence[Sample], served: Tensor, lost: Tensor, classes: list[str]
 ) -> list[dict[str, Any]]:
     """Return the wrong answers with the greatest loss, at most 50, the worst first.
 

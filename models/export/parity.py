@@ -24,7 +24,7 @@ Named = tuple[str, Image.Image]
 
 
 def held_out(dataset: StagedDataset, classifier: Classifier) -> Iterator[Named]:
-    """Yield the images that did not train, decoded as the predictor does."""
+    """Yield the validation and test images, decoded as the predictor does."""
     for split in HELD_OUT:
         for sample in dataset.splits[split]:
             image = OpenImage(dataset.read(sample), ACCEPTED)

@@ -7,18 +7,17 @@ from models.planning import conditions as when
 from models.planning.draft import AUTO, Draft
 from models.planning.rules import ELSE, GIVEN, Condition, Rule
 
-FIELDS = ("augmentation", "augmentation_policy", "erasing")  # What changes single images.
 VIEWS = 4  # Of each image through a frozen trunk when augmentation is asked for.
 
 
 def any_of(values: Mapping[str, Any]) -> bool:
-    """Tell whether the values of FIELDS change images at all."""
+    """Tell whether the values of `conditions.VARIED` change images at all."""
     named = {values["augmentation"], values["augmentation_policy"]}
     return named != {"none"} or bool(values["erasing"])
 
 
 STRONG = Condition(lambda draft: draft.augmentation == "strong")
-ASKED_FOR = Condition(lambda d: any(d.asked(field) not in (AUTO, "none", 0) for field in FIELDS))
+ASKED_FOR = Condition(when.augmentation_asked_for)
 
 
 def _asked(draft: Draft) -> Any:

@@ -1,6 +1,6 @@
 """Conditions on which a rule of the recipe may depend, each under a name; torch-free."""
 
-from models.planning.draft import AUTO
+from models.planning.draft import AUTO, Draft
 from models.planning.rules import Condition
 
 SKEWED, VERY_SKEWED = 3.0, 10.0  # Largest class over smallest: accuracy hides the small ones.
@@ -9,6 +9,14 @@ SMALL_INPUT = 64
 SMALL_NETWORK = 500_000  # Parameters up to which a network from scratch takes larger steps.
 FEW_IMAGES = 5000  # Fewer also estimate worse statistics than ImageNet's are.
 SMALL_BATCH = 16
+
+
+VARIED = ("augmentation", "augmentation_policy", "erasing")  # What changes single images.
+
+
+def augmentation_asked_for(draft: Draft) -> bool:
+    """Tell whether somebody wants images changed."""
+    return any(draft.asked(field) not in (AUTO, "none", 0) for field in VARIED)
 
 
 def mode(*names: str) -> Condition:
@@ -30,6 +38,40 @@ AUXILIARY = Condition(lambda draft: bool(draft.architecture.auxiliary))
 ICONS = Condition(lambda draft: draft.architecture.input_size <= SMALL_INPUT)
 SMALL = Condition(lambda draft: draft.architecture.parameters <= SMALL_NETWORK)
 TRANSFORMER = Condition(lambda draft: draft.architecture.family.startswith(TRANSFORMERS))
+
+# A linear layer on fixed features, small enough to be fitted to its optimum in some seconds, where
+# nobody has asked for steps, for other images than the plain ones or for several processes.
+STEPS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "momentum",
+    "optimizer",
+    "schedule",
+    "warmup_epochs",
+)
+MOST_FEATURES = 50_000_000
+MOST_PRODUCTS = 4e9  # Of one pass: images x features x classes.
+
+
+def _convex(draft: Draft) -> bool:
+    width, classes, images = draft.architecture.feature_shape[0], len(draft.classes), draft.images
+    numbers = width * (images.train + images.val)
+    return (
+        draft.mode == "head"
+        and len(draft.architecture.feature_shape) == 1
+        and all(draft.asked(field) == AUTO for field in STEPS)
+        and draft.asked("devices") in (AUTO, 1)
+        and draft.asked("ema") in (AUTO, "off")
+        and draft.asked("imbalance") != "weighted_sampling"
+        and not augmentation_asked_for(draft)
+        and numbers <= MOST_FEATURES
+        and numbers * classes <= MOST_PRODUCTS
+    )
+
+
+CONVEX = Condition(_convex)
 
 FEW = Condition(lambda draft: draft.images.train < FEW_IMAGES)
 MANY = Condition(lambda draft: draft.images.train >= FEW_IMAGES)

@@ -2,11 +2,13 @@
 
 from models.planning import conditions as when
 from models.planning.rules import Condition, Contradiction
+from models.planning.strategy import NO_HEAD
 
 _SIZE = "hyperparameters.image_size"
 _MIXED = "A frozen trunk sees no mixed images, as its features are computed once."
 _TRAIN_MORE = 'Use "strategy": "full" to train on mixed images.'
 
+_REFIT = Condition(lambda draft: draft.refit)
 _HEAD_ALONE = Condition(lambda draft: draft.strategy == "head")
 _ON_A_HEAD = Condition(lambda draft: draft.strategy in ("head", "gradual"))
 _FIXED_SIZE = Condition(lambda draft: draft.architecture.fixed_size)
@@ -32,6 +34,12 @@ CONTRADICTIONS = (
         "A head on a random trunk learns next to nothing.",
         "strategy",
         'Use "strategy": "full" to train from scratch.',
+    ),
+    Contradiction(
+        NO_HEAD & _REFIT,
+        "Only a head on a frozen trunk is fitted again on the validation images.",
+        "refit",
+        'Use "strategy": "head", or leave "refit" out.',
     ),
     Contradiction(_HEAD_ALONE & _mixed("mixup"), _MIXED, "mixup", _TRAIN_MORE),
     Contradiction(_HEAD_ALONE & _mixed("cutmix"), _MIXED, "cutmix", _TRAIN_MORE),

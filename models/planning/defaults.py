@@ -51,12 +51,14 @@ STAGE: Mapping[str, tuple[Rule, ...]] = {
         Rule(ELSE, _layer, _NOT_ALONE),
     ),
     "batch_size": (
+        Rule(when.CONVEX, 32),
         Rule(when.HEAD & when.FEW, 32, _FOR_BATCHES),
         Rule(when.HEAD, 256, _FOR_BATCHES),
         Rule(when.ICONS & when.MANY, 128, "small images, many of them"),
         Rule(ELSE, 32, "noise of small batches helps, and they fit into memory"),
     ),
     "epochs": (
+        Rule(when.CONVEX, 1),
         _epochs(when.HEAD, 1000, 20, 60),
         _epochs(when.TUNE, 1500, 5, 15),
         _epochs(when.SCRATCH, 15_000, 20, 60),
@@ -64,6 +66,12 @@ STAGE: Mapping[str, tuple[Rule, ...]] = {
         _epochs(when.GRADUAL, 800, 6, 12),
     ),
     "optimizer": (
+        Rule(
+            when.CONVEX,
+            "lbfgs",
+            "the loss of a linear head is convex: it is followed to its one optimum, without steps"
+            " of a given length",
+        ),
         Rule(when.HEAD, "adamw", "converges on standardised features within a second"),
         Rule(when.TUNE & when.TRANSFORMER, "adamw", "this family is trained with AdamW"),
         Rule(when.TUNE, "sgd", "the usual choice for convolutional networks"),
@@ -71,6 +79,7 @@ STAGE: Mapping[str, tuple[Rule, ...]] = {
         Rule(ELSE, "adamw", "its steps are bounded: with kept statistics SGD's can run away"),
     ),
     "learning_rate": (
+        Rule(when.CONVEX, 0.0),
         Rule(when.HEAD, 0.003, "safe for a linear layer on standardised features"),
         Rule(when.TUNE & when.ADAMW, 0.001, "the usual peak for AdamW on a new head"),
         Rule(when.TUNE, 0.01, "the new head may learn fast"),
@@ -87,18 +96,24 @@ STAGE: Mapping[str, tuple[Rule, ...]] = {
         Rule(ELSE, 1.0, "every layer learns at the same rate"),
     ),
     "weight_decay": (
-        Rule(when.HEAD, None, "chosen by cross-validation on the training features"),
+        Rule(when.CONVEX, None, "a penalty on squared weights, chosen by cross-validation"),
+        Rule(when.HEAD, 3.0, "a usual value for a head"),
         Rule(when.SCRATCH & when.SGD, 5e-4, "the usual value for SGD from scratch"),
         Rule(when.SCRATCH & when.SMALL, 0.01, "small networks have little to overfit with"),
         Rule(when.SGD, 1e-4, "the usual value"),
         Rule(ELSE, 0.05, "decoupled decay of AdamW"),
     ),
     "momentum": (
+        Rule(when.CONVEX, 0.0),
         Rule(when.TUNE, 0.9, "the usual value"),
         Rule(ELSE, 0.9, "the optimiser's default"),
     ),
-    "schedule": (Rule(ELSE, "onecycle", "rises, then falls to zero"),),
+    "schedule": (
+        Rule(when.CONVEX, "constant"),
+        Rule(ELSE, "onecycle", "rises, then falls to zero"),
+    ),
     "warmup_epochs": (
+        Rule(when.CONVEX, 0.0),
         Rule(when.TUNE, _warmup(0.15), "the new head settles before the trunk moves much"),
         Rule(when.SCRATCH, _warmup(0.2), "random weights start gently"),
         Rule(ELSE, _warmup(0.1), "a tenth of the epochs"),

@@ -35,6 +35,7 @@ class Draft:
     mode: str
     weights: str
     strategy: str
+    refit: bool
     image_size: int
     batch_size: int
     epochs: int
@@ -55,6 +56,7 @@ class Draft:
         self.classes: list[str] = summary["classes"]
         self.class_sizes = [counts.get("train", {}).get(name, 0) for name in self.classes]
         self.images = Sizes(*(sum(counts.get(name, {}).values()) for name in Sizes._fields))
+        self.drawn: list[str] = summary.get("drawn", [])
         self.reasons: dict[str, str] = {}
         stopping = vars(config.early_stopping) if config.early_stopping else {}
         self._asked = {**vars(config), **vars(config.hyperparameters), **stopping}

@@ -29,6 +29,7 @@ class Plan:
     mode: str
     strategy: str
     weights: str
+    refit: bool
     image_size: int
     head: str
     epochs: int

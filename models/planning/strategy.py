@@ -14,6 +14,8 @@ DEFAULT_BUDGET = 60.0
 BUDGET_FACTOR = 5.0
 LIMIT_SHARE = 0.8  # Of the time left that may be planned; estimates err.
 LEAST_EPOCHS = 3  # Fewer than that over all layers rarely beat a good head.
+NO_HEAD = Condition(lambda draft: draft.strategy == "full")
+DRAWN = Condition(lambda draft: "val" in draft.drawn)
 HARDLY_VALIDATED = Condition(lambda draft: draft.images.val < FEWEST_TO_COMPARE)
 
 # Decided once for all stages.
@@ -39,6 +41,27 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             HEAD_THEN_FULL,
             "the head first, which takes one pass over the images; from there every layer, if its"
             " score and the time allow; the better on validation is kept",
+        ),
+    ),
+    "refit": (
+        Rule(NO_HEAD, value=False),
+        Rule(
+            when.UNVALIDATED,
+            value=False,
+            reason="there are no validation images to learn from",
+            binding=True,
+        ),
+        Rule(
+            DRAWN,
+            value=True,
+            reason="the {draft.images.val} validation images were drawn from those to train on:"
+            " where the head is kept, it learns from all, and what it is said to reach is what"
+            " heads reached that had not seen the image",
+        ),
+        Rule(
+            ELSE,
+            value=False,
+            reason="the validation images were named as such: they judge and never train",
         ),
     ),
 }

@@ -13,6 +13,7 @@ from core.system.run_dir import RunDir
 from topwork.errors import TimeLimitReached
 
 NOTE_SECONDS = 5.0
+KEPT = ("best-*", "head.safetensors")  # Weights of an epoch, and of a finished head.
 
 
 class Deadline:
@@ -61,7 +62,7 @@ class Deadline:
             return
         if self.enough:
             raise TimeLimitReached
-        if not any(self._file.parent.rglob("best-*")):
+        if not any(any(self._file.parent.rglob(name)) for name in KEPT):
             self._file.unlink(missing_ok=True)
             raise TimeLimitReached
 

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from core.system.progress import Meter
 from core.system.run_dir import RunDir
@@ -93,11 +95,21 @@ class Fit:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a fit leaves: the best weights in its network, the plan as carried out, its course."""
+    """What a fit leaves: the best weights in its network, the plan as carried out, its course.
+
+    `unseen` holds logits of held-out splits by a head that had not seen the validation images,
+    where the one in the network has.
+    """
 
     fit: Fit
     plan: Plan
     progress: Progress
+    unseen: Mapping[str, Tensor] | None = None
+
+    @property
+    def of_head(self) -> bool:
+        """Whether what is kept is a head on a trunk that stayed as it was."""
+        return self.plan.mode == "head" and self.progress.best.get("stage") == "head"
 
     def card(self) -> dict[str, Any]:
         """Return what `card.json` says besides the scores and the hashes of the files."""

@@ -67,19 +67,24 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
     return 1 / counts[labels]
 
 
-def loss(plan: Plan, labels: Tensor, classes: int, device: str) -> Loss:
-    """Return the training loss over logits (n, classes) and labels (n,) or shares (n, classes).
+def shift(plan: Plan, labels: Tensor, classes: int) -> Tensor:
+    """Return what is added to the logits (classes,) during training only.
 
-    Logit adjustment adds the logarithm of each class's share during training only, so that the
-    plain logits rank classes as if all were equally frequent (arXiv:2007.07314).
+    Logit adjustment adds the logarithm of each class's share, so that the plain logits rank
+    classes as if all were equally frequent (arXiv:2007.07314).
     """
-    shift = torch.zeros(classes, device=device)
-    if plan.imbalance == "logit_adjustment":
-        counts = torch.bincount(labels, minlength=classes).float().clamp(min=0.5)
-        shift = (counts / counts.sum()).log().to(device)
+    if plan.imbalance != "logit_adjustment":
+        return torch.zeros(classes)
+    counts = torch.bincount(labels, minlength=classes).float().clamp(min=0.5)
+    return (counts / counts.sum()).log()
+
+
+def loss(plan: Plan, labels: Tensor, classes: int, device: str) -> Loss:
+    """Return the training loss over logits (n, classes) and labels (n,) or shares (n, classes)."""
+    added = shift(plan, labels, classes).to(device)
 
     def compute(logits: Tensor, targets: Tensor) -> Tensor:
-        adjusted = logits.float() + shift
+        adjusted = logits.float() + added
         return functional.cross_entropy(adjusted, targets, label_smoothing=plan.label_smoothing)
 
     return compute

@@ -15,7 +15,7 @@ from core.system.progress import Meter
 from core.system.run_dir import RunDir
 from models.compute.execution import choose
 from models.data.cache import Cache
-from models.data.dataset import StagedDataset
+from models.data.dataset import Sample, StagedDataset, labels_of
 from models.evaluation import engine_choice
 from models.evaluation.calibrate import calibrate
 from models.evaluation.evaluate import Evaluation, evaluate, held_out_logits
@@ -28,6 +28,7 @@ from models.training import head_stage, initial_model, preflight, stages
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.fit import Fit, Trained
+from models.training.linear_head import Answers
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Session:
     def open(cls, run: RunDir, request: TrainRequest, dataset: StagedDataset) -> Iterator[Self]:
         """Make the plan, and let the other ranks train along until the context is left."""
         architecture = catalogue.get(request.config.architecture)
-        summary = {"classes": dataset.classes, "counts": dataset.counts()}
+        drawn = dataset.summary.get("drawn", [])
+        summary = {"classes": dataset.classes, "counts": dataset.counts(), "drawn": drawn}
         size = initial_model.parent_size(request)
         plan = resolve(request.config, architecture, summary, size)
         with Group(run, plan.devices) as group:
@@ -108,13 +110,43 @@ class Session:
         known = head_stage.held_out_logits(trained)
         logits = self._ask(fit, fit.network.classifier(), known)
         events.phase("calibrating")
-        folds = head_stage.out_of_fold(trained)
-        evidence = _joined(logits.get("val"), self.dataset.labels("val"), folds)
+        served, folds = None, head_stage.out_of_fold(trained)
+        if trained.unseen is not None:
+            served, logits = logits, {**logits, "val": trained.unseen["val"]}
+        evidence = spoken = None
+        if folds is not None:
+            spoken, logits = self._joined(logits, folds)
+            evidence = spoken[1], labels_of(spoken[0])
+        elif "val" in logits:
+            evidence = logits["val"], self.dataset.labels("val")
         calibration = calibrate(*(evidence or (None, self.dataset.labels("val"))))
         if calibration.reason:
             words = f"Confidences stay as they are: {calibration.reason}."
             events.note("not_calibrated", words)
-        return evaluate(self.dataset, logits, calibration, seed=fit.seed, evidence=evidence)
+        return evaluate(
+            self.dataset,
+            logits,
+            calibration,
+            seed=fit.seed,
+            evidence=evidence,
+            served=served,
+            folds=spoken,
+        )
+
+    def _joined(
+        self, logits: Mapping[str, Tensor], folds: Answers
+    ) -> tuple[tuple[list[Sample], Tensor], dict[str, Tensor]]:
+        """Return every image that somebody answered for unseen, with the logits, and the splits'.
+
+        Where folds speak for validation images, these count; their heads have seen more.
+        """
+        train, val = self.dataset.splits["train"], self.dataset.splits["val"]
+        training = folds.images < len(train)
+        samples = [train[number] for number in folds.images[training].tolist()]
+        rows = logits.get("val", torch.empty(0, folds.logits.shape[1])).clone()
+        rows[folds.images[~training] - len(train)] = folds.logits[~training]
+        spoken = [*samples, *val], torch.cat([folds.logits[training], rows])
+        return spoken, {**logits, **({"val": rows} if val else {})}
 
     def write(self, trained: Trained, evaluation: Evaluation) -> None:
         """Publish the network with all that is known of it as the result of the run."""
@@ -135,7 +167,7 @@ class Session:
                 folder,
                 fit.network,
                 evaluation.calibration,
-                evaluation.logits,
+                evaluation.served or evaluation.logits,
                 lambda classifier: self._ask(fit, classifier),
             )
             for name, reason in chosen["refused"].items():
@@ -174,17 +206,6 @@ class Session:
 
         shared = self._shared if self.request.cache_bytes else None
         return Cache(self.run.path / "cache", between, shared, self.request.cache_bytes, spare)
-
-
-def _joined(
-    val: Tensor | None, labels: Tensor, folds: tuple[Tensor, Tensor] | None
-) -> tuple[Tensor, Tensor] | None:
-    """Return the logits and labels of every image that did not train what answered for it."""
-    if val is None:
-        return folds
-    if folds is None:
-        return val, labels
-    return torch.cat([folds[0], val]), torch.cat([folds[1], labels])
 
 
 def note_gaps(run: RunDir, dataset: StagedDataset) -> None:

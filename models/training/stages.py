@@ -23,6 +23,16 @@ TRAINING_COST = 4.0  # Of a training step in forward passes; measured 3.9 and 4.
 
 
 def train(fit: Fit, plan: Plan) -> Trained:
+    """Train stage by stage, and fit the head again on all images where it is kept."""
+    layer = fit.network.model.get_submodule(fit.network.heads.main)
+    start = {name: value.clone() for name, value in layer.state_dict().items()}
+    trained = validated(fit, plan)
+    if not (plan.refit and trained.of_head) or fit.group.lead(lambda: fit.deadline.reached):
+        return trained
+    return head_stage.refit(trained, start)
+
+
+def validated(fit: Fit, plan: Plan) -> Trained:
     """Train stage by stage and leave the best weights of all of them in the network."""
     if plan.mode != "head":
         return Trained(fit, *layers_stage.train(fit, plan))
@@ -96,14 +106,18 @@ def shares(plan: Plan, dataset: StagedDataset) -> dict[str, tuple[int, float]]:
     """Return the parts of a run with their units and their rough share of the time."""
     train, val, test = (len(dataset.splits[name]) for name in ("train", "val", "test"))
     parts: dict[str, tuple[int, float]] = {}
+    again: dict[str, tuple[int, float]] = {}
     for stage in plan.stages():
         if stage.mode == "head":
-            seen, views = float(train + val), VIEWS if augment.planned(stage) else 1
-            more = (views - 1) * train
-            parts |= {"features": (train + val, seen), "views": (more, float(more))}
+            views, twice = VIEWS if augment.planned(stage) else 1, plan.refit * val
+            seen, more = train + val + twice, (views - 1) * (train + twice)
+            parts |= {"features": (seen, float(seen)), "views": (more, float(more))}
             cost = 0.05 * seen
+            if plan.refit:
+                steps = stage.epochs * batch_count(views * (train + val), stage.batch_size)
+                again["refit"] = (steps, cost)
         else:
             views, cost = 1, stage.epochs * (3.0 * train + val)
         steps = stage.epochs * batch_count(views * train, stage.batch_size)
         parts[stage.stage] = (steps, cost)
-    return parts | {"evaluate": (val + test, float(val + test))}
+    return parts | again | {"evaluate": (val + test, float(val + test))}

@@ -1,5 +1,6 @@
 """The main job end to end: folder in, job followed, labels out; on made and on real images."""
 
+import io
 import json
 import shutil
 import zipfile
@@ -29,6 +30,26 @@ def test_a_folder_becomes_a_classifier(service: Service, blocks: bytes) -> None:
     assert answer.status_code == 200, answer.text
     assert [item["label"] for item in answer.json()["results"]] == ["nw", "ne", "sw", "se"]
     assert all(len(item["predictions"]) == 2 for item in answer.json()["results"])
+
+
+def test_a_head_that_saw_the_validation_images_is_served_as_it_was_kept(
+    service: Service, blocks: bytes
+) -> None:
+    """They judged a head that had not; what the published one says about them is kept beside."""
+    first = service.ended(service.finetune(blocks, name="parent", **LENET))["result"]["model"]
+    config = {"architecture": "lenet", "weights": f"model:{first}", "strategy": "head"}
+    job = service.ended(service.finetune(blocks, name="grown", **config))
+    assert job["state"] == "succeeded", job
+    assert job["result"]["metrics"]["val"]["out_of_fold"]
+    lines = service.http.get("/models/grown/versions/1/predictions").text.splitlines()
+    own = [json.loads(line) for line in lines]
+    with zipfile.ZipFile(io.BytesIO(blocks)) as images:
+        named = [(line["path"], images.read(line["path"])) for line in own]
+    answers = service.predict(*named, model="grown").json()["results"]
+    assert [one["label"] for one in answers] == [line["served_label"] for line in own]
+    sure = [line["served_confidence"] for line in own]
+    assert [one["confidence"] for one in answers] == pytest.approx(sure, abs=1e-5)
+    assert sure != [line["confidence"] for line in own]
 
 
 def test_the_events_replay_what_the_job_says(service: Service, blocks: bytes) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,13 @@ def png(pixels: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def stage(folder: Path, images: Iterable[Labelled], classes: list[str] | None = None) -> Path:
-    """Write `dataset.json`, `manifest.jsonl` and one shard."""
+def stage(
+    folder: Path,
+    images: Iterable[Labelled],
+    classes: list[str] | None = None,
+    drawn: Sequence[str] = (),
+) -> Path:
+    """Write `dataset.json`, `manifest.jsonl` and one shard; these splits were `drawn`."""
     (folder / "shards").mkdir(parents=True)
     rows: list[dict[str, Any]] = []
     shard = folder / "shards" / "new.tar"
@@ -69,6 +74,7 @@ def stage(folder: Path, images: Iterable[Labelled], classes: list[str] | None = 
     summary = {
         "classes": classes or sorted({row["class"] for row in rows}),
         "counts": counts,
+        "drawn": list(drawn),
         "images": len(rows),
         "digest": hashlib.sha256(manifest).hexdigest(),
     }
@@ -92,7 +98,7 @@ def stripes(split: str, name: str, seed: int) -> Labelled:
     return split, name, png(pixels.clip(0, 255).astype(np.uint8))
 
 
-def striped(folder: Path, **sizes: int) -> Path:
+def striped(folder: Path, drawn: Sequence[str] = (), **sizes: int) -> Path:
     """Stage stripes in both directions: so many of each in a split."""
     images = [
         stripes(split, name, number)
@@ -100,7 +106,7 @@ def striped(folder: Path, **sizes: int) -> Path:
         for name in ("across", "down")
         for number in range(size)
     ]
-    return stage(folder, images)
+    return stage(folder, images, drawn=drawn)
 
 
 def request(folder: Path, dataset: Path, weights_dir: Path | None = None, **config: Any) -> Path:

@@ -105,6 +105,7 @@ class FinetuneOptions(UploadReadingOptions, total=False):
     cutmix: Literal["auto"] | float
     label_smoothing: Literal["auto"] | float
     ema: Literal["auto", "off"] | float
+    refit: Literal["auto"] | bool
     early_stopping: EarlyStoppingOptions | None
     split: SplitSharesOptions
     limits: LimitsOptions

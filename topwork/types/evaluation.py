@@ -105,6 +105,11 @@ class SplitEvaluation(Answer):
     """Scores of one split that did not train."""
 
     images: int | None = Field(None, description="How many.")
+    out_of_fold: bool = Field(
+        default=False,
+        description="Whether the published network has seen these images, and networks of the same"
+        " kind answered that had not.",
+    )
     accuracy: float | None = Field(None, description="Share that is right.")
     top_k: TopK | None = Field(None, description="Share that is right among the first k.")
     macro: Averages | None = Field(None, description="Each class counts the same.")
@@ -122,7 +127,10 @@ class Evaluation(Answer):
     """Everything that was measured, by split."""
 
     object: Literal["evaluation"] = Field("evaluation", description="Always `evaluation`.")
-    splits: dict[str, SplitEvaluation] = Field(description="`val` and `test`, if it has images.")
+    splits: dict[str, SplitEvaluation] = Field(
+        description="`val` and `test`, if it has images; `folds`, all images that trained or"
+        " validated, as heads answered that had not seen them, where there were such heads."
+    )
 
 
 class Confusion(Answer):
@@ -168,3 +176,8 @@ class EvaluatedImage(Answer):
     class_name: str = Field(alias="class", description="Its class.")
     label: str = Field(description="What it was taken for.")
     confidence: float = Field(description="How surely.")
+    served_label: str | None = Field(
+        None,
+        description="What the published network says, which may have learned from it since.",
+    )
+    served_confidence: float | None = Field(None, description="How surely it says so.")

@@ -121,7 +121,7 @@ class Epoch(Answer):
     """One pass over the training images; what was not measured is null."""
 
     epoch: int = Field(description="Number, from 1 on, over all stages.")
-    stage: str | None = Field(None, description="`head`, `full` or `gradual`.")
+    stage: str | None = Field(None, description="`head`, `full`, `gradual` or `refit`.")
     train_loss: float | None = Field(None, description="Mean loss of its steps.")
     lr: float | None = Field(None, description="Learning rate of its last step.")
     val_loss: float | None = Field(None, description="Loss on the validation images.")

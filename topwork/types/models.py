@@ -64,7 +64,7 @@ class Export(Answer):
     format: Open[ExportFormat] = Field(description="`onnx`, `torch` or `bundle`.")
     files: dict[str, File] = Field(description="What it consists of, by file name.")
     report: dict[str, Compared] = Field(
-        description="`held_out`: images that did not train; `made`: images of awkward sizes."
+        description="`held_out`: images of val and test; `made`: images of awkward sizes."
     )
     created_at: Moment = Field(description="When it was published.")
     links: Links

@@ -52,6 +52,9 @@ _Alpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True), 
 _Warmup = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, strict=True), Tag("value")]
 
 
+_Yes = Annotated[bool, Field(strict=True), Tag("value")]
+
+
 class _Part(BaseModel):
     # What a field means is an argument: to find docstrings of attributes, pydantic searches every
     # module that is loaded for the source, which takes 0.1 s beside torch.
@@ -223,6 +226,13 @@ class TrainConfig(_Part):
         examples=["auto", "off", 0.99],
         description="Decay of a running average of the weights, which is validated and kept"
         " instead of them.",
+    )
+    refit: Annotated[Auto | _Yes, _Choose] = Field(
+        "auto",
+        examples=["auto", True],
+        description="Whether a head on a frozen trunk learns from the validation images, too, once"
+        " they have judged it; `auto` does so where they were drawn from the training images, not"
+        " where the upload named them.",
     )
     early_stopping: EarlyStopping | None = Field(
         EarlyStopping(), description="Null trains all epochs."

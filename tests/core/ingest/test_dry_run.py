@@ -12,7 +12,7 @@ from tests.core.ingested import Ingest
 from topwork.errors import ArchiveUnsafe, DatasetInvalid, TooFewClasses, TopworkError
 from topwork.kinds import GroupBy
 
-KEPT = ("classes", "counts", "skipped", "rejected", "findings")
+KEPT = ("classes", "counts", "drawn", "skipped", "rejected", "findings")
 ARCHIVES = {
     "plain": folder("cat", "dog", count=7),
     "own splits": folder("train/cat", "train/dog", "val/cat", "val/dog"),

@@ -71,11 +71,13 @@ def test_a_split_is_drawn_where_none_is_given(run: Ingest) -> None:
         "val": {"cat": 2, "dog": 2},
         "test": {"cat": 1, "dog": 1},
     }
+    assert done.dataset["drawn"] == ["test", "val"]
     given = {f"train/{path}": data for path, data in folder("cat", "dog", count=10).items()}
     given |= {f"test/{path}": data for path, data in folder("cat", "dog", first=500).items()}
     done = run(zip_of(given), {"val": 0.2, "test": 0.5, "seed": 1})
     assert done.dataset["counts"]["test"] == {"cat": 3, "dog": 3}
     assert done.dataset["counts"]["val"] == {"cat": 2, "dog": 2}
+    assert done.dataset["drawn"] == ["val"]
     assert done.dataset["reading"].endswith("test 6 images). val was drawn from train.")
     assert all(split == "test" for path, (split, _) in done.places.items() if "test/" in path)
 

@@ -136,6 +136,7 @@ def test_the_card_gets_the_headlines(run: RunDir, staged: StagedDataset) -> None
         "top_k",
         "macro_f1",
         "images",
+        "out_of_fold",
     }
 
 

@@ -10,7 +10,7 @@ to change.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,14 @@ OPTIONS: dict[str, list[Any]] = {
     "cutmix": ["auto", "auto", "auto", "auto", 0, 1.0],
     "label_smoothing": ["auto", "auto", 0.05],
     "ema": ["auto", "auto", "off", 0.99],
+    "refit": ["auto", "auto", "auto", False, True],
     "early_stopping": [{}, {}, None, {"patience": 3}],
     "limits": [{}, {}, {"max_minutes": 10}],
     "precision": ["auto", "auto", "fp32", "bf16"],
     "devices": ["auto", "auto", "auto", "auto", 1, 2, 5],
 }
+# Of about every third configuration these alone are drawn.
+PLAIN = ("strategy", "weights", "refit", "imbalance", "limits")
 NUMBERS: dict[str, list[Any]] = {
     "epochs": ["auto", "auto", "auto", 1, 7, 40],
     "batch_size": ["auto", "auto", "auto", 1, 8, 33, 256],
@@ -54,22 +57,25 @@ NUMBERS: dict[str, list[Any]] = {
 }
 
 
-def _named(train: dict[str, int], val: int = 0, test: int = 0) -> dict[str, Any]:
+def _named(
+    train: dict[str, int], val: int = 0, test: int = 0, drawn: Sequence[str] = ()
+) -> dict[str, Any]:
     counts = {"train": {name: size for name, size in train.items() if size}}
     counts |= {"val": dict.fromkeys(train, val)} if val else {}
     counts |= {"test": dict.fromkeys(train, test)} if test else {}
-    return {"classes": list(train), "counts": counts}
+    return {"classes": list(train), "counts": counts, "drawn": list(drawn)}
 
 
 # Of `dataset.json`: even and skewed, tiny and large, with few or no validation images, with an
-# absent class, with names that forbid mirroring, and a dry run that knows nothing.
+# absent class, with splits that were drawn, with names that forbid mirroring, and a dry run that
+# knows nothing.
 DATASETS: list[dict[str, Any]] = [
     _named({"ants": 120, "bees": 124}, 76),
     _named({"ants": 1, "bees": 1}),
-    _named({"cat": 400, "dog": 100, "owl": 260}, 9, 4),
+    _named({"cat": 400, "dog": 100, "owl": 260}, 9, 4, ["val"]),
     _named({"rare": 20, "usual": 1000}, 40),
     _named({str(digit): 6000 for digit in range(10)}, 1000),
-    _named({"plane": 2500, "ship": 2500}, 500, 500),
+    _named({"plane": 2500, "ship": 2500}, 500, 500, ["test", "val"]),
     _named({"turn left": 30, "turn right": 40}, 5),
     _named({"absent": 0, "down": 6, "up": 7}, 10),
     _named({f"c{number:03}": 3 for number in range(200)}, 1),
@@ -132,8 +138,11 @@ def configurations(
             seed = hashlib.sha256(f"{salt}{architecture} {number} {name}".encode()).digest()
             return options[int.from_bytes(seed[:8]) % len(options)]
 
-        config = {name: draw(name, options) for name, options in OPTIONS.items()}
-        config["hyperparameters"] = {name: draw(name, some) for name, some in NUMBERS.items()}
+        plain = draw("plain", [True, False, False])
+        names = PLAIN if plain else OPTIONS
+        config = {name: draw(name, OPTIONS[name]) for name in names}
+        if not plain:
+            config["hyperparameters"] = {name: draw(name, some) for name, some in NUMBERS.items()}
         dataset = draw("dataset", [*range(len(DATASETS))])
         yield Configuration(architecture, config, dataset, draw("parent", PARENT_SIZES))
 

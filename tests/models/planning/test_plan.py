@@ -14,6 +14,7 @@ def plan(
     architecture: str = "mobilenet_v2",
     train: tuple[int, ...] = (120, 120),
     val: tuple[int, ...] = (70, 70),
+    drawn: tuple[str, ...] = (),
     **config: Any,
 ) -> Plan:
     names = [f"class{number}" for number in range(len(train))]
@@ -21,7 +22,8 @@ def plan(
     if any(val):
         counts["val"] = dict(zip(names, val, strict=False))
     asked = TrainConfig.model_validate({"architecture": architecture, **config})
-    return resolve(asked, catalogue.get(architecture), {"classes": names, "counts": counts})
+    summary = {"classes": names, "counts": counts, "drawn": list(drawn)}
+    return resolve(asked, catalogue.get(architecture), summary)
 
 
 def test_every_value_has_a_reason_and_no_auto_is_left() -> None:
@@ -81,6 +83,7 @@ def test_few_images_make_batches_too_small_to_share() -> None:
         ("lenet", {"hyperparameters": {"image_size": 64}}, "hyperparameters.image_size"),
         ("vgg13", {"hyperparameters": {"image_size": 16}}, "hyperparameters.image_size"),
         ("lenet", {"hyperparameters": {"batch_size": 1}}, "hyperparameters.batch_size"),
+        ("resnet18", {"strategy": "full", "refit": True}, "refit"),
         ("lenet", {"devices": 5, "hyperparameters": {"batch_size": 9}}, "devices"),
     ],
 )
@@ -136,3 +139,46 @@ def test_more_images_mean_fewer_epochs_and_a_longer_estimate() -> None:
 @pytest.mark.parametrize("strategy", ["auto", "full"])
 def test_there_is_a_plan_for_every_network(name: str, strategy: str) -> None:
     assert plan(name, train=(1, 1), val=(), strategy=strategy).epochs >= 1
+
+
+@pytest.mark.parametrize("strategy", ["auto", "head", "gradual"])
+def test_only_drawn_validation_images_train_without_a_word(strategy: str) -> None:
+    drawn = plan(strategy=strategy, drawn=("val",))
+    assert drawn.refit
+    assert "140 validation images were drawn" in drawn.reasons["refit"]
+    assert not plan(strategy=strategy, drawn=("test",)).refit
+    assert plan(strategy=strategy, refit=True).refit
+    assert not plan(strategy=strategy, drawn=("val",), refit=False).refit
+    assert not plan(strategy=strategy, val=(), drawn=("val",), refit=True).refit
+    full = plan(strategy="full", drawn=("val",))
+    assert not full.refit
+    assert "refit" not in full.to_json()
+
+
+STEPPED: list[dict[str, Any]] = [
+    {"hyperparameters": {"epochs": 5}},
+    {"hyperparameters": {"learning_rate": 0.1}},
+    {"hyperparameters": {"optimizer": "sgd"}},
+    {"hyperparameters": {"weight_decay": 0.1}},
+    {"imbalance": "weighted_sampling"},
+    {"augmentation": "light"},
+    {"erasing": 0.1},
+    {"ema": 0.9},
+    {"devices": 2},
+]
+
+
+def test_a_linear_head_takes_no_steps_unless_some_are_asked_for() -> None:
+    computed = plan()
+    assert computed.optimizer == "lbfgs"
+    assert "convex" in computed.reasons["optimizer"]
+    shown = computed.to_json()
+    assert shown.keys().isdisjoint({"epochs", "batch_size", "learning_rate", "schedule"})
+    assert "full.epochs" in shown
+    assert plan(imbalance="logit_adjustment", label_smoothing=0.1).optimizer == "lbfgs"
+    assert plan(devices=1, augmentation="none", ema="off").optimizer == "lbfgs"
+    for config in STEPPED:
+        assert plan(**config).optimizer != "lbfgs", config
+    assert plan("squeezenet1_1").optimizer == "adamw"
+    assert plan(train=(50_000, 50_000)).optimizer == "adamw"
+    assert plan(train=(30,) * 2000, val=()).optimizer == "adamw"

@@ -26,12 +26,14 @@ from models.inference.classifier import Classifier
 from models.inference.eager import Eager
 from models.inference.network import Network
 from models.networks import zoo
+from models.planning.plan import Plan
 from models.planning.request import TrainRequest
 from models.planning.strategy import score
-from models.training import head_stage, loop, resume
+from models.training import choice, head_stage, loop, resume
+from models.training.fit import Fit
 from models.training.session import Session
 from models.weights import pretrained
-from tests.models.running import go, read
+from tests.models.running import go, outcome, read
 from tests.models.staging import request, striped
 
 NETWORK = "mobilenet_v3_small"
@@ -40,9 +42,10 @@ USUAL = Execution("cpu", "fp32", channels_last=True, threads=1, deterministic=Tr
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stripes to train on, to validate on and to test with, in `data`."""
+    """Stripes to train on, to validate on and to test with, in `data`; the same, drawn."""
     folder = tmp_path_factory.mktemp("session")
     striped(folder / "data", train=24, val=12, test=4)
+    striped(folder / "drawn", ["val"], train=24, val=12, test=4)
     return folder
 
 
@@ -128,9 +131,8 @@ def test_a_head_is_fitted_on_given_features(
 ) -> None:
     """As a fold does: on some of the images, judged on the others, none of them decoded again."""
     numbers = {"image_size": 32, "epochs": 20, "weight_decay": 0.1}
-    asked: dict[str, Any] = {"architecture": NETWORK, "strategy": "head"}
     run_dir = request(
-        tmp_path / "run", folder / "data", weights_dir, hyperparameters=numbers, **asked
+        tmp_path / "run", folder / "data", weights_dir, **asked(hyperparameters=numbers)
     )
     run, body = opened(run_dir)
     labels = torch.arange(60) % 2
@@ -141,9 +143,8 @@ def test_a_head_is_fitted_on_given_features(
         fit = replace(fit, execution=fit.execution.for_head())
         trunk = {name: value.clone() for name, value in fit.network.model.state_dict().items()}
         some, others = Features(values[:48], labels[:48]), Features(values[48:], labels[48:])
-        plan, progress = head_stage.train_on(fit, session.plan, some, others, some)
+        progress = head_stage.train_on(fit, session.plan, some, others)
     assert progress.best["val_accuracy"] > 0.8
-    assert plan == session.plan
     layer = fit.network.model.get_submodule(fit.network.heads.main)
     hits = layer(others.values).argmax(1) == others.labels
     assert float(hits.double().mean()) == progress.best["val_accuracy"]
@@ -156,50 +157,141 @@ def test_a_head_is_fitted_on_given_features(
     assert not (run_dir / "cache").exists()
 
 
+def asked(strategy: str = "head", **more: Any) -> dict[str, Any]:
+    """A head on the random trunk; nothing else is said, unless by `more`."""
+    numbers = {"image_size": 32, **more.pop("hyperparameters", {})}
+    return {"architecture": NETWORK, "strategy": strategy, "hyperparameters": numbers, **more}
+
+
 def test_images_that_trained_speak_through_heads_that_did_not_see_them(
     folder: Path, weights_dir: Path, tmp_path: Path
 ) -> None:
     """The 24 validation images are too few to calibrate on, 72 images in all are not."""
-    numbers = {"image_size": 32, "epochs": 20}
-    asked: dict[str, Any] = {"architecture": NETWORK, "strategy": "head"}
-    run_dir = request(
-        tmp_path / "run", folder / "data", weights_dir, hyperparameters=numbers, **asked
-    )
+    run_dir = request(tmp_path / "run", folder / "data", weights_dir, **asked())
     assert go(run_dir) == DONE
-    card = read(run_dir, "card.json")
+    card, scores = read(run_dir, "card.json"), read(run_dir, "evaluation.json")
     assert card["calibration"]["images"] == 72
     assert card["calibration"]["ceiling"] == pytest.approx(73 / 74)
-    after = read(run_dir, "evaluation.json")["val"]["calibration"]
+    after = scores["val"]["calibration"]
     assert (after["temperature"], after["ceiling"]) == (
         card["calibration"]["temperature"],
         card["calibration"]["ceiling"],
     )
+    assert {name: one["out_of_fold"] for name, one in scores.items()} == {
+        "val": False, "test": False, "folds": True,
+    }  # fmt: skip
+    assert scores["folds"]["images"] == 72
+    assert card["metrics"]["folds"]["log_loss"] == scores["folds"]["log_loss"]
 
 
-OTHERWISE: dict[str, dict[str, Any]] = {
-    "adjusted": {"imbalance": "logit_adjustment"},
-    "drawn": {"imbalance": "weighted_sampling"},
-    "sgd": {"hyperparameters": {"optimizer": "sgd"}},
-    "momentum": {"hyperparameters": {"momentum": 0.5}},
-    "deadline": {},
+STEPS = {"epochs": 4}
+HEADS: dict[str, dict[str, Any]] = {
+    "computed": {},
+    "in steps": {"hyperparameters": STEPS},
+    "of views": {"hyperparameters": STEPS, "augmentation": "light"},
+    "kept": {"strategy": "gradual"},
 }
 
 
-@pytest.mark.parametrize("name", ["usual", *OTHERWISE])
-def test_only_heads_that_were_trained_alike_speak_for_the_published_one(
-    folder: Path, weights_dir: Path, dataset: StagedDataset, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, name: str,
+def own_head(run_dir: Path, data: Path, artefact: Path, **config: Any) -> Path:
+    """Order a head on the trunk of an earlier model."""
+    asked = {"architecture": "lenet", "weights": "model:stripes", "strategy": "head", **config}
+    request(run_dir, data, **asked)
+    body = json.loads((run_dir / "request.json").read_text())
+    body["init_from"] = str(artefact)
+    (run_dir / "request.json").write_text(json.dumps(body))
+    return run_dir
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_learns_from_drawn_validation_images_once_they_have_judged_it(
+    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The card tells what a head reached that had not seen them, and what is served is kept too."""
+    monkeypatch.setattr(choice, "better", lambda *_, **__: False)
+    runs = {split: tmp_path / split for split in ("drawn", "given", "allowed")}
+    for split, run_dir in runs.items():
+        more = {"refit": True} if split == "allowed" else {}
+        data = folder / ("drawn" if split == "drawn" else "data")
+        assert go(own_head(run_dir, data, artefact, **HEADS[name], **more)) == DONE
+    cards = {split: read(run_dir, "card.json") for split, run_dir in runs.items()}
+    plans = {split: card["plan"]["refit"]["value"] for split, card in cards.items()}
+    assert plans == {"drawn": True, "given": False, "allowed": True}
+    flags = {split: card["metrics"]["val"]["out_of_fold"] for split, card in cards.items()}
+    assert flags == plans
+    digests = {split: card["files"]["weights.safetensors"] for split, card in cards.items()}
+    assert digests["drawn"] == digests["allowed"] != digests["given"]
+
+    network = Classifier.from_artefact(runs["drawn"] / "result")
+    text = (runs["drawn"] / "result" / "predictions.jsonl").read_text()
+    rows = {row["sha256"]: row for row in map(json.loads, text.splitlines())}
+    with closing(StagedDataset(folder / "drawn")) as staged:
+        for sample in [*staged.splits["val"], *staged.splits["test"]]:
+            crop = [network.decode(staged.read(sample))]
+            answer, row = network.rank(network.forward(crop)[0], 1), rows[sample.sha256]
+            assert answer["label"] == row["served_label"]
+            assert answer["confidence"] == pytest.approx(row["served_confidence"], abs=1e-5)
+    changed = {
+        row["split"] for row in rows.values() if row["confidence"] != row["served_confidence"]
+    }
+    assert changed == {"val"}
+    text = (runs["given"] / "result" / "predictions.jsonl").read_text()
+    for row in map(json.loads, text.splitlines()):
+        assert (row["served_label"], row["served_confidence"]) == (row["label"], row["confidence"])
+
+
+@pytest.mark.parametrize("numbers", [{}, STEPS])
+def test_a_refit_that_is_interrupted_ends_with_the_same_bits(
+    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    numbers: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Folds know AdamW, the plain loss, every image once an epoch, and all planned epochs."""
-    if name == "deadline":
-        monkeypatch.setattr(loop.Loop, "out_of_time", lambda it: it.progress.epoch > 2)
-    special = OTHERWISE.get(name, {})
-    numbers = {"image_size": 32, "epochs": 4, **special.get("hyperparameters", {})}
-    asked = {"architecture": NETWORK, "strategy": "head", **special, "hyperparameters": numbers}
-    run, body = opened(request(tmp_path / "run", folder / "data", weights_dir, **asked))
-    with closing(run.events), Session.open(run, body, dataset) as session:
-        found = head_stage.out_of_fold(session.fit(session.plan))
-    assert (found is not None) == (name == "usual")
+    monkeypatch.setattr(resume, "SAVE_SHARE", 0)
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 0)
+    straight, broken = (
+        own_head(tmp_path / name, folder / "drawn", artefact, hyperparameters=numbers)
+        for name in ("straight", "broken")
+    )
+    assert go(straight) == DONE
+    plain_step, plain_fit = loop.Loop.step, head_stage.put_best
+    stages: list[str] = []
+
+    def step(stage: loop.Loop, indices: Indices) -> None:
+        stages.append(stage.plan.stage)
+        if stages.count("refit") == 3:
+            raise KeyboardInterrupt
+        plain_step(stage, indices)
+
+    def put_best(fit: Fit, plan: Plan, data: Features) -> None:
+        stages.append(plan.stage)
+        if stages == ["head", "refit"]:
+            raise KeyboardInterrupt
+        plain_fit(fit, plan, data)
+
+    monkeypatch.setattr(loop.Loop, "step", step)
+    monkeypatch.setattr(head_stage, "put_best", put_best)
+    with pytest.raises(KeyboardInterrupt):
+        go(broken)
+    before = len(stages)
+    assert go(broken) == DONE
+    assert set(stages[before:]) == {"refit"}
+    assert outcome(broken) == outcome(straight)
+
+
+def test_a_refit_that_the_time_limit_ends_leaves_the_head_that_was_judged(
+    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = loop.Loop.out_of_time
+    monkeypatch.setattr(
+        loop.Loop, "out_of_time", lambda it: it.plan.stage == "refit" and it.progress.epoch == 7
+    )
+    cut = own_head(tmp_path / "cut", folder / "drawn", artefact, hyperparameters=STEPS)
+    assert go(cut) == DONE
+    monkeypatch.setattr(loop.Loop, "out_of_time", plain)
+    given = own_head(tmp_path / "given", folder / "data", artefact, hyperparameters=STEPS)
+    assert go(given) == DONE
+    cards = [read(run_dir, "card.json") for run_dir in (cut, given)]
+    assert cards[0]["files"] == cards[1]["files"]
+    assert not cards[0]["metrics"]["val"]["out_of_fold"]
 
 
 def test_a_session_fits_several_plans_and_publishes_the_better_one(
@@ -208,14 +300,14 @@ def test_a_session_fits_several_plans_and_publishes_the_better_one(
     """Each is what it would be alone, and goes on from its own checkpoints."""
     rates = {"slow": 1e-5, "fast": 0.005}
 
-    def asked(name: str) -> Path:
+    def ordered(name: str) -> Path:
         numbers = {"epochs": 3, "batch_size": 16, "learning_rate": rates[name]}
         return request(
             tmp_path / name, folder / "data", architecture="lenet", hyperparameters=numbers
         )
 
     for name in rates:
-        assert go(asked(name)) == DONE
+        assert go(ordered(name)) == DONE
     run, body = opened(
         request(
             tmp_path / "both",
