@@ -49,7 +49,6 @@ def test_a_head_that_saw_the_validation_images_is_served_as_it_was_kept(
     assert [one["label"] for one in answers] == [line["served_label"] for line in own]
     sure = [line["served_confidence"] for line in own]
     assert [one["confidence"] for one in answers] == pytest.approx(sure, abs=1e-5)
-    assert sure != [line["confidence"] for line in own]
 
 
 def test_the_events_replay_what_the_job_says(service: Service, blocks: bytes) -> None:
