@@ -1,13 +1,15 @@
-"""Compare ingestion with decoding alone: python bench/ingest.py [ARCHIVE.zip].
+"""Compare ingestion with decoding alone, and without hashes: python bench/ingest.py [ARCHIVE.zip].
 
 Decoding alone is `core.ingest.decoders.examine` in one process on the archive's files in memory,
 times the cores. Peak memory is the resident set of the whole process tree, sampled every 50 ms,
-shared pages counted once for each process.
+shared pages counted once for each process. Ingestions with and without the perceptual hash take
+turns; the seconds of CPU are those of all processes, which another load changes less.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 from core.imaging.decode import ImageLimits
 from core.ingest.decoders import examine
@@ -23,6 +26,16 @@ from core.system.machine import cores
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "hymenoptera.zip"
 SAMPLE = 3000
 PAGE = os.sysconf("SC_PAGE_SIZE")
+WITHOUT_HASHES = """
+import sys
+from core.ingest import __main__, curate, decoders
+from core.system.run_dir import supervise
+decoders.hashed = list
+NONE = "from core.imaging import decode; decode.miniature = lambda image: b'';"
+decoders.MODULE = ("-c", NONE + "from core.ingest.decoders import main; main()")
+curate.near_duplicates = lambda lines: []
+sys.exit(supervise(__main__.ingest, sys.argv[1:]))
+"""
 
 
 def tree(pid: int) -> list[int]:
@@ -54,21 +67,33 @@ def decode_rate(archive: Path) -> float:
     return len(images) / (time.perf_counter() - started)
 
 
-def ingest_rate(archive: Path) -> tuple[float, float, int]:
-    """Return images a second, seconds and peak resident bytes of one whole ingestion."""
+class Ingestion(NamedTuple):
+    """What one whole ingestion took: images a second, seconds, peak resident bytes."""
+
+    rate: float
+    seconds: float
+    cpu_seconds: float
+    peak: int
+
+
+def ingest(archive: Path, *words: str) -> Ingestion:
+    """Ingest an archive by `python WORDS FOLDER`."""
     with tempfile.TemporaryDirectory() as folder:
         request = {"archive": str(archive.resolve()), "split": {}, "limits": {}}
         (Path(folder) / "request.json").write_text(json.dumps(request))
-        started = time.perf_counter()
-        child = subprocess.Popen([sys.executable, "-m", "core.ingest", folder])
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # As a worker starts it.
+        child = subprocess.Popen([sys.executable, *words, folder], env=environment)
         peak = 0
         while child.poll() is None:
             peak = max(peak, sum(resident(pid) for pid in tree(child.pid)))
             time.sleep(0.05)
         seconds = time.perf_counter() - started
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert child.returncode == 0
         images = json.loads((Path(folder) / "result" / "dataset.json").read_text())["images"]
-    return images / seconds, seconds, peak
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Ingestion(images / seconds, seconds, cpu, peak)
 
 
 def main() -> None:
@@ -80,16 +105,24 @@ def main() -> None:
     if not archive.is_file():
         sys.exit(f"{archive} is not there: name an archive of images")
     alone = [decode_rate(archive) for _ in range(repeats)]
-    whole = [ingest_rate(archive) for _ in range(repeats)]
+    whole, plain = [], []
+    for _ in range(repeats):
+        plain.append(ingest(archive, "-c", WITHOUT_HASHES))
+        whole.append(ingest(archive, "-m", "core.ingest"))
     limit = statistics.median(alone) * cores()
-    rate = statistics.median(rate for rate, _, _ in whole)
+    rate = statistics.median(it.rate for it in whole)
+    without = statistics.median(it.rate for it in plain)
+    work, less = (statistics.median(it.cpu_seconds for it in runs) for runs in (whole, plain))
     print(f"{archive.name}, {cores()} cores, n = {repeats}, median (least to most)")
     print(
         f"decode alone  {limit:9.0f} img/s on all cores ({min(alone):.0f} to {max(alone):.0f} each)"
     )
-    times = " to ".join(f"{seconds:.1f}" for _, seconds, _ in sorted(whole)[:: max(1, repeats - 1)])
-    print(f"ingest        {rate:9.0f} img/s, {rate / limit:.2f} of that; {times} s")
-    print(f"peak memory   {max(peak for _, _, peak in whole) / 2**20:9.0f} MiB, all processes")
+    times = sorted(it.seconds for it in whole)
+    print(f"ingest        {rate:9.0f} img/s, {rate / limit:.2f} of that")
+    print(f"              {times[0]:9.1f} to {times[-1]:.1f} s")
+    print(f"without hash  {without:9.0f} img/s; with it {rate / without:.2f} of that")
+    print(f"CPU           {work:9.1f} s with, {less:.1f} s without: {less / work:.2f}")
+    print(f"peak memory   {max(it.peak for it in whole) / 2**20:9.0f} MiB, all processes")
 
 
 if __name__ == "__main__":

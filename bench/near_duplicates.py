@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from core.imaging.decode import decode
-from core.imaging.perceptual_hash import BYTES, perceptual_hash
+from core.imaging.miniature import miniature
+from core.imaging.perceptual_hash import BYTES, perceptual_hashes
 from core.ingest.near_duplicates import clusters
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -86,7 +87,7 @@ def measure(archive: Path) -> None:
         images: dict[int, Image.Image] = {}
         for name in names:
             image = decode(file.read(name))
-            found = perceptual_hash(image)
+            (found,) = perceptual_hashes([miniature(image)])
             if found is not None and name in chosen:
                 images[len(hashes)] = image
             hashes += [found] if found is not None else []
@@ -96,8 +97,8 @@ def measure(archive: Path) -> None:
     mates = {at: set(group) for group in own for at in group}
     for name, change in CHANGES.items():
         right = wrong = 0
-        copies = [(at, perceptual_hash(change(image))) for at, image in images.items()]
-        known = [(at, it) for at, it in copies if it is not None]
+        copies = perceptual_hashes([miniature(change(image)) for image in images.values()])
+        known = [(at, it) for at, it in zip(images, copies, strict=True) if it is not None]
         groups = clusters([*hashes, *(it for _, it in known)])
         where = {position: group for group in groups for position in group}
         for number, (at, _) in enumerate(known, len(hashes)):

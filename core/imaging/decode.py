@@ -23,6 +23,7 @@ from PIL import Image, ImageFile, TiffImagePlugin, features
 from core.imaging import to_rgb
 from core.imaging.formats import Jpeg, plugin_of, refusal
 from core.imaging.header_limits import check_parts
+from core.imaging.miniature import miniature
 from topwork.errors import ImageTooLarge, ImageUndecodable, TopworkError
 
 # A JPEG is decoded at a half, a quarter or an eighth of its size as long as its short side keeps
@@ -82,7 +83,7 @@ class ImageInfo:
     mode: str
     frames: int
     findings: tuple[str, ...]
-    perceptual_hash: bytes | None = field(default=None, compare=False)
+    miniature: bytes = field(default=b"", compare=False)
 
 
 class OpenImage:
@@ -174,13 +175,11 @@ def revision() -> str:
 def inspect(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
     """Answer as `probe` does, after the whole image was decoded as `decode` does.
 
-    Only here the answer has the perceptual hash of the pixels.
+    Only here the answer has the picture's miniature.
     """
-    from core.imaging.perceptual_hash import perceptual_hash  # noqa: PLC0415 - the api starts without numpy.
-
     image = OpenImage(data, limits)
     info = image.info
-    return replace(info, perceptual_hash=perceptual_hash(image.rgb()))
+    return replace(info, miniature=miniature(image.rgb()))
 
 
 _TURNS = {

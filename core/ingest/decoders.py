@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -42,7 +42,8 @@ class DecodeResult:
     findings: tuple[str, ...] = ()
     code: str | None = None
     message: str = ""
-    phash: str = ""  # Hex; empty where the picture has none.
+    phash: str = ""  # Hex; empty where the picture has none, and until `hashed`.
+    miniature: bytes = b""  # Only on its way to `hashed`.
 
 
 FAILED = DecodeResult(code="decoder_failed")
@@ -150,10 +151,14 @@ class _Decoder:
         line = stdout.readline()
         if not line.endswith(b"\n"):
             return None
-        return [
-            DecodeResult(width, height, suffix, tuple(findings), code, message, phash)
-            for width, height, suffix, findings, code, message, phash in json.loads(line)
-        ]
+        verdicts = []
+        for width, height, suffix, findings, code, message, length in json.loads(line):
+            small = stdout.read(length)
+            if len(small) < length:
+                return None
+            seen = (width, height, suffix, tuple(findings), code, message)
+            verdicts.append(DecodeResult(*seen, miniature=small))
+        return hashed(verdicts)
 
     def kill(self) -> None:
         """End the process; a thread that waits for its answer gets none."""
@@ -168,6 +173,15 @@ class _Decoder:
                 pipe.close()
 
 
+def hashed(verdicts: Sequence[DecodeResult]) -> list[DecodeResult]:
+    """Return the verdicts with a perceptual hash in place of the miniature."""
+    from core.imaging.perceptual_hash import perceptual_hashes  # noqa: PLC0415 - numpy: neither a decoder nor a dry run needs it.
+
+    hashes = perceptual_hashes([it.miniature for it in verdicts])
+    pairs = zip(verdicts, hashes, strict=True)
+    return [replace(it, phash=(phash or b"").hex(), miniature=b"") for it, phash in pairs]
+
+
 def examine(data: bytes, limits: ImageLimits) -> DecodeResult:
     """Decode one image in this process."""
     try:
@@ -175,8 +189,8 @@ def examine(data: bytes, limits: ImageLimits) -> DecodeResult:
     except TopworkError as error:
         return DecodeResult(code=error.code, message=error.message)
     suffix = {"JPEG": "jpg", "TIFF": "tif"}.get(info.format, info.format.lower())
-    phash = (info.perceptual_hash or b"").hex()
-    return DecodeResult(info.width, info.height, suffix, info.findings, phash=phash)
+    size = info.width, info.height
+    return DecodeResult(*size, suffix, info.findings, miniature=info.miniature)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
@@ -188,7 +202,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
         for _ in range(images):
             (length,) = LENGTH.unpack(requests.read(LENGTH.size))
             batch.append(requests.read(length))
-        verdicts = []
+        verdicts, miniatures = [], []
         for data in batch:
             if os.getppid() != parent:
                 return
@@ -197,6 +211,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
             signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
             verdict = examine(data, limits)
             signal.setitimer(signal.ITIMER_PROF, 0)
+            miniatures.append(verdict.miniature)
             verdicts.append(
                 (
                     verdict.width,
@@ -205,18 +220,16 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
                     verdict.findings,
                     verdict.code,
                     verdict.message,
-                    verdict.phash,
+                    len(verdict.miniature),
                 )
             )
         answers.write(json.dumps(verdicts).encode() + b"\n")
+        answers.write(b"".join(miniatures))
         answers.flush()
 
 
 def main() -> None:
     """Run one decoder between two pipes."""
-    # Loaded before the limits hold, and not in the time of the first image.
-    import core.imaging.perceptual_hash  # noqa: F401, PLC0415 - a dry run needs no numpy.
-
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

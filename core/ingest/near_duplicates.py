@@ -27,7 +27,7 @@ def clusters(hashes: Sequence[bytes]) -> list[list[int]]:
     """Return groups of two or more positions whose pictures are near, directly or by others.
 
     Args:
-        hashes: As `perceptual_hash` gives them.
+        hashes: As `perceptual_hashes` gives them.
     """
     if not hashes:
         return []

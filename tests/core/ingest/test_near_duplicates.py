@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.imaging.perceptual_hash import perceptual_hash
+from core.imaging.miniature import miniature
+from core.imaging.perceptual_hash import perceptual_hashes
 from core.ingest.groups import told
 from core.ingest.near_duplicates import MOST_BITS, MOST_LOW, clusters
 from tests.archives import zip_of
@@ -33,7 +34,7 @@ def saved(image: Image.Image, quality: int = 95) -> bytes:
 
 
 def hashed(image: Image.Image) -> bytes:
-    found = perceptual_hash(Image.open(io.BytesIO(saved(image))).convert("RGB"))
+    (found,) = perceptual_hashes([miniature(Image.open(io.BytesIO(saved(image))).convert("RGB"))])
     assert found is not None
     return found
 
@@ -65,9 +66,12 @@ def test_another_picture_is_not(change: str) -> None:
 
 
 def test_a_blank_or_tiny_picture_has_no_hash() -> None:
-    assert perceptual_hash(scene(1).resize((64, 15))) is None
-    for colour in ("white", "black", "#123456"):
-        assert perceptual_hash(Image.new("RGB", (50, 40), colour)) is None
+    blank = [Image.new("RGB", (50, 40), colour) for colour in ("white", "black", "#123456")]
+    pictures = [scene(1), scene(1).resize((64, 15)), *blank, scene(2), scene(1).resize((15, 64))]
+    found = perceptual_hashes([miniature(it) for it in pictures])
+    assert [it is not None for it in found] == [True, *4 * [False], True, False]
+    assert [found[5]] == perceptual_hashes([miniature(scene(2))])
+    assert perceptual_hashes([]) == []
 
 
 def test_bands_find_what_all_pairs_find() -> None:
