@@ -10,6 +10,7 @@ from core.domain import jobs, registry
 from core.ops import garbage
 from models.weights import bundle
 from tests.app.trained import store_model
+from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 
 
@@ -47,7 +48,7 @@ def test_a_bundle_becomes_a_version_and_goes(bench: Bench, tmp_path: Path) -> No
     card = json.loads((tmp_path / "model" / bundle.CARD).read_text())
     assert version.digest == card["files"][bundle.WEIGHTS]["sha256"]
     assert version.card["classes"] == card["classes"]
-    assert bench.resources.storage.list("uploads") == []
+    wait_for(lambda: not bench.resources.storage.list("uploads"))
 
 
 def test_a_refused_one_says_why_and_publishes_nothing(bench: Bench, tmp_path: Path) -> None:
