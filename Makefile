@@ -1,13 +1,13 @@
-# Everything a developer does here, in sixteen targets. `make help` lists them.
+# Everything a developer does here, in fourteen targets. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test test-slow test-gpu test-page screenshots test-clients chaos containers lint format bench lock clean
+.PHONY: help setup up demo test test-slow test-gpu test-page chaos containers lint format bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
 PAGE := app/static/index.html
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) $(PAGE)  ## create .venv with the locked versions; does nothing when it is current; TORCH=cpu|cu130|default
 
@@ -26,23 +26,11 @@ test-slow: $(READY)  ## run the nightly tests: every architecture, large data se
 test-gpu: $(READY)  ## run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu --timeout 1800 $(ARGS)
 
-test-page: $(READY) $(PAGE)  ## drive the page with Chromium: apt-get install chromium
+test-page: $(READY) $(PAGE)  ## drive the page with Chromium; SCREENSHOTS=folder keeps pictures of every screen
 	$(BIN)/topwork openapi > web/openapi.json
 	cd web && npm run check && npm test
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[page]'
 	$(BIN)/pytest -m page --timeout 1800 $(ARGS)
-
-screenshots: $(READY) $(PAGE)  ## keep pictures of every screen, light, dark and narrow, in build/screenshots
-	mkdir -p build/screenshots
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[page]'
-	SCREENSHOTS=build/screenshots $(BIN)/pytest -m page --timeout 1800 tests/e2e/page/test_looks.py
-
-test-clients: $(READY)  ## do the main job with clients that three generators make of the API document
-	python3 -m venv build/clients/env
-	build/clients/env/bin/pip install --quiet --requirement tests/e2e/generated/requirements.txt
-	cp tests/e2e/generated/package.json build/clients
-	cd build/clients && PATH="$$PWD/env/bin:$$PATH" npm install --no-audit --no-fund --loglevel=error
-	$(BIN)/pytest -m clients --timeout 1800 $(ARGS)
 
 chaos: $(READY)  ## kill, starve and confuse every process at seeded points; nothing may be lost
 	$(BIN)/pytest -m "chaos or plan" --timeout 1800 $(ARGS)

@@ -1,11 +1,12 @@
 """Clients that three generators make of the OpenAPI document upload, fine-tune and predict.
 
-`make test-clients` installs the generators into `build/clients`, an environment of their own.
+`make test ARGS='-m clients'` installs the generators into `build/clients`, from PyPI and npm.
 """
 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,26 @@ def done(folder: Path, *command: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(service: Service, blocks: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def generators() -> None:
+    """Install the generators and Node.js, in an environment of their own, unless they are there."""
+    if (TOOLS / "node_modules").is_dir():
+        return
+    TOOLS.mkdir(parents=True, exist_ok=True)
+    shutil.copy(HERE / "package.json", TOOLS)
+    done(TOOLS, sys.executable, "-m", "venv", "env")
+    done(
+        TOOLS, "env/bin/pip", "install", "--quiet", "--requirement", str(HERE / "requirements.txt")
+    )
+    done(TOOLS, "npm", "install", "--no-audit", "--no-fund", "--loglevel=error")
+
+
+@pytest.fixture(scope="module")
+def folder(
+    generators: None,  # noqa: ARG001 - their folder is linked here.
+    service: Service,
+    blocks: bytes,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """Programs, the document of a running service, images to train on and one to ask about."""
     made = tmp_path_factory.mktemp("generated")
     for program in HERE.iterdir():

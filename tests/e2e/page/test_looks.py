@@ -1,6 +1,6 @@
 """How every screen looks: nothing that axe finds, no sideways scrolling at 320 px, pictures of it.
 
-`make screenshots` keeps the pictures.
+`SCREENSHOTS=folder make test-page` keeps the pictures.
 """
 
 import os
@@ -42,6 +42,7 @@ def test_every_screen_is_in_order_in_light_dark_and_narrow(
     service: Service, trained: Trained, tmp_path: Path
 ) -> None:
     folder = Path(os.environ.get("SCREENSHOTS") or tmp_path).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     image = tmp_path / "one.png"
     image.write_bytes(png(0, 7))
     version = f"{trained.model}@2"
