@@ -11,7 +11,6 @@ KEPT_CHECKPOINTS = 2
 SMALL_FILES = 32 << 20  # Reports, logs and what else is small.
 MOMENTS = {"lbfgs": 0, "sgd": 1, "adamw": 2}  # Numbers that an optimiser keeps for each weight.
 MOST_COPIES = 4  # Weights, average and two moments.
-HEAD_STAGES = 2  # A head that is fitted again has checkpoints of either fit.
 FLOAT_BYTES = 4
 CLASSES = 1000  # As many as the catalogue counts; more, at 120 KB each, are left to the reserve.
 BUFFERS = 1.02  # What normalisation keeps beside the parameters.
@@ -41,8 +40,7 @@ def foreseen(facts: Architecture, strategy: str | None) -> int:
     """Return `of_run` for the dearest plan of an architecture, before there is a plan."""
     head = FLOAT_BYTES * CLASSES * (facts.feature_shape[0] + 1)
     whole = weights_of(facts)
-    trained = HEAD_STAGES * head if strategy == "head" else whole
-    return of_run(trained, whole, MOST_COPIES)
+    return of_run(head if strategy == "head" else whole, whole, MOST_COPIES)
 
 
 def of_artefact(facts: Architecture) -> int:

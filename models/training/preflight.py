@@ -15,11 +15,9 @@ from topwork.errors import DiskFull
 def needed(model: nn.Module, head: str, plan: Plan) -> int:
     """Return the bytes that checkpoints and result of a run take at most at the same time."""
     alone = plan.mode == "head" and plan.then is None
-    trained = _bytes(model.get_submodule(head) if alone else model)
-    if alone and plan.refit:
-        trained *= disk_needs.HEAD_STAGES
+    trained = model.get_submodule(head) if alone else model
     copies = disk_needs.copies_in_checkpoint(plan)
-    return disk_needs.of_run(trained, _bytes(model), copies)
+    return disk_needs.of_run(_bytes(trained), _bytes(model), copies)
 
 
 def checkpoint_bytes(model: nn.Module, plan: Plan) -> int:

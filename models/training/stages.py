@@ -1,5 +1,6 @@
 """The order of stages: a head, every layer, or one after the other."""
 
+import shutil
 import time
 from dataclasses import replace
 
@@ -29,6 +30,8 @@ def train(fit: Fit, plan: Plan) -> Trained:
     trained = validated(fit, plan)
     if not (plan.refit and trained.of_head) or fit.group.lead(lambda: fit.deadline.reached):
         return trained
+    if fit.group.rank == 0:  # The finished head has a file of its own.
+        shutil.rmtree(fit.checkpoint / plan.stage, ignore_errors=True)
     return head_stage.refit(trained, start)
 
 
