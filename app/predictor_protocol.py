@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from topwork.kinds import RejectMode
+
 HEADER = "X-Topwork-Request"
 SHA256 = r"^(sha256:)?[0-9a-f]{64}$"
 
@@ -52,6 +54,7 @@ class Order(_Part):
 
     model: Annotated[PredictingModel, Field(discriminator="kind")]
     top_k: int = Field(5, ge=1)
+    reject: RejectMode | float = RejectMode.AUTO
     sizes: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     filenames: list[str]
     owner: str = ""

@@ -41,11 +41,12 @@ def predict(run: RunDir) -> None:
         run.events.phase(Phase.PREDICTING)
         _ask(run, request, classifier, images, parts)
     run.events.phase(Phase.EVALUATING)
-    tally = Tally([label.name for label in classifier.labels], request.top_k)
+    unavailable = classifier.stated(classifier.thresholds(request.reject))["reason"]
+    tally = Tally([label.name for label in classifier.labels], request.top_k, unavailable)
     _write(run, classifier, digest, parts, tally.add_all(parts.rows()))
 
 
-ANSWERED = {"images_sha256", "split", "top_k", "max_image_pixels"}
+ANSWERED = {"images_sha256", "split", "top_k", "reject", "max_image_pixels"}
 """Fields of the request on which the answers depend, besides the model."""
 
 
@@ -89,6 +90,7 @@ def _ask(
         limits=ImageLimits(max_pixels=request.max_image_pixels),
         top_k=request.top_k,
         threads=cores(),
+        reject=request.reject,
     ):
         run.check_stop()
         rows += batch
@@ -113,6 +115,7 @@ def _write(run: RunDir, classifier: Classifier, digest: str, parts: Parts, tally
         "images": tally.images,
         "failed": tally.failed,
         "digest": f"sha256:{digest}",
+        "abstained": tally.abstained,
         "classes": len(classifier.labels),
         "metrics": metrics,
     }

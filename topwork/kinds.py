@@ -201,10 +201,30 @@ class ResultStatus(StrEnum):
     ERROR = "error"
 
 
+class AbstainReason(StrEnum):
+    """Why an answer is not relied on: the image is like no known one, or its class is unsure."""
+
+    UNKNOWN = "unknown"
+    UNSURE = "unsure"
+
+
 class Decision(StrEnum):
     """Whether an answer is relied on."""
 
     ACCEPT = "accept"
+    ABSTAIN = "abstain"
+
+    @classmethod
+    def of(cls, reason: AbstainReason | None) -> "Decision":
+        """Return the decision that follows from a reason to abstain, or from there being none."""
+        return cls.ACCEPT if reason is None else cls.ABSTAIN
+
+
+class RejectMode(StrEnum):
+    """Which answers are not relied on: by the model's usual thresholds, or none."""
+
+    AUTO = "auto"
+    NONE = "none"
 
 
 class Scope(StrEnum):

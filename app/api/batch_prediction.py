@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.api import prediction
 from app.api.uploads.multipart_archive import Stored
 from app.api.uploads.received import use_up
-from core.domain import datasets, jobs, predictions, usage
+from core.domain import datasets, jobs, predictions, registry, usage
 from core.store.row_access import owner_of
 from core.store.tables import Dataset, Job
 from core.system.settings import Settings
@@ -21,7 +21,10 @@ from topwork.kinds import TERMINAL, DatasetState, JobKind
 
 # What begins so is a formula to a spreadsheet (OWASP, CSV injection); an apostrophe makes it text.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-COLUMNS = ("path", "sha256", "split", "class", "status", "label", "confidence", "class_confidence")
+COLUMNS = (
+    *("path", "sha256", "split", "class", "status", "decision", "reason"),
+    *("label", "confidence", "similarity", "class_confidence"),
+)
 LEAST_ANSWER = 100  # Bytes of the answer to one image; nearly all are longer.
 ONE_SOURCE = "Send two requests, one for each."
 NO_SPLIT = "Leave `split` out, or name a `dataset`."
@@ -37,14 +40,15 @@ def place(
         QueueFull: Too many jobs wait.
         QuotaExceeded: The owner may not store so much.
         ModelNotFound: There is no such model.
+        RejectionUnavailable: It cannot promise the share that is asked for.
         InvalidField: The request names no images, or two sets of them.
         DatasetNotFound, DatasetInvalid: There is no such dataset, or it has no version.
         UploadNotFound: There is no such upload, or another request has used it.
     """
     usage.check_queue(session, settings, owner_of(session))
     config = {
-        **_model(session, asked.model),
-        **asked.model_dump(mode="json", include={"top_k", "split", "name_encoding"}),
+        **_model(session, asked),
+        **asked.model_dump(mode="json", include={"top_k", "reject", "split", "name_encoding"}),
     }
     options: dict[str, Any] = {"priority": asked.priority, "metadata": asked.metadata}
     if asked.dataset is not None:
@@ -58,11 +62,14 @@ def place(
     return jobs.submit(session, kind=JobKind.PREDICT, config=config, **options)
 
 
-def _model(session: Session, reference: str) -> dict[str, Any]:
+def _model(session: Session, asked: types.BatchRequest) -> dict[str, Any]:
     """Return the version that a name means now: later it may mean another one."""
-    _, facts = prediction.resolve(session, reference)
+    _, facts = prediction.resolve(session, asked.model)
     if facts["version"] is None:
+        prediction.check_reject(asked.reject, {})
         return {"model": facts["name"], "architecture": facts["architecture"]}
+    version = registry.version(session, facts["name"], facts["version"])
+    prediction.check_reject(asked.reject, version.card)
     return {"model": f"{facts['name']}@{facts['version']}"}
 
 

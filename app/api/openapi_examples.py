@@ -13,6 +13,7 @@ _REQUEST = "req_01k9z8v3q7m2c4d6e8f0g4"
 _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _WEIGHTS = f"sha256:{_SHA256}"
 _FILE = {"sha256": _SHA256, "size": 8_934_120}
+_FEW = "24 images that did not train what answers for them are too few; 50 are needed"
 _MATRIX = {"classes": ["cat", "dog"], "matrix": [[19, 1], [2, 18]]}
 _SCORES = {"test": {"accuracy": 0.925, "macro_f1": 0.925, "ece": 0.031}}
 
@@ -51,6 +52,7 @@ _FIELDS: dict[str, Any] = {
     "checks": {"database": "ok", "storage": "ok", "broker": "ok", "predictor": "ok"},
     "classes": ["cat", "dog"],
     "counts": {"train": {"cat": 160, "dog": 160}, "test": {"cat": 20, "dog": 20}},
+    "coverage": 0.95,
     "data": {"state": "running"},
     "dataset": _DATASET,
     "decision": "accept",
@@ -135,6 +137,7 @@ _FIELDS: dict[str, Any] = {
     "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     "seed": 42,
     "severity": "warning",
+    "similarity": 0.62,
     "slots": 1,
     "source": "own",
     "split": "test",
@@ -151,11 +154,14 @@ _FIELDS: dict[str, Any] = {
     "top5": 90.6,
     "top_k": 3,
     "train": ["train"],
+    "unknown": 1,
+    "unsure": 1,
     "upload": _UPLOAD,
     "val": ["val"],
     "value": 10,
     "width": 1024,
     "wordnet_id": "n02123045",
+    "Abstention.reason": _FEW,
     "AliasMove.id": 4,
     "AliasMove.kind": "promotion",
     "ApiKey.id": _KEY,
@@ -188,6 +194,7 @@ _FIELDS: dict[str, Any] = {
     "ModelVersion.id": _VERSION,
     "PredictedBy.classes": 2,
     "PredictedBy.digest": _WEIGHTS,
+    "Rejection.reason": _FEW,
     "ReportLine.id": 7,
     "ReportLine.status": "rejected",
     "ReportLine.code": "not_an_image",

@@ -29,7 +29,7 @@ from app.predictor_protocol import (
 from core.domain import registry
 from core.ingest.archive import printable
 from core.system.settings import Settings
-from models.planning import catalogue
+from models.planning import catalogue, rejection
 from topwork import types
 from topwork.errors import (
     ImageUndecodable,
@@ -38,6 +38,7 @@ from topwork.errors import (
     ModelNotFound,
     PredictorBusy,
     PredictorUnavailable,
+    RejectionUnavailable,
     RequestTooLarge,
     ServiceError,
     TopworkError,
@@ -107,7 +108,7 @@ class Images:
 async def read(
     request: StrictRequest, settings: Settings, query: dict[str, Any], held: Body
 ) -> tuple[Images, types.PredictFields]:
-    """Read the images and the two settings from any of the three kinds of body.
+    """Read the images and the settings from any of the three kinds of body.
 
     Raises:
         UnsupportedMedia: It is none of them.
@@ -213,12 +214,18 @@ def resolve(session: Session, reference: str) -> tuple[PredictingModel, dict[str
     return ArtefactModel(prefix=version.prefix, digest=version.digest, files=files), facts
 
 
+def check_reject(reject: types.Reject, card: dict[str, Any]) -> None:
+    """Raise RejectionUnavailable where a model cannot promise the share that is asked for."""
+    if isinstance(reject, float) and (why := rejection.unavailable(card, reject)):
+        raise RejectionUnavailable(f"the model cannot abstain: {why}", param="reject")
+
+
 async def forward(
     request: Request,
     predictor: PredictorClient,
     model: PredictingModel,
     images: Images,
-    top_k: int,
+    fields: types.PredictFields,
     owner: str,
 ) -> dict[str, Any]:
     """Return the predictor's answer to a request that has been read.
@@ -230,7 +237,8 @@ async def forward(
         TooManyRequests: The owner has too many pixels in it.
     """
     sizes = [len(data) for data in images.data]
-    order = Order(model=model, top_k=top_k, sizes=sizes, filenames=images.names, owner=owner)
+    asked = fields.model_dump(include={"top_k", "reject"})
+    order = Order(model=model, sizes=sizes, filenames=images.names, owner=owner, **asked)
     headers = {
         HEADER: order.header(),
         "Content-Type": "application/octet-stream",

@@ -193,7 +193,7 @@ def delete(terminal: Session, name: Name) -> None:
 
 def metric_rows(scores: SplitEvaluation) -> Iterator[tuple[str, float, str | None]]:
     """Yield name, value and interval of each overall metric; older versions have fewer."""
-    calibration = scores.calibration
+    calibration, abstention = scores.calibration, scores.abstention
     numbers = {
         "images": scores.images,
         "accuracy": scores.accuracy,
@@ -202,9 +202,15 @@ def metric_rows(scores: SplitEvaluation) -> Iterator[tuple[str, float, str | Non
         "macro_f1": scores.macro.f1 if scores.macro else None,
         "ece_uncalibrated": calibration.before.ece if calibration else None,
         "temperature": calibration.temperature if calibration else None,
+        "accepted": abstention.coverage if abstention else None,
+        "accuracy_accepted": abstention.accuracy if abstention else None,
+    }
+    measured = {
+        "accepted": abstention and abstention.coverage_interval,
+        "accuracy_accepted": abstention and abstention.accuracy_interval,
     }
     for name, value in numbers.items():
-        found = getattr(scores.intervals, name, None)
+        found = measured.get(name) or getattr(scores.intervals, name, None)
         if value is not None:
             yield name, value, found and f"{found.low:.3f} to {found.high:.3f}"
 

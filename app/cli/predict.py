@@ -12,7 +12,18 @@ from app.terminal.watch import uploading, watch_job
 from core.ingest.archive import ARCHIVE_SUFFIXES
 from topwork.client.synchronous.jobs import Job
 from topwork.errors import NotFound
+from topwork.kinds import RejectMode
 from topwork.types.predictions import Prediction
+
+
+def read_reject(text: str) -> str | float:
+    """Return a share as a number, and what else there may be as it is."""
+    if text in tuple(RejectMode):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text} is neither auto nor none nor a share.") from None
 
 
 @remote
@@ -28,6 +39,14 @@ def predict(
         ),
     ],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Classes per image.")] = 3,
+    reject: Annotated[
+        Any,
+        typer.Option(
+            parser=read_reject,
+            metavar="auto|none|SHARE",
+            help="When to abstain; SHARE of images of the model's classes is accepted, as 0.9.",
+        ),
+    ] = "auto",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -37,12 +56,12 @@ def predict(
 ) -> None:
     """Classify images."""
     if len(images) == 1 and _is_batch(images[0]):
-        _batch(terminal, model, images[0], top_k, output)
+        _batch(terminal, model, images[0], output, {"top_k": top_k, "reject": reject})
         return
     if output is not None:
         hint = "It takes one folder, archive or dataset as IMAGE."
         raise typer.BadParameter(hint, param_hint="--output")
-    prediction = terminal.topwork.predict(images, model=model, top_k=top_k)
+    prediction = terminal.topwork.predict(images, model=model, top_k=top_k, reject=reject)
     terminal.show(prediction, lambda: ranking(prediction))
 
 
@@ -51,14 +70,16 @@ def _is_batch(path: Path) -> bool:
     return path.is_dir() or path.name.lower().endswith(ARCHIVE_SUFFIXES) or named
 
 
-def _batch(terminal: Session, model: str, path: Path, top_k: int, output: Path | None) -> None:
+def _batch(
+    terminal: Session, model: str, path: Path, output: Path | None, asked: dict[str, Any]
+) -> None:
     """Classify by a job; of one that ends early the answers so far are written."""
     source: dict[str, Any] = {"data": path}
     if not path.exists() and DATASET_ID.fullmatch(str(path)):
         source = {"dataset": str(path)}
     predictions = terminal.topwork.predictions
     with uploading(terminal) as on_bytes:
-        job = predictions.create(model=model, top_k=top_k, on_bytes=on_bytes, **source)
+        job = predictions.create(model=model, on_bytes=on_bytes, **asked, **source)
     terminal.say(f"{job.id} is {job.state}")
     job = watch_job(terminal, job)
     if output is not None:
@@ -74,7 +95,9 @@ def _batch(terminal: Session, model: str, path: Path, top_k: int, output: Path |
 def outcome(job: Job, output: Path | None) -> RenderableType:
     """Return how many images were answered, the scores of those of known classes, and where."""
     result = job.result or {}
-    told = facts({name: result.get(name) for name in ("answered_by", "images", "failed")})
+    told = facts(
+        {name: result.get(name) for name in ("answered_by", "images", "failed", "abstained")}
+    )
     rows = (
         (split, scores["images"], scores["accuracy"], scores["macro_f1"], scores["ece"])
         for split, scores in result.get("metrics", {}).items()
@@ -92,12 +115,13 @@ def outcome(job: Job, output: Path | None) -> RenderableType:
 def ranking(prediction: Prediction) -> RenderableType:
     """Return one row an image: the classes in order, or what is wrong with it."""
     return table(
-        ("image", "label", "confidence", "then"),
+        ("image", "label", "confidence", "decision", "then"),
         (
             (
                 one.filename,
                 one.label or (one.error and one.error.message),
                 one.confidence,
+                one.reason or one.decision,
                 ", ".join(f"{other.label} {other.confidence:.3f}" for other in one.predictions[1:]),
             )
             for one in prediction.results

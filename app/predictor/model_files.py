@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.predictor_protocol import ArtefactModel, StoredFile
 from core.store.object_store import Storage
-from models.inference.card_file import CARD, GRAPH, WEIGHTS
+from models.inference.card_file import CARD, GRAPH, REJECTION, WEIGHTS
 from topwork.errors import IntegrityError, NotFound
 
 NAMES = (WEIGHTS, CARD)
@@ -65,7 +65,7 @@ class ModelFiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder))
         try:
-            for name in (*NAMES, *({GRAPH} & model.files.keys())):
+            for name in (*NAMES, *({GRAPH, REJECTION} & model.files.keys())):
                 self._fetch(f"{model.prefix}/{name}", draft / name, model.files[name])
             self._place(draft, target)
         finally:

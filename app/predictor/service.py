@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import structlog
@@ -29,6 +29,7 @@ from core.store.object_store import Storage
 from core.system.machine import cores, memory
 from core.system.settings import Settings
 from models.inference.classifier import Classifier, Crops
+from models.inference.rejection import Thresholds
 from models.planning import catalogue
 from models.weights import local_weights
 from topwork.errors import (
@@ -47,8 +48,15 @@ LOADERS = 2
 DISK_SHARE = 8
 MEMORY_SHARE = 2  # Models take at most half of the memory: forward passes need the rest.
 
-Guess = tuple[Crops, int]  # A decoded image and how many labels to name.
 Result = dict[str, Any]
+
+
+class Guess(NamedTuple):
+    """A decoded image, how many labels to name, and what makes the first one relied on."""
+
+    crop: Crops
+    top_k: int
+    thresholds: Thresholds | None = None
 
 
 class Predictor:
@@ -90,7 +98,7 @@ class Predictor:
             return
         side = classifier.preprocess.crop
         grey = np.full((3, side, side), 128, dtype=np.uint8)
-        await self._batcher.submit(classifier, (grey, 1))
+        await self._batcher.submit(classifier, Guess(grey, 1))
 
     async def close(self) -> None:
         """Stop all threads once their present work is done."""
@@ -123,13 +131,14 @@ class Predictor:
         """Answer every image of an admitted order; `body` is as long as its sizes say.
 
         Raises:
-            TopworkError: The model cannot be loaded.
+            TopworkError: The model cannot be loaded, or not abstain as asked.
             TooManyRequests: The owner's images have too many pixels for now.
             PredictorBusy: One of them was not begun in time.
         """
         begun = time.perf_counter()
         classifier = await self._load(order.model)
         loaded = time.perf_counter()
+        thresholds = classifier.thresholds(order.reject)
         timings = Timings(loaded)
         ends = list(accumulate(order.sizes, initial=0))
         images = [memoryview(body)[start:end] for start, end in pairwise(ends)]
@@ -137,7 +146,7 @@ class Predictor:
         known = sum(weight for weight in weights if isinstance(weight, int))
         with self._decoding.admitted(order.owner, known):
             results = await _all(
-                self._one(classifier, order, data, weight, timings)
+                self._one(classifier, order, data, weight, timings, thresholds)
                 for data, weight in zip(images, weights, strict=True)
             )
         named = [
@@ -149,7 +158,7 @@ class Predictor:
         return {
             "results": named,
             "timing_ms": {stage: round(1000 * seconds, 2) for stage, seconds in spent.items()},
-            "model": classifier.facts,
+            "model": {**classifier.facts, "rejection": classifier.stated(thresholds)},
         }
 
     async def _one(
@@ -159,6 +168,7 @@ class Predictor:
         data: memoryview,
         weight: int | TopworkError,
         timings: "Timings",
+        thresholds: Thresholds | None,
     ) -> Result:
         try:
             if isinstance(weight, TopworkError):
@@ -166,7 +176,7 @@ class Predictor:
             with self._batcher.coming(classifier):
                 image = await self._decoding.decode(order.owner, weight, data, classifier.crop)
             timings.decoded = time.perf_counter()
-            done = await self._batcher.submit(classifier, (image, order.top_k))
+            done = await self._batcher.submit(classifier, Guess(image, order.top_k, thresholds))
             timings.passes.add((done.began, done.ended))
             if isinstance(done.answer, TopworkError):
                 raise done.answer
@@ -239,11 +249,11 @@ async def _all(jobs: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
 
 def answer(classifier: Classifier, guesses: Sequence[Guess]) -> list[Result | TopworkError]:
     """Return one answer, or what is wrong with it, for each image of a batch."""
-    rows = classifier.forward([image for image, _ in guesses])
+    rows = classifier.answer([guess.crop for guess in guesses]).rows()
     answers: list[Result | TopworkError] = []
-    for row, (_, top_k) in zip(rows, guesses, strict=True):
+    for (row, similarity), guess in zip(rows, guesses, strict=True):
         try:
-            answers.append(classifier.rank(row, top_k))
+            answers.append(classifier.rank(row, guess.top_k, similarity, guess.thresholds))
         except TopworkError as error:
             answers.append(error)
     return answers

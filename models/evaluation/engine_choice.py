@@ -1,8 +1,9 @@
 """Choose what serves a model: its graph in ONNX Runtime, where that answers as the network does.
 
 The trainer calls it at publication, when the weights are written. What is evaluated is the network
-itself, so the graph serves only if it gives every evaluated image the same label and nearly the
-same confidence; otherwise the network does, and the card says why.
+itself, so the graph serves only if it gives every evaluated image the same label, nearly the same
+confidence and, where the model abstains, nearly the same similarity to known images; otherwise the
+network does, and the card says why.
 """
 
 import math
@@ -13,15 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from core.system.atomic_files import write_atomically
 from models.evaluation.calibrate import Calibration
+from models.evaluation.evaluate import Said
 from models.inference import onnx_engine
 from models.inference.card_file import GRAPH, WEIGHTS
 from models.inference.classifier import Classifier, Engine
 from models.inference.network import Network
 from models.inference.onnx_engine import OnnxEngine
+from models.inference.rejection import Rejection
 from models.networks import onnx_graph
 from models.networks.weights_file import COUNTER
 from topwork.errors import IntegrityError, OutOfMemory
@@ -30,15 +32,16 @@ EAGER = "torch"
 CLOSE = 1e-4  # Between confidences of 0..1; 3e-6 was the most on 353 photographs.
 _ALONE, _TOGETHER = 1, 3  # Made images are asked so many at a time: a graph must take any number.
 
-Logits = Mapping[str, Tensor]
+Outputs = Mapping[str, Said]
 
 
 def choose(
     folder: Path,
     network: Network,
     calibration: Calibration,
-    evaluated: Logits,
-    ask: Callable[[Classifier], Logits],
+    evaluated: Outputs,
+    ask: Callable[[Classifier], Outputs],
+    rejection: Rejection | None = None,
 ) -> dict[str, Any]:
     """Write the graph into the folder of a model's weights, and return the card's `engine`.
 
@@ -48,6 +51,7 @@ def choose(
         calibration: By which confidences are compared.
         evaluated: What the network said, by split.
         ask: Returns what a classifier says about the same images.
+        rejection: By which the model abstains, if it does.
     """
     try:
         graph = _graph(folder, network)
@@ -56,15 +60,20 @@ def choose(
         wanted = {**evaluated, **_made(network, network.classifier().engine)}
     except (RuntimeError, MemoryError, OutOfMemory, IntegrityError) as error:
         return _refused(folder, f"it does not run: {error}")
-    images = sum(map(len, evaluated.values()))
-    other = sum(int((wanted[name].argmax(1) != found[name].argmax(1)).sum()) for name in wanted)
+    images = sum(len(said.logits) for said in evaluated.values())
+    pairs = [(wanted[name], found[name]) for name in wanted]
+    other = sum(int((one.logits.argmax(1) != two.logits.argmax(1)).sum()) for one, two in pairs)
     served = calibration.served
-    apart = [(served(wanted[name]) - served(found[name])).abs().amax(1) for name in wanted]
+    apart = [(served(one.logits) - served(two.logits)).abs().amax(1) for one, two in pairs]
     farthest = float(torch.cat(apart).max())  # Not finite where one of them is not.
     known = math.isfinite(farthest)
     compared = {"images": images, "max_difference": farthest if known else None}
     if other or not farthest <= CLOSE:
         words = f"{other} labels differ, and confidences by {farthest:.2g} at most"
+        return _refused(folder, words) | compared
+    alike = _similarity_gap(pairs, rejection) if rejection else 0.0
+    if not alike <= CLOSE:
+        words = f"similarities to known images differ by {alike:.2g} at most"
         return _refused(folder, words) | compared
     return {"name": onnx_engine.NAME, **compared, "refused": {}}
 
@@ -72,7 +81,12 @@ def choose(
 def _graph(folder: Path, network: Network) -> bytes:
     preprocess = network.preprocess
     graph = onnx_graph.made(
-        network.model, preprocess.crop, preprocess.mean, preprocess.std, folder / WEIGHTS
+        network.model,
+        network.heads.main,
+        preprocess.crop,
+        preprocess.mean,
+        preprocess.std,
+        folder / WEIGHTS,
     )
     write_atomically(folder / GRAPH, graph)
     return graph
@@ -94,11 +108,23 @@ def _arrays(network: Network) -> dict[str, NDArray[Any]]:
     }
 
 
-def _made(network: Network, engine: Engine) -> dict[str, Tensor]:
-    """Return logits of noise: a model without held-out images is compared as well."""
+def _similarity_gap(pairs: list[tuple[Said, Said]], rejection: Rejection) -> float:
+    """Return the most by which two engines differ in the similarity of an image."""
+    gaps = [
+        np.abs(
+            rejection.similarity(one.features.numpy()) - rejection.similarity(two.features.numpy())
+        )
+        for one, two in pairs
+    ]
+    return float(np.concatenate(gaps).max())
+
+
+def _made(network: Network, engine: Engine) -> dict[str, Said]:
+    """Return what is said of noise: a model without held-out images is compared as well."""
     side = network.preprocess.crop
     generator = np.random.default_rng(0)
     sizes = (_ALONE, _TOGETHER)
     noise = [generator.integers(0, 256, (size, 3, side, side), dtype=np.uint8) for size in sizes]
-    rows = [engine(crops) for crops in noise]
-    return {"made": torch.from_numpy(np.concatenate(rows))}
+    answers = [engine.outputs(crops) for crops in noise]
+    rows = (np.concatenate(values) for values in zip(*answers, strict=True))
+    return {"made": Said(*map(torch.from_numpy, rows))}

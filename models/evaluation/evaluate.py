@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,10 +15,12 @@ from core.system.run_dir import RunDir
 from models.compute.memory import within
 from models.data.dataset import ACCEPTED, Sample, StagedDataset, labels_of
 from models.evaluation import metrics
+from models.evaluation.abstention import Abstention
 from models.evaluation.calibrate import Calibration
 from models.evaluation.intervals import intervals
 from models.inference.classifier import Classifier
 from topwork.errors import IntegrityError
+from topwork.kinds import Decision
 
 BATCH = 32
 SPLITS = ("val", "test")
@@ -27,6 +29,13 @@ HEADLINES = ("accuracy", "log_loss", "ece")
 WORST = 50
 CHECKED = 4  # Images on which the network and what its features told are compared.
 CLOSE = 1e-3  # Between logits; folding and other batches move them by about 1e-5.
+
+
+class Said(NamedTuple):
+    """What was said about a split: logits, float32 (n, classes), and features, float32 (n, d)."""
+
+    logits: Tensor
+    features: Tensor
 
 
 @dataclass(frozen=True)
@@ -40,14 +49,17 @@ class Evaluation:
         scores: What `evaluation.json` says, by split.
         evidence: Logits and labels of the images that the calibration was fitted on; None where
             there were none.
-        served: What the published network answers, where that has seen the images of `val`.
+        outputs: What the published network answers and by which features, by split; it may have
+            seen the images of `val`. None where `logits` are its own.
+        abstention: Which answers are not relied on.
     """
 
     logits: Mapping[str, Tensor]
     calibration: Calibration
     scores: Mapping[str, Any]
     evidence: tuple[Tensor, Tensor] | None = None
-    served: Mapping[str, Tensor] | None = None
+    outputs: Mapping[str, Said] | None = None
+    abstention: Abstention = field(default_factory=Abstention)
 
     def write(self, folder: Path, dataset: StagedDataset) -> None:
         """Write `evaluation.json` and, with a line for each image, `predictions.jsonl`."""
@@ -56,9 +68,17 @@ class Evaluation:
         with (folder / "predictions.jsonl").open("w", encoding="utf-8") as rows:
             for split, logits in self.logits.items():
                 judged = self.calibration.served(logits)
-                served = self.calibration.served((self.served or self.logits)[split])
-                answers = zip(dataset.splits[split], *judged.max(1), *served.max(1), strict=True)
-                for sample, confidence, guess, now_confidence, now_guess in answers:
+                now = self.outputs[split].logits if self.outputs else logits
+                served = self.calibration.served(now)
+                reasons = zip(
+                    self.abstention.reasons(split, judged, unseen=True),
+                    self.abstention.reasons(split, served),
+                    strict=True,
+                )
+                answers = zip(
+                    dataset.splits[split], *judged.max(1), *served.max(1), reasons, strict=True
+                )
+                for sample, confidence, guess, now_confidence, now_guess, (reason, why) in answers:
                     line = {
                         "sha256": sample.sha256,
                         "path": sample.path,
@@ -66,8 +86,12 @@ class Evaluation:
                         "class": dataset.classes[sample.label],
                         "label": dataset.classes[int(guess)],
                         "confidence": round(float(confidence), 6),
+                        "decision": Decision.of(reason),
+                        "reason": reason,
                         "served_label": dataset.classes[int(now_guess)],
                         "served_confidence": round(float(now_confidence), 6),
+                        "served_decision": Decision.of(why),
+                        "served_reason": why,
                     }
                     rows.write(json.dumps(line, ensure_ascii=False) + "\n")
 
@@ -100,16 +124,16 @@ class Evaluation:
         }
 
 
-def held_out_logits(
+def held_out_outputs(
     run: RunDir,
     dataset: StagedDataset,
     classifier: Classifier,
     *,
     threads: int,
     meter: Meter,
-    known: Mapping[str, Tensor] | None = None,
-) -> dict[str, Tensor]:
-    """Return logits, float32 (n, classes), of every held-out split that has images.
+    known: Mapping[str, Said] | None = None,
+) -> dict[str, Said]:
+    """Return logits and features of every held-out split that has images.
 
     Images and classifier have the same classes in the same order. The classifier is the
     predictor's own, and every image is decoded again from its original bytes. Scores from the
@@ -117,7 +141,7 @@ def held_out_logits(
     precision: then a user who sends a validation image to `POST /predict` could get another label
     than the report shows.
 
-    `known` holds the logits of splits that a frozen trunk's features, computed exactly as the
+    `known` holds those of splits that a frozen trunk's features, computed exactly as the
     predictor would, give already. They count when the classifier agrees on the first images.
 
     Raises:
@@ -125,8 +149,12 @@ def held_out_logits(
         OutOfMemory: There is none even for one image.
     """
 
-    def ask(samples: list[Sample]) -> Tensor:
-        answers = [torch.empty(0, len(classifier.labels))]
+    def both(images: Tensor) -> Tensor:
+        found = classifier.outputs(images.numpy())
+        return torch.cat([torch.from_numpy(values) for values in found], 1)
+
+    def ask(samples: list[Sample]) -> Said:
+        answers = []
         for images in dataset.stream(
             samples,
             lambda data: classifier.decode(data, ACCEPTED),
@@ -134,13 +162,11 @@ def held_out_logits(
             threads=threads,
         ):
             run.check_stop()
-            answers.append(
-                within(lambda some: torch.from_numpy(classifier.logits(some.numpy())), images)
-            )
+            answers.append(within(both, images))
             meter.at("evaluate", before + sum(map(len, answers)))
-        return torch.cat(answers)
+        return Said(*torch.cat(answers).tensor_split([len(classifier.labels)], dim=1))
 
-    logits: dict[str, Tensor] = {}
+    outputs: dict[str, Said] = {}
     before = 0
     for split in SPLITS:
         samples = dataset.splits[split]
@@ -148,14 +174,14 @@ def held_out_logits(
             continue
         hit("evaluate.split")
         rows = (known or {}).get(split)
-        if rows is None or not _close(ask(samples[:CHECKED]), rows[:CHECKED]):
+        if rows is None or not _close(ask(samples[:CHECKED]).logits, rows.logits[:CHECKED]):
             rows = ask(samples)
-        if not rows.isfinite().all():
+        if not rows.logits.isfinite().all():
             raise IntegrityError(f"The model gives no finite answer for an image of {split}.")
-        logits[split] = rows
+        outputs[split] = rows
         before += len(samples)
         meter.at("evaluate", before)
-    return logits
+    return outputs
 
 
 def evaluate(
@@ -165,8 +191,9 @@ def evaluate(
     *,
     seed: int,
     evidence: tuple[Tensor, Tensor] | None = None,
-    served: Mapping[str, Tensor] | None = None,
+    outputs: Mapping[str, Said] | None = None,
     folds: tuple[Sequence[Sample], Tensor] | None = None,
+    abstention: Abstention | None = None,
 ) -> Evaluation:
     """Score the logits of held-out splits, divided as `calibration` says; `seed` of intervals.
 
@@ -176,11 +203,13 @@ def evaluate(
         calibration: What divides them.
         seed: Of the intervals.
         evidence: What the calibration was fitted on, if anything.
-        served: What the published network answers, where that has seen the images of `val`.
+        outputs: What the published network answers; None where `logits` are its own.
         folds: Images that trained, and the logits of heads that had not seen them.
+        abstention: Which answers are not relied on.
     """
+    abstention = abstention or Abstention()
 
-    def scored(samples: Sequence[Sample], rows: Tensor) -> dict[str, Any]:
+    def scored(split: str, samples: Sequence[Sample], rows: Tensor) -> dict[str, Any]:
         labels, classes = labels_of(samples), dataset.classes
         degrees, ceiling = calibration.temperature, calibration.ceiling
         answers = calibration.served(rows)
@@ -188,14 +217,17 @@ def evaluate(
         scores["calibration"]["reason"] = calibration.reason
         scores["intervals"] = intervals(answers.argmax(1), labels, len(classes), seed=seed)
         lost = metrics.losses(rows, labels, degrees, ceiling)
+        scores["abstention"] = abstention.scores(split, answers, labels)
         return {**scores, "errors": worst(samples, answers, lost, classes)}
 
-    found = {split: scored(dataset.splits[split], rows) for split, rows in logits.items()}
+    found = {split: scored(split, dataset.splits[split], rows) for split, rows in logits.items()}
     for split, scores in found.items():
-        scores["out_of_fold"] = served is not None and split == "val"
+        scores["out_of_fold"] = outputs is not None and not torch.equal(
+            logits[split], outputs[split].logits
+        )
     if folds is not None:
-        found[FOLDS] = {**scored(*folds), "out_of_fold": True}
-    return Evaluation(logits, calibration, found, evidence, served)
+        found[FOLDS] = {**scored(FOLDS, *folds), "out_of_fold": True}
+    return Evaluation(logits, calibration, found, evidence, outputs, abstention)
 
 
 def _close(logits: Tensor, others: Tensor) -> bool:

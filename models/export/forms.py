@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,21 @@ from models.inference.calibration import stated
 from models.inference.preprocess import Preprocess
 from models.planning import catalogue
 
-Answers = Callable[[Image.Image], tuple[str, NDArray[np.float64]]]
-"""From an upright RGB image to its label and the probabilities of all classes."""
+
+class Answer(NamedTuple):
+    """What a file says about an image: label, probabilities of all classes, why it abstains.
+
+    A form that does not say what is relied on is not `judged`.
+    """
+
+    label: str
+    probabilities: NDArray[np.float64]
+    reason: str | None = None
+    judged: bool = True
+
+
+Answers = Callable[[Image.Image], Answer]
+"""From an upright RGB image to the answer."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ def metadata(model: Exported) -> dict[str, str]:
         "preprocess": json.dumps(Preprocess.from_dict(card["preprocess"]).to_dict()),
         "temperature": repr(temperature),
         "ceiling": repr(ceiling),
+        "rejection": json.dumps(card.get("rejection")),
         "license": _license(card),
         "lineage": json.dumps(card.get("lineage")),
     }

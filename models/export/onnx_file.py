@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
-from onnx import compose, helper, parser
+from onnx import compose, helper, numpy_helper, parser
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from models.compute.onnx_runtime import open_session
 from models.export import pixels
-from models.export.forms import Answers, Exported, metadata
+from models.export.forms import Answer, Answers, Exported, metadata
+from models.inference import artefact, rejection_file
 from models.inference.calibration import mixing, stated
 from models.inference.preprocess import Preprocess
+from models.inference.rejection import Rejection
+from models.networks.head import with_features
 
 NAME = "model.onnx"
 OPSET = 20
@@ -26,8 +28,8 @@ BATCH = 2  # The size that the exporter sees; one would be taken for a constant.
 # As `models.inference.calibration.calibrated`: float64, and the first of equal probabilities wins.
 _ANSWER = """
 <ir_version: 10, opset_import: ["" : 20]>
-answer (float[batch, {classes}] logits, string[{classes}] classes) => (
-    float[{classes}] probabilities, string label
+answer (float[batch, {classes}] logits, string[{classes}] classes{more_inputs}) => (
+    float[{classes}] probabilities, string label{more_outputs}
 )
 {{
     exact = Cast <to = 11> (logits)
@@ -43,7 +45,43 @@ answer (float[batch, {classes}] logits, string[{classes}] classes) => (
     probabilities = Cast <to = 1> (shares)
     best = ArgMax <axis = 0, keepdims = 0> (shares)
     label = Gather (classes, best)
+    {more}
 }}
+"""
+
+# As `models.inference.rejection`: the mean cosine to the nearest references, and two thresholds.
+_REJECTION = """
+    last = Constant <value_ints = [1]> ()
+    squares = Mul (features, features)
+    sums = ReduceSum <keepdims = 1> (squares, last)
+    norms = Sqrt (sums)
+    least_norm = Constant <value = float {{1e-12}}> ()
+    lengths = Max (norms, least_norm)
+    unit = Div (features, lengths)
+    columns = Transpose <perm = [1, 0]> (references)
+    cosines = MatMul (unit, columns)
+    count = Constant <value_ints = [{neighbours}]> ()
+    nearest, places = TopK <axis = 1> (cosines, count)
+    exact_nearest = Cast <to = 11> (nearest)
+    means = ReduceMean <keepdims = 0> (exact_nearest, last)
+    exact_similarity = Squeeze (means, front)
+    similarity = Cast <to = 1> (exact_similarity)
+    confidence = ReduceMax <keepdims = 0> (shares, front)
+    first = Constant <value_int = 0> ()
+    second = Constant <value_int = 1> ()
+    least_similarity = Gather (thresholds, first)
+    least_confidence = Gather (thresholds, second)
+    is_unknown = Less (exact_similarity, least_similarity)
+    is_unsure = Less (confidence, least_confidence)
+    is_neither = Or (is_unknown, is_unsure)
+    accept = Constant <value_string = "accept"> ()
+    abstain = Constant <value_string = "abstain"> ()
+    decision = Where (is_neither, abstain, accept)
+    nothing = Constant <value_string = ""> ()
+    unknown = Constant <value_string = "unknown"> ()
+    unsure = Constant <value_string = "unsure"> ()
+    less_sure = Where (is_unsure, unsure, nothing)
+    reason = Where (is_unknown, unknown, less_sure)
 """
 
 
@@ -52,16 +90,25 @@ def write(folder: Path, model: Exported) -> Path:
 
     Its input `image` is uint8 (height, width, 3), an upright RGB image. `probabilities` is float32
     (classes,), `label` a string. Labels and origin are in the metadata, weights within the file.
+
+    A model that can abstain also gives `similarity` (float32), `decision` and `reason` (strings).
+    Its input `thresholds`, float64 (2,), least similarity and confidence, has the card's values
+    where it is left out.
     """
     card = model.card
     preprocess = Preprocess.from_dict(card["preprocess"])
-    whole = _network(model.network, preprocess.crop)
-    front = compose.add_prefix(
-        pixels.graph(preprocess), "pixels.", rename_inputs=False, rename_outputs=False
-    ).graph
-    back = compose.add_prefix(
-        parser.parse_model(_answer(card)), "answer.", rename_inputs=False, rename_outputs=False
-    ).graph
+    rejection = rejection_file.read(model.files, card)
+    layer = artefact.main_head(model.network, card)
+    abstains = isinstance(rejection, Rejection)
+    whole = _network(
+        _Featured(model.network, layer) if abstains else model.network,
+        preprocess.crop,
+        ["logits", "features"] if abstains else ["logits"],
+    )
+    keep = {"rename_inputs": False, "rename_outputs": False}
+    front = compose.add_prefix(pixels.graph(preprocess), "pixels.", **keep).graph
+    answer = parser.parse_model(_answer(card, rejection))
+    back = compose.add_prefix(answer, "answer.", **keep).graph
     # Only nodes move: the weights, which may be half a gigabyte, stay where they are.
     between = list(whole.graph.node)
     del whole.graph.node[:], whole.graph.input[:], whole.graph.output[:], whole.graph.value_info[:]
@@ -72,6 +119,11 @@ def write(folder: Path, model: Exported) -> Path:
     names = [label.encode() for label in card["classes"]]
     labels = helper.make_tensor("classes", onnx.TensorProto.STRING, [len(names)], names)
     whole.graph.initializer.append(labels)
+    if isinstance(rejection, Rejection):
+        usual = np.array([rejection.usual.similarity, rejection.usual.confidence])
+        references = numpy_helper.from_array(rejection.references, "references")
+        whole.graph.initializer.extend([references, numpy_helper.from_array(usual, "thresholds")])
+        whole.graph.input.extend(value for value in back.input if value.name == "thresholds")
     whole.producer_name, whole.graph.name = "topwork", "classifier"
     helper.set_model_props(whole, metadata(model))
     path = folder / NAME
@@ -85,24 +137,52 @@ def answers(path: Path) -> Answers:
     session = open_session(path)
     classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 
-    def answer(image: Image.Image) -> tuple[str, NDArray[np.float64]]:
-        probabilities, label = session.run(["probabilities", "label"], {"image": np.asarray(image)})
-        if str(label) not in classes:
+    outputs = [output.name for output in session.get_outputs()]
+
+    def answer(image: Image.Image) -> Answer:
+        values = session.run(outputs, {"image": np.asarray(image)})
+        found = dict(zip(outputs, values, strict=True))
+        label, reason = str(found["label"]), str(found.get("reason", "")) or None
+        if label not in classes:
             raise ValueError(f"The file answers {label!r}, which is none of its classes.")
-        return str(label), probabilities.astype(np.float64)
+        return Answer(label, found["probabilities"].astype(np.float64), reason)
 
     return answer
 
 
-def _answer(card: dict[str, Any]) -> str:
+class _Featured(nn.Module):
+    def __init__(self, network: nn.Module, layer: str) -> None:
+        super().__init__()
+        self.network, self.layer = network, layer
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return with_features(self.network, self.layer, images)
+
+
+def _answer(card: dict[str, Any], rejection: Rejection | str) -> str:
     temperature, ceiling = stated(card)
     classes = len(card["classes"])
     factor, summand = mixing(classes, ceiling)
-    return _ANSWER.format(classes=classes, temperature=temperature, factor=factor, summand=summand)
+    numbers = {
+        "classes": classes,
+        "temperature": temperature,
+        "factor": factor,
+        "summand": summand,
+    }
+    if isinstance(rejection, str):
+        return _ANSWER.format(**numbers, more_inputs="", more_outputs="", more="")
+    count, width = rejection.references.shape
+    inputs = f"float[batch, {width}] features, float[{count}, {width}] references"
+    return _ANSWER.format(
+        **numbers,
+        more_inputs=f", {inputs}, double[2] thresholds",
+        more_outputs=", float similarity, string decision, string reason",
+        more=_REJECTION.format(neighbours=rejection.neighbours),
+    )
 
 
-def _network(model: nn.Module, side: int) -> onnx.ModelProto:
-    """Return the network alone: `input`, float32 (batch, 3, side, side), to `logits`."""
+def _network(model: nn.Module, side: int, outputs: list[str]) -> onnx.ModelProto:
+    """Return the network alone: `input`, float32 (batch, 3, side, side), to its outputs."""
     example = torch.zeros(BATCH, 3, side, side)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The exporter's own code uses what is deprecated.
@@ -113,7 +193,7 @@ def _network(model: nn.Module, side: int) -> onnx.ModelProto:
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
             opset_version=OPSET,
             input_names=["input"],
-            output_names=["logits"],
+            output_names=outputs,
             verbose=False,
         )
     if program is None:

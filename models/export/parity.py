@@ -11,12 +11,14 @@ from PIL import Image
 from core.imaging.decode import OpenImage
 from core.system.run_dir import RunDir
 from models.data.dataset import ACCEPTED, StagedDataset
-from models.export.forms import Answers
+from models.export.forms import Answer, Answers
 from models.inference.classifier import Classifier
+from models.inference.rejection import Thresholds
 from topwork.errors import ExportParityFailed
 
 HELD_OUT = ("val", "test")
-NAMED = 10  # Images on which the labels differ that the error names.
+NAMED = 10  # Images on which the answers differ that the error names.
+CLOSE = 1e-4  # Between a score and its threshold; rounding moves scores by about 1e-6.
 REPORT = "parity.json"
 MADE = ((1, 20), (20, 1), (64, 48), (48, 64), (333, 500), (1001, 257))  # Width and height.
 
@@ -44,17 +46,25 @@ def made() -> Iterator[Named]:
 def compare(
     run: RunDir, classifier: Classifier, answers: Answers, images: Iterable[Named]
 ) -> dict[str, Any]:
-    """Return how many images both answer, how many alike, and how far probabilities differ."""
+    """Return how many images both answer, how many alike, and how far probabilities differ.
+
+    Answers are alike in label and in why they are not relied on; in this they may differ where a
+    score lies so near to its threshold that rounding decides.
+    """
+    usual = classifier.thresholds()
     count, differing, farthest = 0, [], 0.0
     for name, image in images:
         run.events.alive()
-        served = classifier.forward([classifier.preprocess.uint8(image)])[0]
-        label, probabilities = answers(image)
-        expected = classifier.labels[int(served.argmax())].name
+        answered = classifier.answer([classifier.preprocess.uint8(image)])
+        [(served, similarity)] = answered.rows()
+        answer = answers(image)
+        expected = classifier.rank(served, 1, similarity, usual)
         count += 1
-        if label != expected:
-            differing.append({"path": name, "service": expected, "export": label})
-        farthest = max(farthest, float(np.abs(probabilities - served).max()))
+        if not _alike(expected, answer, usual):
+            service = _words(expected["label"], expected["reason"])
+            export = _words(answer.label, answer.reason)
+            differing.append({"path": name, "service": service, "export": export})
+        farthest = max(farthest, float(np.abs(answer.probabilities - served).max()))
     return {
         "images": count,
         "alike": count - len(differing),
@@ -63,13 +73,24 @@ def compare(
     }
 
 
+def _alike(expected: dict[str, Any], answer: Answer, usual: Thresholds | None) -> bool:
+    if expected["label"] != answer.label:
+        return False
+    near = usual is not None and usual.nearly(expected["similarity"], expected["confidence"], CLOSE)
+    return near or not answer.judged or expected["reason"] == answer.reason
+
+
+def _words(label: str, reason: str | None) -> str:
+    return label if reason is None else f"{label} ({reason})"
+
+
 def check(
     run: RunDir, classifier: Classifier, answers: Answers, dataset: StagedDataset | None
 ) -> dict[str, Any]:
     """Return the report on held-out and made images.
 
     Raises:
-        ExportParityFailed: A label differs.
+        ExportParityFailed: A label or a decision differs.
     """
     report = {
         "held_out": compare(
@@ -82,7 +103,7 @@ def check(
         images = sum(part["images"] for part in report.values())
         named = ", ".join(row["path"] for row in differing[:NAMED])
         raise ExportParityFailed(
-            f"The exported file gives another label than the service for {len(differing)} of"
+            f"The exported file gives another answer than the service for {len(differing)} of"
             f" {images} images: {named}."
         )
     return report

@@ -3,11 +3,9 @@
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from models.export.forms import Answers, Exported
+from models.export.forms import Answer, Answers, Exported
 from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.weights import bundle
@@ -28,8 +26,8 @@ def answers(path: Path) -> Answers:
         bundle.unpack(path, Path(place))
         classifier = Classifier.from_artefact(Path(place))
 
-    def answer(image: Image.Image) -> tuple[str, NDArray[np.float64]]:
+    def answer(image: Image.Image) -> Answer:
         row = classifier.forward([classifier.preprocess.uint8(image)])[0]
-        return classifier.labels[int(row.argmax())].name, row
+        return Answer(classifier.labels[int(row.argmax())].name, row, judged=False)
 
     return answer

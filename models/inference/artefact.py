@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import nn
 
@@ -19,12 +20,14 @@ from models.inference.card_file import (
     CARD,
     FORMAT,
     GRAPH,
+    REJECTION,
     WEIGHTS,
     Card,
     manifest,
     read_card,
 )
-from models.networks import tensorfile, zoo
+from models.inference.rejection import Rejection
+from models.networks import head, tensorfile, zoo
 from models.networks.loading import compare
 from models.planning import catalogue
 from topwork.errors import IntegrityError, WeightsMismatch
@@ -33,10 +36,12 @@ __all__ = [
     "CARD",
     "FORMAT",
     "GRAPH",
+    "REJECTION",
     "WEIGHTS",
     "Card",
     "check_finite",
     "load",
+    "main_head",
     "manifest",
     "read_card",
     "text_of",
@@ -44,13 +49,19 @@ __all__ = [
 ]
 
 
-def write(folder: Path, model: nn.Module, card: Card, more: Callable[[], Card] = dict) -> Card:
+def write(
+    folder: Path,
+    model: nn.Module,
+    card: Card,
+    more: Callable[[], Card] = dict,
+    rejection: Rejection | None = None,
+) -> Card:
     """Write the model's values and its card durably into an existing folder; return the card.
 
     `card` brings at least `architecture`, `classes` and `preprocess`; the format, the builder's
     arguments and the hashes of the files are filled in here. The card comes last: a folder with a
     card is complete. `more` is called when the weights are written, may write the graph beside
-    them, and returns what else the card says.
+    them, and returns what else the card says. `rejection` is by what the model abstains.
 
     Raises:
         WeightsMismatch: The model is not the card's architecture with the card's classes.
@@ -71,8 +82,13 @@ def write(folder: Path, model: nn.Module, card: Card, more: Callable[[], Card] =
     save_file(whole, part, metadata={"format": "pt"})
     sync(part)
     part.rename(folder / WEIGHTS)
+    if rejection is not None:
+        known = folder / f".{REJECTION}.part"
+        save_arrays(rejection.arrays(), known)
+        sync(known)
+        known.rename(folder / REJECTION)
     full = {**card, **more(), "format": FORMAT, "arguments": arguments}
-    full["files"] = manifest(folder, WEIGHTS, GRAPH)
+    full["files"] = manifest(folder, WEIGHTS, GRAPH, REJECTION)
     write_atomically(folder / CARD, text_of(full))
     return full
 
@@ -106,6 +122,22 @@ def load(
         raise IntegrityError(f"{WEIGHTS} does not fit the card: {error.message}") from error
     check_finite(model)
     return model.eval(), card
+
+
+def main_head(model: nn.Module, card: Card) -> str:
+    """Return the name of the layer that decides the classes; the last that may, where no card says.
+
+    Raises:
+        IntegrityError: There is no such layer.
+    """
+    try:
+        layers = head.find(model, len(card["classes"])).all
+        named = card["head"]["layers"][-1] if "head" in card else layers[-1]
+    except (KeyError, IndexError, TypeError, WeightsMismatch) as error:
+        raise IntegrityError(f"The model's card does not name its head: {error!r}.") from error
+    if named not in layers:
+        raise IntegrityError(f"The model's card names {named!r}, which is not its head.")
+    return str(named)
 
 
 def check_finite(model: nn.Module) -> None:

@@ -14,6 +14,8 @@ FORMAT = 1
 CARD, WEIGHTS = bundle.CARD, bundle.WEIGHTS
 GRAPH = "network.onnx"
 """The network without its weights, which it names as parts of `WEIGHTS`; not in every folder."""
+REJECTION = "rejection.safetensors"
+"""Known images and scores by which the model abstains; not in every folder."""
 
 Card = dict[str, Any]
 

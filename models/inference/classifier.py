@@ -5,21 +5,25 @@ too, so an image gets the same label and confidence from a finished job and from
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
-from models.inference import onnx_engine
+from models.inference import onnx_engine, rejection_file
 from models.inference.calibration import served, stated
 from models.inference.card_file import GRAPH, WEIGHTS, Card, read_card
+from models.inference.outputs import Outputs
 from models.inference.preprocess import Preprocess
+from models.inference.rejection import Rejection, Thresholds
 from models.planning import catalogue
-from topwork.errors import IntegrityError
+from models.planning.rejection import NO_REFERENCES
+from topwork.errors import IntegrityError, RejectionUnavailable
+from topwork.kinds import Decision, RejectMode
 
 if TYPE_CHECKING:  # Loaded only where a model has no graph: it brings torch.
     from models.networks import zoo
@@ -45,6 +49,23 @@ class Engine(Protocol):
         """Return float32 logits (N, classes) for uint8 crops (N, 3, H, W), as they were decoded."""
         ...
 
+    def outputs(self, crops: Crops) -> Outputs:
+        """Return the same logits with the features that they were made of."""
+        ...
+
+
+class Answered(NamedTuple):
+    """Probabilities, float64 (N, classes), and likeness to known images, float64 (N,), if any."""
+
+    probabilities: NDArray[np.float64]
+    similarities: NDArray[np.float64] | None
+
+    def rows(self) -> Iterator[tuple[NDArray[np.float64], float | None]]:
+        """Yield probabilities and similarity of each image."""
+        count, similarities = len(self.probabilities), self.similarities
+        seen = [None] * count if similarities is None else similarities.tolist()
+        yield from zip(self.probabilities, seen, strict=True)
+
 
 class Classifier:
     """A network with everything an answer needs: preprocessing, labels and calibration.
@@ -55,6 +76,7 @@ class Classifier:
         labels: One per output, in the network's order.
         temperature: Divisor of the logits found by calibration; 1 leaves them as they are.
         ceiling: What no confidence exceeds, above 0; 1 for none.
+        rejection: Decides which answers are relied on, or says why it cannot.
         facts: What the answer says about the model.
     """
 
@@ -66,6 +88,7 @@ class Classifier:
         *,
         temperature: float = 1.0,
         ceiling: float = 1.0,
+        rejection: Rejection | str = NO_REFERENCES,
         facts: dict[str, Any] | None = None,
     ) -> None:
         if not (math.isfinite(temperature) and temperature > 0):
@@ -76,6 +99,7 @@ class Classifier:
         self.preprocess = preprocess
         self.labels = tuple(labels)
         self.temperature, self.ceiling = temperature, ceiling
+        self.rejection = rejection
         self.facts = {**(facts or {}), "classes": len(self.labels)}
 
     @classmethod
@@ -83,10 +107,12 @@ class Classifier:
         """Load a trained model; raises IntegrityError when a byte of it is not as it was made."""
         card = read_card(folder, card_digest)
         catalogue.get(card["architecture"])
-        return cls.of(card, _engine(folder, card, card_digest))
+        return cls.of(card, _engine(folder, card, card_digest), rejection_file.read(folder, card))
 
     @classmethod
-    def of(cls, card: Card, engine: Engine) -> "Classifier":
+    def of(
+        cls, card: Card, engine: Engine, rejection: Rejection | str = NO_REFERENCES
+    ) -> "Classifier":
         """Return what answers as a card says by an engine that runs its network."""
         temperature, ceiling = stated(card)
         return cls(
@@ -95,6 +121,7 @@ class Classifier:
             [Label(name) for name in card["classes"]],
             temperature=temperature,
             ceiling=ceiling,
+            rejection=rejection,
             facts={
                 "architecture": card["architecture"],
                 "sha256": card["files"][WEIGHTS]["sha256"],
@@ -137,14 +164,57 @@ class Classifier:
         """Return what the network says before calibration, float32 (N, classes)."""
         return self.engine(np.stack(list(crops)))
 
+    def outputs(self, crops: Sequence[Crops] | Crops) -> Outputs:
+        """Return the same with the features it was made of, float32 (N, d)."""
+        return self.engine.outputs(np.stack(list(crops)))
+
     def forward(self, crops: Sequence[Crops] | Crops) -> NDArray[np.float64]:
         """Return calibrated probabilities, float64 (N, classes), of decoded images."""
         return served(self.logits(crops), self.temperature, self.ceiling)
 
-    def rank(self, row: NDArray[np.float64], top_k: int) -> dict[str, Any]:
+    def answer(self, crops: Sequence[Crops] | Crops) -> Answered:
+        """Return what `forward` does, with the images' similarity to known ones."""
+        if isinstance(self.rejection, str):
+            return Answered(self.forward(crops), None)
+        outputs = self.outputs(crops)
+        shares = served(outputs.logits, self.temperature, self.ceiling)
+        return Answered(shares, self.rejection.similarity(outputs.features))
+
+    def thresholds(self, reject: RejectMode | float = RejectMode.AUTO) -> Thresholds | None:
+        """Return what an answer must reach to be relied on; None where every answer is.
+
+        Raises:
+            RejectionUnavailable: The model cannot promise the share that is asked for.
+        """
+        asked = isinstance(reject, float)
+        if isinstance(self.rejection, str):
+            if asked:
+                raise RejectionUnavailable(f"The model cannot abstain: {self.rejection}.")
+            return None
+        if asked:
+            return self.rejection.thresholds(float(reject))
+        return self.rejection.usual if reject == RejectMode.AUTO else None
+
+    def stated(self, thresholds: Thresholds | None) -> dict[str, Any]:
+        """Return what an answer says about the thresholds, or about why there are none."""
+        if thresholds is not None:
+            return {**asdict(thresholds), "reason": None}
+        return {"reason": self.rejection if isinstance(self.rejection, str) else "not asked for"}
+
+    def rank(
+        self,
+        row: NDArray[np.float64],
+        top_k: int,
+        similarity: float | None = None,
+        thresholds: Thresholds | None = None,
+    ) -> dict[str, Any]:
         """Return the answer for one image; equal probabilities stand in the network's order.
 
-        `top_k` is cut to the number of classes.
+        Args:
+            row: Its probabilities.
+            top_k: Most classes named; cut to the number of classes.
+            similarity: Of the image to known ones, where the model has some.
+            thresholds: What the answer must reach to be relied on; None relies on each.
 
         Raises:
             IntegrityError: The network gave no finite answer.
@@ -153,10 +223,15 @@ class Classifier:
             raise IntegrityError("The model gives no finite answer for this image.")
         order = np.argsort(-row, stable=True)[:top_k].tolist()
         predictions = [self._prediction(index, float(row[index])) for index in order]
+        confidence, reason = predictions[0]["confidence"], None
+        if thresholds is not None and similarity is not None:
+            reason = thresholds.reason(similarity, confidence)
         return {
-            "decision": "accept",  # Nothing rejects yet.
+            "decision": Decision.of(reason),
+            "reason": reason,
             "label": predictions[0]["label"],
-            "confidence": predictions[0]["confidence"],
+            "confidence": confidence,
+            "similarity": similarity,
             "predictions": predictions,
         }
 

@@ -66,7 +66,8 @@ class Network:
             engine: Runs the forward pass in place of the network itself.
         """
         labels = [Label(name) for name in self.classes]
-        return Classifier(engine or Eager(self.model, self.preprocess), self.preprocess, labels)
+        engine = engine or Eager(self.model, self.preprocess, self.heads.main)
+        return Classifier(engine, self.preprocess, labels)
 
 
 def present(model: nn.Module, heads: Heads) -> Heads:

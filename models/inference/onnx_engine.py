@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from core.system.machine import cores
 from models.compute.onnx_runtime import open_session
 from models.inference.card_file import CARD, GRAPH, WEIGHTS, Card
+from models.inference.outputs import Outputs
 from models.networks import weights_file
 from models.networks.weights_file import COUNTER
 from topwork.errors import IntegrityError, WeightsMismatch
@@ -57,11 +58,18 @@ class OnnxEngine:
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return float32 logits (N, classes) of uint8 crops (N, 3, H, W)."""
+        return self._run(["logits"], crops)[0]
+
+    def outputs(self, crops: NDArray[np.uint8]) -> Outputs:
+        """Return the same with the features (N, d) that the logits are made of."""
+        return Outputs(*self._run(["logits", "features"], crops))
+
+    def _run(self, names: list[str], crops: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         try:
-            (logits,) = self._session.run(["logits"], {"crops": crops})
+            found = self._session.run(names, {"crops": crops})
         except Exception as error:  # Its classes have no common one but this.
             raise RuntimeError(f"ONNX Runtime could not run the graph: {error}") from error
-        return np.asarray(logits, dtype=np.float32)
+        return [np.asarray(values, dtype=np.float32) for values in found]
 
 
 def _values(path: Path, sha256: str) -> dict[str, NDArray[Any]]:

@@ -162,6 +162,29 @@ def split(model: nn.Module, layer: str) -> tuple[Trunk, Head]:
     return Trunk(model, layer), Head(_dropout_before(model, layer), module, rest)
 
 
+def with_features(model: nn.Module, layer: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of one pass, and the features (n, d) that enter a layer.
+
+    Of maps they are the mean over space. It can be traced.
+    """
+    seen: list[Tensor] = []
+
+    def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0])
+
+    handle = model.get_submodule(layer).register_forward_pre_hook(look)
+    try:
+        logits, _ = logits_of(model(images))
+    finally:
+        handle.remove()
+    return logits, pooled(seen[0])
+
+
+def pooled(features: Tensor) -> Tensor:
+    """Return features (n, d) of features or of maps (n, d, h, w), which are averaged."""
+    return features.flatten(2).mean(2) if features.dim() > 2 else features  # noqa: PLR2004 - rows and columns.
+
+
 def logits_of(output: object) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Tell the logits (N, classes) from the auxiliary ones a network may add in train mode.
 

@@ -18,10 +18,11 @@ from onnx import StringStringEntryProto, TensorProto
 from torch import Tensor, nn
 
 from models.networks import weights_file
-from models.networks.head import logits_of
+from models.networks.head import with_features
 from models.networks.weights_file import COUNTER, Slot
 
 OPSET = 20
+OUTPUTS = ("logits", "features")
 _TYPES = {"F32": TensorProto.FLOAT, "I64": TensorProto.INT64}  # All that trained models hold.
 BATCH = 2  # The size that the exporter sees; one would be taken for a constant.
 _NETWORK = "network."  # Before the names of its parameters within `_Served`.
@@ -30,23 +31,33 @@ _NETWORK = "network."  # Before the names of its parameters within `_Served`.
 class _Served(nn.Module):
     """What the predictor does behind the crop."""
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, network: nn.Module, layer: str, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
         super().__init__()
-        self.network, self.mean, self.std = network, mean, std
+        self.network, self.layer, self.mean, self.std = network, layer, mean, std
 
-    def forward(self, crops: Tensor) -> Tensor:
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = torch.tensor([self.mean, self.std]).view(2, 1, 3, 1, 1)
-        logits, _ = logits_of(self.network((crops.to(torch.float32) / 255 - mean) / std))
-        return logits
+        images = (crops.to(torch.float32) / 255 - mean) / std
+        return with_features(self.network, self.layer, images)
 
 
 def made(
-    network: nn.Module, side: int, mean: Sequence[float], std: Sequence[float], weights: Path
+    network: nn.Module,
+    layer: str,
+    side: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    weights: Path,
 ) -> bytes:
-    """Return the graph: `crops`, uint8 (n, 3, side, side), to `logits`, float32 (n, classes).
+    """Return the graph: `crops`, uint8 (n, 3, side, side), to `logits` and `features`.
+
+    Logits are float32 (n, classes), features float32 (n, d).
 
     Args:
         network: In eval mode, on the CPU.
+        layer: Name of the layer that decides the classes.
         side: Of its input, in pixels.
         mean: Of samples in 0..1, for each channel.
         std: Likewise.
@@ -56,7 +67,7 @@ def made(
         RuntimeError: The network cannot be traced, or has a value that is not in the file.
     """
     try:
-        graph = _traced(_Served(network, mean, std).eval(), side)
+        graph = _traced(_Served(network, layer, mean, std).eval(), side)
     except Exception as error:  # The exporter raises what it meets.
         raise RuntimeError(f"The network cannot be traced: {error}") from error
     slots, start = weights_file.layout(weights)
@@ -110,7 +121,7 @@ def _traced(served: nn.Module, side: int) -> onnx.ModelProto:
             training=torch.onnx.TrainingMode.PRESERVE,
             opset_version=OPSET,
             input_names=["crops"],
-            output_names=["logits"],
-            dynamic_axes={"crops": {0: "images"}, "logits": {0: "images"}},
+            output_names=list(OUTPUTS),
+            dynamic_axes={name: {0: "images"} for name in ("crops", *OUTPUTS)},
         )
     return onnx.load_model_from_string(buffer.getvalue())

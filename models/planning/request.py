@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from topwork.kinds import Split
+from topwork.kinds import RejectMode, Split
 from topwork.types.training import TrainConfig
 
 
@@ -47,6 +47,7 @@ class PredictRequest(BaseModel):
     split: Split | None = None
     """Ask about the images of this split alone."""
     top_k: int = Field(5, ge=1)
+    reject: RejectMode | float = RejectMode.AUTO
     max_image_pixels: int = Field(gt=0)
     model: Path | None = None
     """The folder of an artefact; None asks the architecture with its ImageNet weights."""

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from models.data import augment, features
 from models.data.features import FeatureExtractor, Standardise
 from models.data.sources import Features
 from models.evaluation import metrics
-from models.networks.head import split
+from models.evaluation.evaluate import Said
+from models.networks.head import pooled, split
 from models.networks.loading import load_tensors
 from models.planning.plan import Plan
 from models.training import linear_head, recipe
@@ -161,7 +161,8 @@ def refit(trained: Trained, start: Tensors) -> Trained:
     try:
         pooled = replace(fit, dataset=fit.dataset.pooled(), execution=fit.execution.for_head())
         with fit.group.in_turn():
-            unseen = held_out_logits(trained)
+            said = held_out_outputs(trained)
+            unseen = {split: one.logits for split, one in said.items()}
             extractor = FeatureExtractor.fastest(fit.network, fit.execution)
             every = plain(fit, plan, extractor)
             varied = with_views(pooled, plan, every, extractor)
@@ -193,8 +194,19 @@ def out_of_fold(trained: Trained) -> Answers | None:
     return found if isinstance(found, Answers) else None
 
 
-def held_out_logits(trained: Trained) -> Mapping[str, Tensor]:
-    """Return logits (n, classes) of held-out splits from features that are, or stay, cached.
+def known(trained: Trained) -> Features | None:
+    """Return the features of the images that the kept head learned from, those of training first.
+
+    None where the trunk was trained with it.
+    """
+    if not trained.of_head:
+        return None
+    fit = trained.fit
+    return plain(fit, trained.plan, FeatureExtractor.fastest(fit.network, fit.execution))
+
+
+def held_out_outputs(trained: Trained) -> Mapping[str, Said]:
+    """Return logits and features of held-out splits from features that are, or stay, cached.
 
     They are computed as the predictor does, on the CPU in fp32, and so not always those on which
     the head was trained. Nothing where the trunk was trained too: no other run has its features.
@@ -204,11 +216,10 @@ def held_out_logits(trained: Trained) -> Mapping[str, Tensor]:
         return {}
     extractor = FeatureExtractor.served(fit.network, fit.execution)
     _, head = split(fit.network.model, fit.network.heads.main)
-    with torch.inference_mode():
-        return {
-            name: head.eval()(
-                features.collect(fit.cache, fit.dataset, name, extractor, fit.meter).values
-            )
-            for name in ("val", "test")
-            if fit.dataset.splits[name]
-        }
+    found = {}
+    for name in ("val", "test"):
+        if fit.dataset.splits[name]:
+            seen = features.collect(fit.cache, fit.dataset, name, extractor, fit.meter).values
+            with torch.inference_mode():
+                found[name] = Said(head.eval()(seen), pooled(seen))
+    return found

@@ -18,13 +18,13 @@ from models.data.cache import Cache
 from models.data.dataset import Sample, StagedDataset, labels_of
 from models.evaluation import engine_choice
 from models.evaluation.calibrate import calibrate
-from models.evaluation.evaluate import Evaluation, evaluate, held_out_logits
+from models.evaluation.evaluate import Evaluation, Said, evaluate, held_out_outputs
 from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.planning import catalogue
 from models.planning.plan import Plan, resolve
 from models.planning.request import TrainRequest
-from models.training import head_stage, initial_model, preflight, stages
+from models.training import head_stage, initial_model, preflight, rejecting, stages
 from models.training.deadline import Deadline
 from models.training.distributed import Group
 from models.training.fit import Fit, Trained
@@ -107,12 +107,13 @@ class Session:
         fit, events = trained.fit, self.run.events
         self.deadline.lift()
         events.phase("evaluating")
-        known = head_stage.held_out_logits(trained)
-        logits = self._ask(fit, fit.network.classifier(), known)
+        known = head_stage.held_out_outputs(trained)
+        outputs = self._ask(fit, fit.network.classifier(), known)
+        logits = {split: said.logits for split, said in outputs.items()}
         events.phase("calibrating")
-        served, folds = None, head_stage.out_of_fold(trained)
+        folds = head_stage.out_of_fold(trained)
         if trained.unseen is not None:
-            served, logits = logits, {**logits, "val": trained.unseen["val"]}
+            logits["val"] = trained.unseen["val"]
         evidence = spoken = None
         if folds is not None:
             spoken, logits = self._joined(logits, folds)
@@ -123,14 +124,18 @@ class Session:
         if calibration.reason:
             words = f"Confidences stay as they are: {calibration.reason}."
             events.note("not_calibrated", words)
+        abstention = rejecting.fit(trained, outputs, logits, folds, calibration)
+        if abstention.reason:
+            events.note("never_abstains", f"Every answer is accepted: {abstention.reason}.")
         return evaluate(
             self.dataset,
             logits,
             calibration,
             seed=fit.seed,
             evidence=evidence,
-            served=served,
+            outputs=outputs,
             folds=spoken,
+            abstention=abstention,
         )
 
     def _joined(
@@ -159,30 +164,32 @@ class Session:
         scores = {
             "metrics": {**evaluation.headlines(), "best": best},
             "calibration": evaluation.fitted(),
+            "rejection": evaluation.abstention.stated(),
         }
-        fit = trained.fit
+        fit, rejection = trained.fit, evaluation.abstention.rejection
 
         def engine() -> artefact.Card:
             chosen = engine_choice.choose(
                 folder,
                 fit.network,
                 evaluation.calibration,
-                evaluation.served or evaluation.logits,
+                evaluation.outputs or {},
                 lambda classifier: self._ask(fit, classifier),
+                rejection,
             )
             for name, reason in chosen["refused"].items():
                 words = f"{name} does not serve this model, as {reason}. {chosen['name']} does."
                 self.run.events.note("engine_refused", words)
             return {"engine": chosen}
 
-        artefact.write(folder, fit.network.model, trained.card() | scores, engine)
+        artefact.write(folder, fit.network.model, trained.card() | scores, engine, rejection)
         shutil.rmtree(self.run.path / "cache", ignore_errors=True)
         self.run.publish_result(folder)
 
     def _ask(
-        self, fit: Fit, classifier: Classifier, known: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        return held_out_logits(
+        self, fit: Fit, classifier: Classifier, known: Mapping[str, Said] | None = None
+    ) -> dict[str, Said]:
+        return held_out_outputs(
             self.run,
             self.dataset,
             classifier,

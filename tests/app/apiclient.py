@@ -5,7 +5,7 @@ import io
 import json
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -135,10 +135,12 @@ def publish_model(
     name: str = "pets",
     caller: Caller | None = None,
     said: str = '{"label":"cat"}\n{"label":"dog"}\n',
+    more: Mapping[str, Any] | None = None,
 ) -> ModelVersion:
     """Store a version of a model as a fine-tuning job would; its weights are no weights.
 
     `said` is what its evaluation said about each image, by default in an early trainer's words.
+    Its card has `more`.
 
     `val` was measured by today's trainer, `test` by one that did not calibrate.
     """
@@ -163,6 +165,7 @@ def publish_model(
         "files": {"weights.safetensors": file_facts(weights)},
         "metrics": {"val_accuracy": 0.9},
         "calibration": {"temperature": 1.75, "ece_before": 0.12, "ece_after": 0.034, "images": 60},
+        **(more or {}),
     }
     contents = {
         "weights.safetensors": weights,

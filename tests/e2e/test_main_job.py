@@ -47,6 +47,7 @@ def test_a_head_that_saw_the_validation_images_is_served_as_it_was_kept(
         named = [(line["path"], images.read(line["path"])) for line in own]
     answers = service.predict(*named, model="grown").json()["results"]
     assert [one["label"] for one in answers] == [line["served_label"] for line in own]
+    assert [one["decision"] for one in answers] == [line["served_decision"] for line in own]
     sure = [line["served_confidence"] for line in own]
     assert [one["confidence"] for one in answers] == pytest.approx(sure, abs=1e-5)
 

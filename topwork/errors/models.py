@@ -81,3 +81,10 @@ class ExportParityFailed(TopworkError):
 
     status, code = 422, "export_parity_failed"
     hint = "Take another form, or the files of the version; this one would mislead whoever asks it."
+
+
+class RejectionUnavailable(TopworkError):
+    """The model has too few known images to promise such a share of accepted answers."""
+
+    status, code = 422, "rejection_unavailable"
+    hint = "Leave `reject` out, ask for a smaller share, or train on more images."

@@ -3,12 +3,12 @@
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
 
-from topwork.kinds import Decision, Priority, ResultStatus, Split
+from topwork.kinds import AbstainReason, Decision, Priority, RejectMode, ResultStatus, Split
 from topwork.types.datasets import ArchiveNames, UploadId
 from topwork.types.finetune import DatasetReference
-from topwork.types.predictions import MODEL, TOP_K, Ranked
+from topwork.types.predictions import MODEL, REASON, SIMILARITY, TOP_K, Ranked
 from topwork.types.problems import Error
-from topwork.types.values import Answer, Body, Metadata, Open
+from topwork.types.values import Answer, Body, Metadata, Open, Reject
 
 _EXAMPLE: JsonDict = {
     "model": "pets@3",
@@ -25,6 +25,7 @@ class BatchFields(Body):
         min_length=1, max_length=200, examples=["pets@3", "mobilenet_v2"], description=MODEL
     )
     top_k: int = Field(5, ge=1, le=1000, description=TOP_K)
+    reject: Reject = RejectMode.AUTO
     name_encoding: ArchiveNames = None
     priority: Priority = Field(Priority.NORMAL, description="Which queued jobs run first.")
     metadata: Metadata = Field({}, description="Up to 32 values of your own.")
@@ -67,8 +68,10 @@ class BatchResult(Answer):
     class_name: str | None = Field(alias="class", description="Its class, where the data say it.")
     status: Open[ResultStatus] = Field(description="Whether it could be classified.")
     decision: Open[Decision] | None = Field(None, description="Whether the label is relied on.")
+    reason: Open[AbstainReason] | None = Field(None, description=REASON)
     label: str | None = Field(None, description="The first class of the ranking.")
     confidence: float | None = Field(None, description="Its calibrated probability.")
+    similarity: float | None = Field(None, description=SIMILARITY)
     predictions: list[Ranked] = Field([], description="The ranking, at most `top_k` long.")
     class_index: int | None = Field(
         None, description="Output of the network for its class; null where it has none."

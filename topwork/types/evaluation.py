@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from topwork.types.values import Answer
+from topwork.kinds import AbstainReason, Decision
+from topwork.types.values import Answer, Open
 
 
 class Interval(Answer):
@@ -80,6 +81,27 @@ class SplitCalibration(Answer):
     reason: str | None = Field(None, description="Why nothing was fitted.")
 
 
+class Operating(Answer):
+    """The surest answers alone."""
+
+    coverage: float = Field(description="Share of all images that they are.")
+    confidence: float = Field(description="The least of theirs.")
+    accuracy: float = Field(description="Share of them that is right.")
+
+
+class Abstention(Answer):
+    """Coverage against accuracy: what is gained where not every answer is relied on."""
+
+    reason: str | None = Field(None, description="Why every answer is accepted.")
+    coverage: float = Field(description="Share of answers that is accepted.")
+    coverage_interval: Interval = Field(description="Of that share.")
+    accuracy: float | None = Field(description="Of accepted answers; null without any.")
+    accuracy_interval: Interval | None = Field(description="Of that accuracy.")
+    unknown: int = Field(description="Images that are like no known one.")
+    unsure: int = Field(description="Other images whose class is unsure.")
+    by_confidence: list[Operating] = Field(description="From all answers to the surest half.")
+
+
 class ConfusionMatrix(Answer):
     """Images by true class (rows) and predicted class (columns)."""
 
@@ -120,6 +142,7 @@ class SplitEvaluation(Answer):
     per_class: list[ClassScores] = Field([], description="In the order of the classes.")
     confusion: ConfusionMatrix | None = Field(None, description="What is taken for what.")
     intervals: Intervals | None = Field(None, description="How far scores may be from the truth.")
+    abstention: Abstention | None = Field(None, description="Coverage against accuracy.")
     errors: list[WrongAnswer] | None = Field(None, description="The 50 with the greatest loss.")
 
 
@@ -176,8 +199,14 @@ class EvaluatedImage(Answer):
     class_name: str = Field(alias="class", description="Its class.")
     label: str = Field(description="What it was taken for.")
     confidence: float = Field(description="How surely.")
+    decision: Open[Decision] | None = Field(None, description="Whether the label is relied on.")
+    reason: Open[AbstainReason] | None = Field(None, description="Why not.")
     served_label: str | None = Field(
         None,
         description="What the published network says, which may have learned from it since.",
     )
     served_confidence: float | None = Field(None, description="How surely it says so.")
+    served_decision: Open[Decision] | None = Field(
+        None, description="Whether the service relies on that."
+    )
+    served_reason: Open[AbstainReason] | None = Field(None, description="Why not.")

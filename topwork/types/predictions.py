@@ -6,12 +6,14 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from topwork.kinds import Decision, ResultStatus
+from topwork.kinds import AbstainReason, Decision, RejectMode, ResultStatus
 from topwork.types.problems import Error
-from topwork.types.values import Answer, Body, Open
+from topwork.types.values import Answer, Body, Open, Reject
 
 MODEL = "Own model, version or alias; an architecture name means its ImageNet labels."
 TOP_K = "Most classes named for an image."
+REASON = "Why not: `unknown`, like no image of training; `unsure`, of which class it is."
+SIMILARITY = "Mean cosine to the nearest images of training; null where the model keeps none."
 _EXAMPLE: JsonDict = {
     "object": "prediction",
     "id": "pr_01k9z8v3q7m2c4d6e8f0g3",
@@ -21,8 +23,10 @@ _EXAMPLE: JsonDict = {
             "filename": "cat.jpg",
             "status": "ok",
             "decision": "accept",
+            "reason": None,
             "label": "cat",
             "confidence": 0.93,
+            "similarity": 0.88,
             "predictions": [{"label": "cat", "index": 4, "confidence": 0.93}],
         },
         {
@@ -50,6 +54,7 @@ class PredictFields(Body):
         description=MODEL,
     )
     top_k: int = Field(5, ge=1, le=1000, description=TOP_K)
+    reject: Reject = RejectMode.AUTO
 
 
 class ImageData(Body):
@@ -100,10 +105,25 @@ class Result(Answer):
     filename: str = Field(description="As sent; empty for an image without a name.")
     status: Open[ResultStatus] = Field(description="Whether it could be classified.")
     decision: Open[Decision] | None = Field(None, description="Whether the label is relied on.")
+    reason: Open[AbstainReason] | None = Field(None, description=REASON)
     label: str | None = Field(None, description="The first class of the ranking.")
     confidence: float | None = Field(None, description="Its calibrated probability.")
+    similarity: float | None = Field(None, description=SIMILARITY)
     predictions: list[Ranked] = Field([], description="The ranking, at most `top_k` long.")
     error: Error | None = Field(None, description="Why there is no answer.")
+
+
+class Rejection(Answer):
+    """What an answer must reach to be relied on."""
+
+    coverage: float | None = Field(
+        None, description="Share of images of the model's classes that is accepted."
+    )
+    low: float | None = Field(None, description="Lower end of the 95 % interval of that share.")
+    high: float | None = Field(None, description="Upper end.")
+    similarity: float | None = Field(None, description="Below it an image is `unknown`.")
+    confidence: float | None = Field(None, description="Below it an answer is `unsure`.")
+    reason: str | None = Field(None, description="Why every answer is accepted.")
 
 
 class PredictedBy(Answer):
@@ -114,6 +134,7 @@ class PredictedBy(Answer):
     architecture: str | None = Field(description="Name of the network.")
     digest: str | None = Field(None, description="`sha256:` and the hash of the weights.")
     classes: int | None = Field(None, description="How many classes it tells apart.")
+    rejection: Rejection | None = Field(None, description="By what `decision` is made.")
 
 
 class Prediction(Answer):

@@ -9,14 +9,18 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     GetCoreSchemaHandler,
     PlainSerializer,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
+
+from topwork.kinds import RejectMode
 
 MOST_UNKNOWN = 50  # Fields of one object that are each told to be unknown.
 
@@ -72,6 +76,26 @@ def fewer(most: int) -> BeforeValidator:
 
     return BeforeValidator(counted)
 
+
+def _word_or_share(raw: Any) -> str:
+    """Tell a word from a number, so that a wrong one gets one error; forms send both as text."""
+    try:
+        float(raw)
+    except (TypeError, ValueError):
+        return "auto" if isinstance(raw, str) else "value"
+    return "value"
+
+
+REJECT = (
+    "Which answers are marked `abstain`: `auto`, by the model's thresholds; `none`; or a number, so"
+    " that this share of images of its classes is accepted."
+)
+Reject = Annotated[
+    Annotated[RejectMode, Tag("auto")]
+    | Annotated[float, Field(ge=0.5, le=0.99, allow_inf_nan=False), Tag("value")],
+    Discriminator(_word_or_share),
+    Field(examples=["auto", "none", 0.9], description=REJECT),
+]
 
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], str | int | float | bool | None],

@@ -20,6 +20,7 @@ from worker.kinds.finetune import stage_dataset, summary_of
 from worker.kinds.kind import Check, Work, download, upload
 
 NEEDED = (bundle.CARD, bundle.WEIGHTS)
+OPTIONAL = {"rejection.safetensors"}
 # The file itself and what the exporter holds of it on its way, in sizes of the weights.
 COPIES = 3
 
@@ -29,7 +30,8 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
     with resources.database.read() as session:
         version = _version(session, job)
         dataset = _dataset(session, version)
-    files = {name: version.files[name] for name in NEEDED}
+    names = (*NEEDED, *(OPTIONAL & version.files.keys()))
+    files = {name: version.files[name] for name in names}
     download(resources, version.prefix, files, folder / "model", check)
     request = ExportRequest(
         name=f"{version.name}@{version.number}",

@@ -18,7 +18,7 @@ from core.system import json_child
 from core.system.child import python
 from core.system.failpoints import hit
 from models.planning.request import PredictRequest
-from topwork.kinds import Product
+from topwork.kinds import Product, RejectMode
 from worker.kinds.finetune import stage_dataset
 from worker.kinds.kind import Check, Work, download, fetch_upload, upload
 from worker.outcomes import Crashed
@@ -41,6 +41,7 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
         images_sha256=digest,
         split=config.get("split"),
         top_k=config["top_k"],
+        reject=config.get("reject", RejectMode.AUTO),
         max_image_pixels=settings.max_image_pixels,
         weights_dir=settings.weights_dir,
         offline=settings.offline,

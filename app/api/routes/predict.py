@@ -14,10 +14,12 @@ from app.asgi.request_body import StrictRequest, StrictRoute
 from core.system.ids import new_id
 from topwork import types
 from topwork.types.predictions import MODEL, TOP_K
+from topwork.types.values import REJECT
 
 router = APIRouter(tags=["Predict"], route_class=StrictRoute)
 ModelQuery = Annotated[str | None, Query(min_length=1, max_length=200, description=MODEL)]
 TopK = Annotated[int | None, Query(ge=1, le=1000, description=TOP_K)]
+Reject = Annotated[types.Reject | None, Query(description=REJECT)]
 Asked = tuple[Images, types.PredictFields]
 
 
@@ -27,9 +29,10 @@ async def _asked(
     who: Who,
     model: ModelQuery = None,
     top_k: TopK = None,
+    reject: Reject = None,
 ) -> AsyncIterator[Asked]:
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
-    query = {"model": model, "top_k": top_k}
+    query = {"model": model, "top_k": top_k, "reject": reject}
     given = {name: value for name, value in query.items() if value is not None}
     service.admission.check(who.owner)
     with service.admission.body(who.owner) as held:
@@ -55,9 +58,7 @@ async def predict(
     images, fields = asked
     reference = fields.model or service.resources.settings.default_model
     model, facts = await read(prediction.resolve, reference)
-    answer = await prediction.forward(
-        request, service.predictor, model, images, fields.top_k, who.owner
-    )
+    answer = await prediction.forward(request, service.predictor, model, images, fields, who.owner)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
     return types.Prediction.model_validate(

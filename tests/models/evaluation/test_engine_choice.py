@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from models.evaluation import engine_choice
 from models.evaluation.calibrate import Calibration
+from models.evaluation.evaluate import Said
 from models.inference import artefact
 from models.inference.card_file import GRAPH
 from models.inference.classifier import Classifier
 from models.inference.network import Network
+from models.inference.rejection import Rejection, unit
 from tests.models.publishing import network_of
 
 CROPS = np.random.default_rng(2).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
@@ -24,16 +25,21 @@ def network() -> Network:
     return network_of("lenet", ["ant", "bee"])
 
 
-def ask(classifier: Classifier) -> dict[str, Tensor]:
-    logits = torch.from_numpy(classifier.logits(CROPS))
-    return {"test": logits[:2].clone(), "val": logits}
+def ask(classifier: Classifier) -> dict[str, Said]:
+    said = Said(*map(torch.from_numpy, classifier.outputs(CROPS)))
+    return {"test": Said(*(values[:2].clone() for values in said)), "val": said}
 
 
-def chosen(folder: Path, network: Network, evaluated: dict[str, Tensor]) -> dict[str, Any]:
+def chosen(
+    folder: Path,
+    network: Network,
+    evaluated: dict[str, Said],
+    rejection: Rejection | None = None,
+) -> dict[str, Any]:
     """Write a model and return what its card says about engines."""
 
     def engine() -> artefact.Card:
-        told = engine_choice.choose(folder, network, Calibration(), evaluated, ask)
+        told = engine_choice.choose(folder, network, Calibration(), evaluated, ask, rejection)
         return {"engine": told}
 
     card = {
@@ -61,7 +67,7 @@ def test_a_graph_that_differs_on_one_image_does_not(
     tmp_path: Path, network: Network, fault: str
 ) -> None:
     evaluated = ask(network.classifier())
-    row = evaluated["val"][3]
+    row = evaluated["val"].logits[3]
     if fault == "label":
         row.copy_(row.flip(0))
     elif fault == "confidence":
@@ -75,6 +81,24 @@ def test_a_graph_that_differs_on_one_image_does_not(
     assert told["images"] == 8
     assert not (tmp_path / GRAPH).exists()
     assert Classifier.from_artefact(tmp_path).forward(CROPS).shape == (6, 2)
+
+
+@pytest.mark.parametrize("abstains", [True, False])
+def test_similarity_counts_where_the_model_abstains(
+    tmp_path: Path, network: Network, *, abstains: bool
+) -> None:
+    evaluated = ask(network.classifier())
+    seen = evaluated["val"].features
+    known = Rejection(unit(seen.numpy().copy()), 1, np.ones(6), np.ones(6))
+    for name in ("same", "other"):
+        (tmp_path / name).mkdir()
+    same = chosen(tmp_path / "same", network, evaluated, known)
+    assert same["name"] == "onnxruntime"
+    seen[3] = seen[3].roll(1)
+    told = chosen(tmp_path / "other", network, evaluated, known if abstains else None)
+    assert told["name"] == ("torch" if abstains else "onnxruntime")
+    assert ("similarities" in told["refused"].get("onnxruntime", "")) == abstains
+    assert (tmp_path / "other" / GRAPH).exists() != abstains
 
 
 def test_a_network_without_a_graph_is_published(

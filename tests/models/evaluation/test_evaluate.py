@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from core.system.progress import Meter
 from core.system.run_dir import RunDir, Stopped
 from models.data.dataset import StagedDataset
 from models.evaluation.calibrate import Calibration
-from models.evaluation.evaluate import Evaluation, evaluate, held_out_logits, worst
+from models.evaluation.evaluate import Evaluation, Said, evaluate, held_out_outputs, worst
 from models.inference.classifier import Classifier, Crops, Label
+from models.inference.outputs import Outputs
 from models.inference.preprocess import Preprocess
 from tests.models.staging import png, stage
 from topwork import types
@@ -34,6 +34,9 @@ class Brightness:
         level = 10 * (crops.mean((1, 2, 3)) / 255 - 0.5)
         rows = np.stack([level, -level, np.full_like(level, -50.0)], 1)
         return rows.astype(np.float32)
+
+    def outputs(self, crops: Crops) -> Outputs:
+        return Outputs(self(crops), crops.mean((2, 3)).astype(np.float32))
 
 
 def flat(value: int) -> bytes:
@@ -66,18 +69,18 @@ def brightness(staged: StagedDataset) -> Classifier:
 
 
 def answers(
-    run: RunDir, staged: StagedDataset, known: dict[str, Tensor] | None = None
-) -> dict[str, Tensor]:
+    run: RunDir, staged: StagedDataset, known: dict[str, Said] | None = None
+) -> dict[str, Said]:
     meter = Meter(run.events, {"evaluate": (4, 1.0)})
     classifier = brightness(staged)
-    return held_out_logits(run, staged, classifier, threads=2, meter=meter, known=known)
+    return held_out_outputs(run, staged, classifier, threads=2, meter=meter, known=known)
 
 
 def scores(
     run: RunDir, staged: StagedDataset, calibration: Calibration = PLAIN_ANSWERS
 ) -> Evaluation:
     """Score, and leave the files in the result that is being built."""
-    logits = answers(run, staged)
+    logits = {split: said.logits for split, said in answers(run, staged).items()}
     evidence = logits["val"], staged.labels("val")
     evaluation = evaluate(staged, logits, calibration, seed=3, evidence=evidence)
     evaluation.write(run.begin_result(), staged)
@@ -106,10 +109,14 @@ def test_logits_from_features_count_only_where_the_network_agrees(
     run: RunDir, staged: StagedDataset
 ) -> None:
     right = answers(run, staged)
-    close, wrong = right["val"] + 1e-5, right["test"] + 0.1
+    close, wrong = (
+        right[split]._replace(logits=right[split].logits + gap)
+        for split, gap in (("val", 1e-5), ("test", 0.1))
+    )
     found = answers(run, staged, {"val": close, "test": wrong})
-    assert torch.equal(found["val"], close)
-    assert torch.equal(found["test"], right["test"])
+    assert torch.equal(found["val"].logits, close.logits)
+    assert torch.equal(found["test"].logits, right["test"].logits)
+    assert torch.equal(found["test"].features, right["test"].features)
 
 
 def test_every_image_has_its_line(run: RunDir, staged: StagedDataset) -> None:

@@ -16,12 +16,17 @@ from PIL import Image
 
 from core.system.run_dir import RunDir
 from models.compute.onnx_runtime import open_session
+from models.evaluation import abstention
+from models.evaluation.abstention import Abstention, Seen
 from models.export import onnx_file, parity, plain, torch_program
-from models.export.__main__ import export
+from models.export.__main__ import FORMS, export
+from models.export.forms import Answer
 from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.inference.preprocess import REVISION, Preprocess
+from models.inference.rejection import Rejection
 from models.networks import zoo
+from models.planning import catalogue
 from models.planning.export_request import FIRST_PIXELS, ExportRequest
 from tests.pictures import encode, photo
 from topwork.errors import ExportParityFailed, InvalidField
@@ -44,6 +49,32 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "calibration": {"temperature": 0.05, "ceiling": CEILING},
     }
     artefact.write(folder, zoo.build("lenet", len(CLASSES)), card)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def careful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network with calibration, known images and thresholds among its scores."""
+    torch.manual_seed(5)
+    folder, network = tmp_path_factory.mktemp("careful"), zoo.build("lenet", len(CLASSES))
+    plain = {
+        "architecture": "lenet",
+        "classes": CLASSES,
+        "head": {"layers": [catalogue.get("lenet").head], "auxiliary": []},
+        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
+        "calibration": {"temperature": 0.01, "ceiling": 0.9},
+    }
+    artefact.write(folder, network, plain)
+    classifier = Classifier.from_artefact(folder)
+    crops = [classifier.preprocess.uint8(image) for _, image in parity.made()]
+    outputs = classifier.outputs(crops)
+    features = torch.from_numpy(outputs.features)
+    sure = torch.from_numpy(classifier.forward(crops)).amax(1)
+    seen = [Seen(features.repeat(9, 1), sure.repeat(9), torch.arange(12).repeat(9))]
+    rejection = abstention.fit(features, torch.zeros(12).long(), seen, torch.arange(12))
+    assert isinstance(rejection, Rejection)
+    card = plain | {"rejection": Abstention.of(rejection, {}).stated()}
+    artefact.write(folder, network, card, rejection=rejection)
     return folder
 
 
@@ -165,10 +196,48 @@ def test_the_graph_of_pixels_is_of_the_latest_revision() -> None:
 def test_a_file_that_answers_otherwise_is_refused(model: Path, tmp_path: Path) -> None:
     classifier = Classifier.from_artefact(model)
 
-    def contrary(image: Image.Image) -> tuple[str, np.ndarray]:
+    def contrary(image: Image.Image) -> Answer:
         served = classifier.forward([classifier.preprocess.uint8(image)])[0]
-        return CLASSES[int(served.argmin())], served
+        return Answer(CLASSES[int(served.argmin())], served)
 
     run = RunDir(tmp_path)
     with closing(run.events), pytest.raises(ExportParityFailed, match="12 of 12 images: smooth"):
         parity.check(run, classifier, contrary, None)
+
+
+@pytest.mark.parametrize("form", [ExportFormat.ONNX, ExportFormat.TORCH])
+def test_a_file_abstains_as_the_service_does(
+    careful: Path, tmp_path: Path, form: ExportFormat
+) -> None:
+    result = exported(careful, tmp_path, form)
+    report = json.loads((result / parity.REPORT).read_text())["made"]
+    assert report["alike"] == report["images"]
+    assert report["max_difference"] < 1e-5
+    classifier, answers = Classifier.from_artefact(careful), FORMS[form].answers
+    ask, told = answers(next(result.glob("model.*"))), set()
+    rng = np.random.default_rng(2)
+    for level in range(0, 250, 10):
+        pixels = rng.integers(level // 2, level + 5, (40, 40, 3), dtype=np.uint8)
+        image = Image.fromarray(pixels)
+        [(row, similarity)] = classifier.answer([classifier.preprocess.uint8(image)]).rows()
+        wanted = classifier.rank(row, 1, similarity, classifier.thresholds())
+        assert ask(image).reason == wanted["reason"]
+        told.add(wanted["reason"])
+    assert len(told) > 1
+
+
+def test_thresholds_of_an_onnx_file_are_an_input(careful: Path, tmp_path: Path) -> None:
+    session = open_session(exported(careful, tmp_path, ExportFormat.ONNX) / onnx_file.NAME)
+    image = np.full((40, 40, 3), 90, np.uint8)
+    decisions = [
+        session.run(["decision", "reason", "similarity"], {"image": image, "thresholds": pair})
+        for pair in (np.array([-1.0, 0.0]), np.array([1.1, 0.0]), np.array([-1.0, 1.0]))
+    ]
+    assert [tuple(map(str, one[:2])) for one in decisions] == [
+        ("accept", ""),
+        ("abstain", "unknown"),
+        ("abstain", "unsure"),
+    ]
+    words = session.get_modelmeta().custom_metadata_map
+    assert json.loads(words["rejection"]) == artefact.read_card(careful)["rejection"]
+    assert -1 <= float(decisions[0][2]) <= 1

@@ -13,6 +13,7 @@ from models.inference import artefact
 from models.inference.calibration import probabilities, served
 from models.inference.classifier import Classifier, Crops, Label
 from models.inference.eager import Eager, forward
+from models.inference.outputs import Outputs
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.planning import catalogue
@@ -29,6 +30,9 @@ class Fixed:
 
     def __call__(self, crops: Crops) -> NDArray[np.float32]:
         return np.tile(self._logits, (len(crops), 1))
+
+    def outputs(self, crops: Crops) -> Outputs:
+        return Outputs(self(crops), crops.reshape(len(crops), -1).astype(np.float32))
 
 
 def fixed(*logits: float, temperature: float = 1.0) -> Classifier:
@@ -160,12 +164,18 @@ def test_the_engine_agrees_with_the_bare_network() -> None:
     torch.manual_seed(0)
     model = zoo.build("lenet", 5)
     preprocess = Preprocess.for_architecture("lenet")
-    engine = Eager(model, preprocess)
+    engine = Eager(model, preprocess, catalogue.get("lenet").head)
     assert engine.nbytes == sum(value.nbytes for value in model.state_dict().values())
     crops = np.stack(images(3))
     with torch.no_grad():
         expected = model.eval()(preprocess.normalise(torch.from_numpy(crops)))
     assert engine(crops) == pytest.approx(expected.numpy(), abs=1e-5)
+    found = engine.outputs(crops)
+    assert np.array_equal(found.logits, engine(crops))
+    layer = model.get_submodule(catalogue.get("lenet").head)
+    with torch.no_grad():
+        told = layer(torch.from_numpy(found.features)).numpy()
+    assert told == pytest.approx(expected.numpy(), abs=1e-5)
 
 
 def test_a_trained_model_answers_with_its_own_classes(tmp_path: Path) -> None:

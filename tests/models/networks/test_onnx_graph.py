@@ -24,8 +24,10 @@ def test_a_folder_is_a_model_for_any_program_that_reads_onnx(tmp_path: Path) -> 
     network = network_of("squeezenet1_1", ["ant", "bee"], side=LEAST_SIDE)
     publish(tmp_path, network)
     crops = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), dtype=np.uint8)
-    (logits,) = open_session(tmp_path / GRAPH).run(["logits"], {"crops": crops})
-    assert logits == pytest.approx(Eager(network.model, network.preprocess)(crops), abs=1e-4)
+    found = open_session(tmp_path / GRAPH).run(["logits", "features"], {"crops": crops})
+    wanted = Eager(network.model, network.preprocess, network.heads.main).outputs(crops)
+    for values, others in zip(found, wanted, strict=True):
+        assert values == pytest.approx(others, abs=1e-4)
     graph = onnx.load(tmp_path / GRAPH, load_external_data=False).graph
     assert all(value.data_location == TensorProto.EXTERNAL for value in graph.initializer)
     assert (tmp_path / GRAPH).stat().st_size < (tmp_path / WEIGHTS).stat().st_size / 20
@@ -42,8 +44,9 @@ def test_equal_values_stay_values_of_their_own(tmp_path: Path) -> None:
 
 def test_a_network_that_is_not_in_the_file_has_no_graph(tmp_path: Path) -> None:
     save_file({"other": torch.zeros(1)}, tmp_path / WEIGHTS)
+    network, mean, std = nn.Sequential(nn.Conv2d(3, 2, 8)), (0.0,) * 3, (1.0,) * 3
     with pytest.raises(RuntimeError, match="lacks"):
-        onnx_graph.made(nn.Conv2d(3, 2, 8), 8, (0.0,) * 3, (1.0,) * 3, tmp_path / WEIGHTS)
+        onnx_graph.made(network, "0", 8, mean, std, tmp_path / WEIGHTS)
 
 
 def test_a_network_that_cannot_be_traced_has_no_graph(tmp_path: Path) -> None:
@@ -53,7 +56,7 @@ def test_a_network_that_cannot_be_traced_has_no_graph(tmp_path: Path) -> None:
 
     save_file({"other": torch.zeros(1)}, tmp_path / WEIGHTS)
     with pytest.raises(RuntimeError):
-        onnx_graph.made(Broken(), 8, (0.0,) * 3, (1.0,) * 3, tmp_path / WEIGHTS)
+        onnx_graph.made(Broken(), "layer", 8, (0.0,) * 3, (1.0,) * 3, tmp_path / WEIGHTS)
 
 
 @pytest.mark.slow

@@ -14,9 +14,12 @@ import torch
 
 from core.system import failpoints
 from core.system.run_dir import DONE, FAILED, supervise
+from models.evaluation import abstention
+from models.evaluation.abstention import Abstention, Seen
 from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.inference.preprocess import Preprocess
+from models.inference.rejection import Rejection
 from models.networks import zoo
 from models.predict import predict
 from models.prediction import parts
@@ -28,12 +31,23 @@ Order = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LeNet with random weights."""
+    """A LeNet with random weights that knows one direction of stripes."""
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(3)
     preprocess = Preprocess.for_architecture("lenet").to_dict()
     card = {"architecture": "lenet", "classes": CLASSES, "preprocess": preprocess}
-    artefact.write(folder, zoo.build("lenet", len(CLASSES)), card)
+    network = zoo.build("lenet", len(CLASSES))
+    artefact.write(folder, network, card)
+    classifier = Classifier.from_artefact(folder)
+    crops = [classifier.decode(stripes("val", "across", number)[2]) for number in range(60)]
+    features = torch.from_numpy(classifier.outputs(crops).features)
+    sure, numbers = torch.from_numpy(classifier.forward(crops)).amax(1), torch.arange(60)
+    rejection = abstention.fit(
+        features, torch.zeros(60).long(), [Seen(features, sure, numbers)], numbers
+    )
+    assert isinstance(rejection, Rejection)
+    stated = {"rejection": Abstention.of(rejection, {}).stated()}
+    artefact.write(folder, network, card | stated, rejection=rejection)
     return folder
 
 
@@ -102,7 +116,11 @@ def test_each_image_has_the_answer_that_a_prediction_gives(order: Order, model: 
     assert (row["split"], row["class"], row["sha256"]) == (
         split, name, hashlib.sha256(image).hexdigest(),
     )  # fmt: skip
-    wanted = classifier.rank(served, 2)
+    similarity = classifier.answer([classifier.decode(image)]).similarities
+    assert similarity is not None
+    wanted = classifier.rank(served, 2, float(similarity[0]), classifier.thresholds())
+    assert (row["decision"], row["reason"]) == (wanted["decision"], wanted["reason"])
+    assert row["similarity"] == pytest.approx(float(similarity[0]), abs=1e-6)
     assert [one["label"] for one in row["predictions"]] == [
         one["label"] for one in wanted["predictions"]
     ]
@@ -122,6 +140,27 @@ def test_images_of_known_classes_are_scored(order: Order) -> None:
     assert [one["class"] for one in scores["test"]["per_class"]] == CLASSES
     assert sum(map(sum, scores["test"]["confusion"]["matrix"])) == 259
     assert len(scores["test"]["errors"]) == min(50, 259 - right)
+
+
+def test_answers_that_are_not_relied_on_are_counted(order: Order) -> None:
+    usual, never = order("usual"), order("never", reject="none")
+    assert go(usual) == go(never) == DONE
+    reasons = [row["reason"] for row in rows(usual) if row["split"] == "test"]
+    told = result(usual, "evaluation.json")["test"]["abstention"]
+    assert told["unknown"] == reasons[:-1].count("unknown") > 0
+    assert told["coverage"] == pytest.approx(reasons[:-1].count(None) / 259)
+    assert 0 < told["coverage"] < 1
+    abstained = [row for row in rows(usual) if row["decision"] == "abstain"]
+    assert result(usual, "summary.json")["abstained"] == len(abstained)
+    assert {row["decision"] for row in rows(never)} == {"accept"}
+    told = result(never, "evaluation.json")["test"]["abstention"]
+    assert (told["coverage"], told["reason"]) == (1.0, "not asked for")
+
+
+def test_a_share_that_nobody_can_promise_ends_the_job(order: Order) -> None:
+    run_dir = order(reject=0.99)
+    assert go(run_dir) == FAILED
+    assert json.loads((run_dir / "error.json").read_text())["code"] == "rejection_unavailable"
 
 
 def test_one_split_alone(order: Order) -> None:

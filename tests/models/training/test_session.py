@@ -19,12 +19,15 @@ from models.data.cache import Cache
 from models.data.dataset import StagedDataset
 from models.data.features import FeatureExtractor
 from models.data.sources import Features, Indices
+from models.evaluation.abstention import Abstention
 from models.evaluation.calibrate import Calibration
-from models.evaluation.evaluate import evaluate, held_out_logits
+from models.evaluation.evaluate import evaluate, held_out_outputs
+from models.inference import rejection_file
 from models.inference.card_file import read_card
 from models.inference.classifier import Classifier
 from models.inference.eager import Eager
 from models.inference.network import Network
+from models.inference.rejection import Rejection
 from models.networks import zoo
 from models.planning.plan import Plan
 from models.planning.request import TrainRequest
@@ -90,13 +93,17 @@ def test_an_artefact_is_evaluated_without_a_training(
     run = RunDir(tmp_path)
     with closing(run.events):
         # The network itself is what was evaluated; its graph differs in the last digits.
-        classifier = Classifier.of(read_card(artefact), Eager.from_artefact(artefact))
+        card, network = read_card(artefact), Eager.from_artefact(artefact)
+        classifier = Classifier.of(card, network, rejection_file.read(artefact, card))
         meter = Meter(run.events, {"evaluate": (32, 1.0)})
-        logits = held_out_logits(run, dataset, classifier, threads=1, meter=meter)
+        found = held_out_outputs(run, dataset, classifier, threads=1, meter=meter)
+    logits = {split: answers.logits for split, answers in found.items()}
     told = json.loads((artefact / "evaluation.json").read_text())
     reason = told["val"]["calibration"]["reason"]
     calibration = Calibration(classifier.temperature, len(logits["val"]), reason)
-    evaluation = evaluate(dataset, logits, calibration, seed=42)
+    features = {split: answers.features for split, answers in found.items()}
+    abstention = Abstention.of(classifier.rejection, features)
+    evaluation = evaluate(dataset, logits, calibration, seed=42, abstention=abstention)
     evaluation.write(tmp_path, dataset)
     for name in ("evaluation.json", "predictions.jsonl"):
         assert (tmp_path / name).read_bytes() == (artefact / name).read_bytes()
@@ -116,10 +123,11 @@ def test_features_are_extracted_without_a_training(
         meter = Meter(run.events, {"features": (24, 1.0)})
         cache = Cache(tmp_path / "cache", lambda: None)
         found = features.collect(cache, dataset, "val", extractor, meter)
-        logits = held_out_logits(run, dataset, network.classifier(), threads=1, meter=meter)
+        told = held_out_outputs(run, dataset, network.classifier(), threads=1, meter=meter)
     assert found.values.shape == (24, 84)
     layer = network.model.get_submodule(network.heads.main)
-    torch.testing.assert_close(layer(found.values), logits["val"])
+    torch.testing.assert_close(layer(found.values), told["val"].logits)
+    torch.testing.assert_close(found.values, told["val"].features)
     stored = load_file(artefact / "weights.safetensors")
     assert all(
         torch.equal(value, stored[name]) for name, value in network.model.state_dict().items()
@@ -228,16 +236,41 @@ def test_a_head_learns_from_drawn_validation_images_once_they_have_judged_it(
     with closing(StagedDataset(folder / "drawn")) as staged:
         for sample in [*staged.splits["val"], *staged.splits["test"]]:
             crop = [network.decode(staged.read(sample))]
-            answer, row = network.rank(network.forward(crop)[0], 1), rows[sample.sha256]
+            [(shares, similarity)] = network.answer(crop).rows()
+            answer = network.rank(shares, 1, similarity, network.thresholds())
+            row = rows[sample.sha256]
             assert answer["label"] == row["served_label"]
+            assert answer["reason"] == row["served_reason"]
+            assert answer["decision"] == row["served_decision"]
             assert answer["confidence"] == pytest.approx(row["served_confidence"], abs=1e-5)
     changed = {
         row["split"] for row in rows.values() if row["confidence"] != row["served_confidence"]
     }
     assert changed == {"val"}
-    text = (runs["given"] / "result" / "predictions.jsonl").read_text()
-    for row in map(json.loads, text.splitlines()):
+    for line in (runs["given"] / "result" / "predictions.jsonl").read_text().splitlines():
+        row = json.loads(line)
         assert (row["served_label"], row["served_confidence"]) == (row["label"], row["confidence"])
+
+
+def test_no_image_is_proof_of_itself_once_it_is_known(
+    folder: Path, artefact: Path, tmp_path: Path
+) -> None:
+    """A refitted head knows its validation images; they are judged by all others nonetheless."""
+    run_dir = own_head(tmp_path / "run", folder / "drawn", artefact)
+    assert go(run_dir) == DONE
+    network = Classifier.from_artefact(run_dir / "result")
+    found = network.rejection
+    assert isinstance(found, Rejection)
+    assert len(found.references) == len(found.similarities) == 72
+    with closing(StagedDataset(folder / "drawn")) as staged:
+        crops = [network.decode(staged.read(sample)) for sample in staged.splits["val"]]
+    assert (found.similarities[48:] < found.similarity(network.outputs(crops).features)).all()
+    sure = found.confidences >= found.usual.confidence
+    accepted = ((found.similarities >= found.usual.similarity) & sure)[48:]
+    assert read(run_dir, "evaluation.json")["val"]["abstention"]["coverage"] == accepted.mean()
+    lines = (run_dir / "result" / "predictions.jsonl").read_text().splitlines()[:24]
+    decisions = [json.loads(line)["decision"] for line in lines]
+    assert decisions == ["accept" if one else "abstain" for one in accepted]
 
 
 @pytest.mark.parametrize("numbers", [{}, STEPS])

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
-from typing import Self, Unpack
+from typing import Literal, Self, Unpack
 
 from topwork.client.exchange import Json, Shape
 from topwork.client.images import Images, batches, joined, next_batch
@@ -89,7 +89,12 @@ class Topwork:
         return self._finetune(Plan, data, dataset, on_bytes, {**config}, {"dry_run": True})
 
     def predict(
-        self, images: Images, *, model: str | None = None, top_k: int | None = None
+        self,
+        images: Images,
+        *,
+        model: str | None = None,
+        top_k: int | None = None,
+        reject: Literal["auto", "none"] | float | None = None,
     ) -> Prediction:
         """Classify any number of images, in as many requests as the service's limits ask for.
 
@@ -99,11 +104,14 @@ class Topwork:
             model: Own name, `name@alias`, `name@3`, or an architecture (ImageNet); default the
                 service's.
             top_k: Most classes named for an image.
+            reject: `"none"` to mark no answer `abstain`; or the share of images of the model's
+                classes to accept, 0.5 to 0.99.
 
         Raises:
             ImageUnusable: One of the images is none of these, or there is none.
         """
-        fields = {name: value for name, value in (("model", model), ("top_k", top_k)) if value}
+        asked = {"model": model, "top_k": top_k, "reject": reject}
+        fields = {name: value for name, value in asked.items() if value}
         waiting = batches(images)
         answers: list[Prediction] = []
         while files := next_batch(waiting):

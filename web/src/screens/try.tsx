@@ -107,6 +107,7 @@ function Answer({ image, model }: { image: Blob; model: string }): JSX.Element {
         {result?.label && (
           <>
             <h2>{result.label}</h2>
+            {result.decision === 'abstain' && <p class="note">{result.reason === 'unknown' ? w.unknownImage : w.unsureAnswer}</p>}
             <ul class="bars">
               {(result.predictions ?? []).map((one) => (
                 <li key={one.index}>

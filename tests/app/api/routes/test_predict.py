@@ -34,7 +34,7 @@ def test_images_in_a_form(client: TestClient, stub: Stub, resources: Resources) 
     assert body["object"] == "prediction"
     assert body["model"] == {
         "classes": 2, "name": "pets", "version": 1, "architecture": "lenet",
-        "digest": f"sha256:{version.digest}",
+        "digest": f"sha256:{version.digest}", "rejection": None,
     }  # fmt: skip
     assert [result["filename"] for result in body["results"]] == ["cat.jpg", "dog 2.png"]
     assert body["results"][0]["predictions"][0]["label"] == "cat"
@@ -54,6 +54,24 @@ def test_one_image_as_the_body(client: TestClient, stub: Stub) -> None:
     assert answer.json()["model"]["version"] is None
     assert stub.orders[0].model.model_dump() == {"kind": "imagenet", "architecture": "mobilenet_v2"}
     assert stub.bodies == [png()]
+
+
+def test_what_is_relied_on_is_asked_for_in_any_body(client: TestClient, stub: Stub) -> None:
+    images = [{"data": base64.b64encode(png()).decode()}]
+    files = [("file", ("cat.jpg", png()))]
+    client.post("/predict?reject=none", content=png(), headers=PNG)
+    client.post("/predict?reject=0.9", content=png(), headers=PNG)
+    client.post("/predict?reject=none", files=files, data={"reject": "0.8"})
+    client.post("/predict", json={"images": images, "reject": 0.75})
+    client.post("/predict", json={"images": images})
+    assert [order.reject for order in stub.orders] == ["none", 0.9, 0.8, 0.75, "auto"]
+    for bad in ("always", "1", "0.2", "nan"):
+        answer = client.post(f"/predict?reject={bad}", content=png(), headers=PNG)
+        assert (answer.status_code, answer.json()["param"]) == (422, "reject"), bad
+    stub.status = 422
+    stub.answer = {"code": "rejection_unavailable", "message": "Too few.", "hint": "More."}
+    answer = client.post("/predict?reject=0.9", content=png(), headers=PNG).json()
+    assert (answer["code"], answer["hint"]) == ("rejection_unavailable", "More.")
 
 
 @pytest.mark.parametrize("shape", ["plain", "url", "lines", "unpadded", "urlsafe", "all"])

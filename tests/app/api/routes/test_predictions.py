@@ -25,7 +25,8 @@ RANKED = [
 LINES: list[dict[str, Any]] = [
     {
         "index": 0, "path": "=cmd|' /C calc'!A1.png", "sha256": "ab", "split": "val",
-        "class": "+dog", "status": "ok", "decision": "accept", "label": "cat", "confidence": 0.75,
+        "class": "+dog", "status": "ok", "decision": "abstain", "reason": "unknown",
+        "label": "cat", "confidence": 0.75, "similarity": 0.5,
         "predictions": RANKED, "class_index": 1, "class_confidence": 0.25,
     },
     {
@@ -72,7 +73,7 @@ def test_a_dataset_is_asked_about_with_the_version_that_the_name_means_now(
     job = answer.json()
     assert answer.headers["location"] == f"/jobs/{job['id']}"
     assert (job["kind"], job["state"], job["dataset"]) == ("predict", "queued", f"{dataset.id}@1")
-    config = {"model": model, "split": "val", "top_k": 3, "name_encoding": None}
+    config = {"model": model, "split": "val", "top_k": 3, "name_encoding": None, "reject": "auto"}
     assert job["config"] == config
     assert job["links"]["results"] == f"/predictions/{job['id']}/results"
 
@@ -106,6 +107,12 @@ def test_answers_come_as_ndjson_and_as_a_table_without_formulas(
     first, second = rows
     assert first["path"] == "'=cmd|' /C calc'!A1.png"
     assert (first["class"], first["label"], first["confidence"]) == ("'+dog", "cat", "0.75")
+    assert (first["decision"], first["reason"], first["similarity"]) == (
+        "abstain",
+        "unknown",
+        "0.5",
+    )
+    assert (second["decision"], second["reason"]) == ("", "")
     assert (first["label_2"], first["confidence_2"]) == ("dog", "0.25")
     assert (second["path"], second["error_code"]) == ('b,"\n.png', "image_undecodable")
     scores = client.get(f"/predictions/{job}/evaluation").json()
@@ -177,6 +184,15 @@ def test_a_table_comes_in_as_many_texts_as_its_answers() -> None:
         ({"dataset": "{ds}@7"}, 404, "dataset_not_found", None),
         ({"dataset": "{ds}", "model": "petz"}, 404, "model_not_found", "model"),
         ({"dataset": "{ds}", "top": 3}, 422, "invalid_field", "top"),
+        ({"dataset": "{ds}", "reject": "always"}, 422, "invalid_field", "reject"),
+        ({"dataset": "{ds}", "reject": 0.995}, 422, "invalid_field", "reject"),
+        ({"dataset": "{ds}", "reject": 0.9}, 422, "rejection_unavailable", "reject"),
+        (
+            {"dataset": "{ds}", "reject": 0.9, "model": "mobilenet_v2"},
+            422,
+            "rejection_unavailable",
+            "reject",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_a_hint(
@@ -189,6 +205,20 @@ def test_what_cannot_be_asked_is_refused_with_a_hint(
     assert told["hint"] or told["errors"] or status == 404
     if param:
         assert param in (told["param"], *(one["param"] for one in told.get("errors") or []))
+
+
+def test_a_share_that_the_model_can_promise(
+    client: TestClient, resources: Resources, dataset: Dataset
+) -> None:
+    publish_model(resources, name="careful", more={"rejection": {"images": 60, "reason": None}})
+    answer = ask(client, model="careful", dataset=dataset.id, reject=0.9)
+    assert answer.json()["config"]["reject"] == 0.9, answer.text
+    form = {"model": "careful", "reject": "0.8"}
+    sent = client.post("/predictions", files={"file": ("x.zip", zipped())}, data=form)
+    assert sent.json()["config"]["reject"] == 0.8, sent.text
+    refused = ask(client, model="careful", dataset=dataset.id, reject=0.98).json()
+    assert refused["code"] == "rejection_unavailable"
+    assert "60 images" in refused["detail"]
 
 
 def test_there_are_no_answers_yet_or_never_any(
