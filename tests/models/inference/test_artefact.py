@@ -17,7 +17,7 @@ from torch import nn
 from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.inference.preprocess import Preprocess
-from models.networks import zoo
+from models.networks import head, zoo
 from topwork.errors import ArchitectureUnknown, IntegrityError, WeightsMismatch
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +33,7 @@ def made(
     card = {
         "architecture": architecture,
         "classes": CLASSES,
-        "head": {"layers": ["classifier.2"], "auxiliary": []},
+        "head": {"layers": [head.find(model, len(CLASSES)).main], "auxiliary": []},
         "preprocess": Preprocess.for_architecture(architecture).to_dict(),
         "calibration": None,
         **more,
