@@ -73,7 +73,7 @@ def test_a_run_leaves_a_complete_result(whole: Path) -> None:
     assert phases == ["preparing", "training", "evaluating", "calibrating", "publishing"]
     assert card["calibration"] is None
     assert "16 held-out images are too few" in evaluation["val"]["calibration"]["reason"]
-    assert [note["code"] for note in events(whole, "note")] == ["not_calibrated"]
+    assert [note["code"] for note in events(whole, "note")] == ["not_calibrated", "never_abstains"]
     epochs = events(whole, "epoch")
     assert [event["epoch"] for event in epochs] == [1, 2, 3, 4]
     assert epochs[-1].keys() >= {"train_loss", "val_loss", "val_accuracy", "val_macro_f1", "lr"}
@@ -247,7 +247,7 @@ def test_a_time_limit_keeps_the_best_so_far(tmp_path: Path, dataset: Path) -> No
     )
     assert go(run_dir) == DONE
     codes = [note["code"] for note in events(run_dir, "note")]
-    assert codes == ["time_limit_reached", "not_calibrated"]
+    assert codes == ["time_limit_reached", "not_calibrated", "never_abstains"]
     assert 1 <= len(read(run_dir, "history.json")["epochs"]) < 1000
 
 
