@@ -308,7 +308,12 @@ def test_classes_missing_from_a_split_break_nothing(tmp_path: Path) -> None:
     table = read(run_dir, "evaluation.json")["val"]["per_class"]
     assert [row["recall"] is None for row in table] == [True, True, False]
     codes = [note["code"] for note in events(run_dir, "note")]
-    assert codes == ["class_missing_in_train", "class_missing_in_val", "not_calibrated"]
+    assert codes == [
+        "class_missing_in_train",
+        "class_missing_in_val",
+        "not_calibrated",
+        "never_abstains",
+    ]
 
 
 def test_one_image_a_class_of_one_pixel_each(tmp_path: Path) -> None:
