@@ -105,7 +105,7 @@ def test_the_decay_is_chosen_and_announced(
 ) -> None:
     run_dir = run(tmp_path / "run", colours, weights_dir, "mobilenet_v3_small")
     assert go(run_dir) == DONE
-    first, _, second = (event["plan"]["weight_decay"] for event in events(run_dir, "plan"))
+    first, *_, second = (event["plan"]["weight_decay"] for event in events(run_dir, "plan"))
     assert first["value"] is None
     assert second["value"] > 0
     assert read(run_dir, "card.json")["plan"]["weight_decay"] == second
