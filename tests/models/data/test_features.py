@@ -103,7 +103,14 @@ def test_a_head_is_judged_as_it_will_be_served(
 def test_the_decay_is_chosen_and_announced(
     tmp_path: Path, colours: Path, weights_dir: Path
 ) -> None:
-    run_dir = run(tmp_path / "run", colours, weights_dir, "mobilenet_v3_small")
+    size = {"image_size": 64}
+    run_dir = request(
+        tmp_path / "run",
+        colours,
+        weights_dir,
+        architecture="mobilenet_v3_small",
+        hyperparameters=size,
+    )
     assert go(run_dir) == DONE
     first, *_, second = (event["plan"]["weight_decay"] for event in events(run_dir, "plan"))
     assert first["value"] is None
