@@ -117,7 +117,7 @@ class Shipper:
                 key = f"{prefix}/{path}"
                 digest = storage.put_hashed(key, file)
                 self._stored[mark] = {"key": key, "sha256": digest, "size": file.stat().st_size}
-                hit("checkpoint.between_objects")
+                hit("storage.between_checkpoints")
             named[path] = self._stored[mark]
         with self._resources.database.write() as session:
             gone = checkpoints.name(session, job, named)

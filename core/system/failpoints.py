@@ -30,7 +30,6 @@ POINTS = frozenset(
         "durable.after_rename",
         "cache.allocate",  # Before the space of a file of decoded images or features is taken.
         "cache.after_part",  # Some more rows of it are written.
-        "checkpoint.between_objects",  # Some files of it are in storage, and no row names the set.
         "checkpoint.between_files",  # The best weights are saved, the step that names them is not.
         "checkpoint.before_removal",  # A new checkpoint is there, and one too many old ones.
         "checkpoint.after_removal",
@@ -44,6 +43,7 @@ POINTS = frozenset(
         "predict.after_part",  # Some more answers of a batch are kept.
         "db.before_ring",  # Work is committed, nobody was told.
         "api.before_answer",  # A request's transaction is committed, its answer is not sent.
+        "storage.between_checkpoints",  # Files of a checkpoint are stored, no row names them.
         "storage.between_files",  # One object of a publication is stored, others are to come.
         "publish.before_commit",  # All are stored; rows are written, not committed.
         "publish.after_commit",  # A version and its job's success are there, together.

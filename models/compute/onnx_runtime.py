@@ -44,8 +44,10 @@ def open_session(
     options.log_severity_level = _ERRORS
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = False
-    # A graph given as bytes reads no file: what it keeps outside of itself is in `weights`.
-    options.add_session_config_entry(_EXTERNAL_FOLDER, os.devnull)
+    if isinstance(
+        model, bytes
+    ):  # It reads no file: what it keeps outside of itself is in `weights`.
+        options.add_session_config_entry(_EXTERNAL_FOLDER, os.devnull)
     if weights:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
         options.add_external_initializers(list(weights), values)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,16 @@ def test_a_folder_becomes_a_classifier(service: Service, blocks: bytes) -> None:
     assert all(len(item["predictions"]) == 2 for item in answer.json()["results"])
 
 
+def asked(service: Service, images: list[tuple[str, bytes]], model: str) -> list[dict[str, Any]]:
+    """Return what the service says about named images, eight in a request."""
+    results = []
+    for start in range(0, len(images), 8):
+        answer = service.predict(*images[start : start + 8], model=model)
+        assert answer.status_code == 200, answer.text
+        results += answer.json()["results"]
+    return results
+
+
 def test_a_head_that_saw_the_validation_images_is_served_as_it_was_kept(
     service: Service, blocks: bytes
 ) -> None:
@@ -45,7 +56,7 @@ def test_a_head_that_saw_the_validation_images_is_served_as_it_was_kept(
     own = [json.loads(line) for line in lines]
     with zipfile.ZipFile(io.BytesIO(blocks)) as images:
         named = [(line["path"], images.read(line["path"])) for line in own]
-    answers = service.predict(*named, model="grown").json()["results"]
+    answers = asked(service, named, "grown")
     assert [one["label"] for one in answers] == [line["served_label"] for line in own]
     assert [one["decision"] for one in answers] == [line["served_decision"] for line in own]
     sure = [line["served_confidence"] for line in own]
@@ -102,15 +113,11 @@ def test_real_photographs_reach_the_linear_probe(real: Service, shared: Path) ->
     lines = real.http.get("/models/insects/versions/1/predictions").text.splitlines()
     own = [json.loads(line) for line in lines]
     with zipfile.ZipFile(shared / "data" / "hymenoptera.zip") as images:
-        for start in range(0, len(own), 8):
-            batch = own[start : start + 8]
-            named = [(line["path"], images.read(line["path"])) for line in batch]
-            answer = real.predict(*named, model="insects")
-            assert answer.status_code == 200, answer.text
-            served = [item["label"] for item in answer.json()["results"]]
-            assert served == [line["label"] for line in batch]
-            sure = [item["confidence"] for item in answer.json()["results"]]
-            assert sure == pytest.approx([line["confidence"] for line in batch], abs=1e-5)
+        named = [(line["path"], images.read(line["path"])) for line in own]
+    answers = asked(real, named, "insects")
+    assert [one["label"] for one in answers] == [line["label"] for line in own]
+    sure = [line["confidence"] for line in own]
+    assert [one["confidence"] for one in answers] == pytest.approx(sure, abs=1e-5)
     assert len(own) == 153
     calibration = real.http.get("/models/insects/versions/1/calibration").json()["calibration"]
     # For images that trained, heads answer that had not seen them.

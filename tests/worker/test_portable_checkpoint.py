@@ -113,7 +113,7 @@ def test_a_drained_host_leaves_everything_that_was_done(hosts: Bench, tmp_path: 
 def test_a_host_that_dies_while_it_stores_leaves_the_last_whole_set(
     hosts: Bench, tmp_path: Path
 ) -> None:
-    hosts.environment[VARIABLE] = f"checkpoint.between_objects=kill@2?{tmp_path / 'died'}"
+    hosts.environment[VARIABLE] = f"storage.between_checkpoints=kill@2?{tmp_path / 'died'}"
     hosts.worker()
     job_id = hosts.submit(dict.fromkeys(range(1, 60), "nap"), steps=60)
     assert hosts.workers[0].wait(60) == -signal.SIGKILL
