@@ -95,6 +95,7 @@ WAYS: dict[str, Callable[[Service, bytes], httpx2.Response]] = {
 EACH_WAY = ["form", pytest.param("pieces", marks=pytest.mark.nightly)]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("way", EACH_WAY)
 def test_good_files_of_a_hostile_archive_are_kept(
     service: Service, way: str, tell: Tell, record: Record

@@ -142,6 +142,7 @@ def order(service: Service, dataset: str, name: str) -> str:
     return str(answer.json()["id"])
 
 
+@pytest.mark.nightly
 def test_a_job_outlives_a_full_disk_at_any_moment(
     disk: SmallDisk,
     service: Service,

@@ -30,6 +30,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOPWORK_OFFLINE", "true")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", KINDS)
 def test_up_answers_works_and_ends(
     kind: str,

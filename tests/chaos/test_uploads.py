@@ -132,6 +132,7 @@ def ingested_here(folder: Path, path: Path, split: object) -> bytes:
     return (folder / "result" / "manifest.jsonl").read_bytes()
 
 
+@pytest.mark.nightly
 def test_t7_the_api_is_killed_twenty_times_in_one_upload(
     tmp_path: Path,
     migrated: Path,

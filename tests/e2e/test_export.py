@@ -77,6 +77,7 @@ def test_an_exported_model_answers_as_the_service(
         assert abs(float(probabilities.max()) - answer["confidence"]) <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_model_comes_back_under_another_name(
     service: Service, version: dict[str, Any], tmp_path: Path
 ) -> None:

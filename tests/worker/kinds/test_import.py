@@ -6,6 +6,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from core.domain import jobs, registry
 from core.ops import garbage
 from models.weights import bundle
@@ -51,6 +53,7 @@ def test_a_bundle_becomes_a_version_and_goes(bench: Bench, tmp_path: Path) -> No
     wait_for(lambda: not bench.resources.storage.list("uploads"))
 
 
+@pytest.mark.slow
 def test_a_refused_one_says_why_and_publishes_nothing(bench: Bench, tmp_path: Path) -> None:
     bench.worker(module="worker")
     spoiled = packed(bench, tmp_path / "model", classes=["ant", "b\u0000e", "cicada"])
