@@ -118,13 +118,17 @@ async def _http(request: Request, error: HTTPException) -> Response:
 
 
 def _methods(request: Request) -> str:
-    """Return every method of every route at this path; Starlette names only the first's."""
-    methods: set[str] = set()
-    for route in request.app.state.routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            methods |= route.methods
-    return ", ".join(sorted(methods))
+    """Return every method of every route at this path; Starlette names only the first's.
+
+    A path without parameters is taken before one with them (OpenAPI 3.1, Paths Object).
+    """
+    routes = [
+        route
+        for route in request.app.state.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    same = [route for route in routes if route.path == request.scope["path"]]
+    return ", ".join(sorted({method for route in same or routes for method in route.methods}))
 
 
 async def _database(request: Request, error: Exception) -> Response:
