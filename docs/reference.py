@@ -18,6 +18,7 @@ import core
 import topwork
 import worker
 from app.api.main import create_app
+from app.api.openapi_document import sentence
 from app.cli import program
 from core.system.settings import Settings
 from topwork.errors import TopworkError
@@ -82,7 +83,7 @@ ROOMS = {
     "app/api/views/": "Rows of the database as topwork.types",
     "app/api/uploads/": "Uploads of archives: as one body, or resumable (tus)",
     "app/asgi/": "HTTP alone: connections, bodies, limits, problem details; no domain",
-    "app/predictor/": "The predictor process, with torch: python -P -m app.predictor",
+    "app/predictor/": "The predictor process: python -P -m app.predictor",
     "app/supervisor/": "topwork up: all processes under one supervisor",
     "app/terminal/": "Terminal output of the command and the demo",
     "app/demo/": "topwork demo: the main job, once, on real images",
@@ -108,7 +109,7 @@ ROOMS = {
     "worker/": "The worker process, which runs jobs in child processes: python -P -m worker",
     "worker/kinds/": "One file for each kind of job: its inputs, module and publication",
     "worker/process/": "The process group of one job: start, guard, stop",
-    "web/": "The web page, still empty",
+    "web/": "The web page: Vite, Preact, TypeScript",
     "tests/": "The same folders, plus tests/e2e and tests/chaos for the whole service",
     "bench/": "Benchmarks: a script for every claim of speed",
     "docs/": "Architecture, decisions, operations, API guide, reference",
@@ -168,7 +169,7 @@ def api_page() -> str:
     """Return docs/api.md: the guide as it is, then a table of all routes."""
     guide, _, _ = (ROOT / "docs/api.md").read_text().partition(ROUTES)
     rows = (
-        f"| `{method.upper()} {path}` | {_summary(operation)} |\n"
+        f"| `{method.upper()} {path}` | {operation['summary']}. |\n"
         for path, methods in create_app(Settings()).openapi()["paths"].items()
         for method, operation in methods.items()
     )
@@ -221,15 +222,11 @@ def llms() -> str:
     lines = []
     for page in pages:
         heading, about, *_ = (ROOT / page).read_text().split("\n\n")
-        said = "" if about.startswith("#") else f": {_sentence(about)}"
+        said = "" if about.startswith("#") else f": {sentence(about)}."
         lines.append(f"- [{heading.removeprefix('# ')}]({page}){said}\n")
     decisions = "- [Decisions](docs/decisions/README.md): why it is so, and what was rejected\n"
     quote = " ".join(what.split())
     return f"{title}\n\n> {quote}\n\n## Documentation\n\n{''.join(lines)}{decisions}"
-
-
-def _sentence(text: str) -> str:
-    return " ".join(text.split()).partition(". ")[0].rstrip(".") + "."
 
 
 PAGES = {
@@ -264,10 +261,6 @@ def _room(folder: str, about: str) -> str:
     """Return the tree's line for a folder."""
     *above, name, _ = folder.split("/")
     return f"{'  ' * len(above) + name + '/':<20}{about}"
-
-
-def _summary(operation: dict[str, Any]) -> str:
-    return str(operation.get("description", "")).partition("\n")[0]
 
 
 def _commands(path: str, command: Any) -> Iterator[str]:

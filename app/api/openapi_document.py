@@ -113,7 +113,7 @@ def _failure(status: str) -> dict[str, Any]:
 
 def _explain(path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     """Describe an operation, its parameters and each of its answers."""
-    operation["summary"] = _sentence(operation["description"])
+    operation["summary"] = sentence(operation["description"])
     for parameter in operation.get("parameters", []):
         parameter.setdefault("description", PARAMETERS.get(parameter["name"], ""))
     answers = operation["responses"]
@@ -134,7 +134,7 @@ def _may_fail(status: str, path: str, operation: dict[str, Any]) -> bool:
     if path in PUBLIC:
         return False
     if status == "404":
-        return "{" in path
+        return "{" in path or "requestBody" in operation  # Bodies name models, datasets, uploads.
     if status == "422":
         return "parameters" in operation or "requestBody" in operation
     return status != "507" or "requestBody" in operation
@@ -144,11 +144,11 @@ def _words(answer: dict[str, Any], summary: str, schemas: dict[str, Any]) -> str
     """Describe an answer by the type that it is, or by what was asked for."""
     reference = answer.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref")
     if reference:
-        return _sentence(schemas[reference.removeprefix(SCHEMAS)]["description"]) + "."
+        return sentence(schemas[reference.removeprefix(SCHEMAS)]["description"]) + "."
     return f"{summary}." if answer.get("content") else "It is done; there is no body."
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """Return the first sentence of a docstring, without its full stop."""
     first = " ".join(text.partition("\n\n")[0].split())
     return first.partition(". ")[0].rstrip(".")

@@ -6,7 +6,7 @@ from importlib.metadata import Distribution, distributions
 from app.terminal.output import Terminal, local, table
 from models.planning import catalogue
 
-OF_THE_CODE = "that of torchvision (BSD-3-Clause)"
+OF_THE_CODE = "none of their own; torchvision's code is BSD-3-Clause"
 UNSTATED = "not stated"
 LONGEST = 60  # Some packages have the whole text where its name belongs.
 
@@ -22,7 +22,10 @@ def licences(terminal: Terminal) -> None:
 
 
 def _packages() -> Iterator[tuple[str, str, str, str]]:
-    found = {one.metadata["Name"].lower(): one for one in distributions()}
+    found: dict[str, Distribution] = {}
+    for one in distributions():
+        for name in one.metadata.get_all("Name") or []:  # What was half removed has none.
+            found.setdefault(name.lower(), one)  # Python imports the first of two.
     for name, one in sorted(found.items()):
         yield "package", name, one.version, licence_of(one)
 

@@ -31,6 +31,7 @@ from topwork import types
 
 router = APIRouter(prefix="/models/{name}/versions", tags=["Models"], route_class=TaggedRoute)
 NDJSON = "application/x-ndjson"
+EVALUATION = "evaluation.json"
 LINE = (
     '{"sha256": "9f86...", "path": "cat/1.jpg", "split": "val", "class": "cat", "label": "cat"}\n'
 )
@@ -135,5 +136,7 @@ def _part(name: str, version: ModelVersion, storage: Storage, **more: Any) -> JS
 
 
 def _evaluation(version: ModelVersion, storage: Storage) -> dict[str, Any]:
-    found = verified.content(storage, *downloads.location(version, "evaluation.json"))
+    if EVALUATION not in version.files:
+        return {}  # A model from elsewhere: nobody here has measured it.
+    found = verified.content(storage, *downloads.location(version, EVALUATION))
     return dict(json.loads(found))

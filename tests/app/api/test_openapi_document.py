@@ -46,6 +46,7 @@ def test_every_operation_says_what_it_does_and_how_it_fails(document: Node) -> N
         assert problem["schema"]["$ref"].endswith("/Problem"), where
         named = {status for status in operation["responses"] if status in FAILURES}
         assert len(named) >= 4 or where in ("get /healthz", "get /readyz"), where
+        assert "404" in named or ("{" not in where and "requestBody" not in operation), where
 
 
 def test_every_schema_and_every_field_is_described_and_has_an_example(document: Node) -> None:

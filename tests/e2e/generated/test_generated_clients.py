@@ -33,9 +33,7 @@ def done(folder: Path, *command: str) -> str:
 
 @pytest.fixture(scope="module")
 def generators() -> None:
-    """Install the generators and Node.js, in an environment of their own, unless they are there."""
-    if (TOOLS / "node_modules").is_dir():
-        return
+    """Install the generators and Node.js in an environment of their own, which is kept."""
     TOOLS.mkdir(parents=True, exist_ok=True)
     shutil.copy(HERE / "package.json", TOOLS)
     done(TOOLS, sys.executable, "-m", "venv", "env")

@@ -132,3 +132,14 @@ def test_a_model_needs_room(settings: Settings) -> None:
     with local_client(create_app(settings.model_copy(update=limits))) as limited:
         answer = send(limited)
     assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
+
+
+def test_what_nobody_here_has_measured_is_empty(
+    client: TestClient, resources: Resources, work: Work
+) -> None:
+    send(client)
+    publish(resources, work)
+    for part in ("evaluation", "confusion", "calibration", "errors"):
+        answer = client.get(f"/models/pets/versions/1/{part}")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["splits"] == {}
