@@ -1,15 +1,21 @@
 import { DetailedError } from 'tus-js-client'
-import { beforeEach, expect, test } from 'vitest'
-import { Refusal } from '../src/api'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { api, Refusal } from '../src/api'
+import { pause } from '../src/load'
 import { once } from '../src/once'
 import { signedOut } from '../src/session'
 import { fingerprint, look, oneImage } from '../src/upload/choice'
-import { isPassing, refuse } from '../src/upload/send'
+import { isPassing, refuse, Sending } from '../src/upload/send'
 
 const body = (text: string, lastModified = 1): Blob => new File([text], 'x', { lastModified })
 const all = (paths: string[]) => look(paths.map((path) => ({ path, file: body('1234') })))
 
 beforeEach(() => void (signedOut.value = false))
+afterEach(() => {
+  vi.unstubAllGlobals()
+  vi.restoreAllMocks()
+  vi.useRealTimers()
+})
 
 test('whatever may hold labels or images is sent, and only what is hidden is not', () => {
   const sent = ['d/images/a.JPG', 'd/images/b.heic', 'd/images/c.avif', 'd/images/unnamed', 'd/labels.csv', 'd/splits/train.txt', 'd/a.xml', 'd/x.lst', 'd/y.ndjson', 'd/notes.pdf']
@@ -68,6 +74,26 @@ test('a refusal ends an upload with the words of the service, a passing one does
   expect(signedOut.value).toBe(false)
   refused('PATCH', 401, 'no JSON')
   expect(signedOut.value).toBe(true)
+})
+
+test('an upload goes on by itself after the refusals after which the rest of the page does', async () => {
+  vi.useFakeTimers()
+  vi.stubGlobal('window', globalThis)
+  const create = vi.spyOn(api, 'POST')
+  for (const status of [400, 403, 404, 408, 413, 422, 429, 500, 502, 503, 504, 507]) {
+    create.mockReset().mockImplementation(async () => ({ error: undefined, response: new Response(null, { status }) }) as never)
+    const sending = new Sending(all(['d/a.jpg']), { value: 'd' }, () => undefined)
+    sending.arrived.value = 'up_1'
+    sending.resume()
+    await vi.advanceTimersByTimeAsync(0)
+    expect([status, sending.refusal.value?.status]).toEqual([status, status])
+    const wait = pause(status)
+    await vi.advanceTimersByTimeAsync(wait ? wait - 1 : 60_000)
+    expect([status, create.mock.calls.length]).toEqual([status, 1])
+    await vi.advanceTimersByTimeAsync(1)
+    expect([status, create.mock.calls.length]).toEqual([status, wait ? 2 : 1])
+    sending.stop()
+  }
 })
 
 test('a repeated request has the key of the first until it is answered', async () => {

@@ -11,8 +11,6 @@ const PIECE = 16 * 1024 * 1024
 /** Statuses that another attempt may change: a lock, a moved offset, a limit on requests. */
 const PASSING = [408, 409, 423, 429, 500, 502, 503, 504]
 const GONE = [404, 410]
-/** Statuses after which this page goes on by itself: no answer, or one of a service that is busy. */
-const AWAY = [0, 408, 429, 502, 503, 504]
 
 /**
  * Throw what the service refuses. tus-js-client begins anew whenever it asks how far an upload has come
@@ -131,7 +129,8 @@ export class Sending {
   private stopped(refusal: Refusal): void {
     if (this.over) return
     this.refusal.value = refusal
-    if (AWAY.includes(refusal.status)) this.timer = window.setTimeout(() => this.resume(), pause(refusal.status))
+    const wait = pause(refusal.status)
+    if (wait) this.timer = window.setTimeout(() => this.resume(), wait)
   }
 
   private note(sent: number): void {
