@@ -6,6 +6,7 @@ import { useEffect, useRef } from 'preact/hooks'
 import { address, follow, go, href } from './address'
 import { dropStrayClicks } from './clicks'
 import { choose, language, words } from './language'
+import { Problem } from './parts/pieces'
 import { UploadLine } from './parts/upload_line'
 import { Compare } from './screens/compare'
 import { Dataset } from './screens/dataset'
@@ -90,7 +91,7 @@ function Page(): JSX.Element {
       </header>
       <main ref={main} tabIndex={-1}>
         {(where !== 'datasets/new' || scanning.value || ended.value) && <UploadLine />}
-        {unread.value && <p class="note error" role="alert"><strong>{w.failed}</strong> {unread.value}</p>}
+        {unread.value && <Problem message={w.failed} hint={unread.value} />}
         <Screen />
       </main>
       <footer>

@@ -1,13 +1,13 @@
 /** A version as a file for other programs: the formats that are here, and orders for the others. */
 import { useSignal } from '@preact/signals'
-import type { JSX } from 'preact'
+import type { ComponentChildren, JSX } from 'preact'
 import { useEffect } from 'preact/hooks'
 import { answered, api, Refusal, type Shapes } from '../api'
 import { bytes, words } from '../language'
-import { useLoaded } from '../load'
+import { pause, useLoaded } from '../load'
 import { once } from '../once'
 import { ENDED } from './job_list'
-import { Scroll, Trouble } from './pieces'
+import { Problem, Scroll, Trouble } from './pieces'
 
 // Every format that the API knows: the type checker asks for a name when there is another one.
 const NAMES: Record<Shapes['ExportFormat'], string> = { onnx: 'ONNX', torch: 'PyTorch (torch.export)', bundle: 'ZIP (weights and card)' }
@@ -54,29 +54,44 @@ function Order({ name, number, format, done }: Version & { format: Shapes['Expor
       refusal.value = Refusal.of(problem)
     }
   }
+  const button = <div><button type="button" onClick={() => void order()}>{words.value.exportAs(NAMES[format])}</button></div>
   return (
     <>
       <Trouble refusal={refusal.value} manual />
-      {job.value
-        ? <Writing id={job.value} format={format} done={done} />
-        : <div><button type="button" onClick={() => void order()}>{words.value.exportAs(NAMES[format])}</button></div>}
+      {job.value ? <Writing id={job.value} format={format} done={done}>{button}</Writing> : button}
     </>
   )
 }
 
-function Writing({ id, format, done }: { id: string; format: Shapes['ExportFormat']; done: () => void }): JSX.Element {
+type Ordered = { id: string; format: Shapes['ExportFormat']; children: ComponentChildren }
+
+function Writing({ done, ...ordered }: Ordered & { done: () => void }): JSX.Element {
+  const { id, children } = ordered
   const loaded = useLoaded(() => answered(api.GET('/jobs/{job_id}', { params: { path: { job_id: id } } })), id, ({ state }) => (ENDED.includes(state) ? 0 : 1000))
   const job = loaded.data.value
-  const w = words.value
   useEffect(() => {
     if (job?.state === 'succeeded') done()
   }, [job?.state])
+  const refusal = loaded.refusal.value
   return (
     <>
-      <Trouble refusal={loaded.refusal.value} />
-      {job?.error
-        ? <div class="note error" role="alert"><strong>{job.error.message}</strong>{job.error.hint && <p>{job.error.hint}</p>}</div>
-        : <p class="quiet" role="status">{w.exporting(NAMES[format])} · <a href={`#/jobs/${id}`}>{w.states[job?.state ?? 'queued']}</a></p>}
+      <Trouble refusal={refusal} />
+      {refusal && !pause(refusal.status) ? children : <Course state={job?.state ?? 'queued'} error={job?.error} {...ordered} />}
+    </>
+  )
+}
+
+type Told = { state: Shapes['Job']['state']; error: Shapes['Job']['error'] | undefined }
+
+/** How far an order has come; below one that came to nothing are `children`, which order it again. */
+export function Course({ id, format, state, error, children }: Ordered & Told): JSX.Element {
+  const over = ENDED.includes(state)
+  const w = words.value
+  return (
+    <>
+      <p class="quiet" role="status">{over ? NAMES[format] : w.exporting(NAMES[format])} · <a href={`#/jobs/${id}`}>{w.states[state] ?? state}</a></p>
+      {error && <Problem {...error} />}
+      {over && state !== 'succeeded' && children}
     </>
   )
 }

@@ -12,16 +12,22 @@ export function State({ is }: { is: string }): JSX.Element {
   return <span class={`state ${TONES[is] ?? ''}`}>{words.value.states[is] ?? is}</span>
 }
 
+/** What went wrong, and what to do about it. */
+export function Problem({ message, hint }: { message: string; hint?: string | null | undefined }): JSX.Element {
+  return (
+    <div class="note error" role="alert">
+      <strong>{message}</strong>
+      {hint && <p>{hint}</p>}
+    </div>
+  )
+}
+
 /** A refusal; `manual` where nothing asks again by itself. */
 export function Trouble({ refusal, manual = false }: { refusal: Refusal | undefined; manual?: boolean }): JSX.Element | null {
   if (!refusal) return null
-  const away = refusal.problem.code === 'unreachable'
-  return (
-    <div class="note error" role="alert">
-      <strong>{away ? words.value.unreachable : refusal.problem.detail}</strong>
-      {away ? !manual && <p>{words.value.reconnecting}</p> : refusal.problem.hint && <p>{refusal.problem.hint}</p>}
-    </div>
-  )
+  const { code, detail, hint } = refusal.problem
+  if (code !== 'unreachable') return <Problem message={detail} hint={hint} />
+  return <Problem message={words.value.unreachable} hint={manual ? null : words.value.reconnecting} />
 }
 
 export function Empty({ title, hint, children }: { title: string; hint: string; children?: ComponentChildren }): JSX.Element {

@@ -7,7 +7,7 @@ import { duration, moment, percent, words } from '../language'
 import { type Loaded, useLoaded } from '../load'
 import { Curves } from '../parts/curves'
 import { ENDED } from '../parts/job_list'
-import { State, Trouble } from '../parts/pieces'
+import { Problem, State, Trouble } from '../parts/pieces'
 import { PlanTable } from '../parts/plan'
 
 type Shown = { job: Shapes['Job']; epochs: Shapes['Epoch'][]; read: number }
@@ -73,7 +73,7 @@ export function Job({ id }: { id: string }): JSX.Element {
           {(job.waiting_for?.reason ?? job.reason) && <p class="quiet">{job.waiting_for?.reason ?? job.reason}</p>}
         </section>
       )}
-      {job.error && <div class="note error" role="alert"><strong>{job.error.message}</strong>{job.error.hint && <p>{job.error.hint}</p>}</div>}
+      {job.error && <Problem {...job.error} />}
       {job.kind === 'finetune' && (
         <section>
           <h2>{w.curves}</h2>

@@ -5,7 +5,7 @@ import { answered, api } from '../api'
 import { href } from '../address'
 import { bytes, count, moment, percent, words } from '../language'
 import { useLoaded, usePages } from '../load'
-import { Fact, More, Scroll, State, Trouble } from '../parts/pieces'
+import { Fact, More, Problem, Scroll, State, Trouble } from '../parts/pieces'
 import { signOut, stateOf } from '../session'
 
 export function Service(): JSX.Element {
@@ -21,7 +21,7 @@ export function Service(): JSX.Element {
   return (
     <>
       <div class="title"><h1>{w.admin}</h1>{who?.key && <button type="button" onClick={() => void leave()}>{w.signOut}</button>}</div>
-      {stays.value && <p class="note error" role="alert">{w.unreachable}</p>}
+      {stays.value && <Problem message={w.unreachable} />}
       <Trouble refusal={session.refusal.value} />
       <section>
         <h2>{w.queue}</h2>

@@ -2,6 +2,7 @@
 import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { words } from '../language'
+import { Problem } from '../parts/pieces'
 import { signIn } from '../session'
 
 export function SignIn(): JSX.Element {
@@ -20,7 +21,7 @@ export function SignIn(): JSX.Element {
         {w.key}
         <input type="password" autocomplete="current-password" required value={key.value} onInput={(event) => (key.value = event.currentTarget.value)} />
       </label>
-      {(accepted.value === false || accepted.value === null) && <p class="note error" role="alert">{accepted.value === null ? w.unreachable : w.wrongKey}</p>}
+      {(accepted.value === false || accepted.value === null) && <Problem message={accepted.value === null ? w.unreachable : w.wrongKey} />}
       <div><button class="primary" type="submit">{w.signIn}</button></div>
     </form>
   )

@@ -6,7 +6,7 @@ import { answered, api, Refusal, type Shapes } from '../api'
 import { go } from '../address'
 import { decimal, percent, words } from '../language'
 import { collected, useLoaded } from '../load'
-import { Empty, Trouble } from '../parts/pieces'
+import { Empty, Problem, Trouble } from '../parts/pieces'
 
 /** The image that was dropped, pasted or chosen. */
 export const tried = signal<Blob | null>(null)
@@ -103,7 +103,7 @@ function Answer({ image, model }: { image: Blob; model: string }): JSX.Element {
       <section aria-live="polite">
         <Trouble refusal={refusal.value} manual />
         {!answer.value && !refusal.value && <p class="quiet">{w.predicting}</p>}
-        {result?.error && <div class="note error"><strong>{result.error.message}</strong>{result.error.hint && <p>{result.error.hint}</p>}</div>}
+        {result?.error && <Problem {...result.error} />}
         {result?.label && (
           <>
             <h2>{result.label}</h2>
