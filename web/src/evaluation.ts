@@ -21,8 +21,12 @@ export function predictions(name: string, number: number): Promise<Told[]> {
   return told
 }
 
-/** The split that a verdict is spoken over: test where there is one. */
-export const judged = (splits: Record<string, unknown>): string => (splits['test'] ? 'test' : splits['val'] ? 'val' : Object.keys(splits)[0] ?? 'val')
+/** Whether something is told about each image of a split; `folds` is measured as a whole. */
+export const isTold = (split: string): boolean => ['val', 'test'].includes(split)
+
+/** The split to show: the one that is asked for, else test where there is one; '' where nothing was measured. */
+export const judged = (splits: Record<string, unknown>, asked: string | null = null): string =>
+  [asked, 'test', 'val', ...Object.keys(splits)].find((one) => one !== null && Object.hasOwn(splits, one)) ?? ''
 
 /** A confusion matrix as rows of numbers, whichever way it was sent. */
 export type Matrix = { classes: string[]; matrix?: number[][] | null | undefined; cells?: number[][] | null | undefined }

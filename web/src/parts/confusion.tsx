@@ -11,29 +11,32 @@ import { thumbnail } from '../screens/gallery'
 import { Scroll, Trouble } from './pieces'
 
 type Pair = [truth: string, answer: string]
-type Images = { dataset: Shapes['DatasetOrigin'] | null; load: () => Promise<Told[]>; of: string }
+type Load = () => Promise<Told[]>
+type Images = { dataset: Shapes['DatasetOrigin'] | null; of: string }
 type Show = (truth: string, answer: string) => void
 const SHOWN = 120
 const MOST_CLASSES = 200 // Of a table; beyond it, 40 000 cells would be drawn.
 const MOST_MISTAKES = 100
 
-/** `load` returns what was said about each image that `of` names; it is asked when a cell is opened. */
-export function Confusion({ confusion, ...images }: { confusion: Matrix } & Images): JSX.Element {
+/** `load` returns what was said about each image that `of` names; it is asked when a cell is opened. Without it, none opens. */
+export function Confusion({ confusion, load, ...images }: { confusion: Matrix; load: Load | undefined } & Images): JSX.Element {
   const open = useSignal<Pair | null>(null)
-  const show: Show = (...pair) => void (open.value = pair)
+  const show: Show | undefined = load && ((...pair) => void (open.value = pair))
   const many = confusion.classes.length > MOST_CLASSES
   const w = words.value
   return (
     <section>
       <h2>{w.confusion}</h2>
-      <p class="quiet">{many ? w.manyClasses(confusion.classes.length) : w.confusionHint}</p>
+      <p class="quiet">{many ? w.manyClasses(confusion.classes.length) : w.confusionHint}{!many && show && ` ${w.openCell}`}</p>
       {many ? <Largest confusion={confusion} show={show} /> : <Table confusion={confusion} show={show} />}
-      {open.value && <Cell pair={open.value} close={() => (open.value = null)} {...images} />}
+      {load && open.value && <Cell pair={open.value} load={load} close={() => (open.value = null)} {...images} />}
     </section>
   )
 }
 
-function Largest({ confusion, show }: { confusion: Matrix; show: Show }): JSX.Element {
+type Opening = { confusion: Matrix; show: Show | undefined }
+
+export function Largest({ confusion, show }: Opening): JSX.Element {
   const found = mistakes(confusion)
   const w = words.value
   return (
@@ -44,7 +47,7 @@ function Largest({ confusion, show }: { confusion: Matrix; show: Show }): JSX.El
           <tbody>
             {found.slice(0, MOST_MISTAKES).map(({ truth, answer, images, share }) => (
               <tr key={`${truth}\n${answer}`}>
-                <th scope="row"><button type="button" onClick={() => show(truth, answer)}>{truth}</button></th>
+                <th scope="row">{show ? <button type="button" onClick={() => show(truth, answer)}>{truth}</button> : truth}</th>
                 <td>{answer}</td><td class="number">{count(images)}</td><td class="number">{percent(share, 0)}</td>
               </tr>
             ))}
@@ -56,7 +59,7 @@ function Largest({ confusion, show }: { confusion: Matrix; show: Show }): JSX.El
   )
 }
 
-function Table({ confusion, show }: { confusion: Matrix; show: Show }): JSX.Element {
+export function Table({ confusion, show }: Opening): JSX.Element {
   const { classes } = confusion
   const rows = dense(confusion)
   const w = words.value
@@ -74,12 +77,12 @@ function Table({ confusion, show }: { confusion: Matrix; show: Show }): JSX.Elem
                   const share = images / sum
                   const tone = truth === answer ? 'accent' : 'bad'
                   const shade = { background: `color-mix(in oklab, var(--${tone}) ${Math.round(45 * share)}%, var(--surface))` }
+                  const told = <><strong>{count(images)}</strong><span class="small">{percent(share, 0)}</span></>
+                  const names = [classes[truth] ?? '', classes[answer] ?? ''] as const
                   if (!images) return <td key={answer} class={`none${truth === answer ? ' diagonal' : ''}`}>0</td>
                   return (
                     <td key={answer} style={shade} class={truth === answer ? 'diagonal' : ''}>
-                      <button type="button" title={w.cellTitle(classes[truth] ?? '', classes[answer] ?? '')} onClick={() => show(classes[truth] ?? '', classes[answer] ?? '')}>
-                        <strong>{count(images)}</strong><span class="small">{percent(share, 0)}</span>
-                      </button>
+                      {show ? <button type="button" title={w.cellTitle(...names)} onClick={() => show(...names)}>{told}</button> : <div>{told}</div>}
                     </td>
                   )
                 })}
@@ -92,7 +95,7 @@ function Table({ confusion, show }: { confusion: Matrix; show: Show }): JSX.Elem
   )
 }
 
-function Cell({ pair, dataset, load, of, close }: { pair: Pair; close: () => void } & Images): JSX.Element {
+function Cell({ pair, dataset, load, of, close }: { pair: Pair; load: Load; close: () => void } & Images): JSX.Element {
   const box = useRef<HTMLDialogElement>(null)
   const [truth, answer] = pair
   const told = useLoaded(load, of)

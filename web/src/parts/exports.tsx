@@ -42,13 +42,14 @@ export function Exports({ name, number }: Version): JSX.Element {
 
 /** Order a format; asked for again, the service answers with the job that is under way. */
 function Order({ name, number, format, done }: Version & { format: Shapes['ExportFormat']; done: () => void }): JSX.Element {
-  const job = useSignal<string | null>(null)
+  const ordered = useSignal<{ id: string; times: number } | null>(null)
   const refusal = useSignal<Refusal | undefined>(undefined)
   const order = async (): Promise<void> => {
     try {
       const path = { name, number }
       const send = (header: object) => answered(api.POST('/models/{name}/versions/{number}/exports', { params: { path, header }, body: { format } }))
-      job.value = (await once(['export', path, format], send)).id
+      const { id } = await once(['export', path, format], send)
+      ordered.value = { id, times: (ordered.value?.times ?? 0) + 1 }
       refusal.value = undefined
     } catch (problem) {
       refusal.value = Refusal.of(problem)
@@ -58,7 +59,8 @@ function Order({ name, number, format, done }: Version & { format: Shapes['Expor
   return (
     <>
       <Trouble refusal={refusal.value} manual />
-      {job.value ? <Writing id={job.value} format={format} done={done}>{button}</Writing> : button}
+      {/* A job that was retried elsewhere is ordered again under the same id, and is to be asked about anew. */}
+      {ordered.value ? <Writing key={ordered.value.times} id={ordered.value.id} format={format} done={done}>{button}</Writing> : button}
     </>
   )
 }

@@ -17,11 +17,21 @@ const split = (reference: string): [name: string, number: string] => {
   return [name, number]
 }
 
+/** The references of an address. A version alone is the new one, and beside it is the newest of those before it. */
+export async function pairOf(asked: string): Promise<string[]> {
+  const [name, number] = split(asked)
+  if (asked.includes(',') || !number) return asked.split(',')
+  const earlier = (await versionsOf(name)).map((one) => one.number).filter((one) => one < Number(number))
+  return earlier.length ? [`${name}@${Math.max(...earlier)}`, asked] : [asked]
+}
+
 const share = (value: number | null | undefined): string => (typeof value === 'number' ? percent(value) : '–')
 
 export function Compare(): JSX.Element {
   const models = useLoaded(() => collected(modelsOf('own', 1000)), 'own models')
-  const [first = '', second = ''] = (address.value.query.get('m') ?? '').split(',')
+  const asked = address.value.query.get('m') ?? ''
+  const pair = useLoaded(() => pairOf(asked), asked)
+  const [first = '', second = ''] = asked.includes(',') ? asked.split(',') : pair.data.value ?? ['', asked]
   const w = words.value
   const pick = (place: number, value: string): void => filter({ m: (place ? [first, value] : [value, second]).join(',') })
   const both = [first, second].every((one) => split(one)[1])
@@ -152,11 +162,11 @@ function Beside({ first, second }: { first: string; second: string }): JSX.Eleme
       <table>
         <thead><tr><th>{w.measured}</th>{columns.map(({ reference }, place) => <th key={place} class="number"><a href={href(['models', reference])}>{reference}</a></th>)}</tr></thead>
         <tbody>
-          {row(w.filterSplit, ({ over }) => over)}
+          {row(w.filterSplit, ({ over }) => over || '–')}
           {row(w.accuracy, ({ scores }) => share(scores?.accuracy))}
           {row('Macro F1', ({ scores }) => share(scores?.macro?.f1))}
           {row('ECE', ({ scores }) => share(scores?.ece))}
-          {row(w.support, ({ scores }) => count(scores?.images ?? 0))}
+          {row(w.support, ({ scores }) => (typeof scores?.images === 'number' ? count(scores.images) : '–'))}
         </tbody>
       </table>
     </Scroll>

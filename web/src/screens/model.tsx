@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { answered, api, Refusal, type Shapes } from '../api'
 import { address, filter, href } from '../address'
-import { judged, predictions } from '../evaluation'
+import { isTold, judged, predictions } from '../evaluation'
 import { bytes, count, decimal, percent, words } from '../language'
 import { useLoaded } from '../load'
 import { Confusion } from '../parts/confusion'
@@ -40,27 +40,29 @@ export function Model({ name, number }: { name: string; number: string | undefin
   const w = words.value
   if (!shown.data.value) return <><Trouble refusal={shown.refusal.value} />{!shown.refusal.value && <p role="status">{w.loading}</p>}</>
   const { model, version, splits } = shown.data.value
-  const split = address.value.query.get('split') ?? judged(splits)
+  const split = judged(splits, address.value.query.get('split'))
   const scores = splits[split]
   const reference = `${version.model}@${version.number}`
   const told = async () => (await predictions(version.model, version.number)).filter((one) => one.split === split)
+  const opens = isTold(split) && 'predictions.jsonl' in version.files
   return (
     <>
       <div class="title">
-        <div><h1>{version.model} <span class="quiet">@{version.number}</span></h1><p class="quiet">{version.architecture} · {w.classCount(version.classes.length)}</p></div>
+        <div><h1>{version.model} <span class="quiet">@{version.number}</span></h1><p class="quiet">{[version.architecture, w.classCount(version.classes.length)].filter(Boolean).join(' · ')}</p></div>
         <div class="row">
           <a class="button primary" href={href(['try', reference])}>{w.tryIt}</a>
           {version.dataset?.id && <a class="button" href={again(version)}>{w.trainAgain}</a>}
-          <a class="button" href={href(['compare'], { m: version.number > 1 ? `${version.model}@${version.number - 1},${reference}` : reference })}>{w.compare}</a>
+          <a class="button" href={href(['compare'], { m: reference })}>{w.compare}</a>
         </div>
       </div>
+      {!scores && <p class="note">{w.unmeasured}</p>}
       {scores && <Verdict scores={scores} split={split} />}
       {Object.keys(splits).length > 1 && (
         <label>{w.measured}<select value={split} onChange={(event) => filter({ split: event.currentTarget.value })}>{Object.keys(splits).map((one) => <option key={one}>{one}</option>)}</select></label>
       )}
-      {scores?.confusion && <Confusion confusion={scores.confusion} load={told} of={`${reference} ${split}`} dataset={version.dataset} />}
+      {scores?.confusion && <Confusion confusion={scores.confusion} load={opens ? told : undefined} of={`${reference} ${split}`} dataset={version.dataset} />}
       <div class="columns">
-        {scores && <Worst errors={scores.errors ?? []} dataset={version.dataset} />}
+        {scores?.errors && <Worst errors={scores.errors} dataset={version.dataset} />}
         {scores?.calibration && <Trust calibration={scores.calibration} />}
       </div>
       {scores?.per_class && scores.per_class.length > 0 && <Scores rows={scores.per_class} />}
@@ -73,12 +75,12 @@ export function Model({ name, number }: { name: string; number: string | undefin
   )
 }
 
-function Verdict({ scores, split }: { scores: Measured; split: string }): JSX.Element | null {
+export function Verdict({ scores, split }: { scores: Measured; split: string }): JSX.Element | null {
   const w = words.value
   const range = scores.intervals?.accuracy
   if (typeof scores.accuracy !== 'number') return null
   // The best epoch was chosen on the images of val, so only those of test are new to the model.
-  const said = split === 'test' ? w.verdict : w.verdictChosen
+  const said = scores.out_of_fold ? w.verdictFolds : split === 'test' ? w.verdict : w.verdictChosen
   return (
     <div class="note good">
       <strong>{said(percent(scores.accuracy), scores.images ?? 0)}</strong>
