@@ -11,6 +11,7 @@ from tests.e2e.conftest import png
 
 BUILT = ROOT / "app" / "static" / "index.html"
 PATIENCE_MILLISECONDS = 120_000
+SWITCHES = ("--no-sandbox", "--use-fake-device-for-media-stream")  # Its camera needs a permission.
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def tab_on(url: str, troubles: list[str], **options: Any) -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            executable_path=shutil.which("chromium"), args=SWITCHES
         )
         page = browser.new_page(locale="en", viewport={"width": 1280, "height": 900}, **options)
         page.set_default_timeout(PATIENCE_MILLISECONDS)

@@ -71,6 +71,12 @@ def test_every_screen_is_in_order_in_light_dark_and_narrow(
             tab.set_input_files("[data-pick=image]", image)
             tab.locator("ul.bars li").first.wait_for()
 
+        def film() -> None:
+            tab.reload()  # Which puts the image away that was asked about.
+            tab.context.grant_permissions(["camera"])
+            tab.get_by_role("button", name="Use the camera").click()
+            tab.locator("button:enabled", has_text="Take the picture").wait_for()
+
         def sign_out() -> None:
             tab.route("**/jobs?*", lambda route: route.fulfill(status=401, json={}))
             see("#/jobs", "This service asks for a key.")
@@ -92,6 +98,7 @@ def test_every_screen_is_in_order_in_light_dark_and_narrow(
             "compare": lambda: see(f"#/compare?m={trained.model}@1,{version}", "On the same"),
             "try-empty": lambda: see("#/try", "Drop, paste or choose an image."),
             "try": ask,
+            "camera": film,
             "service": lambda: see("#/service", "Workers", "Usage"),
             "sign-in": sign_out,
             "nothing": lambda: see("#/nowhere", "There is nothing at this address"),

@@ -6,10 +6,13 @@ import { answered, api, Refusal, type Shapes } from '../api'
 import { go } from '../address'
 import { decimal, percent, words } from '../language'
 import { collected, useLoaded } from '../load'
+import { Camera, canAsk } from '../parts/camera'
 import { Empty, Problem, Trouble } from '../parts/pieces'
 
-/** The image that was dropped, pasted or chosen. */
+/** The image that was dropped, pasted, chosen or taken. */
 export const tried = signal<Blob | null>(null)
+/** Whether the next image is asked of the camera, until somebody switches it off. */
+const camera = signal(false)
 
 const tryable = () => collected((after) => answered(api.GET('/models', { params: { query: { limit: 1000, ...(after ? { after } : {}) } } })))
 
@@ -57,7 +60,12 @@ function Ask(): JSX.Element {
   return (
     <div class="drop">
       <h2>{w.tryHint}</h2>
-      <button type="button" class="primary" onClick={() => file.current?.click()}>{w.pickFiles}</button>
+      <div class="row">
+        <button type="button" class={camera.value ? '' : 'primary'} onClick={() => file.current?.click()}>{w.pickFiles}</button>
+        {canAsk() && <button type="button" onClick={() => (camera.value = !camera.value)}>{camera.value ? w.stopCamera : w.useCamera}</button>}
+      </div>
+      {!canAsk() && <p class="quiet small">{w.cameraSecure}</p>}
+      {camera.value && <Camera take={(image) => (tried.value = image)} />}
       <input ref={file} type="file" hidden accept="image/*" data-pick="image" onChange={(event) => (tried.value = event.currentTarget.files?.[0] ?? null)} />
     </div>
   )
