@@ -1,44 +1,31 @@
 /** Curves of a training, and the same numbers as a table. */
-import 'uplot/dist/uPlot.min.css'
+import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
-import uPlot from 'uplot'
 import type { Shapes } from '../api'
 import { decimal, duration, percent, words } from '../language'
 import { isDark } from '../theme'
 import { Scroll } from './pieces'
+import type { Course } from './plot'
 
-type Series = { name: string; token: string; values: (number | null)[]; dash?: number[] }
-type Range = [number, number]
-
-function Plot({ label, epochs, series, range }: { label: string; epochs: number[]; series: Series[]; range?: Range }): JSX.Element {
+function Plot({ label, ...course }: { label: string } & Course): JSX.Element {
   const box = useRef<HTMLDivElement>(null)
-  const content = JSON.stringify([epochs, series, isDark.value])
+  const missing = useSignal(false)
   useEffect(() => {
-    const here = box.current
-    if (!here) return
-    const style = getComputedStyle(here)
-    // A colour out of light-dark() is resolved by the browser where it is used, so it is read there.
-    const colour = (token: string): string => {
-      here.style.color = `var(--${token})`
-      const found = getComputedStyle(here).color
-      here.style.color = ''
-      return found
+    let erase: (() => void) | undefined
+    let gone = false
+    const show = async (): Promise<void> => {
+      const { draw } = await import('./plot')
+      missing.value = false
+      if (!gone && box.current) erase = draw(box.current, course)
     }
-    const axis = { stroke: colour('muted'), grid: { stroke: colour('line'), width: 1 }, ticks: { stroke: colour('line') }, font: `12px ${style.fontFamily}` }
-    const plot = new uPlot({
-      width: here.clientWidth, height: 240, scales: { x: { time: false }, ...(range ? { y: { range } } : {}) }, cursor: { sync: { key: 'course' } },
-      axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100] }, axis],
-      series: [{ label: words.value.epoch }, ...series.map((one) => ({ label: one.name, stroke: colour(one.token), width: 2, points: { show: epochs.length < 40, size: 5 }, ...(one.dash ? { dash: one.dash } : {}) }))],
-    }, [epochs, ...series.map(({ values }) => values)], here)
-    const watch = new ResizeObserver(() => plot.setSize({ width: here.clientWidth, height: 240 }))
-    watch.observe(here)
+    show().catch(() => (missing.value = true))
     return () => {
-      watch.disconnect()
-      plot.destroy()
+      gone = true
+      erase?.()
     }
-  }, [content])
-  return <div class="curve"><h3>{label}</h3><div ref={box} role="img" aria-label={label} /></div>
+  }, [JSON.stringify([course, isDark.value])])
+  return <div class="curve"><h3>{label}</h3>{missing.value && <p class="quiet">{words.value.noPlot}</p>}<div ref={box} role="img" aria-label={label} /></div>
 }
 
 /** The epoch with the best validation accuracy, the first of equals. */
