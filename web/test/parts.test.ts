@@ -7,6 +7,7 @@ import { percent } from '../src/language'
 import { Largest, Table } from '../src/parts/confusion'
 import { Course } from '../src/parts/exports'
 import { Trouble } from '../src/parts/pieces'
+import { Reliance } from '../src/parts/reliance'
 import { pairOf } from '../src/screens/compare'
 import { Verdict } from '../src/screens/model'
 
@@ -79,6 +80,18 @@ test('a verdict says whose answers it is about', () => {
     said(Verdict({ split, scores: { images: 40, accuracy: 0.75, out_of_fold } as Parameters<typeof Verdict>[0]['scores'] }))
   expect([verdict('test', false), verdict('val', false)]).toEqual([english.verdict, english.verdictChosen].map((one) => one(percent(0.75), 40)))
   expect(['folds', 'val'].map((split) => verdict(split, true))).toEqual(Array(2).fill(english.verdictFolds(percent(0.75), 40)))
+})
+
+test('what a model relies on is told with what that share is right in', () => {
+  const told = { coverage: 0.9, coverage_interval: { low: 0.8, high: 0.95 }, accuracy: 0.96, accuracy_interval: { low: 0.9, high: 0.99 }, unknown: 3, unsure: 1, by_confidence: [{ coverage: 1, confidence: 0.4, accuracy: 0.92 }] }
+  const text = said(Reliance({ abstention: told }))
+  for (const part of [english.reliesOn(percent(0.9)), english.rightOfThese(percent(0.96)), english.keptBack(3, 1), `${percent(1, 0)}|${percent(0.4)}|${percent(0.92)}`]) expect(text).toContain(part)
+  const none = said(Reliance({ abstention: { ...told, coverage: 0, accuracy: null, accuracy_interval: null } }))
+  expect(none).toContain(english.reliesOn(percent(0)))
+  expect(none).not.toMatch(/right|between|null|NaN/)
+  const all = said(Reliance({ abstention: { ...told, reason: 'too few' } }))
+  expect(all).toContain('too few')
+  expect(all).not.toContain(english.reliesOn(percent(0.9)))
 })
 
 test('a version alone is compared with the newest of those before it', async () => {

@@ -48,6 +48,15 @@ def test_a_split_without_lines_shows_counts_alone(
     assert cells.all_inner_texts() == counts
 
 
+def test_what_a_model_relies_on_is_told(tab: Any, service: Service, trained: Trained) -> None:
+    found = service.http.get(f"/models/{trained.model}/versions/2/evaluation").json()
+    abstention = found["splits"]["val"]["abstention"]
+    tab.goto(f"{service.url}/#/models/{trained.model}@2?split=val")
+    tab.get_by_text(abstention["reason"]).wait_for()
+    surest = tab.get_by_role("region", name="If only the surest answers counted")
+    assert surest.get_by_role("row").count() == 1 + len(abstention["by_confidence"])
+
+
 def test_an_export_that_was_cancelled_is_ordered_again(
     tab: Any, service: Service, trained: Trained
 ) -> None:
@@ -56,11 +65,11 @@ def test_an_export_that_was_cancelled_is_ordered_again(
 
     tab.route("**/jobs/job_*", cancelled)
     tab.goto(f"{service.url}/#/models/{trained.model}@1")
-    order = tab.get_by_role("button", name="Export as PyTorch (torch.export)")
+    order = tab.get_by_role("button", name="Export as ZIP")
     order.click()
     tab.get_by_role("link", name="cancelled").wait_for()
     assert tab.get_by_text("is being written").count() == 0
     tab.unroute("**/jobs/job_*")
     order.click()
-    tab.get_by_role("link", name="model.pt2").wait_for()
+    tab.get_by_role("link", name="model.zip").wait_for()
     assert order.count() == 0

@@ -9,6 +9,7 @@ import { useLoaded } from '../load'
 import { Confusion } from '../parts/confusion'
 import { Exports } from '../parts/exports'
 import { Scroll, Trouble } from '../parts/pieces'
+import { Reliance } from '../parts/reliance'
 import { thumbnail } from './gallery'
 
 const WORST = 12
@@ -61,9 +62,10 @@ export function Model({ name, number }: { name: string; number: string | undefin
         <label>{w.measured}<select value={split} onChange={(event) => filter({ split: event.currentTarget.value })}>{Object.keys(splits).map((one) => <option key={one}>{one}</option>)}</select></label>
       )}
       {scores?.confusion && <Confusion confusion={scores.confusion} load={opens ? told : undefined} of={`${reference} ${split}`} dataset={version.dataset} />}
+      {scores?.errors && <Worst errors={scores.errors} dataset={version.dataset} />}
       <div class="columns">
-        {scores?.errors && <Worst errors={scores.errors} dataset={version.dataset} />}
         {scores?.calibration && <Trust calibration={scores.calibration} />}
+        {scores?.abstention && <Reliance abstention={scores.abstention} />}
       </div>
       {scores?.per_class && scores.per_class.length > 0 && <Scores rows={scores.per_class} />}
       <div class="columns">
