@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from core.store.object_store import Storage, StorageUnavailable
+from core.system import copies
 
 KEPT = {
     "checkpoint",
@@ -24,14 +25,18 @@ KEPT = {
     "log.txt",
     "request.json",
 }
+OLDER = "older"  # The checkpoint of this host that one in storage outdates.
 LOG_BYTES = 1024 * 1024
 log = structlog.get_logger()
 
 
-def prepare(folder: Path) -> int:
-    """Make the folder of a new attempt with the newest checkpoint, the log and the reports.
+def prepare(folder: Path, newest: int = 0) -> int:
+    """Make the folder of a new attempt with this host's last checkpoint, the log and the reports.
 
-    Returns the fence of the attempt that left that checkpoint here; 0 where there is none.
+    A checkpoint of an attempt before `newest`, which left one elsewhere, becomes `older/`: as
+    `checkpoint/` of the new attempt it would count as newer than that one.
+
+    Returns the fence of the attempt that left the checkpoint here; 0 where there is none.
     """
     folder.mkdir(parents=True)
     fence = int(folder.name)
@@ -43,8 +48,8 @@ def prepare(folder: Path) -> int:
     for path in reversed(earlier):
         if (path / "checkpoint").is_dir():
             link_tree(path / "checkpoint", folder / "checkpoint.tmp")
-            (folder / "checkpoint.tmp").rename(folder / "checkpoint")
             left = int(path.name)
+            (folder / "checkpoint.tmp").rename(folder / ("checkpoint" if left >= newest else OLDER))
             break
     if earlier:
         said = tail(earlier[-1] / "log.txt", LOG_BYTES // 2)
@@ -118,7 +123,10 @@ class LogShipper:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Hard-link every file of a folder; a file that vanishes meanwhile was being replaced."""
+    """Link every file of a folder, or copy it where a file system has no hard links.
+
+    A file that vanishes meanwhile was being replaced.
+    """
     target.mkdir()
     for path in sorted(source.iterdir()):
         with contextlib.suppress(FileNotFoundError):
@@ -127,4 +135,4 @@ def link_tree(source: Path, target: Path) -> None:
             if path.is_dir():
                 link_tree(path, target / path.name)
             else:
-                os.link(path, target / path.name)
+                copies.link(path, target / path.name)

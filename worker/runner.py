@@ -134,8 +134,7 @@ class Runner:
         portable = portable_checkpoint.Shipper(self.resources, job, folder)
         with Claim(self.resources.database, settings, job, claimed_at) as claim:
             try:
-                local = attempt.prepare(folder)
-                portable_checkpoint.bring(self.resources, job, folder, local, claim.check)
+                portable.begin(claim.check)
                 self._attempt(job, folder, claim, portable)
             except leases.LostLease:
                 log.warning("job.lost")
@@ -144,7 +143,7 @@ class Runner:
             else:
                 log.info("job.succeeded")
                 claim.settled()
-                portable_checkpoint.forget(self.resources, job)
+                portable.forget()
                 attempt.remove(folder)
         attempt.shrink(folder)
 
@@ -212,7 +211,7 @@ class Runner:
         work = self.works.get(job.kind)
         if work is not None and not claim.lost:
             try:
-                portable.finish()
+                portable.finish(portable_checkpoint.LAST_SECONDS)
                 return work.keep(self.resources, job, folder)
             except (*AWAY, OSError) as error:
                 log.warning("job.unkept", error=str(error))

@@ -1,6 +1,10 @@
 """Folders of attempts: continued by links, never shared, small when they are done with."""
 
+import errno
+import os
 from pathlib import Path
+
+import pytest
 
 from core.store.resources import Resources
 from worker import attempt
@@ -30,6 +34,21 @@ def test_an_attempt_goes_on_from_the_one_before(tmp_path: Path) -> None:
     assert (folder / "log.txt").read_text() == "first words\n--- attempt 10 ---\n"
     assert '"epoch": 1' in (folder / "earlier.jsonl").read_text()
     assert not before.exists()
+
+
+def test_files_are_copied_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = first_attempt(tmp_path)
+
+    def link(source: Path, _target: Path) -> None:
+        raise OSError(errno.EPERM, "no hard links", str(source))
+
+    monkeypatch.setattr(os, "link", link)
+    folder = before.with_name("10")
+    attempt.prepare(folder)
+    assert (folder / "checkpoint" / "step-1").read_text() == "one"
+    assert (folder / "checkpoint" / "deep" / "best").read_text() == "best"
 
 
 def test_a_cut_preparation_is_not_taken_for_a_checkpoint(tmp_path: Path) -> None:

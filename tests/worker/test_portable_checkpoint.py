@@ -1,7 +1,9 @@
 """Two hosts, each with a data folder of its own, and one storage: a job goes on where it was."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +21,8 @@ from tests.claims import claim_best
 from tests.waiting import wait_for
 from tests.worker.conftest import Bench
 from worker import attempt, portable_checkpoint
-from worker.portable_checkpoint import Shipper, bring, forget
+from worker.kinds.kind import Check
+from worker.portable_checkpoint import LAST_SECONDS, Shipper
 
 STEPS = 12
 
@@ -161,26 +164,40 @@ def attempted(resources: Resources, folder: Path, **files: str) -> Job:
     checkpoint.mkdir(parents=True)
     for name, text in files.items():
         (checkpoint / name).write_text(text)
-    Shipper(resources, job, checkpoint.parent).finish()
-    with resources.database.write() as session:
-        leases.release(session, job.id, job.fence, "its worker was stopped")
+    Shipper(resources, job, checkpoint.parent).finish(LAST_SECONDS)
+    give_back(resources, job)
     return job
 
 
-def brought(resources: Resources, folder: Path, local: int = 0) -> dict[str, str]:
+def began(resources: Resources, folder: Path, check: Check = lambda: None) -> dict[str, str]:
     """Claim the job again, and return what its new attempt finds."""
     job = claimed(resources)
     attempt_folder = folder / str(job.fence)
-    attempt_folder.mkdir(parents=True)
-    bring(resources, job, attempt_folder, local, lambda: None)
-    found = attempt_folder / "checkpoint"
-    files = found.iterdir() if found.is_dir() else ()
+    Shipper(resources, job, attempt_folder).begin(check)
+    return content(attempt_folder / "checkpoint")
+
+
+def content(folder: Path) -> dict[str, str]:
+    files = folder.iterdir() if folder.is_dir() else ()
     return {path.name: path.read_text() for path in files}
+
+
+def give_back(resources: Resources, job: Job) -> None:
+    with resources.database.write() as session:
+        leases.release(session, job.id, job.fence, "its worker was stopped")
+
+
+def stored(resources: Resources, job: Job) -> tuple[int, dict[str, Any], list[str]]:
+    """Return what the row names, by which attempt, and what storage has."""
+    with resources.database.read() as session:
+        row = checkpoints.find(session, job.id)
+    assert row is not None
+    return row.fence, row.files, sorted(resources.storage.list("runs"))
 
 
 def test_what_is_found_is_what_was_left(sharing: Resources, tmp_path: Path) -> None:
     attempted(sharing, tmp_path / "here", step="7", best="good")
-    assert brought(sharing, tmp_path / "there") == {"step": "7", "best": "good"}
+    assert began(sharing, tmp_path / "there") == {"step": "7", "best": "good"}
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])
@@ -191,14 +208,114 @@ def test_a_damaged_checkpoint_is_not_used(sharing: Resources, tmp_path: Path, da
         sharing.storage.delete(key)
     else:
         sharing.storage.put_bytes(key, b"evil")
-    assert brought(sharing, tmp_path / "there") == {}
+    assert began(sharing, tmp_path / "there") == {}
 
 
 def test_a_checkpoint_that_lies_here_and_is_as_new_is_not_fetched(
     sharing: Resources, tmp_path: Path
 ) -> None:
     job = attempted(sharing, tmp_path / "here", step="7")
-    assert brought(sharing, tmp_path / "there", local=job.fence) == {}
+    (tmp_path / "here" / str(job.fence) / "checkpoint" / "step").write_text("8")
+    assert began(sharing, tmp_path / "here") == {"step": "8"}
+
+
+@pytest.fixture
+def outdated(sharing: Resources, tmp_path: Path) -> Job:
+    """A job of which `here` has an older checkpoint than another host has stored."""
+    attempted(sharing, tmp_path / "here", step="7", best="good")
+    job = claimed(sharing)
+    folder = tmp_path / "there" / str(job.fence)
+    shipper = Shipper(sharing, job, folder)
+    shipper.begin(lambda: None)
+    (folder / "checkpoint" / ".step").write_text("9")
+    (folder / "checkpoint" / ".step").replace(folder / "checkpoint" / "step")
+    shipper.finish(LAST_SECONDS)
+    give_back(sharing, job)
+    return job
+
+
+@pytest.mark.usefixtures("outdated")
+def test_an_older_one_that_lies_here_gives_way(sharing: Resources, tmp_path: Path) -> None:
+    assert began(sharing, tmp_path / "here") == {"step": "9", "best": "good"}
+    assert not list(tmp_path.glob("here/*/older"))
+
+
+def test_an_older_one_is_used_where_the_newer_is_damaged(
+    sharing: Resources, outdated: Job, tmp_path: Path
+) -> None:
+    sharing.storage.put_bytes(stored(sharing, outdated)[1]["step"]["key"], b"evil")
+    assert began(sharing, tmp_path / "here") == {"step": "7", "best": "good"}
+
+
+class Interrupted(Exception):
+    """What a check raises while a checkpoint is on its way."""
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["settled", "killed"])
+@pytest.mark.parametrize("when", ["fetched", "looked up", "prepared"])
+def test_an_older_one_never_counts_as_that_of_an_attempt_that_was_cut(
+    sharing: Resources,
+    outdated: Job,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    settled: bool,
+    when: str,
+) -> None:
+    before = stored(sharing, outdated)
+    job = claimed(sharing)
+    shipper = Shipper(sharing, job, tmp_path / "here" / str(job.fence))
+
+    def interrupt(*_given: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        if when == "looked up":
+            patch.setattr(checkpoints, "find", interrupt)
+        if when == "prepared":
+            patch.setattr(attempt, "tail", interrupt)
+        with pytest.raises(Interrupted):
+            shipper.begin(interrupt)
+    if settled:
+        shipper.finish(LAST_SECONDS)
+    give_back(sharing, job)
+    assert stored(sharing, outdated) == before
+    assert began(sharing, tmp_path / "here") == {"step": "9", "best": "good"}
+
+
+def test_what_was_fetched_is_not_stored_again(
+    sharing: Resources, outdated: Job, tmp_path: Path
+) -> None:
+    before = stored(sharing, outdated)
+    job = claimed(sharing)
+    folder = tmp_path / "third" / str(job.fence)
+    shipper = Shipper(sharing, job, folder)
+    shipper.begin(lambda: None)
+    shipper.finish(LAST_SECONDS)
+    assert stored(sharing, outdated) == before
+    (folder / "checkpoint" / "more").write_text("1")
+    shipper.finish(LAST_SECONDS)
+    more = f"runs/{job.id}/{job.fence}/1/more"
+    assert stored(sharing, outdated)[2] == sorted([*before[2], more])
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSPC])
+def test_a_disk_without_room_or_links_breaks_no_job(
+    sharing: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fails(*given: object) -> None:
+        raise OSError(number, "told to", str(given[0]))
+
+    monkeypatch.setattr(os, "link", fails)
+    if number == errno.ENOSPC:
+        monkeypatch.setattr(shutil, "copyfile", fails)
+    job = attempted(sharing, tmp_path / "here", step="7")
+    again = Shipper(sharing, claimed(sharing), tmp_path / "here" / str(job.fence))
+    again.look(lambda: None)
+    again.finish(LAST_SECONDS)
+    assert len(sharing.storage.list("runs")) == (1 if number == errno.EPERM else 0)
+    assert content(tmp_path / "here" / str(job.fence) / "checkpoint") == {"step": "7"}
+    assert not list(tmp_path.glob("here/*/shipping"))
 
 
 def test_files_that_stay_are_stored_once_and_those_replaced_go(
@@ -215,14 +332,15 @@ def test_files_that_stay_are_stored_once_and_those_replaced_go(
     for step in ("1", "2"):
         (checkpoint / ".part").write_text(step)
         (checkpoint / ".part").replace(checkpoint / "step")
-        kept.finish()
+        kept.finish(LAST_SECONDS)
+        assert not (folder / "shipping").exists()  # It would keep what the trainer has removed.
     prefix = f"runs/{job.id}/{job.fence}"
     assert sharing.storage.list("runs") == [f"{prefix}/1/best", f"{prefix}/2/step"]
-    kept.finish()  # Nothing is new.
+    kept.finish(LAST_SECONDS)  # Nothing is new.
     assert len(sharing.storage.list("runs")) == 2
     with sharing.database.write() as session:
         leases.succeed(session, job.id, job.fence, {})
-    forget(sharing, job)
+    kept.forget()
     assert not sharing.storage.list("runs")
 
 
@@ -230,7 +348,7 @@ def test_an_attempt_that_lost_its_job_names_nothing(sharing: Resources, tmp_path
     job = attempted(sharing, tmp_path / "here", step="7")
     again = claimed(sharing)
     (tmp_path / "here" / str(job.fence) / "checkpoint" / "late").write_text("8")
-    Shipper(sharing, job, tmp_path / "here" / str(job.fence)).finish()
+    Shipper(sharing, job, tmp_path / "here" / str(job.fence)).finish(LAST_SECONDS)
     with sharing.database.read() as session:
         row = checkpoints.find(session, again.id)
     assert row is not None
