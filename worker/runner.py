@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from worker.process.prefork import WarmStart
 
 TICK = 0.25  # Seconds between looks at a child's events.
 DRAIN_GRACE = 20.0  # Seconds a child has for its checkpoint when the worker is told to leave.
+GRACE = DRAIN_GRACE + portable_checkpoint.LAST_SECONDS  # Seconds to hand back what runs.
 PAUSE = 5.0  # Seconds before the next claim after storage or database failed.
 LAST_WORDS = 300  # Characters of a crashed child's log that go into the job's reason.
 WARM_BYTES = 2 << 30  # With less memory, what a warm process holds is the job's before its speed.
@@ -49,10 +51,19 @@ class Runner:
         resources: Open handles; shared by all threads.
         slots: Long jobs at once; there are `SHORT_SLOTS` for short ones besides.
         works: What to do for each kind of job.
+        grace: Seconds to save and store checkpoints once it drains; after that, each job is handed
+            back at once, to go on from what is stored.
     """
 
-    def __init__(self, resources: Resources, slots: int, works: Mapping[str, Work] = WORKS) -> None:
-        self.resources, self.slots, self.works = resources, slots, works
+    def __init__(
+        self,
+        resources: Resources,
+        slots: int,
+        works: Mapping[str, Work] = WORKS,
+        grace: float = GRACE,
+    ) -> None:
+        self.resources, self.slots, self.works, self.grace = resources, slots, works, grace
+        self._leave_at = float("inf")  # Monotonic.
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.draining = threading.Event()
         self.most = slots + SHORT_SLOTS  # Jobs at once of all lanes.
@@ -65,6 +76,17 @@ class Runner:
         heavy = {work.module for work in works.values() if work.warm}
         wanted = heavy if resources.settings.warm_start and memory() >= WARM_BYTES else ()
         self.warm = WarmStart(wanted, self._threads)
+
+    def drain(self) -> None:
+        """Begin no job, and hand back what runs; safe in a signal handler."""
+        if not self.draining.is_set():
+            self._leave_at = time.monotonic() + self.grace
+        self.draining.set()
+
+    @property
+    def _left(self) -> float:
+        """Seconds until every job is handed back whatever it has stored."""
+        return max(0.0, self._leave_at - time.monotonic())
 
     def work(self) -> None:
         """Run queued jobs one after another until none is left or this worker drains."""
@@ -134,7 +156,7 @@ class Runner:
         portable = portable_checkpoint.Shipper(self.resources, job, folder)
         with Claim(self.resources.database, settings, job, claimed_at) as claim:
             try:
-                portable.begin(claim.check)
+                portable.begin(partial(self._check, claim))
                 self._attempt(job, folder, claim, portable)
             except leases.LostLease:
                 log.warning("job.lost")
@@ -150,11 +172,7 @@ class Runner:
     def _attempt(
         self, job: Job, folder: Path, claim: Claim, portable: portable_checkpoint.Shipper
     ) -> None:
-        def check() -> None:
-            claim.check()
-            if self.draining.is_set() or claim.paused:
-                raise Drained
-
+        check = partial(self._check, claim)
         work = self.works.get(job.kind)
         if work is None:
             raise TopworkError(f"no worker runs {job.kind} jobs")
@@ -173,7 +191,17 @@ class Runner:
         claim.check()
         raise_for(ended, folder)
         relay.enter(Phase.PUBLISHING)
-        work.publish(self.resources, job, folder, claim.check)
+        work.publish(self.resources, job, folder, partial(self._check_publishing, claim))
+
+    def _check(self, claim: Claim) -> None:
+        self._check_publishing(claim)
+        if self.draining.is_set() or claim.paused:
+            raise Drained
+
+    def _check_publishing(self, claim: Claim) -> None:
+        claim.check()
+        if not self._left:
+            raise Drained
 
     def _watch(
         self,
@@ -197,9 +225,9 @@ class Runner:
                 shipper.ship_every(settings.heartbeat_seconds)
                 portable.look(relay.pump)
                 if claim.cancelled:
-                    process.stop(settings.cancel_grace_seconds)
+                    process.stop(min(settings.cancel_grace_seconds, self._left))
                 elif self.draining.is_set() or claim.paused:
-                    process.stop(DRAIN_GRACE)
+                    process.stop(min(DRAIN_GRACE, self._left))
                 elif relay.silence > settings.hung_seconds:
                     raise Crashed(f"the process reported nothing for {relay.silence:.0f} s")
         return ended
@@ -207,12 +235,12 @@ class Runner:
     def _keep(
         self, job: Job, folder: Path, claim: Claim, portable: portable_checkpoint.Shipper
     ) -> dict[str, Any]:
-        """Store what the attempt has done; where that fails its end is written all the same."""
+        """Store what the attempt has done while there is time; its end is written in any case."""
         work = self.works.get(job.kind)
         if work is not None and not claim.lost:
             try:
-                portable.finish(portable_checkpoint.LAST_SECONDS)
-                return work.keep(self.resources, job, folder)
+                portable.finish(self._left)
+                return work.keep(self.resources, job, folder) if self._left else {}
             except (*AWAY, OSError) as error:
                 log.warning("job.unkept", error=str(error))
         return {}

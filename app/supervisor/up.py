@@ -84,7 +84,7 @@ def children(plan: Plan) -> tuple[Service, ...]:
     slots = plan.slots or max(1, (os.cpu_count() or 1) // 4)
     return (
         Service("api", python("-m", "app.api.main", *address).command, fds=fds, grace=2.5),
-        Service("worker", python("-m", "worker", "--slots", str(slots)).command, grace=3.5),
+        Service("worker", python("-m", "worker", "--slots", str(slots), *grace).command, grace=3.5),
         Service("predictor", python("-m", "app.predictor", *grace).command, grace=2.5),
     )
 

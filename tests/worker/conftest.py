@@ -26,6 +26,7 @@ from core.store.tables import Job, JobEvent, ModelVersion
 from core.system.settings import Settings
 from tests.invariants import broken_after_tidying, own_tmp
 from tests.waiting import wait_for
+from worker.runner import GRACE
 
 ROOT = Path(__file__).resolve().parents[2]
 LEASE = 30.0
@@ -80,6 +81,7 @@ class Bench:
         slots: int = 1,
         module: str = "tests.worker.fake_worker",
         *,
+        grace: float = GRACE,
         ready: bool = True,
         within: Sequence[str] = (),
         output: int | None = None,
@@ -89,10 +91,11 @@ class Bench:
         With `ready` a worker that starts its children warm is waited for. A command `within` which
         it is to run ends by becoming the worker.
         """
+        words = ("--slots", str(slots), "--grace", str(grace))
         with self.log(len(self.workers)).open("ab") as log:
             out = log.fileno() if output is None else output
             worker = subprocess.Popen(
-                [*within, sys.executable, "-m", module, "--slots", str(slots)],
+                [*within, sys.executable, "-m", module, *words],
                 cwd=ROOT,
                 env=os.environ | self.environment,
                 stdout=out,

@@ -44,4 +44,5 @@ if __name__ == "__main__":
     child = dataclasses.replace(
         FINETUNE, module="tests.worker.fake_child", stage=stage, publish=publish
     )
-    serve(Settings(), int(sys.argv[2]), {**WORKS, "finetune": child})
+    slots, grace = int(sys.argv[2]), float(sys.argv[4])
+    serve(Settings(), slots, {**WORKS, "finetune": child}, grace)

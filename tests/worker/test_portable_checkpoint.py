@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,20 @@ def test_a_drained_host_leaves_everything_that_was_done(hosts: Bench, tmp_path: 
     job = hosts.reaches(job_id, "succeeded", "failed", timeout=60)
     assert (job.state, job.attempt) == ("succeeded", 2), job.error
     assert starts(hosts, job_id) == [STEPS - 2]
+
+
+def test_a_storage_that_hangs_keeps_no_worker_from_leaving(hosts: Bench) -> None:
+    hosts.environment["TOPWORK_LEASE_SECONDS"] = "30"
+    hosts.environment[VARIABLE] = "storage.between_checkpoints=hang"
+    hosts.worker(grace=1.0)
+    job_id = hosts.submit({3: "wait"})
+    hosts.wait("waiting")
+    wait_for(lambda: hosts.resources.storage.list("runs"))
+    hosts.workers[0].send_signal(signal.SIGTERM)
+    told_at = time.monotonic()
+    assert hosts.workers[0].wait(60) == 0
+    assert time.monotonic() - told_at < LAST_SECONDS / 2
+    assert hosts.job(job_id).state == "queued"
 
 
 def test_a_host_that_dies_while_it_stores_leaves_the_last_whole_set(

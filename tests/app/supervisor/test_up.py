@@ -186,11 +186,11 @@ def test_stopping_takes_ten_seconds_at_most(tmp_path: Path) -> None:
     assert sum(service.grace for service in services) <= 9.5
 
 
-def test_what_is_served_ends_before_its_process_is_killed() -> None:
-    servers = [one for one in children(Plan()) if one.name in ("api", "predictor")]
-    assert len(servers) == 2
-    for server in servers:
-        assert server.grace > int(server.command[server.command.index("--grace") + 1])
+def test_what_is_under_way_ends_before_its_process_is_killed() -> None:
+    services = children(Plan())
+    assert {service.name for service in services} == {"api", "worker", "predictor"}
+    for service in services:
+        assert service.grace > float(service.command[service.command.index("--grace") + 1])
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
