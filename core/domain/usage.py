@@ -119,6 +119,16 @@ def room(session: Session, settings: Settings, owner: str) -> int | None:
     return most - of(session, owner).stored if most else None
 
 
+def room_to_unpack(session: Session, settings: Settings, job: Job, owner: str) -> int | None:
+    """Return how many bytes a running job may unpack an owner's upload to; None: any number.
+
+    What counts for that upload makes room: its own bytes, or what an earlier attempt has charged.
+    """
+    left = room(session, settings, owner)
+    sent = job.config.get("bytes", 0)
+    return None if left is None else left + int(job.config.get("unpacked", sent))
+
+
 def _datasets(session: Session, owner: str) -> int:
     size = cast(DatasetVersion.summary["bytes"].as_string(), Float)
     largest = (

@@ -27,7 +27,7 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
     """
     with resources.database.read() as session:
         dataset = datasets.get(session, str(job.dataset_id))
-        room = usage.room(session, resources.settings, dataset.owner)
+        room = usage.room_to_unpack(session, resources.settings, job, dataset.owner)
     if dataset.upload is None:
         raise DatasetNotFound(f"the upload of {dataset.id} is gone")
     check()
@@ -36,8 +36,7 @@ def stage(resources: Resources, job: Job, folder: Path, check: Check) -> dict[st
         "archive": str(folder / "archive"),
         "split": job.config["split"],
         "answers": job.config.get("answers", {}),
-        # The archive, which counts until then, makes room for what is in it.
-        "room": None if room is None else room + int(job.config.get("bytes", 0)),
+        "room": room,
         "reserve": resources.settings.disk_reserve_bytes,
         "limits": resources.settings.model_dump(include=set(LIMITS)),
     }

@@ -158,6 +158,32 @@ def prepared(resources: Resources, folder: Path, size: int) -> Job:
         return job
 
 
+def test_an_ingestion_that_was_interrupted_has_the_room_that_it_had(
+    settings: Settings, tmp_path: Path
+) -> None:
+    limited = settings.model_copy(update={"max_bytes_per_owner": 5000})
+    with open_resources(limited, lambda _celery: None) as resources:
+        job = prepared(resources, tmp_path, 3000)
+        with resources.database.read() as session:
+            upload = datasets.get(session, str(job.dataset_id)).upload
+        assert upload is not None
+        resources.storage.put_bytes(upload, b"an archive")
+
+        def interrupt() -> None:
+            raise InterruptedError
+
+        assert ingest.stage(resources, job, tmp_path, lambda: None)["room"] == 5000
+        with pytest.raises(InterruptedError):
+            ingest.publish(resources, job, tmp_path, interrupt)
+        with resources.database.write() as session:
+            leases.release(session, job.id, job.fence, "its worker was stopped")
+        with resources.database.write() as session:
+            again = claim_best(session)
+        assert again is not None
+        (tmp_path / "archive").unlink()
+        assert ingest.stage(resources, again, tmp_path, lambda: None)["room"] == 5000
+
+
 def test_what_two_uploads_unpack_to_at_once_counts_as_a_whole(
     settings: Settings, tmp_path: Path
 ) -> None:
