@@ -38,7 +38,11 @@ def stored(session: Session, keys: list[str]) -> set[str]:
 
 def files(job: Job) -> dict[str, dict[str, Any]]:
     """Return name -> {sha256, size} of what is stored of a job's answers."""
-    return dict((job.result or {}).get("files", {}))
+    return _files(job.result)
+
+
+def _files(result: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    return dict((result or {}).get("files", {}))
 
 
 def location(job: Job, name: str) -> tuple[str, str] | None:
@@ -58,9 +62,9 @@ def stored_bytes(session: Session, owner: str) -> int:
 
 
 def _answers(session: Session, owner: str) -> int:
-    own = select(Job).where(Job.kind.in_(KINDS), Job.owner == owner)
-    found = session.scalars(own, execution_options=EVERYONE)
-    return sum(int(file["size"]) for job in found for file in files(job).values())
+    own = select(Job.result).where(Job.kind.in_(KINDS), Job.owner == owner)
+    results = session.scalars(own, execution_options=EVERYONE)
+    return sum(int(file["size"]) for result in results for file in _files(result).values())
 
 
 def say_once(session: Session, job: Job, code: str, message: str) -> None:
