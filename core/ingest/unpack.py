@@ -19,9 +19,8 @@ from core.ingest.shards import Address, ShardWriter
 from core.ingest.tables.gather import Tables, gather
 from core.ingest.upload_reading import read_upload
 from core.system import disk, json_child
-from core.system.disk import is_full
 from core.system.tether import die_with_parent
-from topwork.errors import DatasetInvalid, DiskFull, LayoutAmbiguous, LayoutMismatch
+from topwork.errors import DatasetInvalid, LayoutAmbiguous, LayoutMismatch
 from topwork.kinds import NameEncoding, ReportStatus
 
 MEMORY_BYTES = 2048 * MEBIBYTE  # Address space: one member is held at a time, and all names.
@@ -145,22 +144,7 @@ def main(asked: str) -> None:
     archive, folder = Path(question["archive"]), Path(question["folder"])
     limits, encoding = Limits(**question["limits"]), question["name_encoding"]
     reserve = question["reserve"]
-    json_child.answer(lambda: _unpack_or_say_full(archive, folder, limits, encoding, reserve))
-
-
-def _unpack_or_say_full(
-    archive: Path,
-    folder: Path,
-    limits: Limits,
-    name_encoding: NameEncoding | None,
-    reserve: int,
-) -> dict[str, Any]:
-    try:
-        return unpack(archive, folder, limits, name_encoding, reserve)
-    except OSError as error:
-        if is_full(error):
-            raise DiskFull from error
-        raise
+    json_child.answer(lambda: unpack(archive, folder, limits, encoding, reserve))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from core.system.child import Child
-from topwork.errors import TopworkError, from_dict
+from core.system.disk import is_full
+from topwork.errors import DiskFull, TopworkError, from_dict
 
 
 class ChildDied(Exception):
@@ -18,11 +19,15 @@ class ChildDied(Exception):
 
 
 def answer(work: Callable[[], Any]) -> None:
-    """Print what `work` returns, or the TopworkError that it raises."""
+    """Print what `work` returns, or the TopworkError that it raises; a full disk is `DiskFull`."""
     try:
         said = {"answer": work()}
     except TopworkError as error:
         said = {"error": error.to_dict()}
+    except OSError as error:
+        if not is_full(error):
+            raise
+        said = {"error": DiskFull().to_dict()}
     sys.stdout.write(json.dumps(said) + "\n")
 
 

@@ -28,6 +28,19 @@ answer(work)
     assert caught.value.hint == "make some"
 
 
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT"])
+def test_a_full_disk_is_told_by_its_name(number: str) -> None:
+    raises = f"""
+import errno
+from core.system.json_child import answer
+def work():
+    raise OSError(errno.{number}, "told to")
+answer(work)
+"""
+    with pytest.raises(DiskFull):
+        ask(python("-c", raises))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
