@@ -75,8 +75,10 @@ def fetch(resources: Resources, key: str, path: Path, digest: str) -> None:
         raise damaged(resources, key)
 
 
-def fetch_upload(resources: Resources, key: str, job: Job, path: Path, what: str = "images") -> str:
-    """Bring what was sent for a job to a local file, and return its hash.
+def fetch_upload(
+    resources: Resources, key: str, job: Job, path: Path, what: str = "images"
+) -> None:
+    """Bring what was sent for a job to a local file.
 
     Raises:
         IntegrityError: It is not what was received, where its hash was known then.
@@ -85,7 +87,6 @@ def fetch_upload(resources: Resources, key: str, job: Job, path: Path, what: str
     if job.config.get("sha256") not in (None, found):
         message = "the upload is damaged in storage: it is not what was received"
         raise IntegrityError(message, hint=f"Send the {what} again.")
-    return found
 
 
 def damaged(resources: Resources, key: str) -> IntegrityError:

@@ -88,6 +88,8 @@ def _say_left_out(resources: Resources, job: Job, answer: dict[str, Any]) -> Non
     if answer["skipped"]:
         counts = ", ".join(f"{code} {count}" for code, count in sorted(answer["skipped"].items()))
         told["files_skipped"] = f"Files without an answer: {counts}."
+    if not told:
+        return
     with resources.database.write() as session:
         for code, words in told.items():
             predictions.say_once(session, job, code, words)
