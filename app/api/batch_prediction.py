@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.api import prediction
 from app.api.uploads.multipart_archive import Stored
 from app.api.uploads.received import use_up
-from core.domain import datasets, jobs, predictions, registry, usage
+from core.domain import datasets, jobs, predictions, usage
 from core.store.row_access import owner_of
 from core.store.tables import Dataset, Job
 from core.system.settings import Settings
@@ -64,12 +64,10 @@ def place(
 
 def _model(session: Session, asked: types.BatchRequest) -> dict[str, Any]:
     """Return the version that a name means now: later it may mean another one."""
-    _, facts = prediction.resolve(session, asked.model)
+    _model, facts, card = prediction.resolve(session, asked.model)
+    prediction.check_reject(asked.reject, card)
     if facts["version"] is None:
-        prediction.check_reject(asked.reject, {})
         return {"model": facts["name"], "architecture": facts["architecture"]}
-    version = registry.version(session, facts["name"], facts["version"])
-    prediction.check_reject(asked.reject, version.card)
     return {"model": f"{facts['name']}@{facts['version']}"}
 
 

@@ -5,7 +5,7 @@ import binascii
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio.to_thread
 import httpx2
@@ -105,6 +105,20 @@ class Images:
         self._piece = bytearray()  # Not held beside its copy until the answer is sent.
 
 
+class Resolved(NamedTuple):
+    """What a reference means.
+
+    Args:
+        model: For the predictor.
+        facts: For the client.
+        card: Of the version; empty for published weights.
+    """
+
+    model: PredictingModel
+    facts: dict[str, Any]
+    card: dict[str, Any]
+
+
 async def read(
     request: StrictRequest, settings: Settings, query: dict[str, Any], held: Body
 ) -> tuple[Images, types.PredictFields]:
@@ -157,13 +171,13 @@ def _read_json(raw: bytes, images: Images) -> types.PredictFields:
     )
 
 
-def _published(architecture: str) -> tuple[PredictingModel, dict[str, Any]]:
+def _published(architecture: str) -> Resolved:
     """Return a network with the ImageNet weights that have been published for it."""
     if catalogue.get(architecture).weights is None:
         message = f"nobody publishes ImageNet weights for {architecture}"
         raise ModelNotFound(message, param="model", hint="Fine-tune it first: POST /finetune.")
     facts = {"name": architecture, "version": None, "architecture": architecture}
-    return ImageNetModel(architecture=architecture), facts
+    return Resolved(ImageNetModel(architecture=architecture), facts, {})
 
 
 def _from_base64(text: str) -> bytes:
@@ -186,8 +200,8 @@ def _from_base64(text: str) -> bytes:
     return base64.b64decode(raw + b"=" * (-len(raw) % 4), validate=True)
 
 
-def resolve(session: Session, reference: str) -> tuple[PredictingModel, dict[str, Any]]:
-    """Return the model that a reference means, for the predictor and as facts for the client.
+def resolve(session: Session, reference: str) -> Resolved:
+    """Return the model that a reference means.
 
     Raises:
         ModelNotFound: It is neither a model, version or alias nor an architecture.
@@ -211,7 +225,8 @@ def resolve(session: Session, reference: str) -> tuple[PredictingModel, dict[str
         "digest": f"sha256:{version.digest}",
     }
     files = {name: StoredFile.model_validate(file) for name, file in version.files.items()}
-    return ArtefactModel(prefix=version.prefix, digest=version.digest, files=files), facts
+    model = ArtefactModel(prefix=version.prefix, digest=version.digest, files=files)
+    return Resolved(model, facts, version.card)
 
 
 def check_reject(reject: types.Reject, card: dict[str, Any]) -> None:

@@ -57,7 +57,7 @@ async def predict(
     started = time.monotonic()
     images, fields = asked
     reference = fields.model or service.resources.settings.default_model
-    model, facts = await read(prediction.resolve, reference)
+    model, facts, _card = await read(prediction.resolve, reference)
     answer = await prediction.forward(request, service.predictor, model, images, fields, who.owner)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
