@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.evaluation.intervals import wilson
@@ -158,8 +157,14 @@ def fit(
     references, sizes = unit(features[chosen].numpy()), torch.bincount(labels[chosen])
     typical = int(sizes[sizes > 0].median())
     neighbours = min(MANY if typical >= LEAST_FOR_MANY else FEW, len(references))
+    known = None if groups is None else groups[chosen].numpy()
     similarities = [
-        nearest(some.features.numpy(), references, neighbours, _apart(some.groups, groups, chosen))
+        nearest(
+            some.features.numpy(),
+            references,
+            neighbours,
+            None if some.groups is None or known is None else (some.groups.numpy(), known),
+        )
         for some in seen
     ]
     confidences = [some.confidences.double().numpy() for some in seen]
@@ -176,10 +181,3 @@ def spread_out(labels: Tensor, most: int) -> Tensor:
         own = order[labels[order] == label]
         turns[own] = torch.arange(len(own))
     return turns.argsort(stable=True)[:most].sort().values
-
-
-def _apart(own: Tensor | None, known: Tensor | None, chosen: Tensor) -> NDArray[np.bool_] | None:
-    if own is None or known is None:
-        return None
-    marked: NDArray[np.bool_] = (own[:, None] == known[chosen]).numpy()
-    return marked

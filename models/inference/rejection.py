@@ -4,8 +4,7 @@ These are two questions. Whether an image is like those of training is told by i
 cosine to its nearest neighbours among them (Sun et al., "Out-of-Distribution Detection with Deep
 Nearest Neighbors", arXiv:2204.06507). Which of the known classes it has is told by the confidence.
 Both thresholds follow from what was said about images that did not train it, so that a stated share
-of such images is accepted. The trainer makes it, the classifier asks it; it
-needs no torch.
+of such images is accepted. The trainer makes it, the classifier asks it; it needs no torch.
 """
 
 import math
@@ -24,7 +23,7 @@ Floats32: TypeAlias = NDArray[np.float32]
 Floats64: TypeAlias = NDArray[np.float64]
 LEVEL = 0.95  # How often the interval of a coverage holds the true one.
 STEPS = 40  # Halvings of 0..1 on the way to a quantile.
-CHUNK = 4096  # Images compared with all references at once.
+CHUNK = 1 << 22  # Cosines, or values of the images, that are held at once.
 ROUNDING = 1e-6  # By which a score may be another one in another batch.
 
 
@@ -139,18 +138,20 @@ def nearest(
     features: Floats32,
     references: Floats32,
     neighbours: int,
-    apart: NDArray[np.bool_] | None = None,
+    groups: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> Floats64:
     """Return the mean cosine of features (n, d) to their nearest references (m, d), float64 (n,).
 
-    The references have length 1. Pairs that `apart` (n, m) marks do not count.
+    The references have length 1. Pairs of the same number in `groups`, those of the features (n,)
+    and those of the references (m,), do not count.
     """
     means, first = np.empty(len(features)), len(references) - neighbours
-    for start in range(0, len(features), CHUNK):
-        part = slice(start, start + CHUNK)
+    step = max(1, CHUNK // max(references.shape))
+    for start in range(0, len(features), step):
+        part = slice(start, start + step)
         cosines = unit(features[part]) @ references.T
-        if apart is not None:
-            cosines[apart[part]] = -1
+        if groups is not None:
+            cosines[groups[0][part, None] == groups[1]] = -1
         means[part] = np.partition(cosines, first, axis=1)[:, first:].mean(1, dtype=np.float64)
     return means
 

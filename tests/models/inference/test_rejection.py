@@ -1,5 +1,7 @@
 """Thresholds keep their word about coverage, and each question gets its own answer."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -75,8 +77,28 @@ def test_similarity_is_the_mean_cosine_to_the_nearest() -> None:
     references = unit(np.array([[1, 0], [1, 1], [-1, 0]], np.float32))
     half = 0.5**0.5
     assert nearest(features, references, 2).tolist() == pytest.approx([(1 + half) / 2, half / 2])
-    apart = np.array([[True, False, False], [False, True, False]])
-    assert nearest(features, references, 1, apart).tolist() == pytest.approx([half, 0])
+    groups = np.array([7, 8]), np.array([7, 8, 9])
+    assert nearest(features, references, 1, groups).tolist() == pytest.approx([half, 0])
+
+
+def test_images_are_compared_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, no more cosines are in memory than stated."""
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(23, 8)).astype(np.float32)
+    references = unit(generator.normal(size=(50, 8)).astype(np.float32))
+    groups = np.arange(23), np.arange(50)
+    whole = nearest(features, references, 3, groups)
+    monkeypatch.setattr("models.inference.rejection.CHUNK", 4 * 50)
+    sizes = []
+    plain = np.partition
+
+    def partition(cosines: Any, *more: Any, **named: Any) -> Any:
+        sizes.append(cosines.size)
+        return plain(cosines, *more, **named)
+
+    monkeypatch.setattr(np, "partition", partition)
+    assert nearest(features, references, 3, groups) == pytest.approx(whole)
+    assert max(sizes) == 4 * 50
 
 
 @pytest.mark.parametrize(
