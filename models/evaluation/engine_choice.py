@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from core.system.atomic_files import write_atomically
+from models.evaluation.abstention import Abstention
 from models.evaluation.calibrate import Calibration
 from models.evaluation.evaluate import Said
 from models.inference import onnx_engine
@@ -23,7 +24,6 @@ from models.inference.card_file import GRAPH, WEIGHTS
 from models.inference.classifier import Classifier, Engine
 from models.inference.network import Network
 from models.inference.onnx_engine import OnnxEngine
-from models.inference.rejection import Rejection
 from models.networks import onnx_graph
 from models.networks.weights_file import COUNTER
 from topwork.errors import IntegrityError, OutOfMemory
@@ -41,7 +41,7 @@ def choose(
     calibration: Calibration,
     evaluated: Outputs,
     ask: Callable[[Classifier], Outputs],
-    rejection: Rejection | None = None,
+    abstention: Abstention | None = None,
 ) -> dict[str, Any]:
     """Write the graph into the folder of a model's weights, and return the card's `engine`.
 
@@ -51,7 +51,7 @@ def choose(
         calibration: By which confidences are compared.
         evaluated: What the network said, by split.
         ask: Returns what a classifier says about the same images.
-        rejection: By which the model abstains, if it does.
+        abstention: By which the model abstains, if it does, and how it judges the same images.
     """
     try:
         graph = _graph(folder, network)
@@ -71,7 +71,7 @@ def choose(
     if other or not farthest <= CLOSE:
         words = f"{other} labels differ, and confidences by {farthest:.2g} at most"
         return _refused(folder, words) | compared
-    alike = _similarity_gap(pairs, rejection) if rejection else 0.0
+    alike = _similarity_gap(wanted, found, abstention or Abstention())
     if not alike <= CLOSE:
         words = f"similarities to known images differ by {alike:.2g} at most"
         return _refused(folder, words) | compared
@@ -108,15 +108,18 @@ def _arrays(network: Network) -> dict[str, NDArray[Any]]:
     }
 
 
-def _similarity_gap(pairs: list[tuple[Said, Said]], rejection: Rejection) -> float:
+def _similarity_gap(wanted: Outputs, found: Outputs, abstention: Abstention) -> float:
     """Return the most by which two engines differ in the similarity of an image."""
-    gaps = [
-        np.abs(
-            rejection.similarity(one.features.numpy()) - rejection.similarity(two.features.numpy())
-        )
-        for one, two in pairs
-    ]
-    return float(np.concatenate(gaps).max())
+    if abstention.rejection is None:
+        return 0.0
+    known = abstention.similarities
+    new = {name: said.features for name, said in wanted.items() if name not in known}
+    made = Abstention.of(abstention.rejection, new).similarities
+    other = Abstention.of(
+        abstention.rejection, {name: found[name].features for name in wanted}
+    ).similarities
+    gaps = [(one - other[name]).abs() for name, one in {**known, **made}.items()]
+    return float(torch.cat(gaps).max())
 
 
 def _made(network: Network, engine: Engine) -> dict[str, Said]:

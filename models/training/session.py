@@ -175,7 +175,7 @@ class Session:
                 evaluation.calibration,
                 evaluation.outputs or {},
                 lambda classifier: self._ask(fit, classifier),
-                rejection,
+                evaluation.abstention,
             )
             for name, reason in chosen["refused"].items():
                 words = f"{name} does not serve this model, as {reason}. {chosen['name']} does."

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models.evaluation import engine_choice
+from models.evaluation.abstention import Abstention
 from models.evaluation.calibrate import Calibration
 from models.evaluation.evaluate import Said
 from models.inference import artefact
@@ -39,7 +40,9 @@ def chosen(
     """Write a model and return what its card says about engines."""
 
     def engine() -> artefact.Card:
-        told = engine_choice.choose(folder, network, Calibration(), evaluated, ask, rejection)
+        features = {split: one.features for split, one in evaluated.items()}
+        judged = Abstention.of(rejection, features) if rejection else None
+        told = engine_choice.choose(folder, network, Calibration(), evaluated, ask, judged)
         return {"engine": told}
 
     card = {
