@@ -146,16 +146,14 @@ def trained(folder: Path, architecture: str, strategy: str, seed: int | None = N
     return run / "result"
 
 
-def judged(
-    classifier: Classifier, rejection: Rejection, groups: Iterator[list[Crops]]
-) -> tuple[Tensor, Tensor, Tensor]:
+def judged(classifier: Classifier, groups: Iterator[list[Crops]]) -> tuple[Tensor, Tensor, Tensor]:
     """Return similarity, confidence and guess of each image."""
     answers = [classifier.answer(some) for some in groups]
     shares = torch.from_numpy(np.concatenate([one.probabilities for one in answers]))
     sure, guess = shares.max(1)
     found = [one.similarities for one in answers if one.similarities is not None]
     similarity = torch.from_numpy(np.concatenate(found))
-    assert len(similarity) == len(sure), rejection
+    assert len(similarity) == len(sure)
     return similarity, sure, guess
 
 
@@ -203,7 +201,7 @@ def report(architecture: str, strategy: str) -> None:
             crops = staged.stream(
                 samples, lambda data: classifier.decode(data, ACCEPTED), batch=BATCH, threads=1
             )
-            known = judged(classifier, rejection, (list(some.numpy()) for some in crops))
+            known = judged(classifier, (list(some.numpy()) for some in crops))
             right = known[2] == staged.labels("test")
         curve = {
             round(row["coverage"], 2): row["accuracy"] for row in by_confidence(known[1], right)
@@ -217,7 +215,7 @@ def report(architecture: str, strategy: str) -> None:
             mean, inside = stated_coverage(*known[:2], wanted)
             print(f"stated {wanted}: mean of {SPLITS} splits {mean:.3f}, as stated {inside}")
         for label, groups in others(classifier).items():
-            scores = judged(classifier, rejection, groups)
+            scores = judged(classifier, groups)
             by = [auroc(known[side], scores[side]) for side in (0, 1)]
             told = ", ".join(f"{area:.3f} ({low:.3f} to {high:.3f})" for area, low, high in by)
             accepted, unknown = shares(*scores[:2], rejection)
