@@ -182,3 +182,6 @@ def test_a_linear_head_takes_no_steps_unless_some_are_asked_for() -> None:
     assert plan("squeezenet1_1").optimizer == "adamw"
     assert plan(train=(50_000, 50_000)).optimizer == "adamw"
     assert plan(train=(30,) * 2000, val=()).optimizer == "adamw"
+    # Few numbers, but of so many classes that the search would take minutes.
+    assert plan(train=(20,) * 100, val=()).optimizer == "lbfgs"
+    assert plan(train=(3,) * 1000, val=()).optimizer == "adamw"
