@@ -5,7 +5,8 @@ fits the one it publishes, and `LogisticRegressionCV` on the same features (thos
 whose head is a convolution, averaged over space). Both see every image of a draw: the product
 chooses and calibrates by images held out of it. 100 other images of each class are the test. The
 features are computed once and kept under `--folder`, so further draws are cheap. `--one SHOTS
---draws 200` looks for the draw whose log loss is worse than a guess.
+--draws 200` looks for the draw whose log loss is worse than a guess; `--penalty P` fits ours at
+that penalty, chosen by nothing.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from models.networks.loading import load_tensors
 from models.planning import catalogue
 from models.planning.plan import Plan, resolve
 from models.planning.request import TrainRequest
-from models.training import head_stage
+from models.training import head_stage, linear_head
 from models.training.fit import Fit
 from models.training.linear_head import Answers
 from models.training.session import Session
@@ -117,18 +118,20 @@ def pool(folder: Path, name: str) -> Path:
     return run / "result"
 
 
-def published(it: Subject, chosen: Tensor, name: str) -> tuple[Tensor, float, float]:
+def published(
+    it: Subject, chosen: Tensor, name: str, penalty: float | None
+) -> tuple[Tensor, float, float]:
     """Train on some of the images; return the logits of all, the temperature and the ceiling."""
     some = Features(it.images.values[chosen], it.images.labels[chosen])
     plan, fit = it.plan(some.labels), replace(it.fit, checkpoint=it.fit.checkpoint / name)
     _, head = split(fit.network.model, fit.network.heads.main)
     if plan.optimizer == head_stage.CONVEX:
-        said = head_stage.cross_validated(fit, plan, some)
+        said = head_stage.cross_validated(fit, plan, some, penalty)
         spoken: tuple[Tensor | None, Tensor] = None, some.labels
         if isinstance(said, Answers):
             spoken = said.logits, some.labels[said.images]
-            plan = plan.revised("weight_decay", said.penalty, "")
-        head_stage.put_best(fit, plan, some)
+            penalty = said.penalty
+        head_stage.put_best(fit, plan, some, penalty or linear_head.USUAL)
     else:
         spoken = judged(fit, plan, some)
         head_stage.train_on(replace(fit, checkpoint=fit.checkpoint / "refit"), plan, some, None)
@@ -185,13 +188,15 @@ def drawn(labels: Tensor, shots: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(sorted(train)), torch.tensor(sorted(test))
 
 
-def compare(it: Subject, shots: int, draws: int, *, probed: bool = True) -> str:
+def compare(
+    it: Subject, shots: int, draws: int, *, probed: bool = True, penalty: float | None = None
+) -> str:
     """Return a line: means over the draws of either side, and our draws worse than a guess."""
     own, others = [], []
     for seed in range(draws):
         train, test = drawn(it.images.labels, shots, seed)
         labels = it.images.labels[test]
-        logits, temperature, ceiling = published(it, train, f"{shots}-{seed}")
+        logits, temperature, ceiling = published(it, train, f"{shots}-{seed}", penalty)
         own.append(scores(probabilities(logits[test], temperature, ceiling), labels))
         if probed:
             others.append(scores(probe(it.images, train, shots)[test], labels))
@@ -210,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--one", type=int, help="only so many images a class, and only ours")
+    parser.add_argument("--penalty", type=float, choices=linear_head.PENALTIES)
     parser.add_argument("--folder", type=Path, help="keeps pools and features")
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
@@ -221,7 +227,9 @@ def main() -> None:
                 print(f"{name}, {architecture}, {asked.draws} draws: accuracy, log loss, ECE")
                 with subject(folder, name, architecture) as it:
                     for shots in [asked.one] if asked.one else SHOTS:
-                        print(compare(it, shots, asked.draws, probed=not asked.one), flush=True)
+                        probed = not asked.one
+                        line = compare(it, shots, asked.draws, probed=probed, penalty=asked.penalty)
+                        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Score a finished model on the images that did not train it, by the path that serves it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from topwork.kinds import Decision
 
 BATCH = 32
 SPLITS = ("val", "test")
-FOLDS = "folds"  # All images that trained, as heads answered that had not seen them.
+FOLDS = "folds"  # Images that trained, as heads answered that had not seen them.
 HEADLINES = ("accuracy", "log_loss", "ece")
 WORST = 50
 CHECKED = 4  # Images on which the network and what its features told are compared.
@@ -75,10 +75,10 @@ class Evaluation:
                     self.abstention.reasons(split, served),
                     strict=True,
                 )
-                answers = zip(
+                lines = zip(
                     dataset.splits[split], *judged.max(1), *served.max(1), reasons, strict=True
                 )
-                for sample, confidence, guess, now_confidence, now_guess, (reason, why) in answers:
+                for sample, confidence, guess, now_confidence, now_guess, (reason, why) in lines:
                     line = {
                         "sha256": sample.sha256,
                         "path": sample.path,
@@ -149,22 +149,12 @@ def held_out_outputs(
         OutOfMemory: There is none even for one image.
     """
 
-    def both(images: Tensor) -> Tensor:
-        found = classifier.outputs(images.numpy())
-        return torch.cat([torch.from_numpy(values) for values in found], 1)
-
-    def ask(samples: list[Sample]) -> Said:
-        answers = []
-        for images in dataset.stream(
-            samples,
-            lambda data: classifier.decode(data, ACCEPTED),
-            batch=BATCH,
-            threads=threads,
-        ):
+    def ask(samples: Sequence[Sample]) -> Said:
+        def done(images: int) -> None:
             run.check_stop()
-            answers.append(within(both, images))
-            meter.at("evaluate", before + sum(map(len, answers)))
-        return Said(*torch.cat(answers).tensor_split([len(classifier.labels)], dim=1))
+            meter.at("evaluate", before + images)
+
+        return answers(dataset, samples, classifier, threads=threads, done=done)
 
     outputs: dict[str, Said] = {}
     before = 0
@@ -182,6 +172,33 @@ def held_out_outputs(
         before += len(samples)
         meter.at("evaluate", before)
     return outputs
+
+
+def answers(
+    dataset: StagedDataset,
+    samples: Sequence[Sample],
+    classifier: Classifier,
+    *,
+    threads: int,
+    done: Callable[[int], None],
+) -> Said:
+    """Return what a classifier says about images; `done` is told how many are, batch by batch.
+
+    Raises:
+        OutOfMemory: There is none even for one image.
+    """
+
+    def both(images: Tensor) -> Tensor:
+        found = classifier.outputs(images.numpy())
+        return torch.cat([torch.from_numpy(values) for values in found], 1)
+
+    rows: list[Tensor] = []
+    for images in dataset.stream(
+        samples, lambda data: classifier.decode(data, ACCEPTED), batch=BATCH, threads=threads
+    ):
+        rows.append(within(both, images))
+        done(sum(map(len, rows)))
+    return Said(*torch.cat(rows).tensor_split([len(classifier.labels)], dim=1))
 
 
 def evaluate(
@@ -212,13 +229,13 @@ def evaluate(
     def scored(split: str, samples: Sequence[Sample], rows: Tensor) -> dict[str, Any]:
         labels, classes = labels_of(samples), dataset.classes
         degrees, ceiling = calibration.temperature, calibration.ceiling
-        answers = calibration.served(rows)
+        served = calibration.served(rows)
         scores = metrics.full(rows, labels, classes, temperature=degrees, ceiling=ceiling)
         scores["calibration"]["reason"] = calibration.reason
-        scores["intervals"] = intervals(answers.argmax(1), labels, len(classes), seed=seed)
+        scores["intervals"] = intervals(served.argmax(1), labels, len(classes), seed=seed)
         lost = metrics.losses(rows, labels, degrees, ceiling)
-        scores["abstention"] = abstention.scores(split, answers, labels)
-        return {**scores, "errors": worst(samples, answers, lost, classes)}
+        scores["abstention"] = abstention.scores(split, served, labels)
+        return {**scores, "errors": worst(samples, served, lost, classes)}
 
     found = {split: scored(split, dataset.splits[split], rows) for split, rows in logits.items()}
     for split, scores in found.items():

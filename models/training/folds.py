@@ -3,6 +3,8 @@
 Images that are nearly the same stay in one fold, or a head that saw one would answer for the other.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +17,19 @@ MOST_FOLDS = 10  # For fewer images than FEW: each head then learns from nine te
 FEW = 200
 CHUNK = 512  # Images compared with all others at once.
 ALIKE = 0.9  # Cosine of the standardised features of two images that are nearly the same.
+ALWAYS_SEEN = -1  # The fold of images that are never held out.
+
+
+class Dealt(NamedTuple):
+    """The fold of each image (n,), or ALWAYS_SEEN; images of one of the `groups` (n,) are alike."""
+
+    folds: Tensor
+    groups: Tensor
+
+
+def count(images: int) -> int:
+    """Return the number of folds of so many images."""
+    return MOST_FOLDS if images < FEW else FOLDS
 
 
 def chosen(images: int, most: int, seed: int) -> Tensor:
@@ -23,34 +38,37 @@ def chosen(images: int, most: int, seed: int) -> Tensor:
     return torch.from_numpy(np.sort(np.argsort(keys, kind="stable")[:most]))
 
 
-def deal(features: Tensor, labels: Tensor) -> Tensor | str:
-    """Return the fold of each image (n,), or why none of some class can be held out.
+def deal(features: Tensor, labels: Tensor) -> Dealt | str:
+    """Return which images are held out together, or why hardly any can be.
 
-    Groups go out the largest first, each to the fold with fewest images of its class: so do
-    stratified group folds of scikit-learn.
+    Groups go out the largest first, each to the fold with the smallest share of its classes: so do
+    stratified group folds of scikit-learn. No fold gets a whole class, of which nobody could then
+    learn; where a group fits into none, all heads see it.
 
     Args:
         features: Standardised, (n, d).
         labels: Class numbers, (n,).
     """
-    sizes = torch.bincount(labels)
-    if int(sizes[sizes > 0].min()) < 2:  # noqa: PLR2004 - one to hold out, one to learn from.
-        return "some class has too few images to hold any out"
-    groups = near_duplicates(features)
-    if any(len(torch.unique(groups[labels == one])) == 1 for one in torch.unique(labels)):
-        return "all images of some class are nearly the same, so none can be held out"
+    groups, sizes = near_duplicates(features), np.bincount(labels.numpy())
     members: dict[int, list[int]] = {}
     for image, group in enumerate(groups.tolist()):
         members.setdefault(group, []).append(image)
-    count = MOST_FOLDS if len(labels) < FEW else FOLDS
-    filled = np.zeros((count, len(sizes)))
-    folds = torch.zeros(len(labels), dtype=torch.int64)
+    filled = np.zeros((count(len(labels)), len(sizes)))
+    folds = torch.full((len(labels),), ALWAYS_SEEN)
     for some in sorted(members.values(), key=lambda images: (-len(images), images[0])):
         counts = np.bincount(labels[some].numpy(), minlength=len(sizes))
-        fold = int((filled[:, counts > 0].sum(1) + 1e-6 * filled.sum(1)).argmin())
+        own = counts > 0
+        left = (filled + counts < sizes)[:, own].all(1)
+        if not left.any():
+            continue
+        # Of folds that are equally good the one with fewest images.
+        shares = (filled[:, own] / sizes[own]).sum(1) + 1e-6 * filled.sum(1) / len(labels)
+        fold = int(np.where(left, shares, np.inf).argmin())
         filled[fold] += counts
         folds[some] = fold
-    return folds
+    if filled.sum() < 2:  # noqa: PLR2004 - one image has no spread.
+        return "hardly any image has another of its class that is not nearly the same"
+    return Dealt(folds, groups)
 
 
 def near_duplicates(features: Tensor) -> Tensor:

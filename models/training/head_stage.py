@@ -6,7 +6,8 @@ the plan says `refit`, it learns once more with the validation images that have 
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -93,14 +94,13 @@ def compute(
 ) -> tuple[Plan, Progress]:
     """Fit the network's linear head to its optimum; the penalty is found on `every` image."""
     began = time.monotonic()
-    if plan.weight_decay is None:
-        found = cross_validated(fit, plan, every)
-        penalty, reason = linear_head.USUAL, f"a usual value: {found}"
-        if isinstance(found, Answers):
-            penalty, reason = found.penalty, found.reason
-        plan = plan.revised("weight_decay", penalty, reason)
-        fit.announce(plan)
-    put_best(fit, plan, train)
+    found = cross_validated(fit, plan, every)
+    penalty, reason = linear_head.USUAL, f"a usual value: {found}"
+    if isinstance(found, Answers):
+        penalty, reason = found.penalty, found.reason
+    plan = plan.revised("weight_decay", penalty, reason)
+    fit.announce(plan)
+    put_best(fit, plan, train, penalty)
     _, head = split(fit.network.model, fit.network.heads.main)
     record = {"epoch": 1, "stage": plan.stage}
     metric = "train_loss"
@@ -116,30 +116,56 @@ def compute(
     return plan, Progress(epoch=2, history=[record], best=best, finished=True)
 
 
-def put_best(fit: Fit, plan: Plan, data: Features) -> None:
-    """Put the one best head on these features into the network."""
+def put_best(fit: Fit, plan: Plan, data: Features, penalty: float) -> None:
+    """Put the one best head on these features into the network.
+
+    Raises:
+        TimeLimitReached: The time was over before, and another head is there.
+    """
     standard = Standardise.together(data.values)
     _, head = split(fit.network.model, fit.network.heads.main)
     layer = features.layer_of(head.cpu())
     if layer.bias is None:
         raise TypeError  # No network here has such a linear head: the mean could not be folded.
     problem = _problem(fit, plan, standard, data)
-    fit.execution.use_threads(1e-9 * problem.operations)
-    best = linear_head.fit(problem, plan.weight_decay or linear_head.USUAL)
-    fit.execution.use_threads(math.inf)
+    with _searching(fit, problem) as between:
+        best = linear_head.fit(problem, penalty, between)
     with torch.no_grad():
         layer.weight.copy_(best.weight)
         layer.bias.copy_(best.bias)
     standard.fold_into(layer)
 
 
-def cross_validated(fit: Fit, plan: Plan, every: Features) -> Answers | str:
-    """Return what heads said about images that they had not seen, or why there are none."""
+def cross_validated(
+    fit: Fit, plan: Plan, every: Features, penalty: float | None = None
+) -> Answers | str:
+    """Return what heads said about images that they had not seen, or why there are none.
+
+    They choose the penalty unless it is given.
+    """
     problem = _problem(fit, plan, Standardise.together(every.values), every)
+    with _searching(fit, problem) as between:
+        return linear_head.cross_validate(problem, fit.seed, between, penalty)
+
+
+@contextmanager
+def _searching(fit: Fit, problem: Problem) -> Iterator[Callable[[], None]]:
+    """Set the threads for looks at a loss, and give what to call between two of them.
+
+    The first head is finished in any case: it takes seconds, and without it there is no model.
+    """
+
+    def between() -> None:
+        fit.run.events.alive()
+        fit.run.check_stop()
+        if fit.deadline.enough:
+            fit.deadline.check()
+
     fit.execution.use_threads(1e-9 * problem.operations)
-    found = linear_head.cross_validate(problem, fit.seed)
-    fit.execution.use_threads(math.inf)
-    return found
+    try:
+        yield between
+    finally:
+        fit.execution.use_threads(math.inf)
 
 
 def _problem(fit: Fit, plan: Plan, standard: Standardise, data: Features) -> Problem:
@@ -166,10 +192,11 @@ def refit(trained: Trained, start: Tensors) -> Trained:
             extractor = FeatureExtractor.fastest(fit.network, fit.execution)
             every = plain(fit, plan, extractor)
             varied = with_views(pooled, plan, every, extractor)
+        if plan.optimizer == CONVEX:
+            put_best(pooled, plan, every, _penalty(plan))
     except TimeLimitReached:
         return trained
     if plan.optimizer == CONVEX:
-        put_best(pooled, plan, every)
         fit.meter.at(plan.stage, 1)
         return replace(trained, unseen=unseen)
     load_tensors(layer, start)
@@ -181,28 +208,34 @@ def refit(trained: Trained, start: Tensors) -> Trained:
     return replace(trained, progress=progress, unseen=unseen)
 
 
-def out_of_fold(trained: Trained) -> Answers | None:
-    """Return what heads that had not seen them said about the images that the head learned from.
+def _penalty(plan: Plan) -> float:
+    if plan.weight_decay is None:
+        raise TypeError  # The head that was judged has found it.
+    return plan.weight_decay
+
+
+def out_of_fold(trained: Trained, learned: Features | None) -> Answers | None:
+    """Return what heads that had not seen them said about images that the head `learned` from.
 
     None where another stage is kept, where the head takes steps, or where no fold can be.
     """
-    fit, plan = trained.fit, trained.plan
-    if not trained.of_head or plan.optimizer != CONVEX:
+    plan = trained.plan
+    if learned is None or plan.optimizer != CONVEX:
         return None
-    extractor = FeatureExtractor.fastest(fit.network, fit.execution)
-    found = cross_validated(fit, plan, plain(fit, plan, extractor))
+    found = cross_validated(trained.fit, plan, learned, _penalty(plan))
     return found if isinstance(found, Answers) else None
 
 
-def known(trained: Trained) -> Features | None:
+def learned_from(trained: Trained) -> Features | None:
     """Return the features of the images that the kept head learned from, those of training first.
 
     None where the trunk was trained with it.
     """
     if not trained.of_head:
         return None
-    fit = trained.fit
-    return plain(fit, trained.plan, FeatureExtractor.fastest(fit.network, fit.execution))
+    fit, refitted = trained.fit, trained.unseen is not None
+    plan = replace(trained.plan, refit=refitted)  # The time limit may have come before.
+    return plain(fit, plan, FeatureExtractor.fastest(fit.network, fit.execution))
 
 
 def held_out_outputs(trained: Trained) -> Mapping[str, Said]:

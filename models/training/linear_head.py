@@ -4,7 +4,7 @@ The loss of a linear layer on fixed features is convex: there is one best head f
 weights, no epoch to choose and nothing random. `models.training.head_stage` calls this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,13 +16,14 @@ from models.training import folds
 # On the mean squared weight of standardised features. A factor of five apart: a cross-validation
 # of some dozen images cannot tell closer neighbours.
 PENALTIES = (250.0, 50.0, 10.0, 2.0, 0.4, 0.08, 0.016, 0.003)
-USUAL = 0.08
+USUAL = 10.0  # Where no image can be held out (`bench/few_shot.py --penalty`).
 MOST_IMAGES = 4096
 MOST_OPERATIONS = 4e11  # Floating-point operations of all fits: some ten seconds on two cores.
 ITERATIONS = 100  # Most at one penalty.
 USUAL_ITERATIONS = 20
 HISTORY = 20
 TOLERANCE = 1e-5  # Of the gradient.
+NO_GROUP = -1  # Of images that took no part.
 
 
 @dataclass(frozen=True)
@@ -64,49 +65,68 @@ class Answers:
     Attributes:
         images: Numbers of the images, (m,), in order.
         logits: Float32 (m, classes).
-        penalty: The largest whose log loss the images cannot tell from the smallest.
-        reason: Why, in words.
+        penalty: The given one, or the largest whose log loss the images cannot tell from the
+            smallest.
+        reason: Why that one, in words; empty where it was given.
+        groups: A number for each image that there is, (n,), the same for those that are nearly the
+            same; NO_GROUP for images that no head has seen either.
     """
 
     images: Tensor
     logits: Tensor
     penalty: float
     reason: str
+    groups: Tensor
 
 
-def fit(problem: Problem, penalty: float) -> Layer:
-    """Return the one best head at a penalty of the list."""
+def fit(problem: Problem, penalty: float, between: Callable[[], None]) -> Layer:
+    """Return the one best head at a penalty of the list; `between` two looks at the loss."""
     features, span = _in_span(problem.features)
     seen = torch.ones(len(features), 1, dtype=torch.float64)
-    penalties = PENALTIES[: PENALTIES.index(penalty) + 1]
-    weight, bias = _path(problem, features, seen, penalties)[-1]
+    weight, bias = _path(problem, features, seen, _down_to(penalty), between)[-1]
     return Layer((weight if span is None else span @ weight).T, bias)
 
 
-def cross_validate(problem: Problem, seed: int) -> Answers | str:
-    """Fit heads without each fold at each penalty; return their answers, or why there are none.
+def cross_validate(
+    problem: Problem, seed: int, between: Callable[[], None], penalty: float | None = None
+) -> Answers | str:
+    """Fit heads without each fold; return what they answer, or why there are no answers.
 
-    Of many images 4096 take part, chosen by `seed`.
+    Args:
+        problem: Of its images at most 4096 take part.
+        seed: Chooses these.
+        between: Called before each look at the loss; what it raises ends the search.
+        penalty: At which they answer; None chooses it.
     """
     images = folds.chosen(len(problem.labels), MOST_IMAGES, seed)
+    groups = torch.full_like(problem.labels, NO_GROUP)
     labels = problem.labels[images]
     problem = replace(problem, features=problem.features[images], labels=labels)
+    penalties = _down_to(PENALTIES[-1] if penalty is None else penalty)
+    passes = USUAL_ITERATIONS * len(penalties) * folds.count(len(labels))
+    if problem.operations * passes > MOST_OPERATIONS:
+        return "so many classes would take too long to cross-validate"
     dealt = folds.deal(problem.features, labels)
     if isinstance(dealt, str):
         return dealt
-    held_out = torch.unique(dealt)
-    passes = USUAL_ITERATIONS * len(PENALTIES) * len(held_out)
-    if problem.operations * passes > MOST_OPERATIONS:
-        return "so many classes would take too long to cross-validate"
+    groups[images] = dealt.groups
+    asked = (dealt.folds != folds.ALWAYS_SEEN).nonzero()[:, 0]
+    held_out, column = torch.unique(dealt.folds[asked], return_inverse=True)
     features, _ = _in_span(problem.features)
-    seen = (dealt[:, None] != held_out).double()
-    column, rows = torch.searchsorted(held_out, dealt), torch.arange(len(labels))
+    seen = (dealt.folds[:, None] != held_out).double()
+    rows = torch.arange(len(asked))
     logits = torch.stack(
         [
-            (features @ weight + bias).reshape(len(labels), len(held_out), -1)[rows, column]
-            for weight, bias in _path(problem, features, seen, PENALTIES)
+            (features[asked] @ weight + bias).reshape(len(asked), len(held_out), -1)[rows, column]
+            for weight, bias in _path(problem, features, seen, penalties, between)
         ]
     )
+    best, reason = (-1, "") if penalty is not None else _best(logits, labels[asked])
+    return Answers(images[asked], logits[best].float(), penalties[best], reason, groups)
+
+
+def _best(logits: Tensor, labels: Tensor) -> tuple[int, str]:
+    """Return which of the penalties is the best one, by logits (penalties, n, classes), and why."""
     losses = torch.stack(
         [functional.cross_entropy(one, labels, reduction="none") for one in logits]
     )
@@ -114,13 +134,16 @@ def cross_validate(problem: Problem, seed: int) -> Answers | str:
     least = int(means.argmin())
     # The rule of one standard error (Breiman et al., Classification and Regression Trees, 1984).
     enough = means[least] + losses[least].std() / len(labels) ** 0.5
-    best = int((means <= enough).nonzero()[0])
     table = ", ".join(f"{a:g}: {b:.4f}" for a, b in zip(PENALTIES, means.tolist(), strict=True))
     words = (
         f"largest penalty within a standard error of the smallest log loss of {len(labels)} images"
         " as heads answered that had not seen them"
     )
-    return Answers(images, logits[best].float(), PENALTIES[best], f"{words} ({table})")
+    return int((means <= enough).nonzero()[0]), f"{words} ({table})"
+
+
+def _down_to(penalty: float) -> Sequence[float]:
+    return PENALTIES[: PENALTIES.index(penalty) + 1]
 
 
 def _in_span(features: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -137,7 +160,11 @@ def _in_span(features: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def _path(
-    problem: Problem, features: Tensor, seen: Tensor, penalties: Sequence[float]
+    problem: Problem,
+    features: Tensor,
+    seen: Tensor,
+    penalties: Sequence[float],
+    between: Callable[[], None],
 ) -> list[tuple[Tensor, Tensor]]:
     """Return weights (d, heads * classes) and biases of the best heads at each penalty.
 
@@ -162,6 +189,7 @@ def _path(
         factor = penalty / 2 / problem.features.shape[1]
 
         def loss(search: torch.optim.LBFGS = search, factor: float = factor) -> Tensor:
+            between()
             search.zero_grad()
             logits = (features @ weight + bias).reshape(shape) + problem.shift
             losses = functional.cross_entropy(

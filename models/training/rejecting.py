@@ -1,30 +1,27 @@
 """Fix by which features and confidences the finished network abstains."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from models.compute.memory import within
-from models.data.dataset import ACCEPTED
-from models.data.features import Standardise
+from models.data.sources import Features
 from models.evaluation import abstention
 from models.evaluation.abstention import MOST_VALUES, Abstention, Seen, spread_out
 from models.evaluation.calibrate import Calibration
-from models.evaluation.evaluate import BATCH, FOLDS, Said
+from models.evaluation.evaluate import FOLDS, Said, answers
 from models.inference.rejection import Rejection
 from models.networks.head import pooled
 from models.planning.rejection import LEAST_IMAGES, TOO_FEW
-from models.training import head_stage
 from models.training.fit import Trained
-from models.training.folds import near_duplicates
-from models.training.linear_head import Answers
-
-NO_GROUP = -1  # Of an image that is none of the known ones.
+from models.training.linear_head import NO_GROUP, Answers
 
 
 def fit(
     trained: Trained,
+    learned: Features | None,
     outputs: Mapping[str, Said],
     unseen: Mapping[str, Tensor],
     folds: Answers | None,
@@ -39,78 +36,88 @@ def fit(
 
     Args:
         trained: The network, and the images.
+        learned: Features of the images that its head learned from, if its trunk was frozen.
         outputs: What it says about held-out splits.
         unseen: Logits of the same by heads that had not seen them.
         folds: What heads said about images that trained the network's own.
         calibration: What divides the logits.
     """
     features = {split: said.features for split, said in outputs.items()}
-    val = features.get("val")
+    val, apart = features.get("val"), dict[str, Tensor]()
     found: Rejection | str
-    if folds is not None:
-        found = _of_folds(trained, val, unseen, folds, calibration)
+    if folds is not None and learned is not None:
+        training = len(trained.fit.dataset.splits["train"])
+        found, apart = _of_folds(learned, training, val, unseen, folds, calibration)
     elif val is None or len(val) < LEAST_IMAGES:
-        images = 0 if val is None else len(val)
-        found = TOO_FEW.format(images, LEAST_IMAGES)
+        found = TOO_FEW.format(0 if val is None else len(val), LEAST_IMAGES)
     else:
-        confidences = calibration.served(unseen["val"]).amax(1)
-        found = abstention.fit(*_known(trained, val.shape[1]), [Seen(val, confidences)])
-    if isinstance(found, str):
-        return Abstention(reason=found)
-    similarities = torch.from_numpy(found.similarities)
-    apart = {FOLDS: similarities} if folds is not None else {}
-    if val is not None:
-        apart["val"] = similarities[len(similarities) - len(val) :]
+        known = _known(trained, learned, val.shape[1])
+        found = abstention.fit(*known, [Seen(val, _sure(calibration, unseen["val"]))])
     return Abstention.of(found, features, apart)
 
 
 def _of_folds(
-    trained: Trained,
+    learned: Features,
+    training: int,
     val: Tensor | None,
     unseen: Mapping[str, Tensor],
     folds: Answers,
     calibration: Calibration,
-) -> Rejection | str:
-    """Fix it by the images of folds, then those of `val`, whose logits are those of folds if any.
+) -> tuple[Rejection | str, dict[str, Tensor]]:
+    """Fix it by the `training` images of folds, then those of `val`.
 
     Validation images that the head learned from are known ones too; neither they nor what is
-    nearly the same count for themselves.
+    nearly the same count for themselves. Those of them that are not of folds fix no threshold, as
+    nobody knows what is nearly the same as they.
+
+    Return also how like the other ones the images of the folds and of `val` are, by split.
     """
-    every = head_stage.known(trained)
-    if every is None:
-        raise TypeError  # Folds are of a head on a frozen trunk.
-    values, training = every.values[folds.images], len(trained.fit.dataset.splits["train"])
-    groups = near_duplicates(Standardise.together(every.values)(values))
-    own = folds.images < training
-    confidences = calibration.served(folds.logits).amax(1)
-    seen = [Seen(values[own], confidences[own], groups[own])]
+    held = 0 if val is None else len(val)
+    numbers = torch.cat([folds.images[folds.images < training], training + torch.arange(held)])
+    fixing = torch.isin(numbers, folds.images) | (numbers >= len(folds.groups))
+    if int(fixing.sum()) < LEAST_IMAGES:
+        return TOO_FEW.format(int(fixing.sum()), LEAST_IMAGES), {}
+    groups = functional.pad(folds.groups, (0, training + held - len(folds.groups)), value=NO_GROUP)
+    own = numbers[: len(numbers) - held]
+    seen = [Seen(learned.values[own], _sure(calibration, folds.logits[: len(own)]), groups[own])]
     if val is not None:
-        numbers = torch.full((len(val),), NO_GROUP)
-        numbers[folds.images[~own] - training] = groups[~own]
-        seen.append(Seen(val, calibration.served(unseen["val"]).amax(1), numbers))
-    return abstention.fit(values, every.labels[folds.images], seen, groups)
+        seen.append(Seen(val, _sure(calibration, unseen["val"]), groups[training:]))
+    known = folds.groups != NO_GROUP
+    found = abstention.fit(learned.values[known], learned.labels[known], seen, folds.groups[known])
+    if isinstance(found, str):
+        return found, {}
+    similarities = torch.from_numpy(found.similarities)
+    apart = {FOLDS: similarities} | ({} if val is None else {"val": similarities[len(own) :]})
+    of_fixing = fixing.numpy()
+    fixed = replace(
+        found,
+        similarities=found.similarities[of_fixing],
+        confidences=found.confidences[of_fixing],
+    )
+    return fixed, apart
 
 
-def _known(trained: Trained, width: int) -> tuple[Tensor, Tensor]:
+def _sure(calibration: Calibration, logits: Tensor) -> Tensor:
+    return calibration.served(logits).amax(1)
+
+
+def _known(trained: Trained, learned: Features | None, width: int) -> tuple[Tensor, Tensor]:
     """Return features (m, width) and labels of as many training images as are kept."""
     fit, labels = trained.fit, trained.fit.dataset.labels("train")
-    whole = head_stage.known(trained)
-    if whole is not None:
-        return pooled(whole.first(len(labels)).values), labels
+    if learned is not None:
+        return pooled(learned.first(len(labels)).values), labels
     chosen = spread_out(labels, MOST_VALUES // width)
     samples = [fit.dataset.splits["train"][number] for number in chosen.tolist()]
-    classifier, features = fit.network.classifier(), []
 
-    def seen_by(crops: Tensor) -> Tensor:
-        return torch.from_numpy(classifier.outputs(crops.numpy()).features)
-
-    for crops in fit.dataset.stream(
-        samples,
-        lambda data: classifier.decode(data, ACCEPTED),
-        batch=BATCH,
-        threads=fit.execution.threads,
-    ):
+    def done(_: int) -> None:
         fit.run.check_stop()
         fit.run.events.alive()
-        features.append(within(seen_by, crops))
-    return torch.cat(features), labels[chosen]
+
+    said = answers(
+        fit.dataset,
+        samples,
+        fit.network.classifier(),
+        threads=fit.execution.threads,
+        done=done,
+    )
+    return said.features, labels[chosen]

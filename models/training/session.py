@@ -111,7 +111,8 @@ class Session:
         outputs = self._ask(fit, fit.network.classifier(), known)
         logits = {split: said.logits for split, said in outputs.items()}
         events.phase("calibrating")
-        folds = head_stage.out_of_fold(trained)
+        learned = head_stage.learned_from(trained)
+        folds = head_stage.out_of_fold(trained, learned)
         if trained.unseen is not None:
             logits["val"] = trained.unseen["val"]
         evidence = spoken = None
@@ -124,7 +125,7 @@ class Session:
         if calibration.reason:
             words = f"Confidences stay as they are: {calibration.reason}."
             events.note("not_calibrated", words)
-        abstention = rejecting.fit(trained, outputs, logits, folds, calibration)
+        abstention = rejecting.fit(trained, learned, outputs, logits, folds, calibration)
         if abstention.reason:
             events.note("never_abstains", f"Every answer is accepted: {abstention.reason}.")
         return evaluate(

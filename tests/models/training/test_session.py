@@ -1,7 +1,9 @@
 """Each part of a run by itself, as jobs that evaluate, export or search need it."""
 
 import json
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from core.system.progress import Meter
-from core.system.run_dir import DONE, RunDir
+from core.system.run_dir import DONE, STOPPED, RunDir
 from models.compute.execution import Execution
 from models.data import features
 from models.data.cache import Cache
@@ -32,7 +34,7 @@ from models.networks import zoo
 from models.planning.plan import Plan
 from models.planning.request import TrainRequest
 from models.planning.strategy import score
-from models.training import choice, head_stage, loop, resume
+from models.training import choice, folds, head_stage, linear_head, loop, resume
 from models.training.fit import Fit
 from models.training.session import Session
 from models.weights import pretrained
@@ -294,11 +296,11 @@ def test_a_refit_that_is_interrupted_ends_with_the_same_bits(
             raise KeyboardInterrupt
         plain_step(stage, indices)
 
-    def put_best(fit: Fit, plan: Plan, data: Features) -> None:
+    def put_best(fit: Fit, plan: Plan, data: Features, penalty: float) -> None:
         stages.append(plan.stage)
         if stages == ["head", "refit"]:
             raise KeyboardInterrupt
-        plain_fit(fit, plan, data)
+        plain_fit(fit, plan, data, penalty)
 
     monkeypatch.setattr(loop.Loop, "step", step)
     monkeypatch.setattr(head_stage, "put_best", put_best)
@@ -308,6 +310,79 @@ def test_a_refit_that_is_interrupted_ends_with_the_same_bits(
     assert go(broken) == DONE
     assert set(stages[before:]) == {"refit"}
     assert outcome(broken) == outcome(straight)
+
+
+WEIGHTS = 2  # Axes of a matrix of weights.
+
+
+def test_a_search_that_is_told_to_stop_begins_anew_and_ends_with_the_same_bits(
+    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM comes in each of the four searches; none goes on to its optimum."""
+    straight, broken = (
+        own_head(tmp_path / name, folder / "drawn", artefact) for name in ("straight", "broken")
+    )
+    plain, searches, looks = torch.optim.LBFGS.step, [0], [0]
+    told_at = -1
+
+    def step(search: torch.optim.LBFGS, loss: Callable[[], float]) -> Any:
+        if search.param_groups[0]["params"][0].ndim != WEIGHTS:
+            return plain(search, loss)  # That of a temperature.
+        searches.append(0)
+
+        def look() -> float:
+            looks.append(0)
+            if len(searches) == told_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+                looks.clear()
+            return loss()
+
+        return plain(search, look)
+
+    monkeypatch.setattr(torch.optim.LBFGS, "step", step)
+    assert go(straight) == DONE
+    penalties = len(linear_head.PENALTIES)
+    one, rest = divmod(len(searches) - 1 - penalties, 3)
+    assert rest == 0
+    # In the choice of a penalty, the first head, the refitted one and, as the first head is kept
+    # then, the answers of all folds.
+    for place in (1, penalties + 1, penalties + one + 1, one + 1):
+        searches.clear()
+        told_at = place
+        assert go(broken) == STOPPED
+        assert not looks
+    told_at = -1
+    assert go(broken) == DONE
+    assert outcome(broken) == outcome(straight)
+    assert read(broken, "evaluation.json") == read(straight, "evaluation.json")
+
+
+def test_some_of_the_images_speak_for_all(
+    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 72 images 55 are dealt to folds; those of the others that are validation images fix no
+    threshold, as nobody has looked for what is nearly the same.
+    """
+    monkeypatch.setattr(linear_head, "MOST_IMAGES", 55)
+    run_dir = own_head(tmp_path / "run", folder / "drawn", artefact)
+    assert go(run_dir) == DONE
+    card, scores = read(run_dir, "card.json"), read(run_dir, "evaluation.json")
+    chosen = folds.chosen(72, 55, card["seed"])
+    training = int((chosen < 48).sum())
+    assert training < 48
+    assert scores["folds"]["images"] == card["calibration"]["images"] == training + 24
+    found = Classifier.from_artefact(run_dir / "result").rejection
+    assert isinstance(found, Rejection)
+    assert len(found.references) == len(found.similarities) == 55
+    with closing(StagedDataset(folder / "drawn")) as staged:
+        train, val = staged.splits["train"], staged.splits["val"]
+        spoken = [train[number] for number in chosen.tolist() if number < 48] + list(val)
+    labels = {sample.path: staged.classes[sample.label] for sample in spoken}
+    errors = scores["folds"]["errors"]
+    assert all(labels[error["path"]] == error["true"] != error["predicted"] for error in errors)
+    assert len(errors) == scores["folds"]["confusion"][0][1] + scores["folds"]["confusion"][1][0]
+    # Images and answers belong together: chance would miss half of them.
+    assert scores["folds"]["accuracy"] > 0.8
 
 
 def test_a_refit_that_the_time_limit_ends_leaves_the_head_that_was_judged(
@@ -325,6 +400,27 @@ def test_a_refit_that_the_time_limit_ends_leaves_the_head_that_was_judged(
     cards = [read(run_dir, "card.json") for run_dir in (cut, given)]
     assert cards[0]["files"] == cards[1]["files"]
     assert not cards[0]["metrics"]["val"]["out_of_fold"]
+
+
+def test_a_refit_whose_search_the_time_limit_ends_leaves_the_head_that_was_judged(
+    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = head_stage.put_best
+
+    def put_best(fit: Fit, plan: Plan, data: Features, penalty: float) -> None:
+        if plan.stage == "refit":
+            fit.deadline.minutes = 0.0
+        plain(fit, plan, data, penalty)
+
+    monkeypatch.setattr(head_stage, "put_best", put_best)
+    run_dir = own_head(tmp_path / "run", folder / "drawn", artefact)
+    assert go(run_dir) == DONE
+    card = read(run_dir, "card.json")
+    assert not card["metrics"]["val"]["out_of_fold"]
+    assert card["rejection"]["references"] == 48
+    for line in (run_dir / "result" / "predictions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert (row["served_label"], row["served_confidence"]) == (row["label"], row["confidence"])
 
 
 def test_a_session_fits_several_plans_and_publishes_the_better_one(
