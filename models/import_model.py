@@ -60,13 +60,14 @@ def import_model(run: RunDir) -> None:
     source.mkdir()
     bundle.unpack(request.bundle, source)
     network, stated = _read(source)
-    _ask(network)
+    calibration = stated.calibration or _Calibration()
+    _ask(network, calibration)
     folder = run.begin_result()
     artefact.write(
         folder,
         network.model,
         _card(network, stated),
-        lambda: {"engine": _engine(folder, network, stated.calibration or _Calibration())},
+        lambda: {"engine": _engine(folder, network, calibration)},
     )
     shutil.rmtree(source)
     run.publish_result(folder)
@@ -86,14 +87,14 @@ def _read(source: Path) -> tuple[Network, _Stated]:
         raise BundleInvalid(f"{artefact.CARD}: {where}: {first['msg']}") from error
 
 
-def _ask(network: Network) -> None:
-    """Refuse a network that cannot compute the images that its card asks for, or not finitely."""
+def _ask(network: Network, stated: _Calibration) -> None:
+    """Refuse what cannot answer the images that its card asks for, or not finitely."""
     crop = network.preprocess.crop
     if crop > LARGEST_CROP:
         raise BundleInvalid(f"its images of {crop} pixels are larger than {LARGEST_CROP}")
-    classifier = network.classifier()
     grey = np.full((3, crop, crop), 128, dtype=np.uint8)
     try:
+        classifier = network.classifier(temperature=stated.temperature, ceiling=stated.ceiling)
         classifier.rank(classifier.forward([grey])[0], 1)
     except IntegrityError as error:
         raise BundleInvalid(error.message) from error

@@ -1,5 +1,6 @@
 """From logits to the confidences that are served, by what a model's card states."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from topwork.errors import IntegrityError
 
 if TYPE_CHECKING:  # A predictor may have no need of torch, which takes most of its memory.
     from torch import Tensor
+
+LEAST_FACTOR = 1e-3  # Of `mixing`; what is left of the answer by less may round to equal shares.
 
 
 def stated(card: dict[str, Any]) -> tuple[float, float]:
@@ -22,6 +25,22 @@ def stated(card: dict[str, Any]) -> tuple[float, float]:
         return float(calibration.get("temperature", 1.0)), float(calibration.get("ceiling", 1.0))
     except (AttributeError, TypeError, ValueError) as error:
         raise IntegrityError("The card's calibration cannot be read.") from error
+
+
+def check(temperature: float, ceiling: float, classes: int) -> None:
+    """Refuse numbers by which some logits have no finite answer, or another order.
+
+    Raises:
+        IntegrityError: The temperature is none above 0, or float64 cannot hold what it makes of
+            float32; the ceiling is not within 0..1, or not above 1 / classes.
+    """
+    farthest = 2 * float(np.finfo(np.float32).max)  # Between two logits.
+    if not (0 < temperature < math.inf and math.isfinite(farthest / temperature)):
+        raise IntegrityError(f"A temperature of {temperature} cannot calibrate anything.")
+    if not (0 < ceiling <= 1 and mixing(classes, ceiling)[0] >= LEAST_FACTOR):
+        raise IntegrityError(
+            f"A ceiling of {ceiling} is none for confidences of {classes} classes."
+        )
 
 
 def mixing(classes: int, ceiling: float) -> tuple[float, float]:

@@ -4,7 +4,6 @@
 too, so an image gets the same label and confidence from a finished job and from the service.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
-from models.inference import onnx_engine, rejection_file
-from models.inference.calibration import served, stated
+from models.inference import calibration, onnx_engine, rejection_file
 from models.inference.card_file import GRAPH, WEIGHTS, Card, read_card
 from models.inference.outputs import Outputs
 from models.inference.preprocess import Preprocess
@@ -75,7 +73,7 @@ class Classifier:
         preprocess: Turns an image into the network's input.
         labels: One per output, in the network's order.
         temperature: Divisor of the logits found by calibration; 1 leaves them as they are.
-        ceiling: What no confidence exceeds, above 0; 1 for none.
+        ceiling: What no confidence exceeds, above 1 / classes; 1 for none.
         rejection: Decides which answers are relied on, or says why it cannot.
         facts: What the answer says about the model.
     """
@@ -91,10 +89,7 @@ class Classifier:
         rejection: Rejection | str = NO_REFERENCES,
         facts: dict[str, Any] | None = None,
     ) -> None:
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise IntegrityError(f"A temperature of {temperature} cannot calibrate anything.")
-        if not 0 < ceiling <= 1:
-            raise IntegrityError(f"A ceiling of {ceiling} is none for a confidence.")
+        calibration.check(temperature, ceiling, len(labels))
         self.engine = engine
         self.preprocess = preprocess
         self.labels = tuple(labels)
@@ -114,7 +109,7 @@ class Classifier:
         cls, card: Card, engine: Engine, rejection: Rejection | str = NO_REFERENCES
     ) -> "Classifier":
         """Return what answers as a card says by an engine that runs its network."""
-        temperature, ceiling = stated(card)
+        temperature, ceiling = calibration.stated(card)
         return cls(
             engine,
             Preprocess.from_dict(card["preprocess"]),
@@ -170,14 +165,14 @@ class Classifier:
 
     def forward(self, crops: Sequence[Crops] | Crops) -> NDArray[np.float64]:
         """Return calibrated probabilities, float64 (N, classes), of decoded images."""
-        return served(self.logits(crops), self.temperature, self.ceiling)
+        return calibration.served(self.logits(crops), self.temperature, self.ceiling)
 
     def answer(self, crops: Sequence[Crops] | Crops) -> Answered:
         """Return what `forward` does, with the images' similarity to known ones."""
         if isinstance(self.rejection, str):
             return Answered(self.forward(crops), None)
         outputs = self.outputs(crops)
-        shares = served(outputs.logits, self.temperature, self.ceiling)
+        shares = calibration.served(outputs.logits, self.temperature, self.ceiling)
         return Answered(shares, self.rejection.similarity(outputs.features))
 
     def thresholds(self, reject: RejectMode | float = RejectMode.AUTO) -> Thresholds | None:

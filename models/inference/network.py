@@ -59,15 +59,19 @@ class Network:
             self.model.aux_logits = False  # type: ignore[assignment]  # A plain flag of two torchvision networks.
         self.model.cpu()
 
-    def classifier(self, engine: Engine | None = None) -> Classifier:
-        """Return what answers as the predictor would, before calibration.
+    def classifier(
+        self, engine: Engine | None = None, *, temperature: float = 1.0, ceiling: float = 1.0
+    ) -> Classifier:
+        """Return what answers as the predictor would; unless told how, without calibration.
 
         Args:
             engine: Runs the forward pass in place of the network itself.
+            temperature: As of `Classifier`.
+            ceiling: Likewise.
         """
         labels = [Label(name) for name in self.classes]
         engine = engine or Eager(self.model, self.preprocess, self.heads.main)
-        return Classifier(engine, self.preprocess, labels)
+        return Classifier(engine, self.preprocess, labels, temperature=temperature, ceiling=ceiling)
 
 
 def present(model: nn.Module, heads: Heads) -> Heads:

@@ -35,10 +35,10 @@ class Fixed:
         return Outputs(self(crops), crops.reshape(len(crops), -1).astype(np.float32))
 
 
-def fixed(*logits: float, temperature: float = 1.0) -> Classifier:
+def fixed(*logits: float, temperature: float = 1.0, ceiling: float = 1.0) -> Classifier:
     preprocess = Preprocess.for_architecture("lenet")
     labels = [Label(name) for name in "abcdefgh"[: len(logits)]]
-    return Classifier(Fixed(*logits), preprocess, labels, temperature=temperature)
+    return Classifier(Fixed(*logits), preprocess, labels, temperature=temperature, ceiling=ceiling)
 
 
 def images(count: int) -> list[Crops]:
@@ -80,9 +80,32 @@ def test_temperature_changes_the_confidence_and_never_the_label() -> None:
     rows = [classifier.forward(images(1))[0] for classifier in (sharp, soft)]
     assert rows[0][1] == pytest.approx(1 / (1 + math.exp(-2)))
     assert rows[1][1] == pytest.approx(1 / (1 + math.exp(-0.5)))
-    for bad in (0.0, -1.0, float("nan")):
+    for bad in (0.0, -1.0, 1e-310, 1e-271, float("nan"), float("inf")):
         with pytest.raises(IntegrityError):
             fixed(1.0, temperature=bad)
+
+
+@pytest.mark.parametrize("temperature", [1e-269, 1e300])
+def test_every_temperature_that_is_taken_has_an_answer(temperature: float) -> None:
+    largest = float(np.finfo(np.float32).max)
+    classifier = fixed(-largest, largest, temperature=temperature)
+    row = classifier.forward(images(1))[0]
+    assert np.isfinite(row).all()
+    assert row[1] >= row[0]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8])
+def test_a_ceiling_that_would_change_labels_is_none(classes: int) -> None:
+    """At 1 / classes all confidences are equal, and below it the worst class comes first."""
+    logits = [float(number) for number in range(classes)]
+    for bad in (0.0, 0.5 / classes, 1 / classes, 1.1, float("nan")):
+        with pytest.raises(IntegrityError, match="ceiling"):
+            fixed(*logits, ceiling=bad)
+    low = fixed(*logits, ceiling=1.01 / classes)
+    row = low.forward(images(1))[0]
+    assert row.argmax() == classes - 1
+    assert row.max() <= 1.01 / classes
+    assert fixed(1.0, ceiling=0.5).forward(images(1)).tolist() == [[1.0]]
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.7, 1.5, 10.0])
