@@ -3,34 +3,23 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from core.store.object_store import Storage
 from models.inference import artefact
-from models.inference.preprocess import Preprocess
-from models.networks import zoo
-from tests.models.publishing import network_of, publish
+from tests.models.publishing import network_of, publish, write_lenet
+
+CLASSES = ["ant", "bee", "cicada"]
 
 
 def store_model(storage: Storage, folder: Path, *, seed: int = 1, **changes: Any) -> dict[str, Any]:
     """Put a LeNet with random weights into storage; return how an order names it."""
-    torch.manual_seed(seed)
-    classes = ["ant", "bee", "cicada"]
-    card = {
-        "architecture": "lenet",
-        "classes": classes,
-        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
-        **changes,
-    }
-    folder.mkdir(parents=True)
-    artefact.write(folder, zoo.build("lenet", len(classes)), card)
+    write_lenet(folder, CLASSES, seed=seed, **changes)
     return put_model(storage, folder, f"models/job{seed}/1")
 
 
 def store_served(storage: Storage, folder: Path) -> dict[str, Any]:
     """Put a LeNet with its graph into storage; return how an order names it."""
     folder.mkdir(parents=True)
-    publish(folder, network_of("lenet", ["ant", "bee", "cicada"]))
+    publish(folder, network_of("lenet", CLASSES))
     return put_model(storage, folder, "models/served/1")
 
 

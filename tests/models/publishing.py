@@ -1,6 +1,7 @@
 """Publish a network as the trainer does, its graph included, without training it."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,6 +10,7 @@ from models.evaluation.calibrate import Calibration
 from models.inference import artefact
 from models.inference.network import Network
 from models.inference.preprocess import Preprocess
+from models.inference.rejection import Rejection
 from models.networks import head, zoo
 from models.planning import catalogue
 
@@ -21,6 +23,26 @@ def network_of(architecture: str, classes: list[str], *, side: int | None = None
     preprocess = preprocess if side is None else preprocess.at(side)
     heads = head.find(model, len(classes))
     return Network(catalogue.get(architecture), model, heads, classes, preprocess, {})
+
+
+def write_lenet(
+    folder: Path,
+    classes: list[str],
+    *,
+    seed: int = 1,
+    known: Rejection | None = None,
+    **changes: Any,
+) -> artefact.Card:
+    """Write a LeNet with random weights and no graph; `changes` are fields of its card."""
+    torch.manual_seed(seed)
+    card = {
+        "architecture": "lenet",
+        "classes": classes,
+        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
+        **changes,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    return artefact.write(folder, zoo.build("lenet", len(classes)), card, rejection=known)
 
 
 def publish(folder: Path, network: Network) -> artefact.Card:

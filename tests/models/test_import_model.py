@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -23,10 +22,9 @@ from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.inference.eager import Eager
 from models.inference.network import Network
-from models.inference.preprocess import Preprocess
-from models.networks import zoo
 from models.planning.import_request import ImportRequest
 from models.weights import bundle
+from tests.models.publishing import write_lenet
 from topwork.errors import ArchitectureUnknown, BundleInvalid, TopworkError
 
 CLASSES = ["ants", "bees", "čmeláci"]
@@ -35,19 +33,16 @@ ORIGIN = {"weights": "model:pets@3", "sha256": "0" * 64, "of": {"weights": "imag
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(5)
     folder = tmp_path_factory.mktemp("model")
-    card = {
-        "architecture": "lenet",
-        "classes": CLASSES,
-        "head": {"layers": ["classifier.2"], "auxiliary": []},
-        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
-        "calibration": {"temperature": 0.5, "ceiling": 0.9, "ece_after": 0.1, "images": 60},
-        "lineage": ORIGIN,
-        "metrics": {"val": {"accuracy": 1.0}},
-        "dataset": {"id": "ds_0123456789012345678901", "version": 1, "digest": "0" * 64},
-    }
-    artefact.write(folder, zoo.build("lenet", len(CLASSES)), card)
+    write_lenet(
+        folder,
+        CLASSES,
+        head={"layers": ["classifier.2"], "auxiliary": []},
+        calibration={"temperature": 0.5, "ceiling": 0.9, "ece_after": 0.1, "images": 60},
+        lineage=ORIGIN,
+        metrics={"val": {"accuracy": 1.0}},
+        dataset={"id": "ds_0123456789012345678901", "version": 1, "digest": "0" * 64},
+    )
     return folder
 
 

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,11 +24,11 @@ from models.export.__main__ import FORMS, export
 from models.export.forms import Answer
 from models.inference import artefact
 from models.inference.classifier import Classifier
-from models.inference.preprocess import REVISION, Preprocess
+from models.inference.preprocess import REVISION
 from models.inference.rejection import Rejection
-from models.networks import zoo
 from models.planning import catalogue
 from models.planning.export_request import FIRST_PIXELS, ExportRequest
+from tests.models.publishing import write_lenet
 from tests.pictures import encode, photo
 from topwork.errors import ExportParityFailed, InvalidField
 from topwork.kinds import ExportFormat
@@ -40,31 +41,20 @@ ALONE = "import sys\nsys.modules.update(dict.fromkeys(['torch', 'models', 'core'
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(5)
     folder = tmp_path_factory.mktemp("model")
-    card = {
-        "architecture": "lenet",
-        "classes": CLASSES,
-        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
-        "calibration": {"temperature": 0.05, "ceiling": CEILING},
-    }
-    artefact.write(folder, zoo.build("lenet", len(CLASSES)), card)
+    write_lenet(folder, CLASSES, seed=5, calibration={"temperature": 0.05, "ceiling": CEILING})
     return folder
 
 
 @pytest.fixture(scope="module")
 def careful(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same network with calibration, known images and thresholds among its scores."""
-    torch.manual_seed(5)
-    folder, network = tmp_path_factory.mktemp("careful"), zoo.build("lenet", len(CLASSES))
-    plain = {
-        "architecture": "lenet",
-        "classes": CLASSES,
+    folder = tmp_path_factory.mktemp("careful")
+    plain: dict[str, Any] = {
         "head": {"layers": [catalogue.get("lenet").head], "auxiliary": []},
-        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
         "calibration": {"temperature": 0.01, "ceiling": 0.9},
     }
-    artefact.write(folder, network, plain)
+    write_lenet(folder, CLASSES, seed=5, **plain)
     classifier = Classifier.from_artefact(folder)
     crops = [classifier.preprocess.uint8(image) for _, image in parity.made()]
     outputs = classifier.outputs(crops)
@@ -73,8 +63,8 @@ def careful(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seen = [Seen(features.repeat(9, 1), sure.repeat(9), torch.arange(12).repeat(9))]
     rejection = abstention.fit(features, torch.zeros(12).long(), seen, torch.arange(12))
     assert isinstance(rejection, Rejection)
-    card = plain | {"rejection": Abstention.of(rejection, {}).stated()}
-    artefact.write(folder, network, card, rejection=rejection)
+    plain["rejection"] = Abstention.of(rejection, {}).stated()
+    write_lenet(folder, CLASSES, seed=5, known=rejection, **plain)
     return folder
 
 

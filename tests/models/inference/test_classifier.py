@@ -3,6 +3,7 @@
 import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from models.inference.outputs import Outputs
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.planning import catalogue
+from tests.models.publishing import write_lenet
 from topwork.errors import ImageUndecodable, IntegrityError, WeightsMismatch
 
 
@@ -130,15 +132,9 @@ def test_the_service_computes_confidences_as_the_evaluation_does(
 
 @pytest.mark.parametrize("calibration", [{}, {"calibration": None}])
 def test_a_card_without_calibration_gives_the_plain_softmax(
-    tmp_path: Path, calibration: dict[str, None]
+    tmp_path: Path, calibration: dict[str, Any]
 ) -> None:
-    card = {
-        "architecture": "lenet",
-        "classes": ["ant", "bee"],
-        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
-        **calibration,
-    }
-    artefact.write(tmp_path, zoo.build("lenet", 2), card)
+    write_lenet(tmp_path, ["ant", "bee"], **calibration)
     classifier = Classifier.from_artefact(tmp_path)
     assert classifier.temperature == 1.0
     crop = images(1)
@@ -148,13 +144,7 @@ def test_a_card_without_calibration_gives_the_plain_softmax(
 
 @pytest.mark.parametrize("calibration", ["warm", [1.0], {"temperature": "warm"}])
 def test_a_calibration_that_is_none_is_refused(tmp_path: Path, calibration: object) -> None:
-    card = {
-        "architecture": "lenet",
-        "classes": ["ant", "bee"],
-        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
-        "calibration": calibration,
-    }
-    artefact.write(tmp_path, zoo.build("lenet", 2), card)
+    write_lenet(tmp_path, ["ant", "bee"], calibration=calibration)
     with pytest.raises(IntegrityError, match="calibration"):
         Classifier.from_artefact(tmp_path)
 
@@ -202,15 +192,8 @@ def test_the_engine_agrees_with_the_bare_network() -> None:
 
 
 def test_a_trained_model_answers_with_its_own_classes(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = zoo.build("lenet", 2)
-    card = {
-        "architecture": "lenet",
-        "classes": ["ant", "bee"],
-        "preprocess": Preprocess.for_architecture("lenet").to_dict(),
-        "calibration": {"temperature": 2.0},
-    }
-    artefact.write(tmp_path, model, card)
+    write_lenet(tmp_path, ["ant", "bee"], calibration={"temperature": 2.0})
+    model, _ = artefact.load(tmp_path)
     classifier = Classifier.from_artefact(tmp_path)
     assert [label.name for label in classifier.labels] == ["ant", "bee"]
     assert classifier.temperature == 2.0

@@ -16,13 +16,11 @@ from core.system import failpoints
 from core.system.run_dir import DONE, FAILED, supervise
 from models.evaluation import abstention
 from models.evaluation.abstention import Abstention, Seen
-from models.inference import artefact
 from models.inference.classifier import Classifier
-from models.inference.preprocess import Preprocess
 from models.inference.rejection import Rejection
-from models.networks import zoo
 from models.predict import predict
 from models.prediction import parts
+from tests.models.publishing import write_lenet
 from tests.models.staging import ROOT, stage, stripes
 
 CLASSES = ["across", "down", "neither"]
@@ -33,11 +31,7 @@ Order = Callable[..., Path]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LeNet with random weights that knows one direction of stripes."""
     folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(3)
-    preprocess = Preprocess.for_architecture("lenet").to_dict()
-    card = {"architecture": "lenet", "classes": CLASSES, "preprocess": preprocess}
-    network = zoo.build("lenet", len(CLASSES))
-    artefact.write(folder, network, card)
+    write_lenet(folder, CLASSES, seed=3)
     classifier = Classifier.from_artefact(folder)
     crops = [classifier.decode(stripes("val", "across", number)[2]) for number in range(60)]
     features = torch.from_numpy(classifier.outputs(crops).features)
@@ -46,8 +40,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         features, torch.zeros(60).long(), [Seen(features, sure, numbers)], numbers
     )
     assert isinstance(rejection, Rejection)
-    stated = {"rejection": Abstention.of(rejection, {}).stated()}
-    artefact.write(folder, network, card | stated, rejection=rejection)
+    stated = Abstention.of(rejection, {}).stated()
+    write_lenet(folder, CLASSES, seed=3, known=rejection, rejection=stated)
     return folder
 
 
