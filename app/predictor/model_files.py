@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,20 +53,21 @@ class ModelFiles:
         """Return the folder of a model's files, fetched unless it is there.
 
         Raises:
-            IntegrityError: A remote file is missing or not what the manifest says.
+            IntegrityError: A file is missing, or a remote one is not what the manifest says.
             StorageUnavailable: The storage does not answer.
         """
+        names = (*NAMES, *({GRAPH, REJECTION} & model.files.keys()))
         here = self._storage.local_path(model.prefix)
         if here is not None:
-            return here
+            return _whole(here, names)
         target = self._folder / self.name_of(model)
         if target.is_dir():
             os.utime(target)
-            return target
+            return _whole(target, names)
         self._folder.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder))
         try:
-            for name in (*NAMES, *({GRAPH, REJECTION} & model.files.keys())):
+            for name in names:
                 self._fetch(f"{model.prefix}/{name}", draft / name, model.files[name])
             self._place(draft, target)
         finally:
@@ -81,7 +83,7 @@ class ModelFiles:
         try:
             digest = self._storage.fetch(key, path)
         except NotFound as error:
-            raise IntegrityError(f"{path.name} of the model is gone from storage.") from error
+            raise _gone(path.name) from error
         if digest != wanted.plain()["sha256"]:
             raise IntegrityError(f"{path.name} does not match its recorded hash.")
 
@@ -104,6 +106,18 @@ class ModelFiles:
         except OSError:
             if not target.is_dir():  # Else another predictor of this machine was faster.
                 raise
+
+
+def _whole(folder: Path, names: Iterable[str]) -> Path:
+    """Return a folder that has all these files: without some of them a model answers otherwise."""
+    for name in names:
+        if not (folder / name).is_file():
+            raise _gone(name)
+    return folder
+
+
+def _gone(name: str) -> IntegrityError:
+    return IntegrityError(f"{name} of the model is gone from storage.")
 
 
 def _last_uses(folder: Path) -> list[tuple[float, Path]]:

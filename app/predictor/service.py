@@ -73,7 +73,7 @@ class Predictor:
         self._decoding = Decoding(ImageLimits(max_pixels=settings.max_image_pixels), cores())
         self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
         self._models: ModelCache[str, Classifier] = ModelCache(
-            lambda classifier: classifier.engine.nbytes,
+            lambda classifier: classifier.nbytes,
             min(settings.model_cache_bytes, memory() // MEMORY_SHARE),
         )
         self._batcher: Batcher[Classifier, Guess, Result | TopworkError] = Batcher(
@@ -138,7 +138,8 @@ class Predictor:
         begun = time.perf_counter()
         classifier = await self._load(order.model)
         loaded = time.perf_counter()
-        thresholds = classifier.thresholds(order.reject)
+        # Of a model with many scores they take a quarter of a second when first asked for.
+        thresholds = await asyncio.to_thread(classifier.thresholds, order.reject)
         timings = Timings(loaded)
         ends = list(accumulate(order.sizes, initial=0))
         images = [memoryview(body)[start:end] for start, end in pairwise(ends)]

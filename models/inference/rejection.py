@@ -78,6 +78,11 @@ class Rejection:
         if not all(bool(np.isfinite(values).all()) for values in self.arrays().values()):
             raise IntegrityError("The model's reference images hold values that are not finite.")
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of all its numbers."""
+        return sum(values.nbytes for values in self.arrays().values())
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what a file keeps of it."""
         return {

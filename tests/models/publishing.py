@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.evaluation import engine_choice
@@ -10,9 +11,11 @@ from models.evaluation.calibrate import Calibration
 from models.inference import artefact
 from models.inference.network import Network
 from models.inference.preprocess import Preprocess
-from models.inference.rejection import Rejection
+from models.inference.rejection import Rejection, unit
 from models.networks import head, zoo
 from models.planning import catalogue
+
+LENET_FEATURES = 84  # What enters its last layer.
 
 
 def network_of(architecture: str, classes: list[str], *, side: int | None = None) -> Network:
@@ -43,6 +46,13 @@ def write_lenet(
     }
     folder.mkdir(parents=True, exist_ok=True)
     return artefact.write(folder, zoo.build("lenet", len(classes)), card, rejection=known)
+
+
+def known_images(size: int, *, scores: int = 60) -> Rejection:
+    """Return so many random references of a LeNet, with evenly spread scores of other images."""
+    references = np.random.default_rng(2).normal(size=(size, LENET_FEATURES)).astype(np.float32)
+    spread = np.linspace(0.1, 1.0, scores)
+    return Rejection(unit(references), 1, spread, spread)
 
 
 def publish(folder: Path, network: Network) -> artefact.Card:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,8 +22,10 @@ from app.predictor_protocol import Order
 from core.store.object_store import Storage
 from core.system.settings import Settings
 from models.inference import artefact
+from models.inference.rejection import Rejection, Thresholds
 from tests.app.conftest import MakeModel
 from tests.app.trained import put_model, store_model, store_served
+from tests.models.publishing import known_images
 from topwork.errors import ImageTooLarge, IntegrityError, PredictorBusy, WeightsUnavailable
 
 Stored = tuple[Storage, MakeModel]
@@ -205,6 +208,62 @@ def test_a_model_that_is_pushed_out_comes_back(stored: Stored, tmp_path: Path) -
     trial(stored, tmp_path, work, measures, model_cache_bytes=600_000)
     assert len({json.dumps(result) for result in first.values()}) == 3
     assert "topwork_predictor_models 2.0" in measures.text().decode()
+
+
+def test_known_images_take_room_too(stored: Stored, tmp_path: Path) -> None:
+    """Two networks fit beside each other; with the images of one of them they do not."""
+    careful = stored[1](4, known=known_images(2000), rejection={"neighbours": 1})
+    plain, measures = stored[1](5), Measures()
+
+    async def work(predictor: Predictor) -> None:
+        for model in (careful, plain):
+            await predictor.predict(*order(model, png()))
+
+    trial(stored, tmp_path, work, measures, model_cache_bytes=600_000)
+    assert "topwork_predictor_models 1.0" in measures.text().decode()
+
+
+def test_thresholds_are_computed_once_and_not_by_the_loop(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take a quarter of a second of a large model, in which nobody else would be answered."""
+    model = stored[1](4, known=known_images(10), rejection={"neighbours": 1})
+    computed: list[tuple[float, bool]] = []
+    compute = Rejection.thresholds
+
+    def seen(self: Rejection, coverage: float) -> Thresholds:
+        computed.append((coverage, threading.current_thread() is threading.main_thread()))
+        return compute(self, coverage)
+
+    monkeypatch.setattr(Rejection, "thresholds", seen)
+
+    async def work(predictor: Predictor) -> None:
+        for reject in ("auto", 0.8, "none", 0.8, "auto"):
+            answer = await predictor.predict(*order(model, png(), reject=reject))
+            assert ("coverage" in answer["model"]["rejection"]) == (reject != "none")
+
+    trial(stored, tmp_path, work)
+    assert computed == [(0.95, False), (0.8, False)]
+
+
+@pytest.mark.parametrize("name", [artefact.GRAPH, artefact.REJECTION])
+def test_a_model_without_a_file_of_its_manifest_is_not_served(
+    stored: Stored, tmp_path: Path, name: str
+) -> None:
+    """Without its known images it would rely on each answer, and nobody would notice."""
+    storage, make = stored
+    model = (
+        store_served(storage, tmp_path / "made")
+        if name == artefact.GRAPH
+        else make(4, known=known_images(10), rejection={"neighbours": 1})
+    )
+    storage.delete(f"{model['prefix']}/{name}")
+
+    async def work(predictor: Predictor) -> None:
+        with pytest.raises(IntegrityError, match=name):
+            await predictor.predict(*order(model, png()))
+
+    trial(stored, tmp_path, work)
 
 
 def test_a_copy_that_was_damaged_here_is_fetched_again(stored_far: Stored, tmp_path: Path) -> None:
