@@ -9,9 +9,10 @@ from typing import Any, cast
 from sqlalchemy.orm import Session
 
 from app.api.uploads.multipart_archive import Stored, Upload
+from app.api.uploads.received import use_up
 from app.asgi.problem import nearest
 from app.asgi.request_body import decode, members, shaped_as
-from core.domain import datasets, jobs, registry, uploads, usage
+from core.domain import datasets, jobs, registry, usage
 from core.store.row_access import owner_of
 from core.store.tables import Dataset, Job, ModelVersion
 from core.system.settings import Settings
@@ -249,12 +250,12 @@ def add_dataset(
     """
     if stored is None:
         raise UploadNotFound(param="upload")
-    if stored.upload.partial is not None:
-        uploads.delete(session, stored.upload.partial)
-    usage.check_bytes(session, settings, owner_of(session), stored.size)
+    used = use_up(session, settings, stored)
     name = name or dataset_name(stored.upload)
-    dataset = datasets.create(session, name=name, upload=stored.key, metadata=metadata or {})
-    config = {"split": split, "bytes": stored.size, "sha256": stored.upload.sha256}
+    dataset = datasets.create(
+        session, name=name, upload=used.pop("upload"), metadata=metadata or {}
+    )
+    config = {"split": split, **used}
     ingest = jobs.submit(
         session,
         kind=JobKind.INGEST,
@@ -263,7 +264,6 @@ def add_dataset(
         priority=priority,
     )
     dataset.job_id = ingest.id
-    stored.kept = True
     return dataset
 
 

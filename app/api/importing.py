@@ -4,7 +4,7 @@ from sqlalchemy.orm import Session
 
 from app.api.finetuning import check_own_name
 from app.api.uploads.multipart_archive import Stored, Upload
-from app.api.uploads.received import use_up
+from app.api.uploads.received import spend, use_up
 from core.domain import imports, jobs, registry, usage
 from core.store.row_access import owner_of
 from core.store.tables import Job
@@ -36,6 +36,7 @@ def place(
         raise UploadNotFound(param="upload")
     found = imports.earlier(session, asked.name, str(stored.upload.sha256))
     if found is not None:
+        spend(session, stored)
         return found
     usage.check_queue(session, settings, owner_of(session))
     config = {"name": asked.name, **use_up(session, settings, stored)}

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
@@ -29,9 +28,8 @@ async def _bundle(
         from_json=partial(shaped_as, types.ImportRequest),
         from_form=partial(shaped_as, types.ImportFields),
         decoded=("metadata",),
+        check=importing.recognise,
     ) as came:  # fmt: skip
-        if came.stored is not None:
-            await anyio.to_thread.run_sync(importing.recognise, came.stored.upload)
         yield came
 
 

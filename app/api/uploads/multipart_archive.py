@@ -55,12 +55,16 @@ class Upload:
 
 @dataclass
 class Stored:
-    """An upload in object storage; it is forgotten again unless a row was made for it."""
+    """An upload in object storage; it is forgotten again unless a row was made for it.
+
+    Where `spent`, the row of what came in pieces is gone, whatever became of the object.
+    """
 
     upload: Upload
     key: str
     size: int
     kept: bool = False
+    spent: bool = False
 
 
 @asynccontextmanager
@@ -68,8 +72,8 @@ async def stored(storage: Storage, upload: Upload | None) -> AsyncIterator[Store
     """Put an upload into object storage for as long as it takes to commit its row, or for good.
 
     Where nobody knows whether the row was committed the object stays: if no row refers to it,
-    garbage collection removes it a day later. What came in pieces goes from this disk once a row
-    uses it. Nothing is yielded for an upload that is not there.
+    garbage collection removes it a day later. What came in pieces goes from this disk once it is
+    spent. Nothing is yielded for an upload that is not there.
     """
     if upload is None:
         yield None
@@ -84,7 +88,7 @@ async def stored(storage: Storage, upload: Upload | None) -> AsyncIterator[Store
         handle.kept = handle.kept and is_unsure(error)
         raise
     else:
-        if handle.kept and upload.partial is not None:
+        if handle.spent:
             await anyio.to_thread.run_sync(partial_file.remove, upload.path)
     finally:
         if put and not handle.kept:

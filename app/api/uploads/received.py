@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import anyio.to_thread
 from fastapi import Request
 from sqlalchemy.orm import Session
 
@@ -99,19 +100,31 @@ async def sent(
     from_json: Callable[[dict[str, Any]], Fields],
     from_form: Callable[[dict[str, Any]], Fields],
     decoded: Collection[str],
+    check: Callable[[Upload], None] | None = None,
 ) -> AsyncIterator[Sent[Fields]]:
-    """Read a request as `received` does, and store its files; `decoded` are JSON in a form."""
+    """Read a request as `received` does, and store its files.
+
+    Args:
+        request: As of `received`, like all others but these.
+        storage: Where the files go.
+        settings: Limits and the folder.
+        read: Finds an upload.
+        from_json: Makes the fields.
+        from_form: Likewise.
+        decoded: Fields of a form that are JSON.
+        check: Refuses files before they are stored; called in a thread.
+    """
 
     def read_field(name: str, text: str) -> Any:
         return decode(text) if name in decoded else text
 
-    async with (
-        received(
-            request, settings, read, from_json=from_json, from_form=from_form, read_field=read_field
-        ) as came,
-        stored(storage, came.upload) as handle,
-    ):
-        yield Sent(came.fields, came.fingerprint, handle)
+    async with received(
+        request, settings, read, from_json=from_json, from_form=from_form, read_field=read_field
+    ) as came:
+        if check is not None and came.upload is not None:
+            await anyio.to_thread.run_sync(check, came.upload)
+        async with stored(storage, came.upload) as handle:
+            yield Sent(came.fields, came.fingerprint, handle)
 
 
 def use_up(session: Session, settings: Settings, stored: Stored | None) -> dict[str, Any]:
@@ -121,10 +134,21 @@ def use_up(session: Session, settings: Settings, stored: Stored | None) -> dict[
         UploadNotFound: There is nothing, or another request has used it.
         QuotaExceeded: The owner may not store so much.
     """
+    stored = spend(session, stored)
+    usage.check_bytes(session, settings, owner_of(session), stored.size)
+    stored.kept = True
+    return {"upload": stored.key, "bytes": stored.size, "sha256": stored.upload.sha256}
+
+
+def spend(session: Session, stored: Stored | None) -> Stored:
+    """Close the upload whose pieces were put together, for one request alone; return what it was.
+
+    Raises:
+        UploadNotFound: There is nothing, or another request has used it.
+    """
     if stored is None:
         raise UploadNotFound(param="upload")
     if stored.upload.partial is not None:
         uploads.delete(session, stored.upload.partial)
-    usage.check_bytes(session, settings, owner_of(session), stored.size)
-    stored.kept = True
-    return {"upload": stored.key, "bytes": stored.size, "sha256": stored.upload.sha256}
+        stored.spent = True
+    return stored

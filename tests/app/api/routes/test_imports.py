@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from app.api.main import create_app
 from core.domain import jobs, leases, registry
 from core.ops import garbage
+from core.store.object_store import Storage
 from core.store.resources import Resources
 from core.store.row_access import Caller
 from core.system.settings import Settings
@@ -80,13 +81,40 @@ def test_what_was_taken_in_is_not_taken_in_again_until_it_is_deleted(
     assert send(client).json()["id"] != first
 
 
-def test_a_file_in_pieces_is_used_up(client: TestClient) -> None:
-    content = bundle()
+def in_pieces(client: TestClient, content: bytes) -> dict[str, str]:
+    """Upload a file; return the request that uses it."""
     headers = {**TUS, "Upload-Length": str(len(content))}
     place = client.post("/uploads", headers=headers).headers["Location"]
     piece = {**TUS, "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
     assert client.patch(place, content=content, headers=piece).status_code == 204
-    body = {"name": "pets", "upload": place.rpartition("/")[2]}
+    return {"name": "pets", "upload": place.rpartition("/")[2]}
+
+
+def test_the_same_file_in_pieces_is_the_same_job_and_used_up(
+    client: TestClient, settings: Settings
+) -> None:
+    """It would count among the owner's open uploads, and take room on the disk."""
+    answers = [client.post("/models/import", json=in_pieces(client, bundle())) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert client.get("/uploads").json()["data"] == []
+    assert list((settings.data_dir / "uploads").iterdir()) == []
+
+
+def test_what_is_no_zip_file_is_never_stored(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put: list[str] = []
+    monkeypatch.setattr(Storage, "put_file", lambda _self, key, _path: put.append(key))
+    assert send(client, png()).json()["code"] == "bundle_invalid"
+    refused = client.post("/models/import", json=in_pieces(client, png()))
+    assert refused.json()["code"] == "bundle_invalid"
+    assert put == []
+
+
+def test_a_file_in_pieces_is_used_up(client: TestClient) -> None:
+    content = bundle()
+    body = in_pieces(client, content)
     answer = client.post("/models/import", json=body)
     assert answer.status_code == 202, answer.text
     assert answer.json()["config"]["sha256"] == hashlib.sha256(content).hexdigest()
