@@ -4,9 +4,11 @@ import contextlib
 import json
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.ingest.class_names import MAX_CLASSES, class_name_problem
 from core.system import json_child
 from core.system.child import python
 from core.system.optional_packages import require_torch
@@ -46,8 +48,11 @@ def bundled(source: Path, architecture: str | None, classes: str | None) -> Iter
 def _is_bundle(source: Path) -> bool:
     if not zipfile.is_zipfile(source):  # Checkpoints are zip files as well.
         return False
-    with zipfile.ZipFile(source) as archive:
-        return bundle.CARD in archive.namelist()
+    try:
+        with zipfile.ZipFile(source) as archive:
+            return bundle.CARD in archive.namelist()
+    except zipfile.BadZipFile:  # It only ends as one does.
+        return False
 
 
 def _pack(folder: Path, target: Path) -> None:
@@ -62,9 +67,11 @@ def _convert(file: Path, architecture: str | None, classes: str | None, target: 
     if architecture is None or classes is None:
         hint = "Name its --architecture, and its --classes in the order of its outputs."
         raise InvalidField(f"{file} is no bundle; a checkpoint does not say all.", hint=hint)
+    # A file, as thousands of names are longer than an argument may be.
+    names = target.with_name("classes.json")
+    names.write_text(json.dumps(_names(classes)), encoding="utf-8")
     require_torch()
-    names = _names(classes)
-    told = str(file.absolute()), architecture, json.dumps(names), str(target)
+    told = str(file.absolute()), architecture, str(names), str(target)
     try:
         json_child.ask(python("-m", "models.inference.checkpoint", *told))
     except json_child.ChildDied as error:
@@ -72,8 +79,30 @@ def _convert(file: Path, architecture: str | None, classes: str | None, target: 
 
 
 def _names(classes: str) -> list[str]:
+    """Return the names, which a service would take.
+
+    Raises:
+        InvalidField: It would not, or their file is no text.
+    """
+    names = [name.strip() for name in _listed(classes)]
+    problem = next(filter(None, map(class_name_problem, names)), None)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        problem = f"The class {twice[0]!r} is named twice."
+    if len(names) > MAX_CLASSES:
+        problem = f"There are {len(names)} classes; the limit is {MAX_CLASSES}."
+    if problem is not None:
+        raise InvalidField(problem, hint="Give each output of the network a name of its own.")
+    return names
+
+
+def _listed(classes: str) -> list[str]:
     listed = Path(classes)
     with contextlib.suppress(OSError):  # A long list is no name of a file.
         if listed.is_file():
-            return [line for line in listed.read_text(encoding="utf-8").splitlines() if line]
-    return [name.strip() for name in classes.split(",")]
+            try:
+                return listed.read_text(encoding="utf-8-sig").strip().splitlines() or [""]
+            except UnicodeDecodeError:
+                hint = "Save it as UTF-8, with one class a line."
+                raise InvalidField(f"{listed} is not UTF-8 text.", hint=hint) from None
+    return classes.split(",")

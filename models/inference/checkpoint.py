@@ -56,9 +56,10 @@ def make(file: Path, architecture: str, classes: list[str], target: Path) -> Non
 
 
 def main() -> None:
-    """Make one, and say nothing, or the error."""
-    file, architecture, classes, target = sys.argv[1:]
-    json_child.answer(lambda: make(Path(file), architecture, json.loads(classes), Path(target)))
+    """Make one, and say nothing, or the error; the names of its classes are a file of JSON."""
+    file, architecture, names, target = sys.argv[1:]
+    classes = json.loads(Path(names).read_text(encoding="utf-8"))
+    json_child.answer(lambda: make(Path(file), architecture, classes, Path(target)))
 
 
 if __name__ == "__main__":
