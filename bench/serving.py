@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -68,15 +69,23 @@ def publish(folder: Path) -> None:
         (place / "card.json").write_text(json.dumps(card))
 
 
-def order(folder: Path, size: int) -> dict[str, str]:
-    """Return the headers of a request about one image of so many bytes."""
-    from app.predictor_protocol import HEADER, Order  # noqa: PLC0415 - as below.
+Model = dict[str, Any]
+
+
+def named(folder: Path) -> Model:
+    """Return how a request names the model of a folder; reads all of it."""
     from models.inference.card_file import manifest  # noqa: PLC0415 - the path is set in main.
 
     prefix = "models/bench/1"
     files = manifest(folder / "objects" / prefix)
     digest = files["weights.safetensors"]["sha256"]
-    model = {"kind": "artefact", "prefix": prefix, "digest": digest, "files": files}
+    return {"kind": "artefact", "prefix": prefix, "digest": digest, "files": files}
+
+
+def order(model: Model, size: int) -> dict[str, str]:
+    """Return the headers of a request about one image of so many bytes."""
+    from app.predictor_protocol import HEADER, Order  # noqa: PLC0415 - the path is set in main.
+
     fields = {"model": model, "sizes": [size], "filenames": [""], "owner": "bench"}
     return {HEADER: Order.model_validate(fields).header()}
 
@@ -111,9 +120,9 @@ def client(folder: Path) -> httpx2.AsyncClient:
     )
 
 
-async def first_answer(folder: Path, image: bytes) -> None:
+async def first_answer(folder: Path, model: Model, image: bytes) -> None:
     """Ask until there is an answer."""
-    asked = order(folder, len(image))
+    asked = order(model, len(image))
     async with client(folder) as http:
         while True:
             try:
@@ -125,10 +134,12 @@ async def first_answer(folder: Path, image: bytes) -> None:
             return
 
 
-async def crowd(folder: Path, images: list[bytes], clients: int, seconds: float) -> Load:
+async def crowd(
+    folder: Path, model: Model, images: list[bytes], clients: int, seconds: float
+) -> Load:
     """Let so many clients ask one after the other for a while."""
+    orders = [order(model, len(image)) for image in images]
     load, until = Load(), time.perf_counter() + seconds
-    orders = [order(folder, len(image)) for image in images]
 
     async def one(http: httpx2.AsyncClient, number: int) -> None:
         while (began := time.perf_counter()) < until or len(load.seconds) < LEAST_ANSWERS:
@@ -174,15 +185,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         publish(folder)
+        models = {side: named(folder / side) for side in SIDES}
         for _ in range(asked.rounds):
             for side in orders.sample(SIDES, len(SIDES)):
                 place, began = folder / side, time.perf_counter()
                 with predictor(place) as process:
-                    asyncio.run(first_answer(place, images[0]))
+                    asyncio.run(first_answer(place, models[side], images[0]))
                     waited, worked = time.perf_counter() - began, cpu_seconds(process.pid)
                     small = megabytes(process.pid)
                     for clients in orders.sample(CLIENTS, len(CLIENTS)):
-                        found = asyncio.run(crowd(place, images, clients, asked.seconds))
+                        found = asyncio.run(
+                            crowd(place, models[side], images, clients, asked.seconds)
+                        )
                         loads[side, clients].seconds += found.seconds
                         loads[side, clients].rates += found.rates
                     starts[side].append((waited, worked, small, megabytes(process.pid)))

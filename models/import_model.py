@@ -20,6 +20,7 @@ from models.evaluation.calibrate import Calibration
 from models.inference import artefact
 from models.inference.network import Network
 from models.planning.import_request import ImportRequest
+from models.planning.rejection import NO_REFERENCES
 from models.weights import bundle
 from topwork.errors import BundleInvalid, IntegrityError
 from topwork.kinds import Phase
@@ -119,6 +120,7 @@ def _card(network: Network, stated: _Stated) -> dict[str, Any]:
         "preprocess": network.preprocess.to_dict(),
         "dataset": None,
         "metrics": {},
+        "rejection": {"reason": NO_REFERENCES},
         **stated.model_dump(include={"calibration"}),
         "lineage": {**network.lineage, "of": stated.lineage and stated.lineage.model_dump()},
     }

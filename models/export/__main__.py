@@ -9,10 +9,8 @@ from core.system.run_dir import RunDir, supervise
 from models.data.dataset import StagedDataset
 from models.export import onnx_file, parity, plain, torch_program
 from models.export.forms import Exported
-from models.inference import artefact, rejection_file
+from models.inference import artefact
 from models.inference.classifier import Classifier
-from models.inference.eager import Eager
-from models.inference.preprocess import Preprocess
 from models.planning.export_request import ExportRequest, check
 from topwork.kinds import ExportFormat, Phase
 
@@ -40,9 +38,7 @@ def export(run: RunDir) -> None:
         if request.dataset is None
         else closing(StagedDataset(request.dataset, request.dataset_sha256))
     )
-    layer = artefact.main_head(network, card)
-    engine = Eager(network, Preprocess.from_dict(card["preprocess"]), layer)
-    classifier = Classifier.of(card, engine, rejection_file.read(request.model, card))
+    classifier = Classifier.from_artefact(request.model, request.model_sha256)
     with opened as dataset:
         report = parity.check(run, classifier, form.answers(path), dataset)
         parity.write(folder, report)

@@ -98,7 +98,7 @@ def write(folder: Path, model: Exported) -> Path:
     card = model.card
     preprocess = Preprocess.from_dict(card["preprocess"])
     rejection = rejection_file.read(model.files, card)
-    layer = artefact.main_head(model.network, card)
+    layer = artefact.heads(model.network, card).main
     abstains = isinstance(rejection, Rejection)
     whole = _network(
         _Featured(model.network, layer) if abstains else model.network,

@@ -29,7 +29,7 @@ class _Served(nn.Module):
     def __init__(self, model: nn.Module, card: dict[str, Any]) -> None:
         super().__init__()
         self.model, self.calibration = model, stated(card)
-        self.layer = artefact.main_head(model, card)
+        self.layer = artefact.heads(model, card).main
         self.mean, self.std = (
             nn.Buffer(torch.tensor(card["preprocess"][name]).view(1, 3, 1, 1))
             for name in ("mean", "std")

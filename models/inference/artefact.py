@@ -28,6 +28,7 @@ from models.inference.card_file import (
 )
 from models.inference.rejection import Rejection
 from models.networks import head, tensorfile, zoo
+from models.networks.head import Heads
 from models.networks.loading import compare
 from models.planning import catalogue
 from topwork.errors import IntegrityError, WeightsMismatch
@@ -40,8 +41,8 @@ __all__ = [
     "WEIGHTS",
     "Card",
     "check_finite",
+    "heads",
     "load",
-    "main_head",
     "manifest",
     "read_card",
     "text_of",
@@ -124,20 +125,31 @@ def load(
     return model.eval(), card
 
 
-def main_head(model: nn.Module, card: Card) -> str:
-    """Return the name of the layer that decides the classes; the last that may, where no card says.
+def heads(model: nn.Module, card: Card) -> Heads:
+    """Return the heads that a card names; those of the architecture, where it names none.
+
+    Auxiliary ones that the weights came without are left out.
 
     Raises:
-        IntegrityError: There is no such layer.
+        IntegrityError: It names a layer that has not one output for each of its classes.
     """
+    known = catalogue.get(card["architecture"])
     try:
-        layers = head.find(model, len(card["classes"])).all
-        named = card["head"]["layers"][-1] if "head" in card else layers[-1]
+        layers = set(head.find(model, len(card["classes"])).all)
+        found = (
+            Heads(card["head"]["layers"][-1], tuple(card["head"]["auxiliary"]))
+            if "head" in card
+            else Heads(known.head, tuple(one.layer for one in known.auxiliary))
+        )
+        found = head.present(model, found)
+        strange = set(found.all) - layers
     except (KeyError, IndexError, TypeError, WeightsMismatch) as error:
         raise IntegrityError(f"The model's card does not name its head: {error!r}.") from error
-    if named not in layers:
-        raise IntegrityError(f"The model's card names {named!r}, which is not its head.")
-    return str(named)
+    if strange:
+        raise IntegrityError(
+            f"The model's card names {min(map(str, strange))!r}, which is not its head."
+        )
+    return found
 
 
 def check_finite(model: nn.Module) -> None:

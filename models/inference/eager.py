@@ -37,7 +37,7 @@ class Eager:
     def from_artefact(cls, folder: Path, card_digest: str | None = None) -> "Eager":
         """Load a trained model; errors as of `artefact.load`."""
         model, card = artefact.load(folder, card_digest=card_digest)
-        layer = artefact.main_head(model, card)
+        layer = artefact.heads(model, card).main
         return cls(model, Preprocess.from_dict(card["preprocess"]), layer)
 
     @classmethod

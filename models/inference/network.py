@@ -10,11 +10,9 @@ from models.inference import artefact
 from models.inference.classifier import Classifier, Engine, Label
 from models.inference.eager import Eager
 from models.inference.preprocess import Preprocess
-from models.networks import head
 from models.networks.head import Heads
 from models.planning import catalogue
 from models.planning.catalogue import Architecture
-from topwork.errors import IntegrityError, WeightsMismatch
 
 
 @dataclass
@@ -45,7 +43,7 @@ class Network:
         return cls(
             catalogue.get(card["architecture"]),
             model,
-            _heads(model, card),
+            artefact.heads(model, card),
             card["classes"],
             Preprocess.from_dict(card["preprocess"]),
             {"weights": source, "sha256": digest, "of": card.get("lineage")},
@@ -72,26 +70,3 @@ class Network:
         labels = [Label(name) for name in self.classes]
         engine = engine or Eager(self.model, self.preprocess, self.heads.main)
         return Classifier(engine, self.preprocess, labels, temperature=temperature, ceiling=ceiling)
-
-
-def present(model: nn.Module, heads: Heads) -> Heads:
-    """Leave out auxiliary heads that the weights came without."""
-    names = {name for name, _ in model.named_modules()}
-    return Heads(heads.main, tuple(name for name in heads.auxiliary if name in names))
-
-
-def _heads(model: nn.Module, card: artefact.Card) -> Heads:
-    """Return the heads that a card names.
-
-    Raises:
-        IntegrityError: It names none, or a layer that has not one output for each of its classes.
-    """
-    try:
-        heads = Heads(card["head"]["layers"][-1], tuple(card["head"]["auxiliary"]))
-        heads = present(model, heads)
-        fits = set(heads.all) <= set(head.find(model, len(card["classes"])).all)
-    except (KeyError, IndexError, TypeError, WeightsMismatch) as error:
-        raise IntegrityError(f"The model's card does not name its head: {error!r}.") from error
-    if not fits:
-        raise IntegrityError(f"The model's card names {heads.main!r}, which is not its head.")
-    return heads

@@ -22,7 +22,8 @@ MAX_GRAPH_BYTES = 64 * 1024 * 1024  # Measured 0.01 to 1 MB; weights are not in 
 # Measured 0.3 MiB for LeNet, 2.9 MiB for MobileNet-v2 (8.6 MiB), 10.8 MiB for ResNet-50 (89.9 MiB).
 SESSION_BYTES = 2 * 1024 * 1024
 COPIED = 8  # One part in so many of the weights.
-_DTYPES = {"F32": np.float32, "I64": np.int64}  # All that the files of trained models hold.
+# All that the files of trained models hold.
+_DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "I64": np.int64}
 
 
 class OnnxEngine:
@@ -81,9 +82,7 @@ def _values(path: Path, sha256: str) -> dict[str, NDArray[Any]]:
     found = weights_file.read(path, sha256).values
     values = {}
     for name, value in found.items():
-        if value.dtype not in _DTYPES:
-            raise WeightsMismatch(f"'{name}' is of a type that no trained model has.")
-        array = value.data.view(_DTYPES[value.dtype]).reshape(value.shape)
+        array = value.array(_DTYPES)
         if not np.isfinite(array.sum(dtype=np.float64)):
             raise IntegrityError(f"The weights hold values that are not finite, in '{name}'.")
         if not name.endswith(COUNTER):

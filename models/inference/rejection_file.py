@@ -1,22 +1,19 @@
 """The file of known images by which a trained model abstains; needs no torch."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.inference.card_file import REJECTION, Card
 from models.inference.rejection import Rejection
 from models.networks import weights_file
-from models.networks.weights_file import Values
 from models.planning.rejection import NO_REFERENCES
 from topwork.errors import IntegrityError, WeightsMismatch
 
-_DTYPES: dict[str, tuple[str, type[np.generic]]] = {
-    "references": ("F32", np.float32),
-    "similarities": ("F64", np.float64),
-    "confidences": ("F64", np.float64),
+_KINDS: dict[str, dict[str, type[np.generic]]] = {
+    "references": {"F32": np.float32},
+    "similarities": {"F64": np.float64},
+    "confidences": {"F64": np.float64},
 }
 
 
@@ -34,13 +31,7 @@ def read(folder: Path, card: Card) -> Rejection | str:
             return NO_REFERENCES
         found = weights_file.read(folder / REJECTION, card["files"][REJECTION]["sha256"]).values
         neighbours = int(stated["neighbours"])
-        arrays = {name: _array(found[name], *wanted) for name, wanted in _DTYPES.items()}
+        arrays = {name: found[name].array(kinds) for name, kinds in _KINDS.items()}
     except (AttributeError, KeyError, TypeError, ValueError, WeightsMismatch) as error:
         raise IntegrityError(f"The model's {REJECTION} does not fit its card: {error}.") from error
     return Rejection(neighbours=neighbours, **arrays)
-
-
-def _array(values: Values, dtype: str, kind: type[np.generic]) -> NDArray[Any]:
-    if values.dtype != dtype:
-        raise WeightsMismatch(f"it holds values of the type {values.dtype}")
-    return values.data.view(kind).reshape(values.shape)

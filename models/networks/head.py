@@ -47,6 +47,12 @@ def find(model: nn.Module, classes: int = IMAGENET_CLASSES) -> Heads:
     return Heads(main, tuple(auxiliary))
 
 
+def present(model: nn.Module, heads: Heads) -> Heads:
+    """Leave out auxiliary heads that the weights came without."""
+    names = {name for name, _ in model.named_modules()}
+    return Heads(heads.main, tuple(name for name in heads.auxiliary if name in names))
+
+
 def _layer(model: nn.Module, name: str) -> _Layer:
     try:
         module = model.get_submodule(name)

@@ -51,6 +51,16 @@ class Values:
     shape: tuple[int, ...]
     data: NDArray[np.uint8]
 
+    def array(self, kinds: Mapping[str, type[np.generic]]) -> NDArray[Any]:
+        """Return the values as numbers, in the same memory; `kinds` are the types that may be.
+
+        Raises:
+            WeightsMismatch: They are of another type.
+        """
+        if self.dtype not in kinds:
+            raise WeightsMismatch(f"it holds values of the type {self.dtype}")
+        return self.data.view(kinds[self.dtype]).reshape(self.shape)
+
 
 @dataclass(frozen=True)
 class WeightsFile:

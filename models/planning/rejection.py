@@ -28,7 +28,7 @@ def unavailable(card: dict[str, Any], coverage: float) -> str | None:
     """Return why a model cannot abstain at this coverage, by its card; None if it can."""
     stated = card.get("rejection") or {}
     if stated.get("reason") or "images" not in stated:
-        return str(stated.get("reason") or "it was trained before thresholds were kept")
+        return str(stated.get("reason") or NO_REFERENCES)
     images = int(stated["images"])
     if accepted_images(images, coverage) > images:
         return f"its {images} images cannot promise a share of {coverage:g}"

@@ -8,10 +8,10 @@ from torch import Tensor
 from core.system.run_dir import RunDir
 from models.data.randomness import step_seed
 from models.inference import artefact
-from models.inference.network import Network, present
+from models.inference.network import Network
 from models.inference.preprocess import Preprocess
 from models.networks import head, zoo
-from models.networks.head import Heads
+from models.networks.head import Heads, present
 from models.planning import catalogue
 from models.planning.plan import Plan
 from models.planning.request import TrainRequest

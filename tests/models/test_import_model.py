@@ -22,12 +22,14 @@ from models.inference import artefact
 from models.inference.classifier import Classifier
 from models.inference.eager import Eager
 from models.inference.network import Network
+from models.planning import rejection
 from models.planning.import_request import ImportRequest
 from models.weights import bundle
 from tests.models.publishing import write_lenet
 from topwork.errors import ArchitectureUnknown, BundleInvalid, TopworkError
 
 CLASSES = ["ants", "bees", "čmeláci"]
+HEAD: dict[str, list[str]] = {"layers": ["classifier.2"], "auxiliary": []}
 ORIGIN = {"weights": "model:pets@3", "sha256": "0" * 64, "of": {"weights": "imagenet"}}
 
 
@@ -37,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_lenet(
         folder,
         CLASSES,
-        head={"layers": ["classifier.2"], "auxiliary": []},
+        head=HEAD,
         calibration={"temperature": 0.5, "ceiling": 0.9, "ece_after": 0.1, "images": 60},
         lineage=ORIGIN,
         metrics={"val": {"accuracy": 1.0}},
@@ -86,6 +88,9 @@ def test_a_card_is_written_anew(model: Path, tmp_path: Path) -> None:
     result = imported(packed(model, tmp_path / "model.zip"), tmp_path / "run")
     card = artefact.read_card(result)
     assert (card["metrics"], card["dataset"]) == ({}, None)
+    assert (
+        rejection.unavailable(card, 0.9) == card["rejection"]["reason"] == rejection.NO_REFERENCES
+    )
     assert card["lineage"]["weights"] == "import"
     assert card["lineage"]["of"]["of"]["weights"] == "imagenet"
     assert (card["calibration"]["ceiling"], card["calibration"]["images"]) == (0.9, 60)
@@ -122,7 +127,11 @@ SPOILS: dict[str, Callable[[Path], None]] = {
     "surrogate": lambda it: spoiled(it, lambda card: card.update(classes=["a", "b", "\ud800"])),
     "fewer classes": lambda it: spoiled(it, lambda card: card.update(classes=["a", "b"])),
     "another network": lambda it: spoiled(it, lambda card: card.update(architecture="nin")),
-    "no head": lambda it: spoiled(it, lambda card: card.update(head={"layers": ["conv1"]})),
+    "no head": lambda it: spoiled(it, lambda card: card.update(head={"layers": []})),
+    "no layer": lambda it: spoiled(it, lambda card: card.update(head=HEAD | {"layers": ["conv1"]})),
+    "hidden": lambda it: spoiled(
+        it, lambda card: card.update(head=HEAD | {"layers": ["features.0"]})
+    ),
     "cold": lambda it: spoiled(it, lambda card: card.update(calibration={"temperature": 0})),
     "endless": lambda it: spoiled(it, lambda card: card.update(calibration={"temperature": 1e999})),
     "frozen": lambda it: spoiled(it, lambda card: card.update(calibration={"temperature": 1e-310})),

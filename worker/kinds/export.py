@@ -20,7 +20,7 @@ from worker.kinds.finetune import stage_dataset, summary_of
 from worker.kinds.kind import Check, Work, download, upload
 
 NEEDED = (bundle.CARD, bundle.WEIGHTS)
-OPTIONAL = {"rejection.safetensors"}
+OPTIONAL = {"rejection.safetensors", "network.onnx"}  # By these the service answers.
 # The file itself and what the exporter holds of it on its way, in sizes of the weights.
 COPIES = 3
 

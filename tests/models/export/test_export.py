@@ -28,7 +28,7 @@ from models.inference.preprocess import REVISION
 from models.inference.rejection import Rejection
 from models.planning import catalogue
 from models.planning.export_request import FIRST_PIXELS, ExportRequest
-from tests.models.publishing import write_lenet
+from tests.models.publishing import network_of, publish, write_lenet
 from tests.pictures import encode, photo
 from topwork.errors import ExportParityFailed, InvalidField
 from topwork.kinds import ExportFormat
@@ -158,6 +158,23 @@ def test_a_bundle_is_the_artefact(model: Path, tmp_path: Path) -> None:
     report = json.loads((result / parity.REPORT).read_text())
     assert report["made"]["alike"] == report["made"]["images"]
     assert report["made"]["max_difference"] == 0
+
+
+def test_what_serves_is_asked_and_not_the_network(tmp_path: Path) -> None:
+    """A graph that answers otherwise than its network is what a file must agree with."""
+    model, run = tmp_path / "model", tmp_path / "run"
+    for folder in (model, run):
+        folder.mkdir()
+    card = publish(model, network_of("lenet", CLASSES))
+    graph = onnx.load(model / artefact.GRAPH, load_external_data=False)
+    for node in graph.graph.node:
+        node.output[:] = ["plain" if name == "logits" else name for name in node.output]
+    graph.graph.node.append(onnx.helper.make_node("Neg", ["plain"], ["logits"]))
+    (model / artefact.GRAPH).write_bytes(graph.SerializeToString())
+    card["files"] = artefact.manifest(model, artefact.WEIGHTS, artefact.GRAPH)
+    (model / artefact.CARD).write_bytes(artefact.text_of(card))
+    with pytest.raises(ExportParityFailed):
+        exported(model, run, ExportFormat.BUNDLE)
 
 
 def test_pixels_of_an_earlier_revision(model: Path, tmp_path: Path) -> None:

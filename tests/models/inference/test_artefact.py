@@ -16,6 +16,8 @@ from torch import nn
 
 from models.inference import artefact
 from models.inference.classifier import Classifier
+from models.inference.eager import Eager
+from models.inference.network import Network
 from models.inference.preprocess import Preprocess
 from models.networks import head, zoo
 from topwork.errors import ArchitectureUnknown, IntegrityError, WeightsMismatch
@@ -140,6 +142,29 @@ def test_a_card_that_cannot_be_right_is_refused(tmp_path: Path, changes: dict[st
     edit(tmp_path, **changes)
     with pytest.raises(IntegrityError):
         artefact.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ({"layers": ["features.0"], "auxiliary": []}, "'features.0', which is not its head"),
+        ({"layers": ["../head"], "auxiliary": []}, "which is not its head"),
+        ({"layers": ["classifier.2"], "auxiliary": ["features.0"]}, "which is not its head"),
+        ({"layers": [], "auxiliary": []}, "does not name its head"),
+        ({"layers": ["classifier.2"]}, "does not name its head"),
+        (None, "does not name its head"),
+    ],
+)
+def test_a_head_that_cannot_be_right_is_refused(
+    tmp_path: Path, stated: dict[str, Any] | None, words: str
+) -> None:
+    """Whether the model is to be served or trained further."""
+    made(tmp_path)
+    edit(tmp_path, head=stated)
+    with pytest.raises(IntegrityError, match=words):
+        Eager.from_artefact(tmp_path)
+    with pytest.raises(IntegrityError, match=words):
+        Network.from_artefact(tmp_path, "import", auxiliary=True)
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{", "\xff", "[" * 100_000])
