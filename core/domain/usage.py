@@ -125,8 +125,8 @@ def room_to_unpack(session: Session, settings: Settings, job: Job, owner: str) -
     What counts for that upload makes room: its own bytes, or what an earlier attempt has charged.
     """
     left = room(session, settings, owner)
-    sent = job.config.get("bytes", 0)
-    return None if left is None else left + int(job.config.get("unpacked", sent))
+    counted = "unpacked" if "unpacked" in job.config else "bytes"
+    return None if left is None else left + int(job.config.get(counted, 0))
 
 
 def _datasets(session: Session, owner: str) -> int:
