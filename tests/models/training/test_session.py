@@ -1,9 +1,7 @@
 """Each part of a run by itself, as jobs that evaluate, export or search need it."""
 
 import json
-import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from core.system.progress import Meter
-from core.system.run_dir import DONE, STOPPED, RunDir
+from core.system.run_dir import DONE, RunDir
 from models.compute.execution import Execution
 from models.data import features
 from models.data.cache import Cache
@@ -29,59 +27,21 @@ from models.inference.card_file import read_card
 from models.inference.classifier import Classifier
 from models.inference.eager import Eager
 from models.inference.network import Network
-from models.inference.rejection import Rejection
-from models.networks import zoo
-from models.planning.plan import Plan
 from models.planning.request import TrainRequest
 from models.planning.strategy import score
-from models.training import choice, folds, head_stage, linear_head, loop, resume
-from models.training.fit import Fit
+from models.training import head_stage, loop, resume
 from models.training.session import Session
-from models.weights import pretrained
-from tests.models.running import go, outcome, read
-from tests.models.staging import request, striped
+from tests.models.running import go, read
+from tests.models.staging import request
+from tests.models.training.conftest import NETWORK
 
-NETWORK = "mobilenet_v3_small"
 USUAL = Execution("cpu", "fp32", channels_last=True, threads=1, deterministic=True, reason="usual")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stripes to train on, to validate on and to test with, in `data`; the same, drawn."""
-    folder = tmp_path_factory.mktemp("session")
-    striped(folder / "data", train=24, val=12, test=4)
-    striped(folder / "drawn", ["val"], train=24, val=12, test=4)
-    return folder
 
 
 @pytest.fixture
 def dataset(folder: Path) -> Iterator[StagedDataset]:
     with closing(StagedDataset(folder / "data")) as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def weights_dir(folder: Path) -> Path:
-    """Random weights with statistics that fit them, kept as if they were pretrained."""
-    torch.manual_seed(0)
-    model = zoo.build(NETWORK).train()
-    with torch.no_grad():
-        for _ in range(10):
-            model(torch.randn(8, 3, 32, 32))
-    save_file(model.state_dict(), folder / "random.safetensors")
-    pretrained.add(NETWORK, folder / "random.safetensors", folder / "weights")
-    return folder / "weights"
-
-
-@pytest.fixture(scope="module")
-def artefact(folder: Path) -> Path:
-    """What a whole run published."""
-    numbers = {"epochs": 3, "batch_size": 16}
-    run_dir = request(
-        folder / "run", folder / "data", architecture="lenet", hyperparameters=numbers
-    )
-    assert go(run_dir) == DONE
-    return run_dir / "result"
 
 
 def opened(run_dir: Path) -> tuple[RunDir, TrainRequest]:
@@ -192,235 +152,6 @@ def test_images_that_trained_speak_through_heads_that_did_not_see_them(
     }  # fmt: skip
     assert scores["folds"]["images"] == 72
     assert card["metrics"]["folds"]["log_loss"] == scores["folds"]["log_loss"]
-
-
-STEPS = {"epochs": 4}
-HEADS: dict[str, dict[str, Any]] = {
-    "computed": {},
-    "in steps": {"hyperparameters": STEPS},
-    "of views": {"hyperparameters": STEPS, "augmentation": "light"},
-    "kept": {"strategy": "gradual"},
-}
-
-
-def own_head(run_dir: Path, data: Path, artefact: Path, **config: Any) -> Path:
-    """Order a head on the trunk of an earlier model."""
-    asked = {"architecture": "lenet", "weights": "model:stripes", "strategy": "head", **config}
-    request(run_dir, data, **asked)
-    body = json.loads((run_dir / "request.json").read_text())
-    body["init_from"] = str(artefact)
-    (run_dir / "request.json").write_text(json.dumps(body))
-    return run_dir
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_a_head_learns_from_drawn_validation_images_once_they_have_judged_it(
-    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """The card tells what a head reached that had not seen them, and what is served is kept too."""
-    monkeypatch.setattr(choice, "better", lambda *_, **__: False)
-    runs = {split: tmp_path / split for split in ("drawn", "given", "allowed")}
-    for split, run_dir in runs.items():
-        more = {"refit": True} if split == "allowed" else {}
-        data = folder / ("drawn" if split == "drawn" else "data")
-        assert go(own_head(run_dir, data, artefact, **HEADS[name], **more)) == DONE
-    cards = {split: read(run_dir, "card.json") for split, run_dir in runs.items()}
-    plans = {split: card["plan"]["refit"]["value"] for split, card in cards.items()}
-    assert plans == {"drawn": True, "given": False, "allowed": True}
-    flags = {split: card["metrics"]["val"]["out_of_fold"] for split, card in cards.items()}
-    assert flags == plans
-    digests = {split: card["files"]["weights.safetensors"] for split, card in cards.items()}
-    assert digests["drawn"] == digests["allowed"] != digests["given"]
-
-    network = Classifier.from_artefact(runs["drawn"] / "result")
-    text = (runs["drawn"] / "result" / "predictions.jsonl").read_text()
-    rows = {row["sha256"]: row for row in map(json.loads, text.splitlines())}
-    with closing(StagedDataset(folder / "drawn")) as staged:
-        for sample in [*staged.splits["val"], *staged.splits["test"]]:
-            crop = [network.decode(staged.read(sample))]
-            [(shares, similarity)] = network.answer(crop).rows()
-            answer = network.rank(shares, 1, similarity, network.thresholds())
-            row = rows[sample.sha256]
-            assert answer["label"] == row["served_label"]
-            assert answer["reason"] == row["served_reason"]
-            assert answer["decision"] == row["served_decision"]
-            assert answer["confidence"] == pytest.approx(row["served_confidence"], abs=1e-5)
-    changed = {
-        row["split"] for row in rows.values() if row["confidence"] != row["served_confidence"]
-    }
-    assert changed == {"val"}
-    for line in (runs["given"] / "result" / "predictions.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        assert (row["served_label"], row["served_confidence"]) == (row["label"], row["confidence"])
-
-
-def test_no_image_is_proof_of_itself_once_it_is_known(
-    folder: Path, artefact: Path, tmp_path: Path
-) -> None:
-    """A refitted head knows its validation images; they are judged by all others nonetheless."""
-    run_dir = own_head(tmp_path / "run", folder / "drawn", artefact)
-    assert go(run_dir) == DONE
-    network = Classifier.from_artefact(run_dir / "result")
-    found = network.rejection
-    assert isinstance(found, Rejection)
-    assert len(found.references) == len(found.similarities) == 72
-    with closing(StagedDataset(folder / "drawn")) as staged:
-        crops = [network.decode(staged.read(sample)) for sample in staged.splits["val"]]
-    assert (found.similarities[48:] < found.similarity(network.outputs(crops).features)).all()
-    sure = found.confidences >= found.usual.confidence
-    accepted = ((found.similarities >= found.usual.similarity) & sure)[48:]
-    assert read(run_dir, "evaluation.json")["val"]["abstention"]["coverage"] == accepted.mean()
-    lines = (run_dir / "result" / "predictions.jsonl").read_text().splitlines()[:24]
-    decisions = [json.loads(line)["decision"] for line in lines]
-    assert decisions == ["accept" if one else "abstain" for one in accepted]
-
-
-@pytest.mark.parametrize("numbers", [{}, STEPS])
-def test_a_refit_that_is_interrupted_ends_with_the_same_bits(
-    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    numbers: dict[str, Any],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(resume, "SAVE_SHARE", 0)
-    monkeypatch.setattr(resume, "SAVE_SECONDS", 0)
-    straight, broken = (
-        own_head(tmp_path / name, folder / "drawn", artefact, hyperparameters=numbers)
-        for name in ("straight", "broken")
-    )
-    assert go(straight) == DONE
-    plain_step, plain_fit = loop.Loop.step, head_stage.put_best
-    stages: list[str] = []
-
-    def step(stage: loop.Loop, indices: Indices) -> None:
-        stages.append(stage.plan.stage)
-        if stages.count("refit") == 3:
-            raise KeyboardInterrupt
-        plain_step(stage, indices)
-
-    def put_best(fit: Fit, plan: Plan, data: Features, penalty: float) -> None:
-        stages.append(plan.stage)
-        if stages == ["head", "refit"]:
-            raise KeyboardInterrupt
-        plain_fit(fit, plan, data, penalty)
-
-    monkeypatch.setattr(loop.Loop, "step", step)
-    monkeypatch.setattr(head_stage, "put_best", put_best)
-    with pytest.raises(KeyboardInterrupt):
-        go(broken)
-    before = len(stages)
-    assert go(broken) == DONE
-    assert set(stages[before:]) == {"refit"}
-    assert outcome(broken) == outcome(straight)
-
-
-WEIGHTS = 2  # Axes of a matrix of weights.
-
-
-def test_a_search_that_is_told_to_stop_begins_anew_and_ends_with_the_same_bits(
-    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SIGTERM comes in each of the four searches; none goes on to its optimum."""
-    straight, broken = (
-        own_head(tmp_path / name, folder / "drawn", artefact) for name in ("straight", "broken")
-    )
-    plain, searches, looks = torch.optim.LBFGS.step, [0], [0]
-    told_at = -1
-
-    def step(search: torch.optim.LBFGS, loss: Callable[[], float]) -> Any:
-        if search.param_groups[0]["params"][0].ndim != WEIGHTS:
-            return plain(search, loss)  # That of a temperature.
-        searches.append(0)
-
-        def look() -> float:
-            looks.append(0)
-            if len(searches) == told_at:
-                os.kill(os.getpid(), signal.SIGTERM)
-                looks.clear()
-            return loss()
-
-        return plain(search, look)
-
-    monkeypatch.setattr(torch.optim.LBFGS, "step", step)
-    assert go(straight) == DONE
-    penalties = len(linear_head.PENALTIES)
-    one, rest = divmod(len(searches) - 1 - penalties, 3)
-    assert rest == 0
-    # In the choice of a penalty, the first head, the refitted one and, as the first head is kept
-    # then, the answers of all folds.
-    for place in (1, penalties + 1, penalties + one + 1, one + 1):
-        searches.clear()
-        told_at = place
-        assert go(broken) == STOPPED
-        assert not looks
-    told_at = -1
-    assert go(broken) == DONE
-    assert outcome(broken) == outcome(straight)
-    assert read(broken, "evaluation.json") == read(straight, "evaluation.json")
-
-
-def test_some_of_the_images_speak_for_all(
-    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of 72 images 55 are dealt to folds; those of the others that are validation images fix no
-    threshold, as nobody has looked for what is nearly the same.
-    """
-    monkeypatch.setattr(linear_head, "MOST_IMAGES", 55)
-    run_dir = own_head(tmp_path / "run", folder / "drawn", artefact)
-    assert go(run_dir) == DONE
-    card, scores = read(run_dir, "card.json"), read(run_dir, "evaluation.json")
-    chosen = folds.chosen(72, 55, card["seed"])
-    training = int((chosen < 48).sum())
-    assert training < 48
-    assert scores["folds"]["images"] == card["calibration"]["images"] == training + 24
-    found = Classifier.from_artefact(run_dir / "result").rejection
-    assert isinstance(found, Rejection)
-    assert len(found.references) == len(found.similarities) == 55
-    with closing(StagedDataset(folder / "drawn")) as staged:
-        train, val = staged.splits["train"], staged.splits["val"]
-        spoken = [train[number] for number in chosen.tolist() if number < 48] + list(val)
-    labels = {sample.path: staged.classes[sample.label] for sample in spoken}
-    errors = scores["folds"]["errors"]
-    assert all(labels[error["path"]] == error["true"] != error["predicted"] for error in errors)
-    assert len(errors) == scores["folds"]["confusion"][0][1] + scores["folds"]["confusion"][1][0]
-    # Images and answers belong together: chance would miss half of them.
-    assert scores["folds"]["accuracy"] > 0.8
-
-
-def test_a_refit_that_the_time_limit_ends_leaves_the_head_that_was_judged(
-    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = loop.Loop.out_of_time
-    monkeypatch.setattr(
-        loop.Loop, "out_of_time", lambda it: it.plan.stage == "refit" and it.progress.epoch == 7
-    )
-    cut = own_head(tmp_path / "cut", folder / "drawn", artefact, hyperparameters=STEPS)
-    assert go(cut) == DONE
-    monkeypatch.setattr(loop.Loop, "out_of_time", plain)
-    given = own_head(tmp_path / "given", folder / "data", artefact, hyperparameters=STEPS)
-    assert go(given) == DONE
-    cards = [read(run_dir, "card.json") for run_dir in (cut, given)]
-    assert cards[0]["files"] == cards[1]["files"]
-    assert not cards[0]["metrics"]["val"]["out_of_fold"]
-
-
-def test_a_refit_whose_search_the_time_limit_ends_leaves_the_head_that_was_judged(
-    folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = head_stage.put_best
-
-    def put_best(fit: Fit, plan: Plan, data: Features, penalty: float) -> None:
-        if plan.stage == "refit":
-            fit.deadline.minutes = 0.0
-        plain(fit, plan, data, penalty)
-
-    monkeypatch.setattr(head_stage, "put_best", put_best)
-    run_dir = own_head(tmp_path / "run", folder / "drawn", artefact)
-    assert go(run_dir) == DONE
-    card = read(run_dir, "card.json")
-    assert not card["metrics"]["val"]["out_of_fold"]
-    assert card["rejection"]["references"] == 48
-    for line in (run_dir / "result" / "predictions.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        assert (row["served_label"], row["served_confidence"]) == (row["label"], row["confidence"])
 
 
 def test_a_session_fits_several_plans_and_publishes_the_better_one(
