@@ -259,7 +259,7 @@ class Runner:
                 break
             except db.AWAY as away:
                 log.warning("job.unsettled", error=str(away))
-                self.draining.wait(1.0)
+                time.sleep(1.0)  # Leaving or not: a set event would not wait.
             else:
                 if isinstance(error, AWAY):
                     self.draining.wait(PAUSE)

@@ -217,6 +217,8 @@ def metric_rows(scores: SplitEvaluation) -> Iterator[tuple[str, float, str | Non
 
 def evaluation_tables(found: Evaluation) -> RenderableType:
     """Return overall metrics, one row a class, and the confusion matrix, for each split."""
+    if not found.splits:
+        return "This version came without an evaluation."
     parts: list[RenderableType] = []
     for split, scores in found.splits.items():
         parts.append(table(METRIC, metric_rows(scores), f"{split}: metrics"))

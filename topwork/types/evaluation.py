@@ -151,8 +151,9 @@ class Evaluation(Answer):
 
     object: Literal["evaluation"] = Field("evaluation", description="Always `evaluation`.")
     splits: dict[str, SplitEvaluation] = Field(
-        description="`val` and `test`, if it has images; `folds`, all images that trained or"
-        " validated, as heads answered that had not seen them, where there were such heads."
+        description="`val` and `test`, if it has images; `folds`, images that trained or validated,"
+        " as heads answered that had not seen them, where there were such heads; nothing for a"
+        " version that came without an evaluation."
     )
 
 

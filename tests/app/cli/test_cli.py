@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from app.api.main import create_app
 from app.cli import program
+from app.cli.models import evaluation_tables
 from app.cli.options import choices, request
 from app.terminal.output import Terminal, table
 from core.domain import keys, leases
@@ -21,6 +22,7 @@ from core.store.tables import Dataset
 from core.system.settings import Settings
 from tests.app.apiclient import Work, answers, png, publish_dataset, publish_model, served
 from topwork.errors import InvalidField
+from topwork.types.evaluation import Evaluation
 from topwork.types.finetune import FinetuneRequest
 
 Run = Callable[..., Result]
@@ -173,6 +175,11 @@ def test_models_are_listed_aliased_and_deleted(run: Run, resources: Resources) -
     assert "production" not in done(run("models", "show", "pets")).stdout
     done(run("models", "delete", "pets"))
     assert run("models", "show", "pets").exit_code == 2
+
+
+def test_a_version_that_nobody_has_measured_says_so() -> None:
+    found = Evaluation.model_validate({"splits": {}})
+    assert evaluation_tables(found) == "This version came without an evaluation."
 
 
 def test_two_versions_are_compared(run: Run, resources: Resources) -> None:
