@@ -149,7 +149,8 @@ class _Patient:
             return await self._receive()  # From here on it means: wait for the disconnect.
         before = time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), self._patience)
+            async with asyncio.timeout(self._patience):
+                message = await self._receive()
         except TimeoutError:
             raise RequestTimeout(f"no byte for {self._patience:g} s") from None
         self._waited += time.monotonic() - before

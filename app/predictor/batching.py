@@ -115,7 +115,10 @@ class Batcher(Generic[Key, Item, Answer]):
                 return
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), left)
+                # `wait_for` swallows a cancellation that meets the event, up to Python 3.11
+                # (github.com/python/cpython/issues/86296): `close` would wait for ever.
+                async with asyncio.timeout(left):
+                    await self._arrived.wait()
             except TimeoutError:
                 return
 

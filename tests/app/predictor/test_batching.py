@@ -79,12 +79,20 @@ def test_models_take_turns_by_arrival_and_never_mix() -> None:
 def test_a_pass_waits_for_images_that_are_being_decoded() -> None:
     async def work(gate: Gate, batcher: Batcher[str, int, int]) -> None:
         gate.passes.release(9)
-        with batcher.coming("a"):
-            first = asyncio.create_task(batcher.submit("a", 1))
-            for _ in range(3):
-                await asyncio.sleep(0)
-            assert gate.calls == []
-        second = asyncio.create_task(batcher.submit("a", 2))
+        decoded = asyncio.Event()
+
+        async def come() -> None:
+            with batcher.coming("a"):
+                await decoded.wait()
+            await batcher.submit("a", 2)
+
+        second = asyncio.create_task(come())
+        await asyncio.sleep(0)
+        first = asyncio.create_task(batcher.submit("a", 1))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert gate.calls == []
+        decoded.set()
         await asyncio.gather(first, second)
 
     assert trial(work, linger=10.0).calls == [("a", [1, 2])]
@@ -158,3 +166,21 @@ def test_closing_cancels_what_is_left() -> None:
                 await task
 
     trial(work)
+
+
+@pytest.mark.parametrize("ticks", range(5))
+def test_closing_ends_while_an_image_arrives(ticks: int) -> None:
+    """The cancellation meets the wake-up of the pass that was held back."""
+
+    async def work(gate: Gate, batcher: Batcher[str, int, int]) -> None:
+        gate.passes.release(9)
+        with batcher.coming("a"):
+            task = asyncio.create_task(batcher.submit("a", 1))
+            for _ in range(9):
+                await asyncio.sleep(0)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await batcher.close()
+        await asyncio.wait([task])
+
+    trial(work, linger=60.0)
