@@ -1,13 +1,10 @@
-"""What stands between an order and its answers: places in the queue, memory, and times."""
+"""What stands between an order and its answers: places in the queue, patience, and times."""
 
 import asyncio
 import io
-import json
-import os
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,52 +12,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from app.predictor import decoding, service
+from app.predictor import decoding
 from app.predictor.metrics import Measures
 from app.predictor.service import Predictor, Timings
-from app.predictor_protocol import Order
-from core.store.object_store import Storage
-from core.system.settings import Settings
 from models.inference import artefact
 from models.inference.rejection import Rejection, Thresholds
-from tests.app.conftest import MakeModel
+from tests.app.predictor.orders import Stored, order, png, trial
 from tests.app.trained import put_model, store_model, store_served
 from tests.models.publishing import known_images
-from topwork.errors import ImageTooLarge, IntegrityError, PredictorBusy, WeightsUnavailable
-
-Stored = tuple[Storage, MakeModel]
-
-
-def png(level: int = 0) -> bytes:
-    out = io.BytesIO()
-    Image.linear_gradient("L").rotate(level).convert("RGB").save(out, "PNG")
-    return out.getvalue()
-
-
-def order(model: dict[str, Any], *images: bytes, **more: Any) -> tuple[Order, bytes]:
-    sizes = [len(image) for image in images]
-    names = [f"{number}.png" for number in range(len(images))]
-    fields = {"model": model, "top_k": 3, "sizes": sizes, "filenames": names, **more}
-    return Order.model_validate_json(json.dumps(fields)), b"".join(images)
-
-
-def trial(
-    stored: Stored,
-    data: Path,
-    work: Callable[[Predictor], Awaitable[None]],
-    measures: Measures | None = None,
-    **options: Any,
-) -> None:
-    settings = Settings(data_dir=data, offline=True, **options)
-
-    async def run() -> None:
-        predictor = Predictor(settings, stored[0], measures or Measures())
-        try:
-            await asyncio.wait_for(work(predictor), 60)
-        finally:
-            await predictor.close()
-
-    asyncio.run(run())
+from topwork.errors import ImageTooLarge, PredictorBusy
 
 
 def test_the_queue_has_a_fixed_number_of_places(stored: Stored, tmp_path: Path) -> None:
@@ -193,36 +153,6 @@ def test_a_predictor_that_needs_no_torch_loads_none(stored: Stored, tmp_path: Pa
     assert told.stdout.split()[-1] in ("ant", "bee", "cicada")
 
 
-def test_a_model_that_is_pushed_out_comes_back(stored: Stored, tmp_path: Path) -> None:
-    models = [stored[1](seed) for seed in (1, 2, 3)]
-    measures = Measures()
-    first: dict[str, Any] = {}
-
-    async def work(predictor: Predictor) -> None:
-        for _ in range(2):
-            for model in models:
-                answer = await predictor.predict(*order(model, png()))
-                known = first.setdefault(model["digest"], answer["results"])
-                assert answer["results"] == known
-
-    trial(stored, tmp_path, work, measures, model_cache_bytes=600_000)
-    assert len({json.dumps(result) for result in first.values()}) == 3
-    assert "topwork_predictor_models 2.0" in measures.text().decode()
-
-
-def test_known_images_take_room_too(stored: Stored, tmp_path: Path) -> None:
-    """Two networks fit beside each other; with the images of one of them they do not."""
-    careful = stored[1](4, known=known_images(2000), rejection={"neighbours": 1})
-    plain, measures = stored[1](5), Measures()
-
-    async def work(predictor: Predictor) -> None:
-        for model in (careful, plain):
-            await predictor.predict(*order(model, png()))
-
-    trial(stored, tmp_path, work, measures, model_cache_bytes=600_000)
-    assert "topwork_predictor_models 1.0" in measures.text().decode()
-
-
 def test_thresholds_are_computed_once_and_not_by_the_loop(
     stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,140 +174,6 @@ def test_thresholds_are_computed_once_and_not_by_the_loop(
 
     trial(stored, tmp_path, work)
     assert computed == [(0.95, False), (0.8, False)]
-
-
-@pytest.mark.parametrize("name", [artefact.GRAPH, artefact.REJECTION])
-def test_a_model_without_a_file_of_its_manifest_is_not_served(
-    stored: Stored, tmp_path: Path, name: str
-) -> None:
-    """Without its known images it would rely on each answer, and nobody would notice."""
-    storage, make = stored
-    model = (
-        store_served(storage, tmp_path / "made")
-        if name == artefact.GRAPH
-        else make(4, known=known_images(10), rejection={"neighbours": 1})
-    )
-    storage.delete(f"{model['prefix']}/{name}")
-
-    async def work(predictor: Predictor) -> None:
-        with pytest.raises(IntegrityError, match=name):
-            await predictor.predict(*order(model, png()))
-
-    trial(stored, tmp_path, work)
-
-
-def test_a_copy_that_was_damaged_here_is_fetched_again(stored_far: Stored, tmp_path: Path) -> None:
-    model = stored_far[1]()
-    copy = tmp_path / "cache" / "models" / model["files"][artefact.CARD]["sha256"]
-
-    async def work(predictor: Predictor) -> None:
-        await predictor.predict(*order(model, png()))
-
-    trial(stored_far, tmp_path, work)
-    (copy / artefact.WEIGHTS).write_bytes(b"damaged")
-    trial(stored_far, tmp_path, work)
-    assert artefact.load(copy)
-
-
-@pytest.mark.parametrize("where", ["stored", "stored_far"])
-def test_a_file_that_changes_under_a_loaded_model_changes_no_answer(
-    request: pytest.FixtureRequest, tmp_path: Path, where: str
-) -> None:
-    kept: Stored = request.getfixturevalue(where)
-    model = kept[1]()
-    folder = kept[0].local_path(model["prefix"])
-    folder = folder or tmp_path / "cache" / "models" / model["files"][artefact.CARD]["sha256"]
-
-    async def work(predictor: Predictor) -> None:
-        path = folder / artefact.WEIGHTS
-        first = (await predictor.predict(*order(model, png())))["results"]
-        with path.open("r+b") as file:
-            file.seek(path.stat().st_size // 2)
-            file.write(b"\0" * (path.stat().st_size // 2))
-        assert (await predictor.predict(*order(model, png())))["results"] == first
-        os.truncate(path, 0)
-        assert (await predictor.predict(*order(model, png())))["results"] == first
-
-    trial(kept, tmp_path, work)
-
-
-@pytest.mark.parametrize("name", [artefact.WEIGHTS, artefact.CARD])
-def test_an_object_that_was_changed_in_place_is_not_served(
-    stored: Stored, tmp_path: Path, name: str
-) -> None:
-    storage, make = stored
-    model = make()
-    path = storage.local_path(f"{model['prefix']}/{name}")
-    assert path is not None
-    data = bytearray(path.read_bytes())
-    data[-3] ^= 1
-    with path.open("r+b") as file:
-        file.write(data)
-
-    async def work(predictor: Predictor) -> None:
-        with pytest.raises(IntegrityError):
-            await predictor.predict(*order(model, png()))
-
-    trial(stored, tmp_path, work)
-    assert path.read_bytes() == data
-
-
-def test_a_card_that_names_other_weights_than_the_manifest_is_refused(
-    stored: Stored, tmp_path: Path
-) -> None:
-    model, other = stored[1](1), stored[1](2)
-    model["files"][artefact.WEIGHTS] = other["files"][artefact.WEIGHTS]
-
-    async def work(predictor: Predictor) -> None:
-        with pytest.raises(IntegrityError, match="other weights"):
-            await predictor.predict(*order(model, png()))
-
-    trial(stored, tmp_path, work)
-
-
-def test_models_that_cannot_be_loaded_say_why(stored: Stored, tmp_path: Path) -> None:
-    storage, make = stored
-    model = make()
-    storage.delete(f"{model['prefix']}/{artefact.WEIGHTS}")
-
-    async def work(predictor: Predictor) -> None:
-        with pytest.raises(IntegrityError):
-            await predictor.predict(*order(model, png()))
-        published = {"kind": "imagenet", "architecture": "resnet18"}
-        with pytest.raises(WeightsUnavailable):
-            await predictor.predict(*order(published, png()))
-
-    trial(stored, tmp_path, work)
-
-
-def test_the_default_model_is_loaded_before_anyone_asks(
-    stored: Stored, tmp_path: Path, shared: Path
-) -> None:
-    measures = Measures()
-
-    async def work(predictor: Predictor) -> None:
-        await predictor.warm("no such network")
-        await predictor.warm("resnet18")
-        assert "topwork_predictor_models 0.0" in measures.text().decode()
-        await predictor.warm("mobilenet_v2")
-        assert "topwork_predictor_models 1.0" in measures.text().decode()
-        assert "topwork_predict_batch_images_count 1.0" in measures.text().decode()
-
-    trial(stored, tmp_path, work, measures, weights_dir=shared / "weights")
-
-
-def test_damaged_weights_of_the_default_model_do_not_stop_the_start(
-    stored: Stored, tmp_path: Path
-) -> None:
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "mobilenet_v2.safetensors").write_bytes(b"damaged")
-    measures = Measures()
-
-    async def work(predictor: Predictor) -> None:
-        await predictor.warm("mobilenet_v2")
-
-    trial(stored, tmp_path, work, measures)
-    assert "topwork_predictor_models 0.0" in measures.text().decode()
 
 
 def test_large_images_of_one_owner_hold_up_nobody_else(stored: Stored, tmp_path: Path) -> None:
@@ -421,19 +217,3 @@ def test_times_of_stages_add_up() -> None:
     timings.passes |= {(13.0, 14.0), (13.0, 14.0), (14.0, 14.5)}
     assert timings.parts(15.0) == {"decode": 2.0, "queue": 1.5, "forward": 1.5}
     assert Timings(1.0).parts(1.0) == {"decode": 0.0, "queue": 0.0, "forward": 0.0}
-
-
-def test_models_take_at_most_half_of_the_memory(
-    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bounds: list[int] = []
-    monkeypatch.setattr(service, "memory", lambda: 3 << 30)
-    monkeypatch.setattr(service, "ModelCache", lambda _weigh, most: bounds.append(most))
-
-    async def make() -> None:
-        for most in (1 << 30, 2 << 30):
-            settings = Settings(data_dir=tmp_path, model_cache_bytes=most)
-            await Predictor(settings, stored[0], Measures()).close()
-
-    asyncio.run(make())
-    assert bounds == [1 << 30, 3 << 29]

@@ -10,7 +10,7 @@ from PIL import Image
 from app.predictor.service import Predictor
 from models.data.dataset import StagedDataset
 from models.inference import artefact
-from tests.app.predictor.test_service import Stored, order, trial
+from tests.app.predictor.orders import Stored, order, trial
 from tests.app.trained import put_model
 from tests.models.staging import train_doubtful
 from topwork.errors import RejectionUnavailable
