@@ -50,11 +50,12 @@ RUN --mount=type=cache,target=/cache \
 
 # Dependencies change seldom and the code changes often: they are layers of their own.
 FROM base AS dependencies
+ARG EXTRAS=postgres
 RUN --mount=type=cache,target=/cache \
     --mount=type=bind,source=pyproject.toml,target=/mnt/pyproject.toml \
     --mount=type=bind,source=requirements.lock,target=/mnt/requirements.lock \
     --mount=type=bind,source=deploy/requirements.py,target=/mnt/requirements.py \
-    python /mnt/requirements.py /mnt/pyproject.toml postgres > /tmp/wanted.txt \
+    python /mnt/requirements.py /mnt/pyproject.toml ${EXTRAS} > /tmp/wanted.txt \
     && pip install --constraint /mnt/requirements.lock --requirement /tmp/wanted.txt \
     && rm /tmp/wanted.txt
 

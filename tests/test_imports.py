@@ -108,7 +108,7 @@ def test_every_import_is_declared_and_torch_only_as_an_extra() -> None:
     normal = [re.split(r"[\[<>=;! ]", line)[0] for line in project["dependencies"]]
     more = extras["torch"] + extras["demo"] + extras["openvino"]
     runtime = [*normal, *(re.split(r"[<>=]", line)[0] for line in more)]
-    postgres = [re.split(r"[\[<>=]", line)[0] for line in extras["postgres"]]
+    below = [re.split(r"[\[<>=]", line)[0] for line in extras["postgres"] + extras["heic"]]
     alone = tomllib.loads((ROOT / "topwork/pyproject.toml").read_text())["project"]
     # Pydantic pins its core to one version, and documents its errors under that name.
     client = [re.split(r"[<>=]", line)[0] for line in alone["dependencies"]]
@@ -119,7 +119,7 @@ def test_every_import_is_declared_and_torch_only_as_an_extra() -> None:
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             for name in set(imported(path)) - STANDARD - set(PACKAGES):
-                declared = runtime if package in {"app", "models"} else [*normal, *postgres]
+                declared = runtime if package in {"app", "models"} else [*normal, *below]
                 declared = [*client, "pydantic-core"] if package == "topwork" else declared
                 assert modules[name] & set(declared), f"{path.relative_to(ROOT)}: {name}"
     assert not HEAVY & set(normal)

@@ -77,7 +77,7 @@ _FIELDS: dict[str, Any] = {
     "head": "classifier.1",
     "height": 768,
     "high": 0.97,
-    "hint": "Send a complete JPEG, PNG, WebP, BMP, GIF or TIFF file.",
+    "hint": "Send a complete JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file.",
     "images_per_second": 212.4,
     "ignore": ["drafts"],
     "index": 0,

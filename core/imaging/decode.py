@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import metadata
 from io import BytesIO
 from typing import BinaryIO
 
@@ -21,7 +22,8 @@ import PIL
 from PIL import Image, ImageFile, TiffImagePlugin, features
 
 from core.imaging import to_rgb
-from core.imaging.formats import Jpeg, plugin_of, refusal
+from core.imaging.confined import ConfinedImage
+from core.imaging.formats import Jpeg, plugin_of, reads_heic, refusal
 from core.imaging.header_limits import check_parts
 from core.imaging.miniature import miniature
 from topwork.errors import ImageTooLarge, ImageUndecodable, TopworkError
@@ -49,12 +51,12 @@ REVISION = 1
 ImageData = bytes | bytearray | memoryview | BinaryIO
 
 FINDINGS = {
-    "exif_rotated": "The image is turned upright as its EXIF orientation says.",
+    "exif_rotated": "The image is turned upright as its orientation says.",
     "exif_corrupt": "The EXIF data cannot be read and is ignored.",
     "alpha_flattened": "Transparent parts are shown over white.",
     "cmyk_converted": "The CMYK colours are converted to sRGB.",
     "sixteen_bit": "The samples are rescaled from their declared depth to 8 bits.",
-    "several_frames": "Only the first frame or page is used.",
+    "several_frames": "Only the first frame or page, or the primary picture, is used.",
 }
 
 
@@ -94,7 +96,7 @@ class OpenImage:
         limits: Above which it is refused.
 
     Raises:
-        ImageUndecodable: The content is none of the six formats, or its header is broken.
+        ImageUndecodable: The content is in no format that is read, or its header is broken.
         ImageTooLarge: The size or the aspect ratio is beyond `limits`.
     """
 
@@ -141,7 +143,7 @@ def probe(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
     """Read the header and check the limits; no pixel is decoded.
 
     Raises:
-        ImageUndecodable: The content is none of the six formats, or its header is broken.
+        ImageUndecodable: The content is in no format that is read, or its header is broken.
         ImageTooLarge: The size or the aspect ratio is beyond `limits`.
     """
     return OpenImage(data, limits).info
@@ -157,7 +159,7 @@ def decode(
     `limits` has, up to `LARGEST_JPEG` times as many, comes at half its size without being asked.
 
     Raises:
-        ImageUndecodable: The content is none of the six formats, is truncated or broken, or its
+        ImageUndecodable: The content is in no format that is read, is truncated or broken, or its
             samples have no agreed meaning (signed, 32-bit integer, float outside 0..1).
         ImageTooLarge: The size or the aspect ratio is beyond `limits`.
     """
@@ -166,10 +168,11 @@ def decode(
 
 def revision() -> str:
     """Name everything that decides the pixels of `decode`: this code and the libraries below it."""
-    names = ("jpg", "libjpeg_turbo", "webp", "libtiff", "littlecms2")
-    return " ".join(
-        [f"{REVISION} pil {PIL.__version__}", *(f"{n} {features.version(n)}" for n in names)]
-    )
+    names = ("jpg", "libjpeg_turbo", "webp", "libtiff", "littlecms2", "avif")
+    versions = [f"{REVISION} pil {PIL.__version__}", *(f"{n} {features.version(n)}" for n in names)]
+    if reads_heic():
+        versions.append(f"heif {metadata.version('pillow-heif')}")
+    return " ".join(versions)
 
 
 def inspect(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
@@ -261,6 +264,8 @@ def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, in
         tile = (image.tag_v2.get(322, 1), image.tag_v2.get(323, 1))
         _check_size(*tile, limits, aspect=False)
         return image, _valid(image.tag_v2.get(274, 1))
+    if isinstance(image, ConfinedImage):
+        return image, _valid(image.orientation)
     exif = image.info.get("exif")
     if image.format == "PNG":
         exif = _checked_png(content)

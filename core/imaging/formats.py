@@ -1,6 +1,8 @@
 """Which image formats are read, by their first bytes, and the plugin of Pillow for each."""
 
 from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
 
 from PIL import (
     BmpImagePlugin,
@@ -12,6 +14,8 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+
+from core.imaging.confined import Avif, Heif
 
 
 class Jpeg(JpegImagePlugin.JpegImageFile):
@@ -35,13 +39,21 @@ PLUGINS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"MM\0+", TiffImagePlugin.TiffImageFile),
 )
 
+# Brands of `ftyp` boxes: ISO/IEC 23008-12 and the registry of mp4ra.org. The first one tells what a
+# file is, unless it is a general one; what is inside is then told by those behind it.
+_HEVC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_AV1 = {b"avif", b"avis", b"avio"}
+_GENERAL = {b"mif1", b"mif2", b"mif3", b"msf1", b"miaf"}
+MOST_BRANDS = 64
+HEIC_EXTRA = "pip install 'topwork[heic]'"
+
+_BY_EXTRA = ("an HEIC photograph", "an HEIF photograph")
+
 # Images that are not read, and what else is taken for one; named, so that a user learns what a file
-# is instead of that it is "broken". `ftyp` brands: ISO/IEC 23008-12 and the registry of mp4ra.org.
+# is instead of that it is "broken".
 _UNREAD_IMAGES = (
-    *((b"....ftyp" + brand, "an HEIC photograph") for brand in
-      (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")),
-    *((b"....ftyp" + brand, "an HEIF photograph") for brand in (b"mif1", b"mif2", b"msf1")),
-    *((b"....ftyp" + brand, "an AVIF image") for brand in (b"avif", b"avis", b"avio")),
+    *((b"....ftyp" + brand, _BY_EXTRA[0]) for brand in _HEVC),
+    *((b"....ftyp" + brand, _BY_EXTRA[1]) for brand in _GENERAL),
     (b"....ftypcrx ", "a Canon raw photograph"),
     (b"FUJIFILMCCD-RAW", "a Fujifilm raw photograph"),
     (b"IIRO", "an Olympus raw photograph"),
@@ -76,6 +88,8 @@ _FOREIGN = (
 
 def plugin_of(content: bytes) -> type[ImageFile.ImageFile] | None:
     """Return what opens a content, judged by its first bytes."""
+    if content[4:8] == b"ftyp":
+        return _by_brand(content)
     return next((cls for magic, cls in PLUGINS if _matches(content, magic)), None)
 
 
@@ -88,6 +102,21 @@ def format_of(content: bytes) -> str:
     """Return the format by the first bytes, as `ImageInfo` names it; "" where there is none."""
     plugin = plugin_of(content)
     return (plugin.format or "") if plugin else ""
+
+
+def _by_brand(content: bytes) -> type[ImageFile.ImageFile] | None:
+    end = min(int.from_bytes(content[:4]), 16 + 4 * MOST_BRANDS)
+    first, others = content[8:12], {content[at : at + 4] for at in range(16, end, 4)}
+    meant = others if first in _GENERAL else {first}
+    if meant & _AV1:
+        return Avif
+    return Heif if meant & _HEVC and reads_heic() else None
+
+
+@cache
+def reads_heic() -> bool:
+    """Tell whether the extra is installed; it is not imported for that."""
+    return find_spec("pillow_heif") is not None
 
 
 def _matches(content: bytes, magic: bytes) -> bool:
@@ -115,6 +144,8 @@ def refusal(content: bytes) -> str:
 
 
 def _not_read(name: str) -> str:
+    if name in _BY_EXTRA and not reads_heic():
+        return f"This is {name}, which is read where the extra `heic` is installed: {HEIC_EXTRA}."
     return f"This is {name}, which is not read."
 
 

@@ -23,7 +23,7 @@ MAX_SEGMENT_BYTES = 255
 MAX_NAME = 1023  # The rest of a longer name is not kept; it is refused as too long.
 MAX_FOLDERS = 6
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".txt", ".lst", ".xml")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}

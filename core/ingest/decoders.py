@@ -7,8 +7,6 @@ it was, reports that one and goes on with a fresh process.
 import contextlib
 import json
 import os
-import resource
-import signal
 import struct
 import subprocess
 import sys
@@ -20,13 +18,11 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from core.imaging.decode import ImageLimits, inspect
-from core.ingest.archive import MEBIBYTE
+from core.imaging.process_limits import CPU_SECONDS, cpu_limit, limit_process
 from core.system.child import python
 from core.system.run_dir import ChildLost
 from topwork.errors import TopworkError
 
-MEMORY_BYTES = 2048 * MEBIBYTE  # Address space; 36 megapixels as RGB are 0.1 GiB a copy.
-CPU_SECONDS = 10.0
 LENGTH = struct.Struct("<I")
 READY = b"ready\n"
 MODULE = ("-m", "core.ingest.decoders")
@@ -188,7 +184,7 @@ def examine(data: bytes, limits: ImageLimits) -> DecodeResult:
         info = inspect(data, limits)
     except TopworkError as error:
         return DecodeResult(code=error.code, message=error.message)
-    suffix = {"JPEG": "jpg", "TIFF": "tif"}.get(info.format, info.format.lower())
+    suffix = {"JPEG": "jpg", "TIFF": "tif", "HEIF": "heic"}.get(info.format, info.format.lower())
     size = info.width, info.height
     return DecodeResult(*size, suffix, info.findings, miniature=info.miniature)
 
@@ -206,11 +202,8 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
         for data in batch:
             if os.getppid() != parent:
                 return
-            # The clock counts CPU time, so a busy machine rejects nothing; its signal is left to
-            # its default action, which also ends code that never returns to Python.
-            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-            verdict = examine(data, limits)
-            signal.setitimer(signal.ITIMER_PROF, 0)
+            with cpu_limit(CPU_SECONDS):
+                verdict = examine(data, limits)
             miniatures.append(verdict.miniature)
             verdicts.append(
                 (
@@ -230,10 +223,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
 
 def main() -> None:
     """Run one decoder between two pipes."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
+    limit_process()
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
     serve(sys.stdin.buffer, sys.stdout.buffer, ImageLimits(max_pixels=int(sys.argv[1])))

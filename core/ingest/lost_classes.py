@@ -12,9 +12,9 @@ from core.ingest.layout import Reading
 from core.ingest.manifest import Finding, Lost, reasons, with_reasons
 from topwork.kinds import Severity
 
-# Photographs and drawings in formats that are not read here, and films.
+# Photographs and drawings that are not, or not everywhere, read, and films.
 FOREIGN = (
-    ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".jpe", ".jfif", ".mpo",
+    ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".jpe", ".jfif", ".mpo",
     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".psd", ".svg",
     ".tga", ".ico", ".ppm", ".pgm", ".pbm", ".exr", ".hdr", ".dds", ".eps", ".pcx", ".dcm", ".nii",
     ".npy", ".mp4", ".mov", ".avi", ".mkv", ".webm",

@@ -60,7 +60,7 @@ class DatasetInvalid(TopworkError):
     """No usable images were found."""
 
     status, code = 422, "dataset_invalid"
-    hint = "Give each class a folder with its images: JPEG, PNG, WebP, BMP, GIF or TIFF."
+    hint = "Give each class a folder with its images: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF."
 
 
 class DatasetNotFound(NotFound):
@@ -85,7 +85,7 @@ class ImageUndecodable(TopworkError):
     """The file is not an image that can be decoded."""
 
     status, code = 422, "image_undecodable"
-    hint = "Send a complete JPEG, PNG, WebP, BMP, GIF or TIFF file."
+    hint = "Send a complete JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file."
 
 
 class ImageTooLarge(TopworkError):

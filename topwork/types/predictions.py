@@ -35,7 +35,7 @@ _EXAMPLE: JsonDict = {
             "error": {
                 "code": "image_undecodable",
                 "message": "The file is not an image that can be decoded.",
-                "hint": "Send a complete JPEG, PNG, WebP, BMP, GIF or TIFF file.",
+                "hint": "Send a complete JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file.",
             },
         },
     ],

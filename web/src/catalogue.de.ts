@@ -27,7 +27,7 @@ export const german: Catalogue = {
   oneAtATime: 'Eine andere Auswahl wird gerade gesendet; diese kann folgen, wenn sie fertig ist.', toUpload: 'Zurück zur Übertragung', arrived: 'Alles ist angekommen.', lastOf: (shown, all) => `Die letzten ${shown} von ${all} Zeilen werden gezeigt; hier sind alle`, firstOf: (shown, all) => `Die ersten ${shown} von ${all} werden gezeigt.`,
   byFolder: 'Klasse, nach Ordner', upload: 'Hochladen', sending: 'Wird gesendet', pause: 'Anhalten', resume: 'Fortsetzen', cancel: 'Abbrechen', other: 'Andere Dateien wählen', paused: 'Angehalten. Was angekommen ist, bleibt.',
   left: (time) => `noch etwa ${time}`, perSecond: (size) => `${size}/s`, sent: (a, b) => `${a} von ${b}`,
-  noImages: 'Keine Datei heißt wie ein Bild, das gelesen wird: JPEG, PNG, WebP, BMP, GIF, TIFF. Der Dienst sieht nach, was in den Dateien ist.',
+  noImages: 'Keine Datei heißt wie ein Bild, das gelesen wird: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC. Der Dienst sieht nach, was in den Dateien ist.',
   oneClass: 'Alle Bilder liegen in einem Ordner. Ein Klassifikator braucht mindestens zwei Klassen: je einen Ordner.',
   reading_: 'Die Bilder werden gelesen', readingHint: 'Jedes wird dekodiert und geprüft. Sie können diese Seite verlassen.',
   failed: 'Das hat nicht geklappt', question: 'Eine Frage zu den Ordnern', answer: 'So lesen',

@@ -26,7 +26,7 @@ export const english = {
   oneAtATime: 'Another upload is under way; this one can be sent when it has ended.', toUpload: 'Back to the upload', arrived: 'All of it has arrived.', lastOf: (shown: number, all: number) => `The last ${shown} of ${all} lines are shown; all of them`, firstOf: (shown: number, all: number) => `The first ${shown} of ${all} are shown.`,
   byFolder: 'Class, by folder', upload: 'Upload', sending: 'Sending', pause: 'Pause', resume: 'Resume', cancel: 'Cancel', other: 'Choose other files', paused: 'Paused. What has arrived is kept.',
   left: (time: string) => `about ${time} left`, perSecond: (size: string) => `${size}/s`, sent: (a: string, b: string) => `${a} of ${b}`,
-  noImages: 'No file has the name of an image that is read: JPEG, PNG, WebP, BMP, GIF, TIFF. The service looks at what is in the files.',
+  noImages: 'No file has the name of an image that is read: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC. The service looks at what is in the files.',
   oneClass: 'All images lie in one folder. A classifier needs two classes at least: one folder for each.',
   reading_: 'The images are being read', readingHint: 'Every one is decoded and checked. You may leave this page.',
   failed: 'This did not work', question: 'One question about the folders', answer: 'Read it this way',

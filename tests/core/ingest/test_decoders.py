@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import pillow_heif
 import pytest
 
 from core.ingest import decoders
@@ -52,6 +53,17 @@ def test_verdicts_come_in_order(pool: Decoders) -> None:
         "image_undecodable",
         "image_too_large",
     ]
+
+
+def test_avif_and_heic_are_decoded_here_and_not_in_yet_another_process(pool: Decoders) -> None:
+    pillow_heif.register_heif_opener()
+    pictures = [picture(1, "AVIF", size=16), picture(2, "HEIF", size=20)]
+    verdicts = pool.submit([*pictures, pictures[0][:90], picture(3, "AVIF", size=101)]).result()
+    told = [(verdict.width, verdict.suffix, verdict.code) for verdict in verdicts]
+    assert told[:2] == [(16, "avif", None), (20, "heic", None)]
+    assert [code for *_, code in told[2:]] == ["image_undecodable", "image_too_large"]
+    [pid] = children()
+    assert not Path(f"/proc/{pid}/task/{pid}/children").read_text()
 
 
 def test_a_lost_decoder_costs_nothing(pool: Decoders) -> None:

@@ -278,7 +278,6 @@ def test_sixty_thousand_images_fit_into_little_memory(tmp_path: Path, shared: Pa
 def test_photographs_in_other_formats_are_named(run: Ingest, tmp_path: Path) -> None:
     """Whatever their suffix, in a zip and in a tar, and in the dry run alike."""
     starts = {
-        "heic": (b"\0\0\0\x18ftypheic", "HEIC"),
         "heif": (b"\0\0\0\x18ftypmif1", "HEIF"),
         "jxl": (b"\xff\x0a\xff", "JPEG XL"),
         "jp2": (b"\0\0\0\x0cjP  ", "JPEG 2000"),

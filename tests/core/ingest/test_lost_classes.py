@@ -13,9 +13,9 @@ from core.ingest.split import Ratios
 from tests.archives import Entry, folder, honest, picture, raw_zip, special, tar_of, zip_of
 from tests.core.ingested import GOOD, Ingest, Outcome
 
-HEIC = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(500)
+JXL = b"\xff\x0a" + bytes(500)
 LINK = (stat.S_IFLNK | 0o777) << 16
-FOREIGN = {f"owl/{number}.HEIC": HEIC + bytes([number]) for number in range(6)}
+FOREIGN = {f"owl/{number}.JXL": JXL + bytes([number]) for number in range(6)}
 
 
 def lost(done: Outcome) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def lost(done: Outcome) -> dict[str, Any]:
         ({"owl/a.png": GOOD["cat/0.png"]}, {"owl": {"label_conflict": 1}}),
         ({"owl/b/c/d/e/f/g/a.png": picture(900)}, {"owl": {"path_too_deep": 1}}),
         (
-            {**FOREIGN, "hen/a.avif": HEIC},
+            {**FOREIGN, "hen/a.jxl": JXL},
             {"hen": {"format_unsupported": 1}, "owl": {"format_unsupported": 6}},
         ),
     ],
@@ -68,8 +68,8 @@ def test_a_class_without_a_usable_image_is_told(
         {"notes/read.txt": b"hello", "notes/labels.csv": b"a,b"},
         {".ipynb_checkpoints/0-checkpoint.png": picture(900), ".git/HEAD": b"ref"},
         {"__MACOSX/cat/._0.png": b"x", "cat/.DS_Store": b"x", "owl/.DS_Store": b"x"},
-        {"cat/a.heic": HEIC, "dog/deeper/a.heic": HEIC},
-        {"a.heic": HEIC, "../owl/a.png": picture(900), "/owl/b.png": picture(901)},
+        {"cat/a.jxl": JXL, "dog/deeper/a.jxl": JXL},
+        {"a.jxl": JXL, "../owl/a.png": picture(900), "/owl/b.png": picture(901)},
     ],
     ids=["companions", "tools", "macOS", "some files", "no class folder"],
 )
@@ -81,13 +81,13 @@ def test_what_is_no_class_is_not_lost(run: Ingest, files: dict[str, bytes]) -> N
 
 def test_classes_are_lost_below_splits_and_other_folders(run: Ingest) -> None:
     files = folder("set/train/cat", "set/train/dog") | folder("set/val/cat", "set/val/hen", first=9)
-    files |= {"set/train/owl/a.heif": HEIC, "set/val/owl/b.heif": HEIC, "set/val/dog/x.heic": HEIC}
+    files |= {"set/train/owl/a.jxl": JXL, "set/val/owl/b.jxl": JXL, "set/val/dog/x.jxl": JXL}
     done = run(zip_of(files))
     assert lost(done) == {"hen": {"class_not_in_train": 3}, "owl": {"format_unsupported": 2}}
 
 
 def test_refused_files_keep_the_folders_meaning_what_they_mean(run: Ingest) -> None:
-    files = folder("set/dog/big", "set/dog/small", count=4) | {"set/cat/a.heic": HEIC}
+    files = folder("set/dog/big", "set/dog/small", count=4) | {"set/cat/a.jxl": JXL}
     assert run(zip_of(files)).error["code"] == "layout_ambiguous"  # type: ignore[index]
 
 
@@ -103,7 +103,7 @@ def test_linked_classes_are_lost(run: Ingest) -> None:
 
 
 def test_many_lost_classes_are_all_named_in_the_report(run: Ingest) -> None:
-    files = {f"owl {number:02d}/a.heic": HEIC for number in range(12)}
+    files = {f"owl {number:02d}/a.jxl": JXL for number in range(12)}
     done = run(zip_of(folder("cat", "dog") | files))
     assert len(done.dataset["lost_classes"]) == 12
     (found,) = [it for it in done.dataset["findings"] if it["code"] == "class_lost"]

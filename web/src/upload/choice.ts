@@ -3,7 +3,7 @@ import { signal } from '@preact/signals'
 import { tar, type Entry } from './tar'
 
 // As core/ingest/archive.py has them. They only count for the preview: the service looks at the bytes.
-const IMAGE = /\.(jpe?g|png|webp|bmp|gif|tiff?)$/i
+const IMAGE = /\.(jpe?g|png|webp|bmp|gif|tiff?|avif|hei[cf]|hif)$/i
 const TABLE = /\.(csv|tsv|jsonl?|ndjson|txt|lst|xml)$/i
 const ARCHIVE = /\.(zip|tar|tgz|tbz2?|txz|tzst|tar\.(gz|bz2|xz|zst))$/i
 const HIDDEN = /(^|\/)(\.|(__macosx|@eadir|\$recycle\.bin|system volume information)\/|((eh)?thumbs\.db|desktop\.ini)$)/i

@@ -115,7 +115,7 @@ def test_a_new_version_does_not_forget_a_lost_class(
 
 
 def test_a_dry_run_shows_the_lost_classes_in_its_plan(client: TestClient) -> None:
-    owls = {f"owl/{number}.heic": b"\0\0\0\x18ftypheic" + bytes(99) for number in range(3)}
+    owls = {f"owl/{number}.jxl": b"\xff\x0a" + bytes(99) for number in range(3)}
     archive = {"file": ("birds.zip", zip_of({**two_classes(), **owls}))}
     answer = client.post("/finetune?dry_run=true", files=archive, data=config())
     assert answer.json()["classes"] == ["cat", "dog"]
