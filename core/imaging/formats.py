@@ -45,7 +45,7 @@ _HEVC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _AV1 = {b"avif", b"avis", b"avio"}
 _GENERAL = {b"mif1", b"mif2", b"mif3", b"msf1", b"miaf"}
 MOST_BRANDS = 64
-HEIC_EXTRA = "pip install 'topwork[heic]'"
+HEIC_EXTRA = "topwork[heic]"
 
 _BY_EXTRA = ("an HEIC photograph", "an HEIF photograph")
 
@@ -145,7 +145,7 @@ def refusal(content: bytes) -> str:
 
 def _not_read(name: str) -> str:
     if name in _BY_EXTRA and not reads_heic():
-        return f"This is {name}, which is read where the extra `heic` is installed: {HEIC_EXTRA}."
+        return f"This is {name}, which is read where the extra {HEIC_EXTRA} is installed."
     return f"This is {name}, which is not read."
 
 

@@ -180,6 +180,6 @@ def test_without_the_extra_the_words_name_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(formats, "reads_heic", lambda: False)
     assert not recognised(data)
     assert "topwork[heic]" in (unread_image(data) or "")
-    with pytest.raises(ImageUndecodable, match=r"HEIC photograph.*pip install 'topwork\[heic\]'"):
+    with pytest.raises(ImageUndecodable, match=r"HEIC photograph.*extra topwork\[heic\]"):
         decode(data)
     assert decode(saved(photo(), "AVIF")).size == (64, 48)
