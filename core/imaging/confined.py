@@ -34,9 +34,8 @@ class _Child:
     """A process that reads such files, between two pipes."""
 
     def __init__(self) -> None:
-        command, environment = python(*MODULE)
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
+        child, pipe = python(*MODULE), subprocess.PIPE
+        self._process = subprocess.Popen(child.command, stdin=pipe, stdout=pipe, env=child.env)
         self.used = False
 
     def ask(self, kind: str, content: bytes, most: int | None) -> tuple[list[Any], bytes] | None:
