@@ -141,7 +141,8 @@ def test_a_torch_program_takes_crops(model: Path, tmp_path: Path) -> None:
     program = torch.export.load(result / torch_program.NAME).module()
     crops = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
     served = Classifier.from_artefact(model).forward(crops.numpy())
-    np.testing.assert_allclose(program(crops).detach(), served, rtol=0, atol=1e-5)
+    # A temperature of 0.05 makes 5e-5 of a rounding error of 1e-5 in a logit.
+    np.testing.assert_allclose(program(crops).detach(), served, rtol=0, atol=5e-5)
     assert float(served.max()) == pytest.approx(CEILING, abs=0.01)
     report = json.loads((result / parity.REPORT).read_text())
     assert report["made"]["alike"] == report["made"]["images"]
