@@ -24,6 +24,7 @@ ALIEN = ("app", "core", "models", "worker", "fastapi", "sqlalchemy", "torch", "P
 
 # Modules that a library may change in any version, as nobody promises anything about them.
 INSIDES = {
+    "PIL._avif": "pillow",
     "httptools": "httptools",
     "prometheus_client.mmap_dict": "prometheus-client",
     "prometheus_client.values": "prometheus-client",
