@@ -138,7 +138,7 @@ class Predictor:
         begun = time.perf_counter()
         classifier = await self._load(order.model)
         loaded = time.perf_counter()
-        # Of a model with many scores they take a quarter of a second when first asked for.
+        # Aside, as those of many scores take long when they are first asked for.
         thresholds = await asyncio.to_thread(classifier.thresholds, order.reject)
         timings = Timings(loaded)
         ends = list(accumulate(order.sizes, initial=0))

@@ -19,7 +19,7 @@ from topwork.errors import IntegrityError, WeightsMismatch
 NAME = "onnxruntime"
 MAX_GRAPH_BYTES = 64 * 1024 * 1024  # Measured 0.01 to 1 MB; weights are not in it.
 # What a session holds besides the weights: its plan, and copies of some weights in another order.
-# Measured 0.3 MiB for LeNet, 2.9 MiB for MobileNet-v2 (8.6 MiB), 10.8 MiB for ResNet-50 (89.9 MiB).
+# `bench/session_memory.py` measures both together.
 SESSION_BYTES = 2 * 1024 * 1024
 COPIED = 8  # One part in so many of the weights.
 # All that the files of trained models hold.

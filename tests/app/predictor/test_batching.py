@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from app.predictor.batching import Batcher
+from app.predictor.batching import Batcher, Done
 
 Calls = list[tuple[str, list[int]]]
 
@@ -46,6 +46,17 @@ def trial(
 
     asyncio.run(run())
     return gate
+
+
+async def held_back(gate: Gate, batcher: Batcher[str, int, int]) -> asyncio.Task[Done[int]]:
+    """Submit an item that waits for another one, and give that one up."""
+    gate.passes.release(9)
+    with batcher.coming("a"):
+        task = asyncio.create_task(batcher.submit("a", 1))
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert gate.calls == []
+    return task
 
 
 def test_the_first_goes_alone_and_what_waits_meanwhile_together() -> None:
@@ -110,13 +121,7 @@ def test_a_pass_does_not_wait_long_nor_for_other_models() -> None:
 
 def test_an_image_that_never_comes_holds_nobody() -> None:
     async def work(gate: Gate, batcher: Batcher[str, int, int]) -> None:
-        gate.passes.release(9)
-        with batcher.coming("a"):
-            task = asyncio.create_task(batcher.submit("a", 1))
-            for _ in range(9):
-                await asyncio.sleep(0)
-            assert gate.calls == []
-        await task
+        await (await held_back(gate, batcher))
 
     assert trial(work, linger=60.0).calls == [("a", [1])]
 
@@ -173,11 +178,7 @@ def test_closing_ends_while_an_image_arrives(ticks: int) -> None:
     """The cancellation meets the wake-up of the pass that was held back."""
 
     async def work(gate: Gate, batcher: Batcher[str, int, int]) -> None:
-        gate.passes.release(9)
-        with batcher.coming("a"):
-            task = asyncio.create_task(batcher.submit("a", 1))
-            for _ in range(9):
-                await asyncio.sleep(0)
+        task = await held_back(gate, batcher)
         for _ in range(ticks):
             await asyncio.sleep(0)
         await batcher.close()

@@ -30,7 +30,7 @@ def weights_dir(folder: Path) -> Path:
     torch.manual_seed(0)
     model = zoo.build(NETWORK).train()
     with torch.no_grad():
-        for _ in range(10):
+        for _ in range(30):
             model(torch.randn(8, 3, 32, 32))
     save_file(model.state_dict(), folder / "random.safetensors")
     pretrained.add(NETWORK, folder / "random.safetensors", folder / "weights")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from core.system.run_dir import DONE, FAILED, STOPPED
 from models.compute.execution import Execution
@@ -20,12 +20,11 @@ from models.planning import strategy
 from models.training import choice, head_stage, layers_stage, loop, stage_result, stages
 from models.training.precision import benchmark
 from models.training.precision.workload import Workload
-from models.weights import pretrained
 from tests.models.running import go, outcome, read
 from tests.models.staging import events, png, request, stage
+from tests.models.training.conftest import NETWORK
 from topwork.errors import LossDiverged, TimeLimitReached
 
-NETWORK = "mobilenet_v3_small"
 SHORT = {"image_size": 32, "epochs": 3, "batch_size": 16}
 
 
@@ -33,20 +32,6 @@ SHORT = {"image_size": 32, "epochs": 3, "batch_size": 16}
 def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy the machine, an epoch over all layers is worth its time."""
     monkeypatch.setattr(strategy, "DEFAULT_BUDGET", 3600.0)
-
-
-@pytest.fixture(scope="module")
-def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights with statistics that fit them, kept as if they were pretrained."""
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    model = zoo.build(NETWORK).train()
-    with torch.no_grad():
-        for _ in range(30):
-            model(torch.randn(8, 3, 32, 32))
-    save_file(model.state_dict(), folder / "random.safetensors")
-    pretrained.add(NETWORK, folder / "random.safetensors", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
