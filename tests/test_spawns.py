@@ -24,6 +24,13 @@ OTHERS = {
     ("worker/process/guard.py", "main"): "forks the work",
     ("worker/process/forkserver.py", "serve"): "forks a guard",
 }
+# These may see what their starter sees; every other process reads what strangers sent.
+TRUSTED = {
+    "app/cli/doctor.py": "looks for packages",
+    "app/demo/main_job.py": "the service itself",
+    "app/supervisor/up.py": "the processes of the service",
+    "models/training/distributed.py": "ranks, which a trainer without secrets starts",
+}
 SUBPROCESS = {"Popen", "run", "call", "check_call", "check_output", "getoutput", "getstatusoutput"}
 OS = {"fork", "forkpty", "popen", "system", "startfile", "posix_spawn", "posix_spawnp"}
 ASYNCIO = {"create_subprocess_exec", "create_subprocess_shell", "subprocess_exec"}
@@ -105,3 +112,13 @@ def test_each_exception_is_needed() -> None:
 )
 def test_any_other_way_is_found(line: str) -> None:
     assert list(unsafe(f"async def work():\n    {line}\n"))
+
+
+def test_only_the_service_itself_sees_secrets() -> None:
+    calls = {
+        path
+        for path, source in SOURCES.items()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "python"
+    }
+    assert calls - {"core/system/child.py"} == TRUSTED.keys()

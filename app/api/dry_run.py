@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from app.api.uploads.received import Received
 from core.domain import registry
 from core.ingest.archive import Limits
 from core.system import json_child
-from core.system.child import python
+from core.system.child import reader
 from core.system.settings import Settings
 from topwork import types
 from topwork.errors import ArchiveTooLarge, TooManyRequests, UploadNotFound
@@ -23,8 +22,6 @@ from topwork.errors import ArchiveTooLarge, TooManyRequests, UploadNotFound
 SECONDS = 30.0  # After which a preview is none; a zip's list takes one, a tar's by its length.
 TURN_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 10
-# One thread for numpy: its pool would reserve most of the address space.
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 REAL = "Send the request without `dry_run`: the job reads it in its own time."
 
 
@@ -70,8 +67,7 @@ class Previews:
             "answers": request.answers(),
             "seconds": SECONDS,
         }
-        words = "-m", "core.ingest.dry_run", json.dumps(question)
-        child = python(*words, env=os.environ | ONE_THREAD)
+        child = reader("-m", "core.ingest.dry_run", json.dumps(question))
         process = await asyncio.create_subprocess_exec(
             *child.command,
             env=child.env,

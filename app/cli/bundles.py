@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.ingest.class_names import MAX_CLASSES, class_name_problem
 from core.system import json_child
-from core.system.child import python
+from core.system.child import reader
 from core.system.optional_packages import require_torch
 from models.weights import bundle
 from topwork.errors import BundleInvalid, InvalidField, WeightsMismatch
@@ -73,7 +73,7 @@ def _convert(file: Path, architecture: str | None, classes: str | None, target: 
     require_torch()
     told = str(file.absolute()), architecture, str(names), str(target)
     try:
-        json_child.ask(python("-m", "models.inference.checkpoint", *told))
+        json_child.ask(reader("-m", "models.inference.checkpoint", *told))
     except json_child.ChildDied as error:
         raise WeightsMismatch(f"{file.name} could not be read: {error}") from error
 

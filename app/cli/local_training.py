@@ -20,7 +20,8 @@ from app.terminal.output import Terminal
 from app.terminal.watch import in_one_line
 from core.system import locks
 from core.system.atomic_files import write_atomically
-from core.system.child import python, tethered
+from core.system.child import reader, tethered
+from core.system.machine import cores
 from core.system.optional_packages import require_torch
 from core.system.run_dir import DONE, FAILED
 from core.system.settings import Settings
@@ -124,7 +125,7 @@ def _done_alone(terminal: Terminal, module: str, run_dir: Path, request: dict[st
     write_atomically(run_dir / "request.json", json.dumps(request, indent=1).encode())
     with (run_dir / "events.jsonl").open("a+b") as events, (run_dir / "log.txt").open("ab") as log:
         # It ends with this command, however that ends, and keeps its last checkpoint.
-        child = tethered(*python("-m", module, str(run_dir)))
+        child = tethered(*reader("-m", module, str(run_dir), threads=cores()))
         process = subprocess.Popen(
             child.command, env=child.env, stdout=log, stderr=log, start_new_session=True
         )

@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 
 from core.imaging import heif
 from core.imaging.process_limits import limited
-from core.system.child import python
+from core.system.child import reader
 
 MODULE = ("-m", heif.__name__)
 KEPT = 2  # Idle children.
@@ -34,7 +34,7 @@ class _Child:
     """A process that reads such files, between two pipes."""
 
     def __init__(self) -> None:
-        child, pipe = python(*MODULE), subprocess.PIPE
+        child, pipe = reader(*MODULE), subprocess.PIPE
         self._process = subprocess.Popen(child.command, stdin=pipe, stdout=pipe, env=child.env)
         self.used = False
 

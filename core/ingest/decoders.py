@@ -19,7 +19,7 @@ from typing import BinaryIO, Self
 
 from core.imaging.decode import ImageLimits, inspect
 from core.imaging.process_limits import CPU_SECONDS, cpu_limit, limit_process
-from core.system.child import python
+from core.system.child import reader
 from core.system.run_dir import ChildLost
 from topwork.errors import TopworkError
 
@@ -117,9 +117,7 @@ class Decoders:
 
 class _Decoder:
     def __init__(self, max_pixels: int) -> None:
-        # One thread for numpy: its pool would reserve most of the address space.
-        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        child = python(*MODULE, str(max_pixels), env=environment)
+        child = reader(*MODULE, str(max_pixels))
         self._process = subprocess.Popen(
             child.command,
             stdin=subprocess.PIPE,

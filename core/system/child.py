@@ -7,12 +7,13 @@ threads that wait spin (`machine.SLEEP`).
 """
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from core.system import machine, tether
+from core.system import failpoints, machine, tether
 
 # Lists of folders from which code is loaded; an empty or relative entry is the current folder.
 LIBRARIES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -26,6 +27,8 @@ FOLDERS = (
 )
 # What runs in, or turns a process into, an interactive session; a service has none.
 INTERACTIVE = ("PYTHONSTARTUP", "PYTHONINSPECT")
+# Variables with secrets: ours, those of what we connect to, and of whoever started us.
+SECRET = re.compile(r"TOPWORK_|AWS_|PG|.*(SECRET|TOKEN|PASSW|CREDENTIAL|_KEY$|_PAT$|DATABASE_URL)")
 ABSOLUTE = ("/", "$ORIGIN", "${ORIGIN}")  # The dynamic linker puts its own path in place of these.
 
 
@@ -48,6 +51,25 @@ def python(*words: str, env: Mapping[str, str] | None = None) -> Child:
     """
     seen = environment(os.environ if env is None else env)
     return Child((sys.executable, "-P", *words), seen)
+
+
+def reader(*words: str, threads: int = 1) -> Child:
+    """Return how to start a Python process that reads what strangers sent; it sees no secrets.
+
+    OPENBLAS_NUM_THREADS=1 because numpy's BLAS otherwise starts threads when it is imported, which
+    reserve most of a bounded address space, and a forkserver must have none.
+
+    Args:
+        words: What follows `python`.
+        threads: The share of this machine's cores that torch may take.
+    """
+    open_to_all = {
+        name: value
+        for name, value in os.environ.items()
+        if not SECRET.match(name.upper()) or name == failpoints.VARIABLE
+    }
+    bounded = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": str(threads)}
+    return python(*words, env=open_to_all | bounded | {"PYTHONUNBUFFERED": "1"})
 
 
 def tethered(command: Sequence[str], env: Mapping[str, str], pipe: int = tether.NO_PIPE) -> Child:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from core.system import json_child
 from core.system.atomic_files import sha256, sync
-from core.system.child import python
+from core.system.child import reader
 from core.system.command_names import command, where
 from models.planning import catalogue
 from models.planning.catalogue import HEADER_LIMIT
@@ -139,7 +139,7 @@ def add(architecture: str, file: Path, weights_dir: Path) -> Entry:
     """
     catalogue.get(architecture)
     places = str(file.absolute()), str(weights_dir.absolute())
-    child = python("-m", "models.weights.pretrained", architecture, *places)
+    child = reader("-m", "models.weights.pretrained", architecture, *places)
     try:
         added = json_child.ask(child)
     except json_child.ChildDied as error:

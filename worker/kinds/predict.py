@@ -15,14 +15,13 @@ from core.ops import garbage
 from core.store.resources import Resources
 from core.store.tables import Job
 from core.system import json_child
-from core.system.child import python
+from core.system.child import reader
 from core.system.failpoints import hit
 from models.planning.request import PredictRequest
 from topwork.kinds import Product, RejectMode
 from worker.kinds.finetune import stage_dataset
 from worker.kinds.kind import Check, Work, download, fetch_upload, upload
 from worker.outcomes import Crashed
-from worker.process.environment import environment
 
 LIMITS = ("max_archive_entries", "max_entry_bytes", "max_expanded_bytes")
 
@@ -70,7 +69,7 @@ def _stage_images(resources: Resources, job: Job, folder: Path, check: Check) ->
         "reserve": resources.settings.disk_reserve_bytes,
         "parent": os.getpid(),
     }
-    child = python("-m", "core.ingest.unpack", json.dumps(question), env=environment(1))
+    child = reader("-m", "core.ingest.unpack", json.dumps(question))
     try:
         answer = json_child.ask(child)
     except json_child.ChildDied as death:

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from core.system import faults
-from core.system.child import python
+from core.system.child import reader
 from core.system.run_dir import CRASHED, DONE, FAILED, NO_ROOM, STOPPED
-from worker.process.environment import environment
 from worker.process.guard import SIGNALLED
 from worker.process.oom_kills import oom_kills
 from worker.process.prefork import WarmStart
@@ -169,7 +168,7 @@ def spawn(module: str, run_dir: Path, log: IO[bytes], threads: int) -> Guard:
     """Start a child cold: its imports are still to come."""
     ours, theirs = socket.socketpair()
     with theirs:
-        child = python("-m", "worker.process.guard", module, str(run_dir), env=environment(threads))
+        child = reader("-m", "worker.process.guard", module, str(run_dir), threads=threads)
         popen = subprocess.Popen(
             child.command,
             stdin=theirs.fileno(),

@@ -12,8 +12,7 @@ from typing import Self
 
 import structlog
 
-from core.system.child import python
-from worker.process.environment import environment
+from core.system.child import reader
 from worker.process.forkserver import READY
 
 ANSWER_SECONDS = 5.0  # A forkserver that takes longer to fork is given up.
@@ -118,8 +117,8 @@ class WarmStart:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
-                child = python(
-                    "-m", "worker.process.forkserver", *self.modules, env=environment(self.threads)
+                child = reader(
+                    "-m", "worker.process.forkserver", *self.modules, threads=self.threads
                 )
                 forkserver = subprocess.Popen(
                     child.command,

@@ -1,5 +1,6 @@
 """A Python process loads nothing from the folder in which somebody happened to start it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.system.child import absolute, environment, python, which
+from core.system.child import absolute, environment, python, reader, which
 from tests.foreign import Foreign
 
 LOOKS = "import sys, json, core.system.ids; print(sys.flags.safe_path, sys.flags.inspect)"
@@ -87,6 +88,21 @@ def test_the_linkers_folders_may_stand_behind_semicolons() -> None:
     given = {"LD_LIBRARY_PATH": "/opt/cuda/lib64;;lib:$ORIGIN/../lib:"}
     assert environment(given)["LD_LIBRARY_PATH"] == "/opt/cuda/lib64:$ORIGIN/../lib"
     assert "LD_LIBRARY_PATH" not in environment({"LD_LIBRARY_PATH": ":"})
+
+
+def test_what_reads_strangers_files_sees_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = "TOPWORK_ADMIN_KEY AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN PGPASSWORD DATABASE_URL"
+    names += " GITHUB_TOKEN HF_TOKEN MINIO_ROOT_PASSWORD OPENAI_API_KEY api_key REDISCLI_AUTHSECRET"
+    for name in names.split():
+        monkeypatch.setenv(name, "hidden")
+    for name in ("CUDA_VISIBLE_DEVICES", "HTTPS_PROXY", "KEYBOARD"):
+        monkeypatch.setenv(name, "seen")
+    child = reader("-c", "import json, os; print(json.dumps(dict(os.environ)))", threads=3)
+    told = subprocess.run(child.command, env=child.env, capture_output=True, check=True).stdout
+    seen = json.loads(told)
+    assert "hidden" not in seen.values()
+    assert list(seen.values()).count("seen") == 3
+    assert (seen["OMP_NUM_THREADS"], seen["OPENBLAS_NUM_THREADS"]) == ("3", "1")
 
 
 def test_threads_that_wait_sleep_unless_the_owner_said_otherwise() -> None:

@@ -15,7 +15,6 @@ import pytest
 from core.system import faults
 from tests.waiting import wait_for
 from tests.worker.conftest import living
-from worker.process.environment import environment
 from worker.process.job_process import Ending, Exit, Process, classify
 from worker.process.prefork import WarmStart
 
@@ -180,15 +179,6 @@ def test_the_work_is_nice_and_first_in_line_for_the_oom_killer(start: Start, gat
         (pid,) = living(gate)
         assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 10
         assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) == 500
-
-
-def test_secrets_stay_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOPWORK_ADMIN_KEY", "hidden")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
-    monkeypatch.setenv("LANG", "C.UTF-8")
-    seen = environment(3)
-    assert "hidden" not in seen.values()
-    assert (seen["LANG"], seen["OMP_NUM_THREADS"]) == ("C.UTF-8", "3")
 
 
 @pytest.mark.parametrize(
