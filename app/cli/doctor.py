@@ -216,7 +216,8 @@ def check_database(settings: Settings) -> Finding:
 
 def check_storage(settings: Settings) -> Finding:
     """Write, read and delete one object."""
-    storage, key = Storage(settings.storage_url), f"doctor/{new_id('probe')}"
+    storage = Storage(settings.storage_url, settings.storage_secret_key)
+    key = f"doctor/{new_id('probe')}"
     storage.put_bytes(key, b"topwork")
     same = storage.get_bytes(key) == b"topwork"
     storage.delete(key)

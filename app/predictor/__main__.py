@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.settings = settings
         app.state.measures = Measures()
-        storage = Storage(settings.storage_url)
+        storage = Storage(settings.storage_url, settings.storage_secret_key)
         app.state.predictor = Predictor(settings, storage, app.state.measures)
         warming = asyncio.create_task(app.state.predictor.warm(settings.default_model))
         yield

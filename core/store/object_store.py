@@ -18,6 +18,7 @@ from typing import Any
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
+from pydantic import SecretStr
 
 from core.system.addresses import file_path
 from core.system.atomic_files import make_folder, sync
@@ -54,12 +55,13 @@ class Storage:
     Args:
         url: `file:///absolute/folder` or `s3://bucket/prefix`; S3 reads the usual `AWS_*`
             environment variables, `AWS_ENDPOINT` among them.
+        secret_key: In place of `AWS_SECRET_ACCESS_KEY`, if there is one.
 
     Raises:
         StorageUnavailable: By every verb, when the storage cannot be reached.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, secret_key: SecretStr | None = None) -> None:
         self.root = file_path(url)
         # Inodes of folders in the root whose names are on disk; one made again has another.
         self._settled: set[int] = set()
@@ -68,10 +70,12 @@ class Storage:
             self._store: ObjectStore = LocalStore(self.root)
         else:
             plain = os.environ.get("AWS_ENDPOINT", "").startswith("http://")
+            secret = secret_key.get_secret_value() if secret_key else ""
             # The library's own limit is 30 s for a whole request. Beyond it, it asks for the rest,
             # but for three minutes only: what takes longer to come would never come.
             self._store = from_url(
                 url,
+                config={"secret_access_key": secret} if secret else {},
                 client_options={"allow_http": plain, "timeout": LONGEST, "read_timeout": SILENCE},
             )
 

@@ -33,7 +33,8 @@ def open_resources(
     celery = make_celery(settings.broker_url)
     database = Database(settings.database_url, after_commit=lambda: doorbell(celery))
     try:
-        yield Resources(settings, database, Storage(settings.storage_url), celery)
+        storage = Storage(settings.storage_url, settings.storage_secret_key)
+        yield Resources(settings, database, storage, celery)
     finally:
         database.close()
         celery.close()

@@ -4,7 +4,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-FROM_FILES = ("admin_key", "database_url", "database_password", "broker_url", "broker_password")
+FROM_FILES = (
+    "admin_key",
+    "database_url",
+    "database_password",
+    "broker_url",
+    "broker_password",
+    "storage_secret_key",
+)
 PLACEHOLDER = re.compile(
     r"(?i)change[-_ ]?(me|it|this)|<.*>|\$\{.*\}|x{3,}|your[-_ ].*|example|placeholder|todo"
     r"|(my[-_ ]?)?(secret|password|key|token)|admin|topwork|test|1234.*"

@@ -73,6 +73,12 @@ class Settings(BaseSettings):
     broker_password_file: Path | None = Field(
         None, description="File that holds the broker's password, in place of the variable."
     )
+    storage_secret_key: SecretStr = Field(
+        SecretStr(""), description="Secret key of a bucket, in place of AWS_SECRET_ACCESS_KEY."
+    )
+    storage_secret_key_file: Path | None = Field(
+        None, description="File that holds the bucket's secret key, in place of the variable."
+    )
     trusted_hosts: str = Field(
         "",
         description="Names, separated by commas, as which the service answers besides localhost;"
