@@ -1,7 +1,10 @@
 """What Prometheus and Grafana are given asks for metrics, labels and codes that there are."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +58,19 @@ def test_prometheus_reads_the_alerts_from_where_they_are_mounted() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     (place,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["rule_files"]
     assert f"./deploy/monitoring/alerts.yml:{place}:ro" in services["prometheus"]["volumes"]
+
+
+def test_alerts_come_when_they_should_and_not_before(tmp_path: Path) -> None:
+    """Prometheus' own tester feeds them the series of `alerts.yml` beside this file."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        refuse("promtool is not installed: Debian's package `prometheus` has it")
+    shutil.copy(MONITORING / "alerts.yml", tmp_path)
+    cases = (Path(__file__).parent / "alerts.yml").read_text()
+    for alert in ALERTS:
+        assert cases.count(alert["alert"]) >= 2
+    (tmp_path / "cases.yml").write_text(cases)
+    test = [promtool, "test", "rules", str(tmp_path / "cases.yml")]
+    done = subprocess.run(test, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
