@@ -45,7 +45,7 @@ def loop_of(folder: Path, architecture: str, batch: int) -> Loop:
     fit = session.prepare(plan)
     augmentation = augment.planned(plan)
     assert augmentation is not None
-    images = fit.canvases(augmentation)
+    images = fit.canvases(plan, augmentation)
     fit.execution.use_threads(3 * plan.batch_size * fit.network.architecture.gigaops)
     model = fit.execution.place(fit.network.model)
     return Loop(fit, plan, model, images, None, heads=fit.network.heads.all)

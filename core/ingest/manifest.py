@@ -6,6 +6,7 @@ here is a function of manifest lines and of nothing else.
 
 import hashlib
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -147,12 +148,19 @@ def summarise(
         "bytes": sum(line["length"] for line in lines),
         "digest": hashlib.sha256(encoded or encode(lines)).hexdigest(),
         "drawn": sorted({*drawn} & counts.keys()),
+        "shapes": shapes(lines),
         "reading": describe(counts, drawn, lost, tables),
         "lost_classes": lost or {},
         "answers": dict(answers or {}),
         "findings": [found.to_dict() for found in findings],
         **by_status(refusals),
     }
+
+
+def shapes(lines: Iterable[Line]) -> dict[str, Any]:
+    """Return what a plan asks of the sizes of images: `largest`, a side with as many pixels."""
+    pixels = (line["width"] * line["height"] for line in lines)
+    return {"largest": math.ceil(math.sqrt(max(pixels, default=0)))}
 
 
 def describe(

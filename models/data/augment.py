@@ -1,29 +1,31 @@
 """Random changes of a batch of training images, each a pure function of (seed, epoch, sample).
 
-Images lie in the cache as squares with their original aspect ratio noted beside them, so that one
-sampling per batch crops, scales, shifts and mirrors all of them at once. Changes of colour and
-shape beyond that are torchvision's own, image by image, each under a seed of its own.
+Which part of an image is seen is for `models.data.views`. Changes of colour and shape beyond that
+are torchvision's own, image by image, each under a seed of its own.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from models.compute.transfer import sent
+from models.data import views
 from models.data.randomness import AUGMENT, POLICY, bits, uniforms
-from models.planning.augmentation import any_of
+from models.inference.preprocess import Preprocess
+from models.planning.augmentation import AREA, ZOOM, any_of
+from models.planning.conditions import SMALL_INPUT
 from models.planning.plan import Plan
 
+SMOOTH = InterpolationMode.BILINEAR  # The default takes the nearest pixel, which tears edges.
 POLICIES: dict[str, Callable[[], v2.Transform]] = {
-    "trivial_augment": v2.TrivialAugmentWide,
-    "rand_augment": v2.RandAugment,
+    "trivial_augment": partial(v2.TrivialAugmentWide, interpolation=SMOOTH),
+    "rand_augment": partial(v2.RandAugment, interpolation=SMOOTH),
 }
 
 
@@ -51,9 +53,6 @@ class Augmentation:
         return not (self.area or self.zoom or self.degrees)
 
 
-SMALL_SIDE = 64  # Inputs up to this side are icons, digits and the like: no crop to a part.
-
-
 def planned(plan: Plan) -> Augmentation | None:
     """Return the augmentation of a plan; None where every epoch sees the same images."""
     if not any_of(vars(plan)):
@@ -66,63 +65,58 @@ def named(name: str, side: int, policy: str = "none", erase: float = 0.0) -> Aug
     if name == "none":
         return Augmentation(policy=policy, erase=erase)
     if name == "light":
-        return Augmentation(shift=0.09, zoom=0.1, degrees=8.0, policy=policy, erase=erase)
-    strong = name == "strong"
-    if side <= SMALL_SIDE:
+        return Augmentation(shift=0.09, zoom=ZOOM, degrees=8.0, policy=policy, erase=erase)
+    if side <= SMALL_INPUT:
         # Small networks cannot use much variety: LeNet got 0.02 more of CIFAR-10 right at 2 pixels.
-        shift = 0.125 if strong else 0.0625
+        shift = 0.125 if name == "strong" else 0.0625
         return Augmentation(shift=shift, mirror=True, policy=policy, erase=erase)
-    area = (0.08, 1.0) if strong else (0.35, 1.0)
-    return Augmentation(area=area, mirror=True, policy=policy, erase=erase)
+    return Augmentation(area=AREA[name], mirror=True, policy=policy, erase=erase)
 
 
 def augment(
-    images: Tensor,
-    aspects: Tensor,
+    images: Tensor | list[Tensor],
     samples: NDArray[np.int64],
     *,
     augmentation: Augmentation,
-    side: int,
+    preprocess: Preprocess,
     seed: int,
     epoch: int,
 ) -> Tensor:
-    """Return float images in 0..255 of shape (n, 3, side, side), on the device of `images`.
+    """Return float images in 0..255 of shape (n, 3, crop, crop), on the device of `images`.
 
     What happens to an image is drawn on the CPU, so a GPU shows the same views up to rounding.
 
     Args:
-        images: uint8 squares (n, 3, canvas, canvas); of images that are not square, `canvas` must
-            differ from `side`.
-        aspects: Original width divided by height of each image, on the CPU.
+        images: uint8 canvases (3, height, width); where pixels only change their places, the very
+            crops (n, 3, crop, crop).
         samples: Number of each image in its split: the key of its randomness.
         augmentation: What may happen.
-        side: Side of the result in pixels.
+        preprocess: By which images are evaluated.
         seed: Seed of the run.
         epoch: Epoch, from 1.
     """
-    place = images.device.type
-    draws = torch.from_numpy(uniforms(AUGMENT, seed, epoch, samples, 12))
-    if augmentation.whole_pixels and images.shape[-1] == side:
-        result = _shifted(images, sent(draws, place), augmentation).float()
+    drawn = uniforms(AUGMENT, seed, epoch, samples, 12)
+    draws = torch.from_numpy(drawn)
+    if isinstance(images, Tensor):
+        result = _shifted(images, sent(draws, images.device.type), augmentation).float()
+    elif augmentation.area:
+        area, aspect = augmentation.area, augmentation.aspect
+        chosen = views.boxes(drawn, images, area=area, aspect=aspect, preprocess=preprocess)
+        result = views.crops(images, chosen, preprocess, mirror=augmentation.mirror)
     else:
-        if augmentation.area:
-            theta = _crop(draws, aspects, augmentation)
-        else:
-            theta = _move(draws, augmentation, aspects, side)
-        if augmentation.mirror:
-            theta[:, :, 0] *= (2 * draws[:, :1] - 1).sign()
-        result = functional.grid_sample(
-            images.float(),
-            _grid(sent(theta, place), side),
-            mode="bilinear",
-            padding_mode="border",
-            align_corners=False,
+        result = views.moves(
+            drawn,
+            images,
+            preprocess.crop,
+            shift=augmentation.shift,
+            zoom=augmentation.zoom,
+            degrees=augmentation.degrees,
         )
     if augmentation.policy != "none":
         keys = bits(POLICY, seed, epoch, samples.astype(np.uint64))
         result = _changed(result, augmentation.policy, keys)
     if augmentation.erase:
-        result = _erase(result, sent(draws[:, 8:12], place), augmentation.erase)
+        result = _erase(result, sent(draws[:, 8:12], result.device.type), augmentation.erase)
     return result
 
 
@@ -138,45 +132,6 @@ def _shifted(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tenso
     places = (rows[:, :, None] * side + columns[:, None, :]).flatten(1)
     flat = images.flatten(2)
     return flat.gather(2, places[:, None].expand(flat.shape)).reshape(images.shape)
-
-
-def _grid(theta: Tensor, side: int) -> Tensor:
-    """Return the places (n, side, side, 2) to sample, from -1 to 1 over the image.
-
-    `affine_grid` does the same by a product of tiny matrices, which takes longer than the sampling.
-    """
-    line = (2 * torch.arange(side, device=theta.device) + 1) / side - 1
-    across, down, shift = theta[:, None, None].unbind(-1)
-    return across * line[:, None] + (down * line[:, None, None] + shift)
-
-
-def _crop(draws: Tensor, aspects: Tensor, augmentation: Augmentation) -> Tensor:
-    """Choose a box of random area and aspect ratio inside each image."""
-    low, high = augmentation.area or (1.0, 1.0)
-    area = low + (high - low) * draws[:, 1]
-    logs = math.log(augmentation.aspect[0]), math.log(augmentation.aspect[1])
-    aspect = torch.exp(logs[0] + (logs[1] - logs[0]) * draws[:, 2]) / aspects
-    width = (area * aspect).sqrt().clamp(max=1.0)
-    height = (area / width).clamp(max=1.0)
-    x = (1 - width) * (2 * draws[:, 3] - 1)
-    y = (1 - height) * (2 * draws[:, 4] - 1)
-    zero = torch.zeros_like(x)
-    return torch.stack([width, zero, x, zero, height, y], dim=1).reshape(-1, 2, 3)
-
-
-def _move(draws: Tensor, augmentation: Augmentation, aspects: Tensor, side: int) -> Tensor:
-    """Choose a small turn, zoom and shift of the square in the middle of each image."""
-    angle = (2 * draws[:, 1] - 1) * math.radians(augmentation.degrees)
-    zoom = 1 + (2 * draws[:, 2] - 1) * augmentation.zoom
-    shift = (2 * draws[:, 3:5] - 1) * augmentation.shift * side
-    if augmentation.whole_pixels:
-        shift = shift.round()
-    shift = shift * 2 / side
-    cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    width, height = (1 / aspects).clamp(max=1.0), aspects.clamp(max=1.0)
-    columns = width[:, None] * torch.stack([cos, -sin, shift[:, 0]], dim=1)
-    rows = height[:, None] * torch.stack([sin, cos, shift[:, 1]], dim=1)
-    return torch.stack([columns, rows], dim=1)
 
 
 def _changed(images: Tensor, policy: str, keys: NDArray[np.uint64]) -> Tensor:

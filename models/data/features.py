@@ -160,7 +160,7 @@ def with_views(
                 meter.at("views", (view - 1) * images + int(chosen[-1]) + 1)
 
         facts = {"view": view, "seed": canvases.seed, "augmentation": asdict(canvases.augmentation)}
-        kind = extractor.kind("views", canvas=canvases.pixels.kind.shape[-1], **facts)
+        kind = extractor.kind("views", canvas=canvases.pixels.kind.facts, **facts)
         cache.rows(kind, names, parts, into=values[view])
     return Features(torch.from_numpy(values).flatten(0, 1), plain.labels.repeat(VIEWS))
 

@@ -1,17 +1,16 @@
 """Sources of batches: cached features of a frozen trunk, or cached pixels.
 
-Images are decoded once. The decoded squares lie in a file of which each batch reads its rows, so a
-dataset larger than memory works, and other attempts and jobs find them there.
+Images are decoded once. What was decoded lies in a file of which each batch reads its rows, so a
+dataset larger than memory works, and other attempts and jobs find it there.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from core.imaging.decode import decode, revision
@@ -19,14 +18,13 @@ from models.compute.execution import Execution
 from models.compute.transfer import sent
 from models.data.augment import Augmentation, augment
 from models.data.cache import Cache
+from models.data.canvas import Canvas, pictures
 from models.data.dataset import ACCEPTED, StagedDataset
 from models.data.rows import Kind, Rows
 from models.inference.preprocess import Preprocess
-from models.inference.resample import FILTERS
 
 Indices = NDArray[np.int64]
 CHUNK = 64  # Images decoded between two looks at the clock and the signals.
-CANVAS_MARGIN = 1.125
 
 
 class Source(Protocol):
@@ -77,10 +75,12 @@ class Crops:
 
 @dataclass(frozen=True)
 class Canvases:
-    """Whole images squeezed into squares, from which each epoch takes other random views."""
+    """Images of which each epoch takes other random views.
+
+    `pixels` are rows of `Canvas`, or crops where pixels only change their places.
+    """
 
     pixels: Rows
-    aspects: Tensor
     labels: Tensor
     preprocess: Preprocess
     augmentation: Augmentation
@@ -89,12 +89,13 @@ class Canvases:
 
     def batch(self, indices: Indices, epoch: int) -> Tensor:
         """Return normalised random views, made on the device: bytes are the least to send."""
+        rows = self.pixels.take(indices)
+        batch = sent(torch.from_numpy(rows), self.device)
         views = augment(
-            sent(torch.from_numpy(self.pixels.take(indices)), self.device),
-            self.aspects[torch.from_numpy(indices)],
+            batch if self.augmentation.whole_pixels else pictures(rows, batch),
             indices,
             augmentation=self.augmentation,
-            side=self.preprocess.crop,
+            preprocess=self.preprocess,
             seed=self.seed,
             epoch=epoch,
         )
@@ -124,29 +125,34 @@ def canvases(
     dataset: StagedDataset,
     preprocess: Preprocess,
     *,
+    side: int | None,
     augmentation: Augmentation,
     seed: int,
     execution: Execution,
 ) -> Canvases:
-    """Decode the training images whole, squeezed into squares.
+    """Decode the training images for random views.
 
-    Where views are cut out, the square is a little larger than the short side in evaluation:
-    about as many pixels as the image has there, shared evenly between its two directions.
+    `side` is that of their `Canvas`; None where pixels only change their places, so that images are
+    kept as the network takes them, without the margin of evaluation.
     """
-    aspects = torch.tensor([one.width / one.height for one in dataset.splits["train"]])
-    whole = not augmentation.area and bool((aspects == 1).all())
-    side = preprocess.crop if whole else round(preprocess.resize * CANVAS_MARGIN)
-    filtering = FILTERS[preprocess.interpolation]
+    if side is None:
+        whole = replace(preprocess, resize=preprocess.crop)
+        kind = squares("whole", whole, whole.crop)
 
-    def make(data: bytes) -> NDArray[np.uint8]:
-        image: Image.Image = decode(data, ACCEPTED, shrink_to=side)
-        return np.asarray(image.resize((side, side), filtering)).transpose(2, 0, 1)
+        def make(data: bytes) -> NDArray[np.uint8]:
+            return whole.read(data, ACCEPTED)
 
-    kind = squares("canvases", preprocess, side)
+    else:
+        canvas = Canvas(side, cropped=augmentation.area is not None)
+        facts = {"label": "canvases", "decoder": revision(), **canvas.facts()}
+        kind = Kind("canvases", facts, (canvas.row_bytes,), np.uint8)
+
+        def make(data: bytes) -> NDArray[np.uint8]:
+            return canvas.row(decode(data, ACCEPTED, shrink_to=canvas.side))
+
     pixels = _decoded(cache, dataset, "train", make, kind, threads=execution.threads)
-    return Canvases(
-        pixels, aspects, dataset.labels("train"), preprocess, augmentation, seed, execution.device
-    )
+    labels = dataset.labels("train")
+    return Canvases(pixels, labels, preprocess, augmentation, seed, execution.device)
 
 
 def squares(label: str, preprocess: Preprocess, side: int) -> Kind:

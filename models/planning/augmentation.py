@@ -7,6 +7,10 @@ from models.planning import conditions as when
 from models.planning.draft import AUTO, Draft
 from models.planning.rules import ELSE, GIVEN, Condition, Rule
 
+AREA: Mapping[str, tuple[float, float]] = {"standard": (0.35, 1.0), "strong": (0.08, 1.0)}
+"""Shares of an image that a random crop may have, of those that crop."""
+ZOOM = 0.1
+"""By how much `light` enlarges and reduces the middle of an image."""
 VIEWS = 4  # Of each image through a frozen trunk when augmentation is asked for.
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 
-from models.planning import augmentation
+from models.planning import augmentation, views
 from models.planning import conditions as when
 from models.planning.draft import Draft
 from models.planning.rules import ELSE, GIVEN, Condition, Rule
@@ -191,6 +191,7 @@ STAGE: Mapping[str, tuple[Rule, ...]] = {
         Rule(ELSE, "none", _SKEW),
     ),
     **augmentation.RULES,
+    **views.RULES,
     "precision": (Rule(ELSE, None, "the job measures what is faster"),),
     "devices": (
         Rule(when.SHARED, lambda d: d.asked("devices"), _SHARED, binding=True),

@@ -42,6 +42,7 @@ class Draft:
     optimizer: str
     batch_norm: str
     augmentation: str
+    canvas: int | None
     devices: int
 
     def __init__(
@@ -57,6 +58,8 @@ class Draft:
         self.class_sizes = [counts.get("train", {}).get(name, 0) for name in self.classes]
         self.images = Sizes(*(sum(counts.get(name, {}).values()) for name in Sizes._fields))
         self.drawn: list[str] = summary.get("drawn", [])
+        shapes: Mapping[str, Any] = summary.get("shapes") or {}
+        self.largest: int | None = shapes.get("largest")
         self.reasons: dict[str, str] = {}
         stopping = vars(config.early_stopping) if config.early_stopping else {}
         self._asked = {**vars(config), **vars(config.hyperparameters), **stopping}

@@ -45,6 +45,7 @@ class Plan:
     augmentation: str
     augmentation_policy: str
     erasing: float
+    canvas: int | None
     mixup: float
     cutmix: float
     imbalance: str

@@ -67,12 +67,13 @@ class Fit:
             execution = benchmark.decide(usual, workload, self.run, memory)
         return replace(self, execution=execution)
 
-    def canvases(self, augmentation: Augmentation) -> Canvases:
-        """Decode the training images for random views."""
+    def canvases(self, plan: Plan, augmentation: Augmentation) -> Canvases:
+        """Decode the training images for the random views of a stage."""
         return sources.canvases(
             self.cache,
             self.dataset,
             self.network.preprocess,
+            side=plan.canvas,
             augmentation=augmentation,
             seed=self.seed,
             execution=self.execution,

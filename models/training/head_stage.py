@@ -66,7 +66,7 @@ def with_views(fit: Fit, plan: Plan, images: Features, extractor: FeatureExtract
     augmentation = augment.planned(plan)
     if augmentation is None:
         return images
-    canvases = fit.canvases(augmentation)
+    canvases = fit.canvases(plan, augmentation)
     return features.with_views(fit.cache, fit.dataset, images, canvases, extractor, fit.meter)
 
 

@@ -61,7 +61,7 @@ def decoded(fit: Fit, plan: Plan) -> tuple[Crops | Canvases, Crops | None]:
 
     augmentation = augment.planned(plan)
     with fit.group.in_turn():
-        images = crops("train") if augmentation is None else fit.canvases(augmentation)
+        images = crops("train") if augmentation is None else fit.canvases(plan, augmentation)
         return images, crops("val") if fit.dataset.splits["val"] else None
 
 

@@ -54,6 +54,7 @@ class Session:
         architecture = catalogue.get(request.config.architecture)
         drawn = dataset.summary.get("drawn", [])
         summary = {"classes": dataset.classes, "counts": dataset.counts(), "drawn": drawn}
+        summary["shapes"] = dataset.summary.get("shapes")
         size = initial_model.parent_size(request)
         plan = resolve(request.config, architecture, summary, size)
         with Group(run, plan.devices) as group:

@@ -9,11 +9,12 @@ import sys
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
+from core.ingest.manifest import Line, shapes
 from core.system.run_dir import DONE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,7 @@ def stage(
         "classes": classes or sorted({row["class"] for row in rows}),
         "counts": counts,
         "drawn": list(drawn),
+        "shapes": shapes(cast("list[Line]", rows)),
         "images": len(rows),
         "digest": hashlib.sha256(manifest).hexdigest(),
     }

@@ -5,12 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from models.data import augment as augmenting
+from models.data import views as viewing
 from models.data.augment import Augmentation, augment, named, planned
 from models.data.randomness import AUGMENT, uniforms
+from models.inference.preprocess import Preprocess
+from models.inference.resample import FILTERS
 from models.planning import catalogue
 from models.planning.plan import resolve
 from topwork.types.training import TrainConfig
@@ -28,13 +31,17 @@ def views(
     augmentation: Augmentation,
     *,
     epoch: int = 1,
-    aspect: float = 1.0,
     side: int = 16,
+    first: int = 0,
+    interpolation: str = "bilinear",
 ) -> Tensor:
-    aspects = torch.full((len(images),), aspect)
-    samples = SAMPLES[: len(images)]
     return augment(
-        images, aspects, samples, augmentation=augmentation, side=side, seed=3, epoch=epoch
+        images if augmentation.whole_pixels else list(images),
+        SAMPLES[first : first + len(images)],
+        augmentation=augmentation,
+        preprocess=Preprocess(side, side, (0.5,) * 3, (0.5,) * 3, interpolation),
+        seed=3,
+        epoch=epoch,
     )
 
 
@@ -68,40 +75,97 @@ def test_moved_pixels_are_the_same_on_every_machine() -> None:
 def test_a_view_depends_on_sample_and_epoch_only(images: Tensor) -> None:
     augmentation = named("strong", 224)
     all_of_them = views(images, augmentation)
-    some = augment(
-        images[5:9],
-        torch.ones(4),
-        SAMPLES[5:9],
-        augmentation=augmentation,
-        side=16,
-        seed=3,
-        epoch=1,
-    )
+    some = views(images[5:9], augmentation, first=5)
     assert torch.equal(all_of_them[5:9], some)
     assert not torch.allclose(all_of_them, views(images, augmentation, epoch=2))
 
 
+def ramp(width: int, height: int) -> Tensor:
+    """Red grows from left to right by one a pixel, green from top to bottom."""
+    across = torch.arange(width).expand(height, width)
+    down = torch.arange(height)[:, None].expand(height, width)
+    return torch.stack([across, down, torch.zeros_like(down)]).to(torch.uint8)
+
+
+def seen_parts(size: tuple[int, int], augmentation: Augmentation) -> Tensor:
+    """Return left, top, width and height (64, 4) of what views of an image of a size show."""
+    seen = views(ramp(*size).expand(64, -1, -1, -1), augmentation, side=8)
+    columns, rows = seen[:, 0].mean(1), seen[:, 1].mean(2)
+    wide, high = ((line[:, -2] - line[:, 1]) * 8 / 5 for line in (columns, rows))
+    left, top = (line.mean(1) - length / 2 for line, length in ((columns, wide), (rows, high)))
+    return torch.stack([left, top, wide, high], 1)
+
+
 def test_crops_have_the_area_and_shape_that_were_asked_for() -> None:
-    ramp = torch.linspace(0, 255, 64).to(torch.uint8)
-    across = ramp.expand(64, 3, 64, 64).contiguous()
-    down = across.transpose(2, 3).contiguous()
-    augmentation = Augmentation(area=(0.25, 0.25), aspect=(1.0, 1.0))
-    # An image twice as wide as high: a square crop of a quarter of its area.
-    wide = views(across, augmentation, aspect=2.0)
-    high = views(down, augmentation, aspect=2.0)
-    width = (wide[..., -1] - wide[..., 0]).mean() / 255
-    height = (high[..., -1, :] - high[..., 0, :]).mean() / 255
-    assert float(width) == pytest.approx(0.125**0.5 * 15 / 16, abs=0.02)
-    assert float(height) == pytest.approx(0.5**0.5 * 15 / 16, abs=0.02)
-    assert float(wide.min()) >= 0
+    """An image twice as wide as high: crops are a fifth of it, and lie anywhere."""
+    augmentation = Augmentation(area=(0.2, 0.2))
+    left, top, wide, high = seen_parts((160, 80), augmentation).unbind(1)
+    torch.testing.assert_close(wide * high, torch.full((64,), 2560.0), rtol=0.05, atol=0)
+    shapes = wide / high
+    assert 0.72 < float(shapes.min()) < 0.85
+    assert 1.18 < float(shapes.max()) < 1.39
+    for place, length, whole in ((left, wide, 160), (top, high, 80)):
+        shares = place / (whole - length)
+        assert float(shares.min()) < 0.1
+        assert float(shares.max()) > 0.9
+
+
+@pytest.mark.parametrize("size", [(240, 40), (40, 240), (120, 80)])
+def test_no_crop_is_stretched_beyond_four_thirds(size: tuple[int, int]) -> None:
+    _, _, wide, high = seen_parts(size, named("standard", 224)).unbind(1)
+    shapes = wide.abs() / high  # Some are seen in a mirror.
+    assert float(shapes.min()) > 0.7
+    assert float(shapes.max()) < 1.42
+
+
+def test_no_crop_is_enlarged_far_beyond_what_evaluation_enlarges() -> None:
+    """An image of the very side of the input: an eighth of its side would be a blur."""
+    augmentation = Augmentation(area=(0.01, 1.0))
+    noise = torch.randint(0, 256, (64, 3, 64, 64), dtype=torch.uint8)
+    drawn = uniforms(AUGMENT, 3, 1, SAMPLES, 12)
+    preprocess = Preprocess(64, 64, (0.5,) * 3, (0.5,) * 3)
+    found = viewing.boxes(
+        drawn, list(noise), area=(0.01, 1.0), aspect=augmentation.aspect, preprocess=preprocess
+    )
+    least = min(box.width * box.height for box in found)
+    assert least > 0.95 * (64 / viewing.MOST_ENLARGED) ** 2
+    small = viewing.boxes(
+        drawn,
+        list(noise[:, :, :16, :16]),
+        area=(0.01, 1.0),
+        aspect=augmentation.aspect,
+        preprocess=preprocess,
+    )
+    assert min(box.width * box.height for box in small) < 0.5 * 16**2
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_reduced_crop_is_what_pillow_makes_of_it(interpolation: str) -> None:
+    noise = torch.randint(0, 256, (1, 3, 60, 90), dtype=torch.uint8)
+    augmentation = Augmentation(area=(0.5, 0.5), aspect=(1.0, 1.0))
+    seen = views(noise, augmentation, interpolation=interpolation)
+    preprocess = Preprocess(16, 16, (0.5,) * 3, (0.5,) * 3, interpolation)
+    (box,) = viewing.boxes(
+        uniforms(AUGMENT, 3, 1, SAMPLES[:1], 12),
+        list(noise),
+        area=(0.5, 0.5),
+        aspect=(1.0, 1.0),
+        preprocess=preprocess,
+    )
+    whole = Image.fromarray(noise[0].permute(1, 2, 0).numpy())
+    part = whole.crop((box.left, box.top, box.left + box.width, box.top + box.height))
+    pillow = part.resize((16, 16), FILTERS[interpolation])
+    off = (seen[0] - torch.from_numpy(np.array(pillow)).permute(2, 0, 1)).abs()
+    assert float(off.max()) <= 1
 
 
 @pytest.mark.parametrize("name", ["light", "standard", "strong"])
 @pytest.mark.parametrize("side", [32, 224])
 def test_values_stay_in_range(images: Tensor, name: str, side: int) -> None:
     augmentation = named(name, side)
-    seen = views(images, augmentation, side=24)
-    assert seen.shape == (64, 3, 24, 24)
+    wanted = 16 if augmentation.whole_pixels else 24
+    seen = views(images, augmentation, side=wanted)
+    assert seen.shape == (64, 3, wanted, wanted)
     assert seen.min() >= 0
     assert seen.max() <= 255
 
@@ -111,24 +175,16 @@ def test_light_never_mirrors() -> None:
     assert named("standard", 32).mirror
 
 
-def test_moving_pixels_is_the_interpolation_it_replaces(images: Tensor) -> None:
-    augmentation = Augmentation(shift=0.25, mirror=True)
-    draws = torch.from_numpy(uniforms(AUGMENT, 3, 1, SAMPLES, 12))
-    theta = augmenting._move(draws, augmentation, torch.ones(64), 16)
-    theta[:, :, 0] *= (2 * draws[:, :1] - 1).sign()
-    grid = functional.affine_grid(theta, [64, 3, 16, 16], align_corners=False)
-    assert torch.allclose(augmenting._grid(theta, 16), grid, atol=1e-5)
-    expected = functional.grid_sample(
-        images.float(), grid, padding_mode="border", align_corners=False
-    )
-    torch.testing.assert_close(views(images, augmentation), expected, atol=0.01, rtol=0)
+def test_moving_is_the_interpolation_of_torch() -> None:
+    theta = torch.tensor([[[0.9, -0.1, 0.2], [0.1, 1.1, -0.3]]]).expand(64, -1, -1)
+    places = functional.affine_grid(theta, [64, 3, 16, 16], align_corners=False)
+    assert torch.allclose(viewing.grid(theta, 16), places, atol=1e-5)
 
 
 def test_without_a_crop_the_middle_of_an_oblong_image_is_seen() -> None:
-    ramp = torch.linspace(0, 255, 64).to(torch.uint8).expand(64, 3, 64, 64).contiguous()
-    wide = views(ramp, Augmentation(degrees=1e-6), aspect=2.0)
-    assert float(wide[..., 0].mean()) == pytest.approx(255 / 4, abs=8)
-    assert float(wide[..., -1].mean()) == pytest.approx(255 * 3 / 4, abs=8)
+    left, top, wide, high = seen_parts((160, 80), Augmentation(degrees=1e-6)).mean(0).tolist()
+    assert (left, top) == pytest.approx((40, 0), abs=2)
+    assert (wide, high) == pytest.approx((80, 80), abs=2)
 
 
 @pytest.mark.parametrize("policy", ["trivial_augment", "rand_augment"])
@@ -150,18 +206,7 @@ def test_a_policy_changes_each_image_by_its_own_number(images: Tensor, policy: s
 def test_no_batch_changes_what_becomes_of_an_image(images: Tensor, name: str, side: int) -> None:
     augmentation = dataclasses.replace(named(name, side), policy="rand_augment", erase=0.5)
     together = views(images, augmentation, side=side)
-    alone = [
-        augment(
-            images[n : n + 1],
-            torch.ones(1),
-            SAMPLES[n : n + 1],
-            augmentation=augmentation,
-            side=side,
-            seed=3,
-            epoch=1,
-        )
-        for n in range(64)
-    ]
+    alone = [views(images[n : n + 1], augmentation, side=side, first=n) for n in range(64)]
     assert torch.equal(together, torch.cat(alone))
 
 

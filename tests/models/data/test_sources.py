@@ -7,11 +7,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from models.compute.transfer import sent
 from models.data.augment import POLICIES, Augmentation, named
 from models.data.cache import Cache
+from models.data.canvas import Canvas
 from models.data.rows import Kind, Rows
 from models.data.sources import Canvases, Crops
 from models.inference.preprocess import Preprocess
@@ -32,8 +35,12 @@ def pictures(side: int) -> Rows:
     rng = np.random.default_rng(0)
     lines = np.sin(np.arange(side) / 5 + rng.uniform(0, 6, (48, 3, 1)))
     whole = 127 + 50 * (lines[..., None] + lines[..., None, :]) + rng.normal(0, 5, (48, 3, 1, side))
-    kind = Kind("pictures", {}, (3, side, side), np.uint8)
-    pixels = whole.clip(0, 255).astype(np.uint8)
+    return stored(whole.clip(0, 255).astype(np.uint8))
+
+
+def stored(pixels: NDArray[np.uint8]) -> Rows:
+    """Return rows of a cache that is gone by then."""
+    kind = Kind("pictures", {}, pixels.shape[1:], np.uint8)
     with TemporaryDirectory() as folder:
         store = Cache(Path(folder), lambda: None)
         return store.rows(kind, [bytes(32)] * 48, lambda missing: iter([pixels[missing]]))
@@ -41,10 +48,14 @@ def pictures(side: int) -> Rows:
 
 def views(augmentation: Augmentation, device: str) -> Tensor:
     """Return a batch of training."""
-    pixels = pictures(SIDE if augmentation.whole_pixels else SIDE + 8)
-    aspects = torch.linspace(0.6, 1.6, 48)
+    pixels = pictures(SIDE)
+    if not augmentation.whole_pixels:
+        canvas = Canvas(SIDE, cropped=augmentation.area is not None)
+        images = pictures(60).take(np.arange(48)).transpose(0, 2, 3, 1)
+        cut = [image[:, : 30 + number] for number, image in enumerate(images)]
+        pixels = stored(np.stack([canvas.row(Image.fromarray(image)) for image in cut]))
     labels = torch.zeros(48, dtype=torch.int64)
-    return Canvases(pixels, aspects, labels, PREPROCESS, augmentation, 5, device).batch(INDICES, 2)
+    return Canvases(pixels, labels, PREPROCESS, augmentation, 5, device).batch(INDICES, 2)
 
 
 def crops(device: str) -> Tensor:

@@ -58,24 +58,28 @@ NUMBERS: dict[str, list[Any]] = {
 
 
 def _named(
-    train: dict[str, int], val: int = 0, test: int = 0, drawn: Sequence[str] = ()
+    train: dict[str, int],
+    val: int = 0,
+    test: int = 0,
+    drawn: Sequence[str] = (),
+    shapes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     counts = {"train": {name: size for name, size in train.items() if size}}
     counts |= {"val": dict.fromkeys(train, val)} if val else {}
     counts |= {"test": dict.fromkeys(train, test)} if test else {}
-    return {"classes": list(train), "counts": counts, "drawn": list(drawn)}
+    return {"classes": list(train), "counts": counts, "drawn": list(drawn), "shapes": shapes}
 
 
 # Of `dataset.json`: even and skewed, tiny and large, with few or no validation images, with an
-# absent class, with splits that were drawn, with names that forbid mirroring, and a dry run that
-# knows nothing.
+# absent class, with splits that were drawn, with small or long images, with names that forbid
+# mirroring, and a dry run that knows nothing.
 DATASETS: list[dict[str, Any]] = [
     _named({"ants": 120, "bees": 124}, 76),
     _named({"ants": 1, "bees": 1}),
     _named({"cat": 400, "dog": 100, "owl": 260}, 9, 4, ["val"]),
     _named({"rare": 20, "usual": 1000}, 40),
     _named({str(digit): 6000 for digit in range(10)}, 1000),
-    _named({"plane": 2500, "ship": 2500}, 500, 500, ["test", "val"]),
+    _named({"plane": 2500, "ship": 2500}, 500, 500, ["test", "val"], {"largest": 96}),
     _named({"turn left": 30, "turn right": 40}, 5),
     _named({"absent": 0, "down": 6, "up": 7}, 10),
     _named({f"c{number:03}": 3 for number in range(200)}, 1),
