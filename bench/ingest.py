@@ -31,7 +31,7 @@ import sys
 from core.ingest import __main__, curate, decoders
 from core.system.run_dir import supervise
 decoders.hashed = list
-NONE = "from core.imaging import decode; decode.miniature = lambda image: b'';"
+NONE = "from core.imaging import inspection; inspection.miniature = lambda image: b'';"
 decoders.MODULE = ("-c", NONE + "from core.ingest.decoders import main; main()")
 curate.near_duplicates = lambda lines: []
 sys.exit(supervise(__main__.ingest, sys.argv[1:]))

@@ -23,7 +23,8 @@ else:
 def picture(seed: int, kind: str = "PNG", size: int = 8) -> bytes:
     """A small image; every seed gives other bytes."""
     image = Image.new("RGB", (size, size), (seed % 251, seed * 7 % 241, seed * 13 % 239))
-    image.putpixel((0, 0), (seed >> 16 & 255, seed >> 8 & 255, seed & 255))
+    corner = seed or 0xFFFFFF  # Black on black would be a blank picture.
+    image.putpixel((0, 0), (corner >> 16 & 255, corner >> 8 & 255, corner & 255))
     out = io.BytesIO()
     image.save(out, kind)
     return out.getvalue()

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.api.state import Service
 from core.domain import datasets, usage
+from core.imaging.findings import FINDINGS
 from core.ingest import lost_classes, manifest
 from core.ingest.split import Ratios
 from core.store.db import is_unsure
@@ -87,8 +88,6 @@ def _revise(
         relabel=wanted.relabel,
         split=Ratios(**split.model_dump()) if split else None,
     )
-    from core.imaging.decode import FINDINGS  # noqa: PLC0415 - keeps Pillow out of the api's start.
-
     findings = manifest.examine(lines, FINDINGS, near, missed)
     kept = {line["class"] for line in lines}
     lost = base.summary.get("lost_classes", {})

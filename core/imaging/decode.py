@@ -7,9 +7,7 @@ reader warns about, and sometimes fails on, files whose pixels are perfectly goo
 """
 
 import re
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,11 +19,14 @@ from typing import BinaryIO
 import PIL
 from PIL import Image, ImageFile, TiffImagePlugin, features
 
-from core.imaging import to_rgb
+from core.imaging import exif, png_chunks
+from core.imaging.colour_profiles import foreign
 from core.imaging.confined import ConfinedImage
+from core.imaging.findings import FINDINGS
 from core.imaging.formats import Jpeg, plugin_of, reads_heic, refusal
 from core.imaging.header_limits import check_parts
-from core.imaging.miniature import miniature
+from core.imaging.tiff_pages import Page, full_page, is_preview
+from core.imaging.to_rgb import BYTE_BITS, STATED, Rendered, Rendering, layout, to_rgb
 from topwork.errors import ImageTooLarge, ImageUndecodable, TopworkError
 
 # A JPEG is decoded at a half, a quarter or an eighth of its size as long as its short side keeps
@@ -46,18 +47,9 @@ _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # One that a length foll
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 # Raised with every change that moves a pixel: what was decoded before is then decoded again.
-REVISION = 1
+REVISION = 2
 
 ImageData = bytes | bytearray | memoryview | BinaryIO
-
-FINDINGS = {
-    "exif_rotated": "The image is turned upright as its orientation says.",
-    "exif_corrupt": "The EXIF data cannot be read and is ignored.",
-    "alpha_flattened": "Transparent parts are shown over white.",
-    "cmyk_converted": "The CMYK colours are converted to sRGB.",
-    "sixteen_bit": "The samples are rescaled from their declared depth to 8 bits.",
-    "several_frames": "Only the first frame or page, or the primary picture, is used.",
-}
 
 
 @dataclass(frozen=True)
@@ -77,6 +69,8 @@ class ImageInfo:
     """What the header says: displayed size, format by content, Pillow mode, keys of `FINDINGS`.
 
     `frames` is 1, or 2 when there are several: counting them all would let a file name its price.
+    `range` is the largest sample as stored and the one that is white, of pictures of more than 8
+    bits. It, the miniature and what pixels show are only known to `inspect`.
     """
 
     width: int
@@ -86,6 +80,7 @@ class ImageInfo:
     frames: int
     findings: tuple[str, ...]
     miniature: bytes = field(default=b"", compare=False)
+    range: tuple[int, int] | None = None
 
 
 class OpenImage:
@@ -103,13 +98,14 @@ class OpenImage:
     def __init__(self, data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         with _named_errors():
-            self._image, self._orientation = _open(data, limits)
+            self._image, self._facts, self._page = _open(data, limits)
 
     @cached_property
     def info(self) -> ImageInfo:
         """What the header says, asked before `rgb`; it may be broken where `rgb` does not look."""
         with _named_errors():
-            return _describe(self._image, self._orientation)
+            self._turn_to(STATED)
+            return _describe(self._image, self._facts, self._page.number)
 
     @property
     def weight(self) -> int:
@@ -118,14 +114,27 @@ class OpenImage:
         Measured for a network's input: JPEG 12 ns a pixel at 12 megapixels, other formats 50 to
         125.
         """
-        width, height = self._image.size
+        width, height = self._page.size
         return width * height // (JPEG_CHEAPER if self._image.format == "JPEG" else 1)
 
-    def rgb(self, shrink_to: int | None = None) -> Image.Image:
+    def rgb(self, shrink_to: int | None = None, rendering: Rendering = STATED) -> Image.Image:
         """Return what `decode` does; errors as there."""
+        return self.rendered(shrink_to, rendering).image
+
+    def rendered(self, shrink_to: int | None = None, rendering: Rendering = STATED) -> Rendered:
+        """Return the same with what was seen of its samples."""
         with _named_errors():
+            self._turn_to(rendering)
             self._draft(shrink_to)
-            return _load(self._image, self._orientation)
+            return _load(self._image, self._facts, rendering)
+
+    def _turn_to(self, rendering: Rendering) -> None:
+        """Go to the page that is read, whose sizes have to be within the limits, too."""
+        page = self._page.number if rendering.stated else 0
+        image = self._image
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tell() != page:
+            image.seek(page)
+            self._facts = _facts_of_page(image, self._limits)
 
     def _draft(self, shrink_to: int | None) -> None:
         """Have a JPEG decoded smaller, as far as is asked for or as the limit needs."""
@@ -150,9 +159,13 @@ def probe(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
 
 
 def decode(
-    data: ImageData, limits: ImageLimits = DEFAULT_LIMITS, *, shrink_to: int | None = None
+    data: ImageData,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    *,
+    shrink_to: int | None = None,
+    rendering: Rendering = STATED,
 ) -> Image.Image:
-    """Return the first frame: complete, upright, 8-bit RGB.
+    """Return the first frame: complete, upright, 8-bit sRGB.
 
     With `shrink_to` a JPEG may come smaller than stored; its short side is then at least
     `DRAFT_OVERSAMPLING * shrink_to` pixels, or half of what is stored. One of more pixels than
@@ -163,7 +176,7 @@ def decode(
             samples have no agreed meaning (signed, 32-bit integer, float outside 0..1).
         ImageTooLarge: The size or the aspect ratio is beyond `limits`.
     """
-    return OpenImage(data, limits).rgb(shrink_to)
+    return OpenImage(data, limits).rgb(shrink_to, rendering)
 
 
 def revision() -> str:
@@ -173,16 +186,6 @@ def revision() -> str:
     if reads_heic():
         versions.append(f"heif {metadata.version('pillow-heif')}")
     return " ".join(versions)
-
-
-def inspect(data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> ImageInfo:
-    """Answer as `probe` does, after the whole image was decoded as `decode` does.
-
-    Only here the answer has the picture's miniature.
-    """
-    image = OpenImage(data, limits)
-    info = image.info
-    return replace(info, miniature=miniature(image.rgb()))
 
 
 _TURNS = {
@@ -240,8 +243,17 @@ def _named_errors() -> Iterator[None]:
         raise ImageUndecodable(f"The image is broken: {detail[:200]}.") from error
 
 
-def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, int | None]:
-    """Return the unloaded image and its EXIF orientation (1..8, None when it cannot be read)."""
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a header says beside what Pillow reads of it: EXIF orientation, None where broken."""
+
+    orientation: int | None = 1
+    depth: int = BYTE_BITS
+    significant: int = 0
+
+
+def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, _Facts, Page]:
+    """Return the unloaded image, what else its header says and the page that is the picture."""
     content = data.read() if hasattr(data, "read") else bytes(data)
     plugin = plugin_of(content)
     if plugin is None:
@@ -261,40 +273,53 @@ def _open(data: ImageData, limits: ImageLimits) -> tuple[ImageFile.ImageFile, in
             hint="Save it with the usual ten scans, or as a baseline JPEG.",
         )
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        tile = (image.tag_v2.get(322, 1), image.tag_v2.get(323, 1))
-        _check_size(*tile, limits, aspect=False)
-        return image, _valid(image.tag_v2.get(274, 1))
+        return image, _facts_of_page(image, limits), full_page(content, image.size)
+    page = Page(0, image.size)
     if isinstance(image, ConfinedImage):
-        return image, _valid(image.orientation)
-    exif = image.info.get("exif")
+        return image, _Facts(exif.valid(image.orientation)), page
+    tags, facts = image.info.get("exif"), _Facts()
     if image.format == "PNG":
-        exif = _checked_png(content)
-    return image, _orientation(exif) if exif else 1
+        chunks = png_chunks.checked(content)
+        tags = chunks.exif
+        facts = _Facts(depth=max(BYTE_BITS, chunks.depth), significant=chunks.significant)
+    facts = replace(facts, orientation=exif.orientation(tags)) if tags else facts
+    return image, facts, page
 
 
-def _load(image: ImageFile.ImageFile, orientation: int | None) -> Image.Image:
+def _facts_of_page(image: TiffImagePlugin.TiffImageFile, limits: ImageLimits) -> _Facts:
+    _check_size(*image.size, limits)
+    tile = (image.tag_v2.get(322, 1), image.tag_v2.get(323, 1))
+    _check_size(*tile, limits, aspect=False)
+    return _Facts(exif.valid(image.tag_v2.get(274, 1)))
+
+
+def _load(image: ImageFile.ImageFile, facts: _Facts, rendering: Rendering) -> Rendered:
     """Decode an opened image: upright, 8-bit RGB."""
-    samples = to_rgb.layout(image)
+    samples = layout(image, facts.depth, facts.significant)
     image.load()
-    rgb = to_rgb.to_rgb(image, samples)
-    turn = _turn_left_to_do(image, orientation)
-    return rgb if turn is None else rgb.transpose(turn)
+    seen = to_rgb(image, samples, rendering)
+    turn = _turn_left_to_do(image, facts.orientation)
+    return seen if turn is None else seen._replace(image=seen.image.transpose(turn))
 
 
-def _describe(image: ImageFile.ImageFile, orientation: int | None) -> ImageInfo:
+def _describe(image: ImageFile.ImageFile, facts: _Facts, page: int) -> ImageInfo:
     width, height = image.size
-    if _turn_left_to_do(image, orientation) in _SIDEWAYS:
+    if _turn_left_to_do(image, facts.orientation) in _SIDEWAYS:
         width, height = height, width
     several = bool(getattr(image, "is_animated", False))
+    tiff = image if isinstance(image, TiffImagePlugin.TiffImageFile) else None
     present = {
-        "exif_rotated": orientation not in {None, 1},
-        "exif_corrupt": orientation is None,
+        "exif_rotated": facts.orientation not in {None, 1},
+        "exif_corrupt": facts.orientation is None,
         "alpha_flattened": image.has_transparency_data,
         "cmyk_converted": image.mode == "CMYK",
-        "sixteen_bit": to_rgb.layout(image).depth > to_rgb.BYTE_BITS,
+        "profile_converted": foreign(image) is not None,
+        "sixteen_bit": layout(image, facts.depth).depth > BYTE_BITS,
         "several_frames": several,
+        "preview_skipped": page > 0,
+        "preview_only": tiff is not None and is_preview(tiff),
     }
-    findings = tuple(code for code in FINDINGS if present[code])
+    findings = tuple(code for code in FINDINGS if present.get(code))
     name = image.format or ""
     return ImageInfo(width, height, name, image.mode, 1 + several, findings)
 
@@ -329,50 +354,3 @@ def _scans(content: bytes) -> int:
         scans += kind == _START_OF_SCAN
         at = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
     return scans
-
-
-def _orientation(exif: bytes) -> int | None:
-    """Find tag 0x0112 of the first directory (TIFF 6.0 section 2); None when it is corrupt."""
-    tiff = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return None
-    try:
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
-        (count,) = struct.unpack_from(order + "H", tiff, start)
-        for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
-            if (tag, kind) == (0x0112, 3):
-                return _valid(value)
-    except struct.error:
-        return None
-    return 1
-
-
-def _valid(orientation: object) -> int | None:
-    return orientation if isinstance(orientation, int) and orientation in range(1, 9) else None
-
-
-def _checked_png(content: bytes) -> bytes | None:
-    """Check every chunk's CRC up to IEND, which Pillow skips for pixel data; return the EXIF.
-
-    Raises:
-        ImageUndecodable: A chunk is cut off or does not match its CRC.
-    """
-    exif = None
-    view = memoryview(content)
-    at = 8
-    while at + 12 <= len(view):
-        length, kind = struct.unpack_from(">I4s", view, at)
-        end = at + 8 + length
-        if end + 4 > len(view):
-            break
-        (crc,) = struct.unpack_from(">I", view, end)
-        if zlib.crc32(view[at + 4 : end]) != crc:
-            raise ImageUndecodable(f"The image is broken: bad CRC in PNG chunk {kind!r}.")
-        if kind == b"IEND":
-            return exif
-        if kind == b"eXIf":
-            exif = bytes(view[at + 8 : end])
-        at = end + 4
-    raise ImageUndecodable("The image is broken: the PNG file is truncated.")

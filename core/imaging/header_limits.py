@@ -1,7 +1,8 @@
 """Count the parts of an image file that Pillow walks in Python while it holds the interpreter."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from topwork.errors import ImageUndecodable
 
@@ -24,7 +25,7 @@ def check_parts(content: bytes) -> None:
         ImageUndecodable: It has more.
         struct.error: It ends within its directory.
     """
-    most = MAX_PARTS + len(content) // BYTES_A_PART
+    most = most_parts(content)
     count = _COUNTS.get(content[:2])
     if count is not None and count(content, most) > most:
         raise ImageUndecodable(f"The image is broken: its file has more than {most} parts.")
@@ -53,23 +54,69 @@ def _chunks(content: bytes, most: int) -> int:
     return parts
 
 
+class Directory(NamedTuple):
+    """A directory of a TIFF: where it begins, its byte order, and whether its numbers are wide."""
+
+    at: int
+    order: str
+    large: bool
+
+    @classmethod
+    def first_of(cls, content: bytes) -> "Directory":
+        """Return the first one of a file; raises struct.error where it ends before."""
+        order = "<" if content[:1] == b"I" else ">"
+        large = content[2:4] in (b"+\0", b"\0+")
+        at = int(struct.unpack_from(order + "Q", content, 8)[0]) if large else 0
+        return cls(at or int(struct.unpack_from(order + "I", content, 4)[0]), order, large)
+
+    def next_of(self, content: bytes) -> "Directory | None":
+        """Return the one behind it, if there is any; raises struct.error where the file ends."""
+        tags, first, _, size = self._shape(content)
+        form = "Q" if self.large else "I"
+        (at,) = struct.unpack_from(self.order + form, content, first + tags * size)
+        return self._replace(at=int(at)) if at else None
+
+    def entries(self, content: bytes, most: int) -> Iterator[tuple[int, int, int, bytes]]:
+        """Yield tag, type, number of values and what stands for them, of `most` entries at most."""
+        tags, first, form, size = self._shape(content)
+        start = struct.calcsize(self.order + form)
+        for entry in range(min(tags, most)):
+            at = first + entry * size
+            tag, kind, count = struct.unpack_from(self.order + form, content, at)
+            yield tag, kind, count, content[at + start : at + size]
+
+    def parts(self, content: bytes, most: int) -> int:
+        """Return how many values one tag has at most, or how many tags there are."""
+        counts = [self._shape(content)[0]]
+        for tag, kind, count, _ in self.entries(content, most):
+            if kind not in _BYTEWISE and tag < _PRIVATE and count * 2 <= len(content):
+                counts.append(count)
+        return max(counts)
+
+    def _shape(self, content: bytes) -> tuple[int, int, str, int]:
+        if self.large:
+            return (
+                int(struct.unpack_from(self.order + "Q", content, self.at)[0]),
+                self.at + 8,
+                "HHQ",
+                20,
+            )
+        return (
+            int(struct.unpack_from(self.order + "H", content, self.at)[0]),
+            self.at + 2,
+            "HHI",
+            12,
+        )
+
+
+def most_parts(content: bytes) -> int:
+    """Return how many parts a file of this size may have."""
+    return MAX_PARTS + len(content) // BYTES_A_PART
+
+
 def _values(content: bytes, most: int) -> int:
     """Return how many values one tag of a TIFF has at most, or how many tags there are."""
-    order = "<" if content[:1] == b"I" else ">"
-    large = content[2:4] in (b"+\0", b"\0+")
-    at = int(struct.unpack_from(order + "Q", content, 8)[0]) if large else 0
-    at = at or int(struct.unpack_from(order + "I", content, 4)[0])
-    tags, first, form, size = (
-        (struct.unpack_from(order + "Q", content, at)[0], at + 8, "HHQ", 20)
-        if large
-        else (struct.unpack_from(order + "H", content, at)[0], at + 2, "HHI", 12)
-    )
-    counts = [tags]
-    for entry in range(min(tags, most)):
-        tag, kind, count = struct.unpack_from(order + form, content, first + entry * size)
-        if kind not in _BYTEWISE and tag < _PRIVATE and count * 2 <= len(content):
-            counts.append(count)
-    return int(max(counts))
+    return Directory.first_of(content).parts(content, most)
 
 
 _COUNTS: dict[bytes, Callable[[bytes, int], int]] = {

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.imaging.decode import DEFAULT_LIMITS, FINDINGS
+from core.imaging.decode import DEFAULT_LIMITS
+from core.imaging.findings import FINDINGS
 from core.ingest.archive import Limits, Member, plan
 from core.ingest.containers import Container, open_container
 from core.ingest.curate import check_usable, curate, guessed

@@ -150,6 +150,8 @@ def _line(sha256: str, copy: Copy, image: Stored, shards: list[str]) -> Line:
         "length": image.address.length,
         "findings": list(image.verdict.findings),
     }
+    if image.verdict.range:
+        line["range"] = list(image.verdict.range)
     if image.verdict.phash:
         line["phash"] = image.verdict.phash
     return line

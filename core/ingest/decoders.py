@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from core.imaging.decode import ImageLimits, inspect
+from core.imaging.decode import ImageLimits
+from core.imaging.inspection import inspect
 from core.imaging.process_limits import CPU_SECONDS, cpu_limit, limit_process
 from core.system.child import reader
 from core.system.run_dir import ChildLost
@@ -38,6 +39,7 @@ class DecodeResult:
     findings: tuple[str, ...] = ()
     code: str | None = None
     message: str = ""
+    range: tuple[int, int] | None = None  # As of `ImageInfo`.
     phash: str = ""  # Hex; empty where the picture has none, and until `hashed`.
     miniature: bytes = b""  # Only on its way to `hashed`.
 
@@ -146,12 +148,13 @@ class _Decoder:
         if not line.endswith(b"\n"):
             return None
         verdicts = []
-        for width, height, suffix, findings, code, message, length in json.loads(line):
+        for width, height, suffix, findings, code, message, extent, length in json.loads(line):
             small = stdout.read(length)
             if len(small) < length:
                 return None
             seen = (width, height, suffix, tuple(findings), code, message)
-            verdicts.append(DecodeResult(*seen, miniature=small))
+            pair = None if extent is None else (extent[0], extent[1])
+            verdicts.append(DecodeResult(*seen, range=pair, miniature=small))
         return hashed(verdicts)
 
     def kill(self) -> None:
@@ -184,7 +187,8 @@ def examine(data: bytes, limits: ImageLimits) -> DecodeResult:
         return DecodeResult(code=error.code, message=error.message)
     suffix = {"JPEG": "jpg", "TIFF": "tif", "HEIF": "heic"}.get(info.format, info.format.lower())
     size = info.width, info.height
-    return DecodeResult(*size, suffix, info.findings, miniature=info.miniature)
+    findings, small = info.findings, info.miniature
+    return DecodeResult(*size, suffix, findings, range=info.range, miniature=small)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
@@ -211,6 +215,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, limits: ImageLimits) -> None:
                     verdict.findings,
                     verdict.code,
                     verdict.message,
+                    verdict.range,
                     len(verdict.miniature),
                 )
             )

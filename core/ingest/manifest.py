@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
+from core.imaging.findings import SERIOUS
 from core.ingest.archive import Refusal, by_status
 from core.ingest.class_names import MAX_CLASSES, check_classes, class_name_problem
 from core.ingest.groups import SAME, Near, draw, near_duplicates, told
@@ -45,6 +46,7 @@ Line = TypedDict(
         "offset": int,
         "length": int,
         "findings": list[str],
+        "range": NotRequired[list[int]],  # As of `ImageInfo`.
         "phash": NotRequired[str],  # Not of pictures that are blank or tiny, nor in old manifests.
     },
 )
@@ -141,6 +143,7 @@ def summarise(
         tables: Path of each table that was used -> its columns.
     """
     counts = count(lines)
+    wide = sixteen_bit(lines)
     return {
         "classes": sorted({line["class"] for line in lines}),
         "counts": counts,
@@ -153,6 +156,7 @@ def summarise(
         "lost_classes": lost or {},
         "answers": dict(answers or {}),
         "findings": [found.to_dict() for found in findings],
+        **({"sixteen_bit": wide} if wide else {}),
         **by_status(refusals),
     }
 
@@ -161,6 +165,20 @@ def shapes(lines: Iterable[Line]) -> dict[str, Any]:
     """Return what a plan asks of the sizes of images: `largest`, a side with as many pixels."""
     pixels = (line["width"] * line["height"] for line in lines)
     return {"largest": math.ceil(math.sqrt(max(pixels, default=0)))}
+
+
+def sixteen_bit(lines: Iterable[Line]) -> dict[str, int] | None:
+    """Return what a plan has to know of pictures of more than 8 bits: {images, largest, white}.
+
+    `largest` is the largest sample of all of them, `white` the largest number that is white in one.
+    """
+    wide = [
+        line["range"] for line in lines if "sixteen_bit" in line["findings"] and "range" in line
+    ]
+    if not wide:
+        return None
+    largest, white = (max(it) for it in zip(*wide, strict=True))
+    return {"images": len(wide), "largest": largest, "white": white}
 
 
 def describe(
@@ -226,10 +244,10 @@ def examine(
     counts = count(lines)
     missing = [f"{s}/{name}" for s, by in counts.items() for name, n in by.items() if not n]
     single = [name for name, images in counts.get(Split.TRAIN, {}).items() if images == 1]
-    about_images = defaultdict(list)
+    about_images: dict[str, dict[str, str]] = defaultdict(dict)
     for line in lines:
         for code in line["findings"]:
-            about_images[code].append(line["path"])
+            about_images[code][line["path"]] = _words(code, line, messages.get(code, code))
     found = [
         Finding("class_missing_in_split", Severity.WARNING, MISSING, tuple(missing)),
         Finding("class_too_small", Severity.WARNING, SINGLE, tuple(single)),
@@ -240,10 +258,22 @@ def examine(
         for code, paths in told(lines, near).items()
     ]
     found += [
-        Finding(code, Severity.INFO, messages.get(code, code), tuple(sorted(paths)))
+        Finding(code, _severity(code), messages.get(code, code), tuple(sorted(paths)), paths)
         for code, paths in sorted(about_images.items())
     ]
     return [it for it in found if it.where]
+
+
+def _severity(code: str) -> Severity:
+    return Severity.WARNING if code in SERIOUS else Severity.INFO
+
+
+def _words(code: str, line: Line, usual: str) -> str:
+    """Return what a finding says of one image."""
+    if code != "dark_range" or "range" not in line:
+        return usual
+    largest, white = line["range"]
+    return f"The largest sample is {largest} of {white}."
 
 
 def revise(

@@ -5,7 +5,7 @@ dataset larger than memory works, and other attempts and jobs find it there.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -144,11 +144,13 @@ def canvases(
 
     else:
         canvas = Canvas(side, cropped=augmentation.area is not None)
-        facts = {"label": "canvases", "decoder": revision(), **canvas.facts()}
+        decoding = {"decoder": revision(), **asdict(preprocess.rendering)}
+        facts = {"label": "canvases", **decoding, **canvas.facts()}
         kind = Kind("canvases", facts, (canvas.row_bytes,), np.uint8)
 
         def make(data: bytes) -> NDArray[np.uint8]:
-            return canvas.row(decode(data, ACCEPTED, shrink_to=canvas.side))
+            rgb = decode(data, ACCEPTED, shrink_to=canvas.side, rendering=preprocess.rendering)
+            return canvas.row(rgb)
 
     pixels = _decoded(cache, dataset, "train", make, kind, threads=execution.threads)
     labels = dataset.labels("train")
@@ -157,7 +159,7 @@ def canvases(
 
 def squares(label: str, preprocess: Preprocess, side: int) -> Kind:
     """Say what decoded squares of this side are: neither mean nor spread is in them."""
-    names = ("resize", "crop", "interpolation", "revision")
+    names = ("resize", "crop", "interpolation", "revision", "white")
     geometry = {name: preprocess.to_dict()[name] for name in names}
     facts = {"label": label, "decoder": revision(), **geometry}
     return Kind(label, facts, (3, side, side), np.uint8)

@@ -30,7 +30,8 @@ def held_out(dataset: StagedDataset, classifier: Classifier) -> Iterator[Named]:
     for split in HELD_OUT:
         for sample in dataset.splits[split]:
             image = OpenImage(dataset.read(sample), ACCEPTED)
-            yield sample.path, image.rgb(shrink_to=classifier.preprocess.resize)
+            preprocess = classifier.preprocess
+            yield sample.path, image.rgb(preprocess.resize, preprocess.rendering)
 
 
 def made() -> Iterator[Named]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
+from core.imaging.to_rgb import Rendering
 from models.inference.resample import FILTERS, square, square_in_any_order
 from models.planning import catalogue
 from topwork.errors import IntegrityError
@@ -22,8 +23,10 @@ if TYPE_CHECKING:  # A predictor may have no need of torch, which takes most of 
 
 # How pixels are resized and cropped, by the number that cards carry. A change that moves a sample
 # gets a new number, and the old way stays for the models that were evaluated with it.
-SQUARES = {1: square_in_any_order, 2: square}
+SQUARES = {1: square_in_any_order, 2: square, 3: square}
+STATED = 3  # The first for which counts what a file states of its samples (`Rendering.stated`).
 REVISION = max(SQUARES)
+WHITES = range(1, 1 << 16)
 LARGEST_SIDE = 4096  # Far beyond what training allows; a card must not ask for all the memory.
 
 
@@ -33,6 +36,7 @@ class Preprocess:
 
     `resize` is the short side and `crop` the side of the centred square after it, in pixels;
     `mean` and `std` are per channel (R, G, B) of samples in 0..1. `revision` is a key of `SQUARES`.
+    `white` is the sample that is white in pictures of more than 8 bits; None for what these state.
     """
 
     resize: int
@@ -42,6 +46,7 @@ class Preprocess:
     interpolation: str = "bilinear"
     antialias: bool = True
     revision: int = REVISION
+    white: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that a card from elsewhere could carry and that would fail later.
@@ -57,6 +62,7 @@ class Preprocess:
             and self.interpolation in FILTERS
             and self.antialias is True
             and self.revision in SQUARES
+            and (self.white is None or self.white in WHITES)
             and len(self.mean) == len(self.std) == 3  # noqa: PLR2004  # Red, green, blue.
             and all(math.isfinite(number) for number in numbers)
             and min(self.std) > 0
@@ -86,13 +92,18 @@ class Preprocess:
         """Return the JSON form."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
-    def at(self, crop: int) -> "Preprocess":
+    def at(self, crop: int, white: int | None = None) -> "Preprocess":
         """Return what a new model takes: another input side, the margin around it in proportion.
 
         It is of the latest revision, as nothing was evaluated with it yet.
         """
         resize = max(crop, round(crop * self.resize / self.crop))
-        return replace(self, crop=crop, resize=resize, revision=REVISION)
+        return replace(self, crop=crop, resize=resize, revision=REVISION, white=white)
+
+    @property
+    def rendering(self) -> Rendering:
+        """How a file's samples become colours."""
+        return Rendering(stated=self.revision >= STATED, white=self.white)
 
     def read(self, data: ImageData, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
         """Decode an image file and return its crop; uint8 (3, crop, crop).
@@ -105,7 +116,7 @@ class Preprocess:
 
     def crop_of(self, image: OpenImage) -> NDArray[np.uint8]:
         """Return the same of an image whose header was read; errors as of `read`."""
-        return self.uint8(image.rgb(shrink_to=self.resize))
+        return self.uint8(image.rgb(shrink_to=self.resize, rendering=self.rendering))
 
     def uint8(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize and crop an RGB image of any size; uint8 (3, crop, crop)."""

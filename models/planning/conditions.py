@@ -30,6 +30,10 @@ def mode(*names: str) -> Condition:
 HEAD, TUNE, SCRATCH = mode("head"), mode("tune"), mode("scratch")
 REFINE, GRADUAL, AFTER_HEAD = mode("refine"), mode("gradual"), mode("refine", "gradual")
 
+# Of pictures of more than 8 bits none has a sample above a quarter of white: 12 bits in 16.
+UNUSED_RANGE = Condition(lambda draft: 4 * draft.wide.get("largest", 0) <= draft.wide["white"])
+BY_RANGE = Condition(lambda draft: bool(draft.wide) and draft.sixteen_bit == "range")
+NO_WIDE = Condition(lambda draft: not draft.wide)
 FROM_A_MODEL = Condition(lambda draft: draft.parent_size is not None)
 RANDOM = Condition(lambda draft: draft.weights == "none")
 PRETRAINED = Condition(lambda draft: draft.weights == "imagenet")

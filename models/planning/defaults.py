@@ -40,6 +40,20 @@ STAGE: Mapping[str, tuple[Rule, ...]] = {
         ),
         Rule(ELSE, lambda d: d.architecture.input_size, "the size the network was made for"),
     ),
+    "sixteen_bit": (
+        Rule(when.NO_WIDE, "declared"),
+        Rule(
+            when.UNUSED_RANGE,
+            "range",
+            "no sample of {draft.wide[images]} pictures of more than 8 bits exceeds"
+            " {draft.wide[largest]} of {draft.wide[white]}: white is {draft.used_white}",
+        ),
+        Rule(ELSE, "declared", "pictures of more than 8 bits use the range that they state"),
+    ),
+    "white": (
+        Rule(when.BY_RANGE, lambda d: d.used_white),
+        Rule(ELSE, None),
+    ),
     "head": (
         Rule(when.HEAD & when.AUXILIARY, _layer, _ALONE + ", and {draft.auxiliary} are left out"),
         Rule(when.HEAD, _layer, _ALONE),

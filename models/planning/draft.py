@@ -11,6 +11,7 @@ from models.planning.catalogue import Architecture
 from topwork.types.training import TrainConfig
 
 AUTO = "auto"
+BYTE_BITS = 8
 
 
 class Sizes(NamedTuple):
@@ -37,6 +38,7 @@ class Draft:
     strategy: str
     refit: bool
     image_size: int
+    sixteen_bit: str
     batch_size: int
     epochs: int
     optimizer: str
@@ -60,6 +62,7 @@ class Draft:
         self.drawn: list[str] = summary.get("drawn", [])
         shapes: Mapping[str, Any] = summary.get("shapes") or {}
         self.largest: int | None = shapes.get("largest")
+        self.wide: Mapping[str, int] = summary.get("sixteen_bit") or {}
         self.reasons: dict[str, str] = {}
         stopping = vars(config.early_stopping) if config.early_stopping else {}
         self._asked = {**vars(config), **vars(config.hyperparameters), **stopping}
@@ -106,6 +109,11 @@ class Draft:
     def skew(self) -> float:
         """How many times the images of the smallest class the largest has."""
         return max(self.class_sizes, default=0) / max(1, min(self.class_sizes, default=0))
+
+    @property
+    def used_white(self) -> int:
+        """The largest number of as many bits as the largest sample has, at least 8."""
+        return (1 << max(BYTE_BITS, self.wide.get("largest", 0).bit_length())) - 1
 
     @cached_property
     def sided(self) -> str | None:

@@ -31,6 +31,8 @@ class Plan:
     weights: str
     refit: bool
     image_size: int
+    sixteen_bit: str
+    white: int | None
     head: str
     epochs: int
     batch_size: int

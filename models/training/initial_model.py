@@ -55,7 +55,7 @@ def build(run: RunDir, request: TrainRequest, plan: Plan, classes: list[str]) ->
         heads = present(model, heads)
         head.replace(model, len(classes), heads)
         lineage = {"weights": "imagenet", "sha256": published.sha256}
-    preprocess = Preprocess.for_architecture(architecture.name).at(plan.image_size)
+    preprocess = Preprocess.for_architecture(architecture.name).at(plan.image_size, plan.white)
     return Network(architecture, model, heads, classes, preprocess, lineage)
 
 
@@ -85,7 +85,10 @@ def _own(request: TrainRequest, plan: Plan, classes: list[str]) -> Network:
         for name, before in old.items():
             for part, values in network.model.get_submodule(name).named_parameters():
                 values.copy_(_rows(before.get_parameter(part), rows, classes))
-    network.classes, network.preprocess = classes, network.preprocess.at(plan.image_size)
+    network.classes, network.preprocess = (
+        classes,
+        network.preprocess.at(plan.image_size, plan.white),
+    )
     return network
 
 

@@ -106,6 +106,7 @@ class FinetuneOptions(UploadReadingOptions, total=False):
     label_smoothing: Literal["auto"] | float
     ema: Literal["auto", "off"] | float
     refit: Literal["auto"] | bool
+    sixteen_bit: Literal["auto", "declared", "range"]
     early_stopping: EarlyStoppingOptions | None
     split: SplitSharesOptions
     limits: LimitsOptions

@@ -234,6 +234,12 @@ class TrainConfig(_Part):
         " they have judged it; `auto` does so where they were drawn from the training images, not"
         " where the upload named them.",
     )
+    sixteen_bit: Literal["auto", "declared", "range"] = Field(
+        "auto",
+        description="What is white in pictures of more than 8 bits: what each states, or the"
+        " whole bits that the largest sample of all takes (`range`), as where 12 bits are kept in"
+        " 16; `auto` takes the range where it is a quarter or less. Predictions do the same.",
+    )
     early_stopping: EarlyStopping | None = Field(
         EarlyStopping(), description="Null trains all epochs."
     )

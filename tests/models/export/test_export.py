@@ -28,6 +28,7 @@ from models.inference.preprocess import REVISION
 from models.inference.rejection import Rejection
 from models.planning import catalogue
 from models.planning.export_request import FIRST_PIXELS, ExportRequest
+from tests.colour_profiles import ADOBE, profile
 from tests.models.publishing import network_of, publish, write_lenet
 from tests.pictures import encode, photo
 from topwork.errors import ExportParityFailed, InvalidField
@@ -114,13 +115,14 @@ def test_it_answers_as_the_service(model: Path, onnx_result: Path) -> None:
 
 
 def test_ten_lines_use_it_without_topwork(model: Path, onnx_result: Path, tmp_path: Path) -> None:
-    """Those of the documentation, on a turned photograph that is decoded small."""
+    """Those of the documentation, on a turned photograph in Adobe RGB that is decoded small."""
     text = Path("docs/artefact.md").read_text(encoding="utf-8")
-    lines = re.findall(r"```python\n(import json, numpy.*?)```", text, re.DOTALL)
+    lines = re.findall(r"```python\n(import io, json, numpy.*?)```", text, re.DOTALL)
     assert len(lines) == 1
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = encode(photo(400, 300), "JPEG", quality=90, exif=exif)
+    wide = profile(ADOBE, "Adobe RGB (1998)")
+    data = encode(photo(400, 300), "JPEG", quality=90, exif=exif, icc_profile=wide)
     (tmp_path / "image.jpg").write_bytes(data)
     (tmp_path / onnx_file.NAME).write_bytes((onnx_result / onnx_file.NAME).read_bytes())
     done = subprocess.run(

@@ -14,6 +14,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from models.inference.preprocess import Preprocess
 from models.inference.resample import FILTERS
+from tests.pictures import chunk, encode
 from topwork.errors import ArchitectureUnknown, ImageUndecodable, IntegrityError
 
 IMAGENET = Preprocess(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -179,3 +180,20 @@ def test_architectures_bring_their_own_preset() -> None:
 def test_another_input_side_keeps_the_margin() -> None:
     assert IMAGENET.at(112) == Preprocess(128, 112, IMAGENET.mean, IMAGENET.std)
     assert IMAGENET.at(224) == IMAGENET
+
+
+def test_what_a_file_states_counts_from_revision_3_on() -> None:
+    """A card of before keeps the samples it was evaluated with."""
+    ramp = np.linspace(0, 4095, 256 * 256).reshape(256, 256).astype(np.uint16)
+    data = encode(Image.fromarray(ramp), "PNG")
+    stated = data[:33] + chunk(b"sBIT", b"\x0c") + data[33:]
+    earlier = Preprocess.from_dict({**IMAGENET.to_dict(), "revision": 2})
+    assert earlier.read(stated).max() < 17
+    assert IMAGENET.read(stated).max() > 220
+    assert IMAGENET.read(data).max() < 17
+    by_range = IMAGENET.at(224, 4095)
+    assert Preprocess.from_dict(by_range.to_dict()) == by_range
+    assert by_range.read(data).max() > 220
+    assert by_range.at(224).white is None
+    with pytest.raises(IntegrityError):
+        replace(IMAGENET, white=0)

@@ -185,3 +185,27 @@ def test_a_linear_head_takes_no_steps_unless_some_are_asked_for() -> None:
     # Few numbers, but of so many classes that the search would take minutes.
     assert plan(train=(20,) * 100, val=()).optimizer == "lbfgs"
     assert plan(train=(3,) * 1000, val=()).optimizer == "adamw"
+
+
+@pytest.mark.parametrize(
+    ("largest", "asked", "expected"),
+    [
+        (4095, "auto", ("range", 4095)),
+        (3000, "auto", ("range", 4095)),
+        (200, "auto", ("range", 255)),
+        (40_000, "auto", ("declared", None)),
+        (4095, "declared", ("declared", None)),
+        (40_000, "range", ("range", 65_535)),
+    ],
+)
+def test_unused_bits_are_no_part_of_the_range(
+    largest: int, asked: str, expected: tuple[str, int | None]
+) -> None:
+    config = TrainConfig.model_validate({"architecture": "resnet18", "sixteen_bit": asked})
+    names = ["a", "b"]
+    wide = {"images": 9, "largest": largest, "white": 65_535}
+    summary = {"classes": names, "counts": {"train": dict.fromkeys(names, 9)}, "sixteen_bit": wide}
+    one = resolve(config, catalogue.get("resnet18"), summary)
+    assert (one.sixteen_bit, one.white) == expected
+    assert "sixteen_bit" in one.to_json()
+    assert "sixteen_bit" not in plan().to_json()
