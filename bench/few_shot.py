@@ -71,13 +71,13 @@ class Subject:
 
 
 @contextmanager
-def subject(folder: Path, name: str, architecture: str) -> Iterator[Subject]:
-    """Open a session on a pool of images, in the folder that keeps their features."""
+def subject(folder: Path, images: Path, architecture: str) -> Iterator[Subject]:
+    """Open a session on ingested images, in the folder that keeps their features."""
     config = {"architecture": architecture, "strategy": "head"}
     with tempfile.TemporaryDirectory() as place:
         request = {
             "config": config,
-            "dataset": str(pool(folder, name)),
+            "dataset": str(images),
             "weights_dir": str(SHARED / "weights"),
             "offline": True,
             "cache_dir": str(folder / "cache"),
@@ -89,8 +89,8 @@ def subject(folder: Path, name: str, architecture: str) -> Iterator[Subject]:
         with Session.open(run, body, dataset) as session:
             fit = session.prepare(session.plan)
             extractor = FeatureExtractor.fastest(fit.network, fit.execution)
-            images = collect(fit.cache, dataset, "train", extractor, fit.meter)
-            yield Subject(replace(fit, execution=fit.execution.for_head()), images)
+            found = collect(fit.cache, dataset, "train", extractor, fit.meter)
+            yield Subject(replace(fit, execution=fit.execution.for_head()), found)
         dataset.close()
         run.events.close()
 
@@ -225,7 +225,7 @@ def main() -> None:
         for name in asked.sets:
             for architecture in asked.networks:
                 print(f"{name}, {architecture}, {asked.draws} draws: accuracy, log loss, ECE")
-                with subject(folder, name, architecture) as it:
+                with subject(folder, pool(folder, name), architecture) as it:
                     for shots in [asked.one] if asked.one else SHOTS:
                         probed = not asked.one
                         line = compare(it, shots, asked.draws, probed=probed, penalty=asked.penalty)

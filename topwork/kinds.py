@@ -201,6 +201,13 @@ class ResultStatus(StrEnum):
     ERROR = "error"
 
 
+class SuspectKind(StrEnum):
+    """Why an image should be looked at; also the code of the finding."""
+
+    LABEL = "label_suspect"
+    OUTLIER = "outlier"
+
+
 class AbstainReason(StrEnum):
     """Why an answer is not relied on: the image is like no known one, or its class is unsure."""
 

@@ -86,9 +86,10 @@ def _revise(
         service.manifests.of(base).lines,
         exclude=wanted.exclude,
         relabel=wanted.relabel,
+        confirm=wanted.confirm,
         split=Ratios(**split.model_dump()) if split else None,
     )
-    findings = manifest.examine(lines, FINDINGS, near, missed)
+    findings = manifest.examine(lines, FINDINGS | manifest.IS_CONFIRMED, near, missed)
     kept = {line["class"] for line in lines}
     lost = base.summary.get("lost_classes", {})
     lost = {name: reasons for name, reasons in lost.items() if name not in kept}

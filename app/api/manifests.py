@@ -42,14 +42,15 @@ class Manifest:
         start = self.position[self.line(after)["sha256"]] + 1 if after else 0
         found: list[Line] = []
         for index in range(start, len(self.lines)):
-            if _matches(self.lines[index], wanted):
+            if matches(self.lines[index], wanted):
                 if len(found) == limit:
                     return found, True
                 found.append(self.lines[index])
         return found, False
 
 
-def _matches(line: Line, wanted: dict[str, str | None]) -> bool:
+def matches(line: Line, wanted: dict[str, str | None]) -> bool:
+    """Return whether an image has the class, split and finding that are wanted; None is any."""
     if wanted["finding"] is not None and wanted["finding"] not in line["findings"]:
         return False
     same_class = wanted["class"] in (None, line["class"])

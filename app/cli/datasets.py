@@ -11,7 +11,8 @@ from app.terminal.output import Session, facts, remote, table
 from app.terminal.questions import follow
 from app.terminal.watch import uploading
 from topwork.client.synchronous.jobs import Job
-from topwork.kinds import ExportForm
+from topwork.errors import InvalidField
+from topwork.kinds import ExportForm, SuspectKind
 
 group = typer.Typer(help="Add, list and inspect datasets.", no_args_is_help=True)
 
@@ -23,6 +24,8 @@ Layout = Annotated[
     typer.Option(metavar="WORD|JSON", help="What folders mean: outer, inner, path, filename."),
 ]
 Watch = Annotated[bool, typer.Option(help="Follow until it is ready.")]
+Version = Annotated[int, typer.Option(min=1, help="Version of the dataset.")]
+Named = Annotated[list[str] | None, typer.Option(metavar="SHA256", help="Such an image.")]
 DatasetId = Annotated[str, typer.Argument(metavar="DATASET", help="Id of the dataset.")]
 
 
@@ -96,7 +99,7 @@ def show(terminal: Session, dataset: DatasetId) -> None:
 def report(
     terminal: Session,
     dataset: DatasetId,
-    version: Annotated[int, typer.Option(min=1, help="Version of the dataset.")] = 1,
+    version: Version = 1,
 ) -> None:
     """List every file that was skipped, rejected or noted, with the reason."""
     lines = list(terminal.topwork.datasets.report(dataset, version))
@@ -111,11 +114,63 @@ def report(
 
 @group.command()
 @remote
+def suspects(
+    terminal: Session,
+    dataset: DatasetId,
+    version: Version = 1,
+    finding: Annotated[
+        SuspectKind, typer.Option(help="Likely wrong labels, or images like no other.")
+    ] = SuspectKind.LABEL,
+    model: Annotated[str | None, typer.Option(help="Whose evaluation; default the newest.")] = None,
+) -> None:
+    """List images to look at, the worst first, as the evaluation of a model names them."""
+    found = list(terminal.topwork.datasets.images(dataset, version, finding=finding, model=model))
+    terminal.show(
+        found,
+        lambda: table(
+            ("score", "class", "likely", "path", "sha256"),
+            (
+                (one.suspect.score, one.class_name, one.suspect.likely, one.path, one.sha256)
+                for one in found
+                if one.suspect
+            ),
+        ),
+    )
+
+
+@group.command()
+@remote
+def revise(
+    terminal: Session,
+    dataset: DatasetId,
+    base: Annotated[int | None, typer.Option(help="Version to start from; the newest.")] = None,
+    exclude: Named = None,
+    relabel: Annotated[
+        list[str] | None, typer.Option(metavar="SHA256=CLASS", help="The class it belongs to.")
+    ] = None,
+    confirm: Named = None,
+) -> None:
+    """Make a version with images left out, relabelled or confirmed; options may be repeated."""
+    pairs = [text.partition("=") for text in relabel or []]
+    if wrong := [sha256 for sha256, _, name in pairs if not name]:
+        raise InvalidField(f"{wrong[0]!r} names no class", param="relabel")
+    made = terminal.topwork.datasets.revise(
+        dataset,
+        base=base,
+        exclude=exclude or [],
+        relabel={sha256: name for sha256, _, name in pairs},
+        confirm=confirm or [],
+    )
+    terminal.show(made, lambda: facts(made))
+
+
+@group.command()
+@remote
 def export(
     terminal: Session,
     dataset: DatasetId,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The zip to write.")],
-    version: Annotated[int, typer.Option(min=1, help="Version of the dataset.")] = 1,
+    version: Version = 1,
     form: Annotated[
         ExportForm, typer.Option("--as", help="How classes and splits are written.")
     ] = ExportForm.FOLDERS,

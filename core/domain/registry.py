@@ -176,6 +176,23 @@ def resolve(session: Session, reference: str) -> ModelVersion:
     return found
 
 
+def newest_with(session: Session, file: str, dataset_id: str, number: int) -> ModelVersion | None:
+    """Return the newest version trained on a dataset that has a file of this name.
+
+    One that was trained on the version of this number comes before those of others.
+    """
+    trained_on = ModelVersion.card["dataset"]
+    exactly = trained_on["version"].as_integer() == number
+    wanted = (
+        select(ModelVersion)
+        .join(Model, Model.name == ModelVersion.name)  # Whose rows are the caller's.
+        .where(trained_on["id"].as_string() == dataset_id)
+        .where(ModelVersion.files[file]["sha256"].as_string().is_not(None))
+        .order_by(exactly.desc(), ModelVersion.created_at.desc(), ModelVersion.id.desc())
+    )
+    return session.scalars(wanted.limit(1)).first()
+
+
 def page(
     session: Session, *, limit: int = 20, after: str | None = None, order: str = "asc"
 ) -> tuple[list[Model], bool]:

@@ -21,6 +21,8 @@ from topwork.errors import DatasetInvalid, InvalidField, LayoutAmbiguous, TooFew
 from topwork.kinds import ReportStatus, Severity, Split
 
 EXAMPLES = 5
+CONFIRMED = "label_confirmed"  # Finding of an image at whose label somebody has looked.
+IS_CONFIRMED = {CONFIRMED: "Somebody has looked at the label, and it is right."}
 MISSING = "A class has no image in a split, so nothing is measured for it there."
 SINGLE = "A class has a single training image."
 MISSED = "A split is far from the share that was asked for, because groups are not divided."
@@ -281,6 +283,7 @@ def revise(
     *,
     exclude: Collection[str] = (),
     relabel: Mapping[str, str] | None = None,
+    confirm: Collection[str] = (),
     split: Ratios | None = None,
 ) -> Revised:
     """Return the lines of a new version, and what to say of them; the given ones stay as they are.
@@ -289,6 +292,7 @@ def revise(
         lines: The version to start from.
         exclude: sha256 of images to leave out.
         relabel: sha256 -> class that the image belongs to.
+        confirm: sha256 of images whose label is right; it is so no more with another label.
         split: How to split anew; without it every image stays in its split.
 
     Raises:
@@ -298,7 +302,7 @@ def revise(
     relabel = relabel or {}
     old = list(lines)
     known = {line["sha256"] for line in old}
-    for param, hashes in (("exclude", exclude), ("relabel", relabel)):
+    for param, hashes in (("exclude", exclude), ("relabel", relabel), ("confirm", confirm)):
         unknown = sorted(set(hashes) - known)
         if unknown:
             raise InvalidField(f"there is no image {unknown[0]} in this version", param=param)
@@ -306,9 +310,9 @@ def revise(
         problem = class_name_problem(name)
         if problem is not None:
             raise InvalidField(problem, param="relabel")
-    left_out = set(exclude)
-    new: list[Line] = [
-        {**line, "class": relabel.get(line["sha256"], line["class"])}
+    left_out, right = set(exclude), set(confirm)
+    new = [
+        _corrected(line, relabel.get(line["sha256"], line["class"]), line["sha256"] in right)
         for line in old
         if line["sha256"] not in left_out
     ]
@@ -326,6 +330,14 @@ def revise(
         message = f"the class {orphans[0]!r} would have no training image"
         raise InvalidField(message, param="relabel" if relabel else "exclude")
     return Revised(new, near, missed)
+
+
+def _corrected(line: Line, name: str, right: bool) -> Line:  # noqa: FBT001 - a fact of the line.
+    """Return a line with this class, `right` where somebody has said that it is."""
+    findings = [code for code in line["findings"] if code != CONFIRMED]
+    if right or (CONFIRMED in line["findings"] and name == line["class"]):
+        findings.append(CONFIRMED)
+    return {**line, "class": name, "findings": findings}
 
 
 def _check_names(names: Collection[str]) -> None:

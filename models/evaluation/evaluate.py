@@ -18,6 +18,7 @@ from models.evaluation import metrics
 from models.evaluation.abstention import Abstention
 from models.evaluation.calibrate import Calibration
 from models.evaluation.intervals import intervals
+from models.evaluation.suspects import Judged, Suspects, find
 from models.inference.classifier import Classifier
 from topwork.errors import IntegrityError
 from topwork.kinds import Decision
@@ -52,6 +53,7 @@ class Evaluation:
         outputs: What the published network answers and by which features, by split; it may have
             seen the images of `val`. None where `logits` are its own.
         abstention: Which answers are not relied on.
+        suspects: Images that somebody should look at.
     """
 
     logits: Mapping[str, Tensor]
@@ -60,9 +62,11 @@ class Evaluation:
     evidence: tuple[Tensor, Tensor] | None = None
     outputs: Mapping[str, Said] | None = None
     abstention: Abstention = field(default_factory=Abstention)
+    suspects: Suspects = field(default_factory=Suspects)
 
     def write(self, folder: Path, dataset: StagedDataset) -> None:
-        """Write `evaluation.json` and, with a line for each image, `predictions.jsonl`."""
+        """Write `evaluation.json`, `suspects.jsonl` and, for each image, `predictions.jsonl`."""
+        self.suspects.write(folder)
         text = json.dumps(self.scores, ensure_ascii=False, allow_nan=False)
         (folder / "evaluation.json").write_text(text, encoding="utf-8")
         with (folder / "predictions.jsonl").open("w", encoding="utf-8") as rows:
@@ -244,7 +248,35 @@ def evaluate(
         )
     if folds is not None:
         found[FOLDS] = {**scored(FOLDS, *folds), "out_of_fold": True}
-    return Evaluation(logits, calibration, found, evidence, outputs, abstention)
+    suspects = suspected(dataset, logits, calibration, folds, abstention)
+    return Evaluation(logits, calibration, found, evidence, outputs, abstention, suspects)
+
+
+def suspected(
+    dataset: StagedDataset,
+    logits: Mapping[str, Tensor],
+    calibration: Calibration,
+    folds: tuple[Sequence[Sample], Tensor] | None,
+    abstention: Abstention,
+) -> Suspects:
+    """Return the suspects among all images that somebody answered for unseen.
+
+    The folds hold the images of `val` too.
+    """
+    rows: dict[str, tuple[Sequence[Sample], Tensor]]
+    rows = {split: (dataset.splits[split], some) for split, some in logits.items()}
+    if folds is not None:
+        rows = {FOLDS: folds, **{split: one for split, one in rows.items() if split != "val"}}
+    parts = [
+        Judged(
+            samples,
+            some,
+            abstention.reasons(split, calibration.served(some), unseen=True),
+            {**abstention.similarities, **abstention.unseen}.get(split),
+        )
+        for split, (samples, some) in rows.items()
+    ]
+    return find(parts, dataset.classes, calibration.temperature)
 
 
 def _close(logits: Tensor, others: Tensor) -> bool:

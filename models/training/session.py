@@ -129,7 +129,7 @@ class Session:
         abstention = rejecting.fit(trained, learned, outputs, logits, folds, calibration)
         if abstention.reason:
             events.note("never_abstains", f"Every answer is accepted: {abstention.reason}.")
-        return evaluate(
+        evaluation = evaluate(
             self.dataset,
             logits,
             calibration,
@@ -139,6 +139,9 @@ class Session:
             folds=spoken,
             abstention=abstention,
         )
+        if words := evaluation.suspects.words():
+            events.note("images_suspected", words)
+        return evaluation
 
     def _joined(
         self, logits: Mapping[str, Tensor], folds: Answers
@@ -167,6 +170,7 @@ class Session:
             "metrics": {**evaluation.headlines(), "best": best},
             "calibration": evaluation.fitted(),
             "rejection": evaluation.abstention.stated(),
+            "suspects": evaluation.suspects.stated(),
         }
         fit, rejection = trained.fit, evaluation.abstention.rejection
 

@@ -136,11 +136,12 @@ def publish_model(
     caller: Caller | None = None,
     said: str = '{"label":"cat"}\n{"label":"dog"}\n',
     more: Mapping[str, Any] | None = None,
+    suspects: str | None = None,
 ) -> ModelVersion:
     """Store a version of a model as a fine-tuning job would; its weights are no weights.
 
     `said` is what its evaluation said about each image, by default in an early trainer's words.
-    Its card has `more`.
+    Its card has `more`; an early trainer looked for no `suspects`.
 
     `val` was measured by today's trainer, `test` by one that did not calibrate.
     """
@@ -172,6 +173,7 @@ def publish_model(
         "card.json": json.dumps(card).encode(),
         "evaluation.json": json.dumps(evaluation).encode(),
         "predictions.jsonl": said.encode(),
+        **({} if suspects is None else {"suspects.jsonl": suspects.encode()}),
     }
     files = {file: file_facts(data) for file, data in contents.items()}
     with resources.database.write(caller) as session:
@@ -234,3 +236,10 @@ class Work:
 
     def look(self) -> AbstractContextManager[Session]:
         return self._database.read()
+
+
+def suspected(*rows: tuple[str, str, str, float, str | None]) -> str:
+    """The `suspects.jsonl` of (sha256, class, finding, score, likely class)."""
+    keys = ("sha256", "class", "finding", "score", "likely")
+    lines = (dict(zip(keys, row, strict=True)) | {"path": "as.png"} for row in rows)
+    return "".join(json.dumps(line) + "\n" for line in lines)

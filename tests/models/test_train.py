@@ -53,6 +53,7 @@ def test_a_run_leaves_a_complete_result(whole: Path) -> None:
         "evaluation.json",
         "history.json",
         "predictions.jsonl",
+        "suspects.jsonl",
     }
     assert not (whole / "result.tmp").exists()
     assert not (whole / "cache").exists()

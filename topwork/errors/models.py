@@ -38,6 +38,13 @@ class NotComparable(TopworkError):
     hint = "Train both on versions of one dataset whose held-out images are the same."
 
 
+class NotJudged(TopworkError):
+    """No model has judged the images of this dataset."""
+
+    status, code = 409, "not_judged"
+    hint = "Train a model on this version: its evaluation looks for suspects."
+
+
 class ArchitectureNotFound(NotFound):
     """There is no such architecture."""
 

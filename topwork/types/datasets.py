@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, FailFast, Field
 
-from topwork.kinds import ClassSource, DatasetState, NameEncoding, ReportStatus, Severity, Split
+from topwork.kinds import (
+    ClassSource,
+    DatasetState,
+    NameEncoding,
+    ReportStatus,
+    Severity,
+    Split,
+    SuspectKind,
+)
 from topwork.types.problems import Error
 from topwork.types.training import SplitShares
 from topwork.types.values import (
@@ -187,6 +195,20 @@ class Dataset(Answer):
     links: Links
 
 
+class Suspect(Answer):
+    """Why somebody should look at an image, as heads or networks say that had not seen it."""
+
+    finding: Open[SuspectKind] = Field(description="What may be wrong with it.")
+    score: float = Field(
+        description="0..1: 1 minus the probability of its class, or, of an outlier, 1 minus its"
+        " similarity to known images."
+    )
+    likely: str | None = Field(
+        description="The most probable class, as `relabel` takes it; null for an outlier."
+    )
+    model: str = Field(description="Whose evaluation says so.")
+
+
 class Image(Answer):
     """One image of a version."""
 
@@ -198,6 +220,9 @@ class Image(Answer):
     height: int = Field(description="Upright, in pixels.")
     bytes: int = Field(description="Of its file.")
     findings: list[str] = Field(description="Codes of what is remarkable about it.")
+    suspect: Suspect | None = Field(
+        None, description="Why it is listed, where `finding` is one of suspects."
+    )
     links: Links
 
 
@@ -248,7 +273,7 @@ def _first_wrong(value: Any) -> Any:
 
 
 class DatasetVersionRequest(Body):
-    """A new version: the images of another one with some left out, relabelled or split anew."""
+    """A new version: another one with images left out, relabelled, confirmed or split anew."""
 
     base: int | None = Field(
         None, ge=1, le=2**31 - 1, description="Version to start from; the newest where absent."
@@ -260,6 +285,12 @@ class DatasetVersionRequest(Body):
         {},
         max_length=MOST_NAMED,
         description="SHA-256 of an image to the class it belongs to.",
+    )
+    confirm: Annotated[list[str], FailFast()] = Field(
+        [],
+        max_length=MOST_NAMED,
+        description="SHA-256 of images whose label was looked at and is right; they are listed as"
+        " `label_suspect` no more.",
     )
     split: SplitRequest | None = Field(
         None, description="Split anew; without it every image stays in its split."

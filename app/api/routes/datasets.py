@@ -171,7 +171,7 @@ def create_dataset_version(
     draft: Annotated[Draft, Depends(_drafted, scope="function", max_concurrency=DRAFTS)],
     session: Write,
 ) -> JSONResponse:
-    """Make a version with some images left out, relabelled or split anew; no image is copied."""
+    """Make a version: images left out, relabelled, confirmed or split anew; none is copied."""
 
     def create() -> Created:
         version = version_view(dataset_revision.publish(session, draft.outcome))

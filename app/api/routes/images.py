@@ -6,12 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.deps import ServiceHere, Store, ThisVersion
+from app.api import suspects
+from app.api.deps import ServiceHere, Store, ThisVersion, Who
 from app.api.manifests import image_pieces
 from app.api.openapi import bytes_answer
 from app.api.pagination import Paging
 from app.api.thumbnails import content_type
-from app.api.views.datasets import image_view
 from app.asgi.disconnect import unless_gone
 from app.asgi.etag import TaggedRoute
 from topwork import types
@@ -24,7 +24,24 @@ router = APIRouter(
 )
 Sha256 = Annotated[str, Path(pattern=SHA256)]
 ClassName = Annotated[str | None, Query(alias="class", max_length=200)]
-Finding = Annotated[str | None, Query(max_length=100, examples=["exif_rotated"])]
+Finding = Annotated[
+    str | None,
+    Query(
+        max_length=100,
+        examples=["exif_rotated"],
+        description="A finding of the version; or `label_suspect`, `outlier`: what the evaluation"
+        " of a model suspects, the worst first.",
+    ),
+]
+Judge = Annotated[
+    str | None,
+    Query(
+        max_length=200,
+        examples=["pets@1"],
+        description="Whose evaluation names suspects; by default that of the newest model."
+        " trained on the dataset.",
+    ),
+]
 After = Annotated[str | None, Query(pattern=SHA256, description="Cursor: `last_id` of a page.")]
 Many = Annotated[int, Query(ge=1, le=1000)]
 JPEG = "image/jpeg"
@@ -37,18 +54,21 @@ def list_images(
     version: ThisVersion,
     service: ServiceHere,
     pager: Paging,
+    who: Who,
+    *,
     class_name: ClassName = None,
     split: types.Split | None = None,
     finding: Finding = None,
+    model: Judge = None,
     after: After = None,
     limit: Many = 100,
 ) -> types.Page[types.Image]:
-    """List the images of a version by path."""
-    filters = {"class": class_name, "split": split, "finding": finding}
-    manifest = service.manifests.of(version)
-    lines, has_more = manifest.select(limit=limit, after=after, wanted=filters)
-    images = [image_view(version, line) for line in lines]
-    return pager.page(images, has_more, key="sha256")
+    """List the images of a version by path, or its suspects by score."""
+    page = suspects.page_of(
+        service, who, version, model, limit=limit, after=after,
+        wanted={"class": class_name, "split": split, "finding": finding},
+    )  # fmt: skip
+    return pager.page(*page, key="sha256")
 
 
 @router.get("/{sha256}/content", response_class=Response, responses=bytes_answer("image/*"))

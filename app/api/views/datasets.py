@@ -33,8 +33,12 @@ def version_view(row: tables.DatasetVersion) -> types.DatasetVersion:
     return shaped(types.DatasetVersion, row, **facts | {"digest": row.digest} | place)
 
 
-def image_view(version: tables.DatasetVersion, line: Line) -> types.Image:
-    """Return a manifest's line."""
+def image_view(
+    version: tables.DatasetVersion, line: Line, suspect: types.Suspect | None = None
+) -> types.Image:
+    """Return a manifest's line, and why it is listed as a suspect."""
     path = f"/datasets/{version.dataset_id}/versions/{version.number}/images/{line['sha256']}"
     links = {"content": f"{path}/content", "thumbnail": f"{path}/thumbnail"}
-    return types.Image.model_validate({**line, "bytes": line["length"], "links": links})
+    return types.Image.model_validate(
+        {**line, "bytes": line["length"], "suspect": suspect, "links": links}
+    )

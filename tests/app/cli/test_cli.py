@@ -20,7 +20,16 @@ from core.domain import keys, leases
 from core.store.resources import Resources
 from core.store.tables import Dataset
 from core.system.settings import Settings
-from tests.app.apiclient import Work, answers, png, publish_dataset, publish_model, served
+from tests.app.apiclient import (
+    Work,
+    answers,
+    png,
+    publish_dataset,
+    publish_model,
+    served,
+    suspected,
+)
+from topwork import Topwork
 from topwork.errors import InvalidField
 from topwork.types.evaluation import Evaluation
 from topwork.types.finetune import FinetuneRequest
@@ -134,6 +143,28 @@ def test_a_job_is_paused_cancelled_retried_and_deleted(run: Run, dataset: Datase
         assert json.loads(done(run("jobs", verb, job["id"], "--json")).stdout)["state"] == state
     done(run("jobs", "delete", job["id"]))
     assert run("jobs", "show", job["id"]).exit_code == 2
+
+
+def test_suspects_are_listed_and_corrected(
+    run: Run, url: str, dataset: Dataset, resources: Resources
+) -> None:
+    assert run("datasets", "suspects", dataset.id).exit_code == 1  # Nobody has looked for any.
+    with Topwork(url) as topwork:
+        cats = [one.sha256 for one in topwork.datasets.images(dataset.id, class_name="cat")]
+    rows = [(cat, "cat", "label_suspect", 0.9, "dog") for cat in cats[:3]]
+    origin = {"dataset": {"id": dataset.id, "version": 1}}
+    publish_model(resources, more=origin, suspects=suspected(*rows))
+    told = json.loads(done(run("datasets", "suspects", dataset.id, "--json")).stdout)
+    assert [(one["sha256"], one["suspect"]["likely"]) for one in told] == [
+        (cat, "dog") for cat in cats[:3]
+    ]
+    assert "dog" in done(run("datasets", "suspects", dataset.id, "--model", "pets")).stdout
+    changes = ("--exclude", cats[0], "--relabel", f"{cats[1]}=dog", "--confirm", cats[2])
+    made = json.loads(done(run("datasets", "revise", dataset.id, *changes, "--json")).stdout)
+    assert (made["number"], made["images"]) == (2, 11)
+    left = done(run("datasets", "suspects", dataset.id, "--version", 2, "--json")).stdout
+    assert json.loads(left) == []
+    assert run("datasets", "revise", dataset.id, "--relabel", cats[1]).exit_code == 2
 
 
 def test_datasets_are_added_listed_reported_and_deleted(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import closing
@@ -20,7 +21,7 @@ from models.planning.plan import Plan
 from models.training import choice, folds, head_stage, linear_head, loop, resume
 from models.training.fit import Fit
 from tests.models.running import go, outcome, read
-from tests.models.staging import request
+from tests.models.staging import events, request, vouch
 
 STEPS = {"epochs": 4}
 HEADS: dict[str, dict[str, Any]] = {
@@ -80,6 +81,31 @@ def test_a_head_learns_from_drawn_validation_images_once_they_have_judged_it(
     for line in (runs["given"] / "result" / "predictions.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert (row["served_label"], row["served_confidence"]) == (row["label"], row["confidence"])
+
+
+def test_a_wrong_label_is_found_among_the_images_that_train(
+    folder: Path, artefact: Path, tmp_path: Path
+) -> None:
+    """Heads that had not seen the image name its class, wherever the split has put it."""
+    rows = [json.loads(line) for line in (folder / "drawn/manifest.jsonl").read_text().splitlines()]
+    wrong = {rows[3]["sha256"]: "down", rows[62]["sha256"]: "across"}
+    true = {row["sha256"]: row["class"] for row in rows}
+    for row in rows:
+        row["class"] = wrong.get(row["sha256"], row["class"])
+    shutil.copytree(folder / "drawn", tmp_path / "data")
+    vouch(tmp_path / "data", "".join(json.dumps(row) + "\n" for row in rows))
+    run_dir = own_head(tmp_path / "run", tmp_path / "data", artefact)
+    assert go(run_dir) == DONE
+    text = (run_dir / "result" / "suspects.jsonl").read_text()
+    found = [json.loads(line) for line in text.splitlines()]
+    labels = [line for line in found if line["finding"] == "label_suspect"]
+    assert {line["sha256"] for line in labels[:2]} == wrong.keys()
+    assert all(line["likely"] == true[line["sha256"]] for line in labels[:2])
+    stated = read(run_dir, "card.json")["suspects"]
+    outliers = len(found) - len(labels)
+    assert stated == {"judged": 80, "label_suspect": len(labels), "outlier": outliers}
+    (note,) = [one for one in events(run_dir, "note") if one["code"] == "images_suspected"]
+    assert note["message"].startswith(f"Of 80 images {len(labels)} may have a wrong label")
 
 
 def test_no_image_is_proof_of_itself_once_it_is_known(

@@ -2,7 +2,7 @@
 """Everything of the API that is not a job: datasets, models, keys, the audit log."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -14,7 +14,7 @@ from topwork.client.synchronous.resumable_upload import upload
 from topwork.client.synchronous.transport import Http
 from topwork.kinds import ExportForm, ExportFormat, Scope, Split
 from topwork.types.comparisons import Comparison
-from topwork.types.datasets import Dataset, ReportLine
+from topwork.types.datasets import Dataset, DatasetVersion, Image, ReportLine
 from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
 from topwork.types.keys import ApiKey, ApiKeyCreated
 from topwork.types.models import Alias, Export, Model, ModelVersion
@@ -22,6 +22,7 @@ from topwork.types.promotions import AliasMove, Gate
 from topwork.types.usage import AuditEntry, AuditHead
 
 NDJSON = {"Accept": "application/x-ndjson"}
+PAGE = 1000  # Images of one answer.
 
 
 class Datasets:
@@ -69,6 +70,55 @@ class Datasets:
     def report(self, dataset: str, version: int = 1) -> Iterator[ReportLine]:
         """Yield every file that was skipped, rejected or noted."""
         return self._http.pages(ReportLine, f"/datasets/{dataset}/versions/{version}/report")
+
+    def images(
+        self,
+        dataset: str,
+        version: int = 1,
+        *,
+        finding: str | None = None,
+        model: str | None = None,
+        class_name: str | None = None,
+        split: Split | str | None = None,
+    ) -> Iterator[Image]:
+        """Yield the images of a version by path, or its suspects, the worst first.
+
+        Args:
+            dataset: Id of the dataset.
+            version: Number of the version.
+            finding: Only images with it; `label_suspect` and `outlier` are suspects.
+            model: Whose evaluation names the suspects; the newest of the dataset if None.
+            class_name: Only images of it.
+            split: Only images of it.
+
+        Raises:
+            NotJudged: No model that was trained on the dataset has looked for suspects.
+        """
+        path = f"/datasets/{dataset}/versions/{version}/images"
+        wanted = {"finding": finding, "model": model, "class": class_name, "split": split}
+        return self._http.pages(Image, path, limit=PAGE, **wanted)
+
+    def revise(
+        self,
+        dataset: str,
+        *,
+        base: int | None = None,
+        exclude: Sequence[str] = (),
+        relabel: Mapping[str, str] | None = None,
+        confirm: Sequence[str] = (),
+    ) -> DatasetVersion:
+        """Make the next version of a dataset; no image is copied.
+
+        Args:
+            dataset: Id of the dataset.
+            base: Version to start from; the newest if None.
+            exclude: SHA-256 of images to leave out.
+            relabel: SHA-256 of an image to the class it belongs to.
+            confirm: SHA-256 of images whose label is right, to be listed as suspects no more.
+        """
+        asked: Json = {"base": base, "exclude": [*exclude], "confirm": [*confirm]}
+        asked["relabel"] = dict(relabel or {})
+        return self._http.ask(DatasetVersion, "POST", f"/datasets/{dataset}/versions", json=asked)
 
     def export(
         self,
