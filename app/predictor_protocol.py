@@ -49,12 +49,20 @@ class ArtefactModel(_Part):
 PredictingModel = ImageNetModel | ArtefactModel
 
 
+class Explain(_Part):
+    """A heat map of each image, of one output (None: the first of the ranking)."""
+
+    index: int | None = Field(None, ge=0)
+    overlay: bool = False
+
+
 class Order(_Part):
     """One request: which model, how many guesses, where each image ends, and who takes turns."""
 
     model: Annotated[PredictingModel, Field(discriminator="kind")]
     top_k: int = Field(5, ge=1)
     reject: RejectMode | float = RejectMode.AUTO
+    explain: Explain | None = None
     sizes: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     filenames: list[str]
     owner: str = ""

@@ -82,11 +82,11 @@ def named(folder: Path) -> Model:
     return {"kind": "artefact", "prefix": prefix, "digest": digest, "files": files}
 
 
-def order(model: Model, size: int) -> dict[str, str]:
+def order(model: Model, size: int, **more: Any) -> dict[str, str]:
     """Return the headers of a request about one image of so many bytes."""
     from app.predictor_protocol import HEADER, Order  # noqa: PLC0415 - the path is set in main.
 
-    fields = {"model": model, "sizes": [size], "filenames": [""], "owner": "bench"}
+    fields = {"model": model, "sizes": [size], "filenames": [""], "owner": "bench", **more}
     return {HEADER: Order.model_validate(fields).header()}
 
 

@@ -234,6 +234,12 @@ class RejectMode(StrEnum):
     NONE = "none"
 
 
+class ExplainMode(StrEnum):
+    """How an answer is explained: by what each part of the image has added to it."""
+
+    HEATMAP = "heatmap"
+
+
 class Scope(StrEnum):
     """What a key is for: `train` includes `read` and `predict`, `admin` everything of everybody."""
 

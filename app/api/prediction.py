@@ -21,6 +21,7 @@ from app.asgi.request_body import JSON, StrictRequest, decode, media_type, shape
 from app.predictor_protocol import (
     HEADER,
     ArtefactModel,
+    Explain,
     ImageNetModel,
     Order,
     PredictingModel,
@@ -29,7 +30,7 @@ from app.predictor_protocol import (
 from core.domain import registry
 from core.ingest.archive import printable
 from core.system.settings import Settings
-from models.planning import catalogue, rejection
+from models.planning import catalogue, heatmaps, rejection
 from topwork import types
 from topwork.errors import (
     ImageUndecodable,
@@ -176,7 +177,12 @@ def _published(architecture: str) -> Resolved:
     if catalogue.get(architecture).weights is None:
         message = f"nobody publishes ImageNet weights for {architecture}"
         raise ModelNotFound(message, param="model", hint="Fine-tune it first: POST /finetune.")
-    facts = {"name": architecture, "version": None, "architecture": architecture}
+    facts = {
+        "name": architecture,
+        "version": None,
+        "architecture": architecture,
+        "heatmap": heatmaps.unsupported(architecture) is None,
+    }
     return Resolved(ImageNetModel(architecture=architecture), facts, {})
 
 
@@ -223,6 +229,7 @@ def resolve(session: Session, reference: str) -> Resolved:
         "version": version.number,
         "architecture": version.card.get("architecture"),
         "digest": f"sha256:{version.digest}",
+        "heatmap": heatmaps.unavailable(version.card) is None,
     }
     files = {name: StoredFile.model_validate(file) for name, file in version.files.items()}
     model = ArtefactModel(prefix=version.prefix, digest=version.digest, files=files)
@@ -242,6 +249,7 @@ async def forward(
     images: Images,
     fields: types.PredictFields,
     owner: str,
+    explain: Explain | None,
 ) -> dict[str, Any]:
     """Return the predictor's answer to a request that has been read.
 
@@ -253,7 +261,9 @@ async def forward(
     """
     sizes = [len(data) for data in images.data]
     asked = fields.model_dump(include={"top_k", "reject"})
-    order = Order(model=model, sizes=sizes, filenames=images.names, owner=owner, **asked)
+    order = Order(
+        model=model, sizes=sizes, filenames=images.names, owner=owner, explain=explain, **asked
+    )
     headers = {
         HEADER: order.header(),
         "Content-Type": "application/octet-stream",

@@ -1,5 +1,6 @@
 """`topwork predict`: some images at once, or a folder, an archive or a dataset as a job."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,16 +54,47 @@ def predict(
             "--output", "-o", help="Write a job's answers here: a table for .csv, else NDJSON."
         ),
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write each image there with its heat map: what spoke for its label, and against.",
+        ),
+    ] = None,
+    explain_class: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL", help="Explain this class instead of the first one."),
+    ] = None,
 ) -> None:
     """Classify images."""
+    if explain_class is not None and explain is None:
+        raise typer.BadParameter("It takes --explain.", param_hint="--explain-class")
     if len(images) == 1 and _is_batch(images[0]):
+        if explain is not None:
+            raise typer.BadParameter("It takes image files as IMAGE.", param_hint="--explain")
         _batch(terminal, model, images[0], output, {"top_k": top_k, "reject": reject})
         return
     if output is not None:
         hint = "It takes one folder, archive or dataset as IMAGE."
         raise typer.BadParameter(hint, param_hint="--output")
-    prediction = terminal.topwork.predict(images, model=model, top_k=top_k, reject=reject)
+    asked: dict[str, Any] = {"model": model, "top_k": top_k, "reject": reject}
+    if explain is not None:
+        asked |= {"explain": "heatmap", "explain_class": explain_class, "explain_overlay": True}
+    prediction = terminal.topwork.predict(images, **asked)
+    if explain is not None:
+        _save(prediction, images, explain)
+        terminal.say(f"The heat maps are in {explain}")
     terminal.show(prediction, lambda: ranking(prediction))
+
+
+def _save(prediction: Prediction, images: Sequence[Path], folder: Path) -> None:
+    """Write the heat map of each image that has one, under the image's own name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (path, result) in enumerate(zip(images, prediction.results, strict=True)):
+        if result.heatmap is not None:
+            taken = path.stem in {other.stem for other in images[:number]}
+            name = f"{path.stem}-{number}" if taken else path.stem
+            result.heatmap.save(folder / f"{name}.heatmap.png")
 
 
 def _is_batch(path: Path) -> bool:

@@ -12,23 +12,33 @@ from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import structlog
 
+from app.predictor import explaining
 from app.predictor.batching import Batcher
 from app.predictor.decoding import Decoding
+from app.predictor.explaining import View
 from app.predictor.metrics import Measures
 from app.predictor.model_cache import ModelCache
 from app.predictor.model_files import ModelFiles
-from app.predictor_protocol import ArtefactModel, ImageNetModel, Order, PredictingModel
-from core.imaging.decode import ImageLimits
+from app.predictor_protocol import (
+    ArtefactModel,
+    Explain,
+    ImageNetModel,
+    Order,
+    PredictingModel,
+)
+from core.imaging.decode import ImageLimits, OpenImage
 from core.store.object_store import Storage
 from core.system.machine import cores, memory
 from core.system.settings import Settings
 from models.inference.classifier import Classifier, Crops
+from models.inference.heatmap import HeatMap
 from models.inference.rejection import Thresholds
 from models.planning import catalogue
 from models.weights import local_weights
@@ -49,14 +59,16 @@ DISK_SHARE = 8
 MEMORY_SHARE = 2  # Models take at most half of the memory: forward passes need the rest.
 
 Result = dict[str, Any]
+Answer = tuple[Result, HeatMap | None]
 
 
 class Guess(NamedTuple):
-    """A decoded image, how many labels to name, and what makes the first one relied on."""
+    """A decoded image, how many labels to name, what makes the first relied on, what explains."""
 
     crop: Crops
     top_k: int
     thresholds: Thresholds | None = None
+    explain: Explain | None = None
 
 
 class Predictor:
@@ -76,7 +88,7 @@ class Predictor:
             lambda classifier: classifier.nbytes,
             min(settings.model_cache_bytes, memory() // MEMORY_SHARE),
         )
-        self._batcher: Batcher[Classifier, Guess, Result | TopworkError] = Batcher(
+        self._batcher: Batcher[Classifier, Guess, Answer | TopworkError] = Batcher(
             answer, largest=settings.predict_batch, observe=measures.batch.observe
         )
         self._inside: Counter[str] = Counter()
@@ -140,6 +152,8 @@ class Predictor:
         loaded = time.perf_counter()
         # Aside, as those of many scores take long when they are first asked for.
         thresholds = await asyncio.to_thread(classifier.thresholds, order.reject)
+        if order.explain is not None:
+            classifier.check_explain(order.explain.index)
         timings = Timings(loaded)
         ends = list(accumulate(order.sizes, initial=0))
         images = [memoryview(body)[start:end] for start, end in pairwise(ends)]
@@ -175,12 +189,20 @@ class Predictor:
             if isinstance(weight, TopworkError):
                 raise weight
             with self._batcher.coming(classifier):
-                image = await self._decoding.decode(order.owner, weight, data, classifier.crop)
+                seen = await self._decoding.decode(
+                    order.owner, weight, data, partial(_seen, classifier, order.explain)
+                )
             timings.decoded = time.perf_counter()
-            done = await self._batcher.submit(classifier, Guess(image, order.top_k, thresholds))
+            crop = seen.crop if isinstance(seen, View) else seen
+            guess = Guess(crop, order.top_k, thresholds, order.explain)
+            done = await self._batcher.submit(classifier, guess)
             timings.passes.add((done.began, done.ended))
             if isinstance(done.answer, TopworkError):
                 raise done.answer
+            result, heat = done.answer
+            if heat is not None and isinstance(seen, View):
+                shown = await asyncio.to_thread(explaining.told, classifier, heat, seen)
+                result = {**result, "heatmap": shown}
         except (Unavailable, TooManyRequests):
             raise
         except TopworkError as error:
@@ -188,7 +210,7 @@ class Predictor:
             details = {"code": error.code, "message": error.message, "hint": error.hint}
             return {"status": ResultStatus.ERROR, "error": details}
         self._measures.image("ok")
-        return {"status": ResultStatus.OK, **done.answer}
+        return {"status": ResultStatus.OK, **result}
 
     async def _load(self, model: PredictingModel) -> Classifier:
         key = self._files.name_of(model) if isinstance(model, ArtefactModel) else model.architecture
@@ -248,13 +270,27 @@ async def _all(jobs: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
             task.cancel()
 
 
-def answer(classifier: Classifier, guesses: Sequence[Guess]) -> list[Result | TopworkError]:
+def _seen(classifier: Classifier, explain: Explain | None, image: OpenImage) -> Crops | View:
+    """Return the network's view of an image, and where that lies if it is to be explained."""
+    if explain is None:
+        return classifier.crop(image)
+    return explaining.view(classifier, image, overlay=explain.overlay)
+
+
+def answer(classifier: Classifier, guesses: Sequence[Guess]) -> list[Answer | TopworkError]:
     """Return one answer, or what is wrong with it, for each image of a batch."""
-    rows = classifier.answer([guess.crop for guess in guesses]).rows()
-    answers: list[Result | TopworkError] = []
-    for (row, similarity), guess in zip(rows, guesses, strict=True):
+    explain = any(guess.explain is not None for guess in guesses)
+    found = classifier.answer([guess.crop for guess in guesses], explain=explain)
+    answers: list[Answer | TopworkError] = []
+    for image, ((row, similarity), guess) in enumerate(zip(found.rows(), guesses, strict=True)):
         try:
-            answers.append(classifier.rank(row, guess.top_k, similarity, guess.thresholds))
+            result = classifier.rank(row, guess.top_k, similarity, guess.thresholds)
+            heat = None
+            if guess.explain is not None:
+                index = guess.explain.index
+                first = result["predictions"][0]["index"]
+                heat = classifier.heat_map(found, image, first if index is None else index)
+            answers.append((result, heat))
         except TopworkError as error:
             answers.append(error)
     return answers

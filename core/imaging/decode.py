@@ -108,6 +108,13 @@ class OpenImage:
             return _describe(self._image, self._facts, self._page.number)
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the upright picture as stored, in pixels; asked before `rgb`."""
+        with _named_errors():
+            self._turn_to(STATED)
+            return _upright(self._image, self._facts.orientation)
+
+    @property
     def weight(self) -> int:
         """What decoding costs in time and memory, in pixels: a quarter of those of a JPEG.
 
@@ -303,9 +310,7 @@ def _load(image: ImageFile.ImageFile, facts: _Facts, rendering: Rendering) -> Re
 
 
 def _describe(image: ImageFile.ImageFile, facts: _Facts, page: int) -> ImageInfo:
-    width, height = image.size
-    if _turn_left_to_do(image, facts.orientation) in _SIDEWAYS:
-        width, height = height, width
+    width, height = _upright(image, facts.orientation)
     several = bool(getattr(image, "is_animated", False))
     tiff = image if isinstance(image, TiffImagePlugin.TiffImageFile) else None
     present = {
@@ -322,6 +327,12 @@ def _describe(image: ImageFile.ImageFile, facts: _Facts, page: int) -> ImageInfo
     findings = tuple(code for code in FINDINGS if present.get(code))
     name = image.format or ""
     return ImageInfo(width, height, name, image.mode, 1 + several, findings)
+
+
+def _upright(image: ImageFile.ImageFile, orientation: int | None) -> tuple[int, int]:
+    width, height = image.size
+    sideways = _turn_left_to_do(image, orientation) in _SIDEWAYS
+    return (height, width) if sideways else (width, height)
 
 
 def _turn_left_to_do(image: ImageFile.ImageFile, orientation: int | None) -> Image.Transpose | None:

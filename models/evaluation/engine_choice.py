@@ -21,11 +21,12 @@ from models.evaluation.calibrate import Calibration
 from models.evaluation.evaluate import Said
 from models.inference import onnx_engine
 from models.inference.card_file import GRAPH, WEIGHTS
-from models.inference.classifier import Classifier, Engine
+from models.inference.classifier import Classifier, Crops, Engine
 from models.inference.network import Network
 from models.inference.onnx_engine import OnnxEngine
 from models.networks import onnx_graph
 from models.networks.weights_file import COUNTER
+from models.planning import heatmaps
 from topwork.errors import IntegrityError, OutOfMemory
 
 EAGER = "torch"
@@ -55,7 +56,7 @@ def choose(
     """
     try:
         graph = _graph(folder, network)
-        engine = OnnxEngine(graph, _arrays(network))
+        engine = OnnxEngine(graph, _arrays(network), network.heads.main)
         found = {**ask(network.classifier(engine)), **_made(network, engine)}
         wanted = {**evaluated, **_made(network, network.classifier().engine)}
     except (RuntimeError, MemoryError, OutOfMemory, IntegrityError) as error:
@@ -75,7 +76,9 @@ def choose(
     if not alike <= CLOSE:
         words = f"similarities to known images differ by {alike:.2g} at most"
         return _refused(folder, words) | compared
-    return {"name": onnx_engine.NAME, **compared, "refused": {}}
+    if not (gap := _map_gap(network, engine)) <= CLOSE:
+        return _refused(folder, f"parts of its maps differ by {gap:.2g} at most") | compared
+    return {"name": onnx_engine.NAME, **compared, "heatmap": engine.has_maps, "refused": {}}
 
 
 def _graph(folder: Path, network: Network) -> bytes:
@@ -87,6 +90,7 @@ def _graph(folder: Path, network: Network) -> bytes:
         preprocess.mean,
         preprocess.std,
         folder / WEIGHTS,
+        heatmaps.source(network.architecture.name),
     )
     write_atomically(folder / GRAPH, graph)
     return graph
@@ -122,12 +126,24 @@ def _similarity_gap(wanted: Outputs, found: Outputs, abstention: Abstention) -> 
     return float(torch.cat(gaps).max())
 
 
+def _map_gap(network: Network, engine: OnnxEngine) -> float:
+    """Return the most by which the maps of two engines differ, in parts of the largest value."""
+    if not engine.has_maps:
+        return 0.0
+    crops = _noise(network)[-1]
+    one, two = (some.mapped(crops).maps for some in (network.classifier().engine, engine))
+    return float(np.abs(one - two).max() / max(1.0, float(np.abs(one).max())))
+
+
 def _made(network: Network, engine: Engine) -> dict[str, Said]:
     """Return what is said of noise: a model without held-out images is compared as well."""
+    answers = [engine.outputs(crops) for crops in _noise(network)]
+    rows = (np.concatenate(values) for values in zip(*answers, strict=True))
+    return {"made": Said(*map(torch.from_numpy, rows))}
+
+
+def _noise(network: Network) -> list[Crops]:
     side = network.preprocess.crop
     generator = np.random.default_rng(0)
     sizes = (_ALONE, _TOGETHER)
-    noise = [generator.integers(0, 256, (size, 3, side, side), dtype=np.uint8) for size in sizes]
-    answers = [engine.outputs(crops) for crops in noise]
-    rows = (np.concatenate(values) for values in zip(*answers, strict=True))
-    return {"made": Said(*map(torch.from_numpy, rows))}
+    return [generator.integers(0, 256, (size, 3, side, side), dtype=np.uint8) for size in sizes]

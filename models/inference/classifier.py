@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
 from models.inference import calibration, onnx_engine, rejection_file
 from models.inference.card_file import GRAPH, WEIGHTS, Card, read_card
-from models.inference.outputs import Outputs
+from models.inference.heatmap import HeatMap, heat_map
+from models.inference.outputs import LinearHead, Mapped, Outputs
 from models.inference.preprocess import Preprocess
 from models.inference.rejection import Rejection, Thresholds
-from models.planning import catalogue
+from models.planning import catalogue, heatmaps
 from models.planning.rejection import COVERAGE, NO_REFERENCES
-from topwork.errors import IntegrityError, RejectionUnavailable
+from topwork.errors import HeatmapUnsupported, IntegrityError, RejectionUnavailable
 from topwork.kinds import Decision, RejectMode
 
 if TYPE_CHECKING:  # Loaded only where a model has no graph: it brings torch.
@@ -46,6 +47,16 @@ class Engine(Protocol):
 
     nbytes: int
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether `mapped` can be asked."""
+        ...
+
+    @property
+    def head(self) -> LinearHead | None:
+        """What turns averaged maps into logits; None where there is a map of each class."""
+        ...
+
     def __call__(self, crops: Crops) -> NDArray[np.float32]:
         """Return float32 logits (N, classes) for uint8 crops (N, 3, H, W), as they were decoded."""
         ...
@@ -54,12 +65,20 @@ class Engine(Protocol):
         """Return the same logits with the features that they were made of."""
         ...
 
+    def mapped(self, crops: Crops) -> Mapped:
+        """Return the same with the maps whose average the logits are made of."""
+        ...
+
 
 class Answered(NamedTuple):
-    """Probabilities, float64 (N, classes), and likeness to known images, float64 (N,), if any."""
+    """Probabilities, float64 (N, classes), and likeness to known images, float64 (N,), if any.
+
+    `mapped` is what heat maps are made of, where some were asked for.
+    """
 
     probabilities: NDArray[np.float64]
     similarities: NDArray[np.float64] | None
+    mapped: Mapped | None = None
 
     def rows(self) -> Iterator[tuple[NDArray[np.float64], float | None]]:
         """Yield probabilities and similarity of each image."""
@@ -176,15 +195,39 @@ class Classifier:
 
     def forward(self, crops: Sequence[Crops] | Crops) -> NDArray[np.float64]:
         """Return calibrated probabilities, float64 (N, classes), of decoded images."""
-        return calibration.served(self.logits(crops), self.temperature, self.ceiling)
+        return self._served(self.logits(crops))
 
-    def answer(self, crops: Sequence[Crops] | Crops) -> Answered:
-        """Return what `forward` does, with the images' similarity to known ones."""
+    def _served(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        return calibration.served(logits, self.temperature, self.ceiling)
+
+    def answer(self, crops: Sequence[Crops] | Crops, *, explain: bool = False) -> Answered:
+        """Return what `forward` does, with the images' similarity to known ones.
+
+        With `explain` it has what `heat_map` takes; `check_explain` says whether that can be.
+        """
+        mapped = self.engine.mapped(np.stack(list(crops))) if explain else None
         if isinstance(self.rejection, str):
-            return Answered(self.forward(crops), None)
-        outputs = self.outputs(crops)
-        shares = calibration.served(outputs.logits, self.temperature, self.ceiling)
-        return Answered(shares, self.rejection.similarity(outputs.features))
+            if mapped is None:
+                return Answered(self.forward(crops), None)
+            return Answered(self._served(mapped.logits), None, mapped)
+        outputs = mapped or self.outputs(crops)
+        similarities = self.rejection.similarity(outputs.features)
+        return Answered(self._served(outputs.logits), similarities, mapped)
+
+    def check_explain(self, index: int | None) -> None:
+        """Raise HeatmapUnsupported where there are no heat maps, or none of this output."""
+        why = heatmaps.unsupported(self.facts["architecture"])
+        why = why or (None if self.engine.has_maps else heatmaps.NO_MAPS)
+        if why is not None:
+            raise HeatmapUnsupported(f"{self.facts['architecture']} has no heat maps: {why}.")
+        if index is not None and index >= len(self.labels):
+            raise HeatmapUnsupported(f"The model has {len(self.labels)} classes.")
+
+    def heat_map(self, answered: Answered, image: int, index: int) -> HeatMap:
+        """Return what spoke for a class in one of the images that were answered with `explain`."""
+        assert answered.mapped is not None  # noqa: S101 - `explain` has asked for it.
+        logits, _, maps = answered.mapped
+        return heat_map(logits[image], maps[image], self.engine.head, index)
 
     def thresholds(self, reject: RejectMode | float = RejectMode.AUTO) -> Thresholds | None:
         """Return what an answer must reach to be relied on; None where every answer is.

@@ -11,7 +11,7 @@ from models.inference.classifier import Classifier, Engine, Label
 from models.inference.eager import Eager
 from models.inference.preprocess import Preprocess
 from models.networks.head import Heads
-from models.planning import catalogue
+from models.planning import catalogue, heatmaps
 from models.planning.catalogue import Architecture
 
 
@@ -68,5 +68,6 @@ class Network:
             ceiling: Likewise.
         """
         labels = [Label(name) for name in self.classes]
-        engine = engine or Eager(self.model, self.preprocess, self.heads.main)
+        source = heatmaps.source(self.architecture.name)
+        engine = engine or Eager(self.model, self.preprocess, self.heads.main, source)
         return Classifier(engine, self.preprocess, labels, temperature=temperature, ceiling=ceiling)

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from core.system.machine import cores
 from models.compute.onnx_runtime import open_session
 from models.inference.card_file import CARD, GRAPH, WEIGHTS, Card
-from models.inference.outputs import Outputs
+from models.inference.outputs import LinearHead, Mapped, Outputs
 from models.networks import weights_file
 from models.networks.weights_file import COUNTER
+from models.planning import catalogue, heatmaps
 from topwork.errors import IntegrityError, WeightsMismatch
 
-NAME = "onnxruntime"
+NAME = heatmaps.GRAPH_ENGINE
+LOGITS, FEATURES, MAPS = "logits", "features", "maps"
+"""Outputs of a graph; the last one only of networks whose maps explain answers."""
 MAX_GRAPH_BYTES = 64 * 1024 * 1024  # Measured 0.01 to 1 MB; weights are not in it.
 # What a session holds besides the weights: its plan, and copies of some weights in another order.
 # `bench/session_memory.py` measures both together.
@@ -32,15 +35,20 @@ class OnnxEngine:
     Args:
         graph: Its bytes.
         weights: Every value that it names; they stay in memory as they are.
+        head: Name of the layer that decides the classes.
 
     Raises:
         RuntimeError: ONNX Runtime cannot run it.
     """
 
-    def __init__(self, graph: bytes, weights: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, graph: bytes, weights: Mapping[str, NDArray[Any]], head: str) -> None:
         size = sum(value.nbytes for value in weights.values())
         self.nbytes = size + size // COPIED + SESSION_BYTES
         self._session = open_session(graph, threads=cores(), weights=weights)
+        self.has_maps = MAPS in {output.name for output in self._session.get_outputs()}
+        weight = weights[f"{head}.weight"]
+        linear = weight.ndim == 2  # noqa: PLR2004 - a convolution has a map of each class.
+        self.head = LinearHead(weight, weights[f"{head}.bias"]) if linear else None
 
     @classmethod
     def from_artefact(cls, folder: Path, card: Card) -> "OnnxEngine":
@@ -58,17 +66,22 @@ class OnnxEngine:
         if hashlib.sha256(graph).hexdigest() != wanted:
             raise IntegrityError(f"{GRAPH} does not match its recorded hash.")
         try:
-            return cls(graph, _values(folder / WEIGHTS, card["files"][WEIGHTS]["sha256"]))
-        except (RuntimeError, WeightsMismatch) as error:
+            values = _values(folder / WEIGHTS, card["files"][WEIGHTS]["sha256"])
+            return cls(graph, values, _head(card))
+        except (RuntimeError, WeightsMismatch, KeyError) as error:
             raise IntegrityError(f"{GRAPH} and {WEIGHTS} do not fit {CARD}: {error}") from error
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return float32 logits (N, classes) of uint8 crops (N, 3, H, W)."""
-        return self._run(["logits"], crops)[0]
+        return self._run([LOGITS], crops)[0]
 
     def outputs(self, crops: NDArray[np.uint8]) -> Outputs:
         """Return the same with the features (N, d) that the logits are made of."""
-        return Outputs(*self._run(["logits", "features"], crops))
+        return Outputs(*self._run([LOGITS, FEATURES], crops))
+
+    def mapped(self, crops: NDArray[np.uint8]) -> Mapped:
+        """Return the same with the maps (N, k, h, w) whose average the logits are made of."""
+        return Mapped(*self._run([LOGITS, FEATURES, MAPS], crops))
 
     def _run(self, names: list[str], crops: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         try:
@@ -76,6 +89,13 @@ class OnnxEngine:
         except Exception as error:  # Its classes have no common one but this.
             raise RuntimeError(f"ONNX Runtime could not run the graph: {error}") from error
         return [np.asarray(values, dtype=np.float32) for values in found]
+
+
+def _head(card: Card) -> str:
+    """Return the layer that the card names; that of the architecture, where it names none."""
+    if "head" in card:
+        return str(card["head"]["layers"][-1])
+    return catalogue.get(card["architecture"]).head
 
 
 def _values(path: Path, sha256: str) -> dict[str, NDArray[Any]]:

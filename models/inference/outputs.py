@@ -11,3 +11,18 @@ class Outputs(NamedTuple):
 
     logits: NDArray[np.float32]
     features: NDArray[np.float32]
+
+
+class Mapped(NamedTuple):
+    """The same with the maps, float32 (N, k, h, w), whose average over space makes the logits."""
+
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+    maps: NDArray[np.float32]
+
+
+class LinearHead(NamedTuple):
+    """What turns that average into logits: weight, float32 (classes, k), and bias (classes,)."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]

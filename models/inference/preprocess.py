@@ -14,7 +14,7 @@ from PIL import Image
 
 from core.imaging.decode import DEFAULT_LIMITS, ImageData, ImageLimits, OpenImage
 from core.imaging.to_rgb import Rendering
-from models.inference.resample import FILTERS, square, square_in_any_order
+from models.inference.resample import FILTERS, seen, square, square_in_any_order
 from models.planning import catalogue
 from topwork.errors import IntegrityError
 
@@ -122,6 +122,10 @@ class Preprocess:
         """Resize and crop an RGB image of any size; uint8 (3, crop, crop)."""
         pixels = SQUARES[self.revision](image, self.resize, self.crop, self.interpolation)
         return np.asarray(pixels).transpose(2, 0, 1).copy()
+
+    def seen(self, image: Image.Image) -> tuple[float, float, float, float]:
+        """Return the part of an image that its crop shows: left, top, right, bottom, in 0..1."""
+        return seen(image.size, self.resize, self.crop)
 
     def normalise(self, batch: "Tensor") -> "Tensor":
         """Turn uint8 (N, 3, H, W) into the network's float32 input, on the batch's device."""

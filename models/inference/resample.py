@@ -57,6 +57,13 @@ def square(image: Image.Image, resize: int, crop: int, interpolation: str) -> Im
     return rows.resize((crop, crop), kind, box=(0, top, crop, bottom))
 
 
+def seen(size: tuple[int, int], resize: int, crop: int) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of that square, as shares of the image's sides."""
+    across, down = (Span.of(length, min(size), resize, crop, 0) for length in size)
+    width, height = size
+    return across.start / width, down.start / height, across.end / width, down.end / height
+
+
 def square_in_any_order(
     image: Image.Image, resize: int, crop: int, interpolation: str
 ) -> Image.Image:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.planning.heatmaps import MapLayer
 from topwork.errors import WeightsMismatch
 
 IMAGENET_CLASSES = 1000
@@ -184,6 +185,23 @@ def with_features(model: nn.Module, layer: str, images: Tensor) -> tuple[Tensor,
     finally:
         handle.remove()
     return logits, pooled(seen[0])
+
+
+def with_maps(
+    model: nn.Module, layer: str, source: MapLayer, images: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same with the maps (n, k, h, w) whose average the logits are made of."""
+    seen: list[Tensor] = []
+
+    def look(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append(output)
+
+    handle = model.get_submodule(source.name).register_forward_hook(look)
+    try:
+        logits, features = with_features(model, layer, images)
+    finally:
+        handle.remove()
+    return logits, features, seen[0].relu() if source.relu else seen[0]
 
 
 def pooled(features: Tensor) -> Tensor:

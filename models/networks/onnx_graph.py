@@ -18,11 +18,13 @@ from onnx import StringStringEntryProto, TensorProto
 from torch import Tensor, nn
 
 from models.networks import weights_file
-from models.networks.head import with_features
+from models.networks.head import with_features, with_maps
 from models.networks.weights_file import COUNTER, Slot
+from models.planning.heatmaps import MapLayer
 
 OPSET = 20
-OUTPUTS = ("logits", "features")
+OUTPUTS = ("logits", "features", "maps")
+"""The last one only of networks whose maps explain answers."""
 _TYPES = {"F32": TensorProto.FLOAT, "I64": TensorProto.INT64}  # All that trained models hold.
 BATCH = 2  # The size that the exporter sees; one would be taken for a constant.
 _NETWORK = "network."  # Before the names of its parameters within `_Served`.
@@ -32,15 +34,23 @@ class _Served(nn.Module):
     """What the predictor does behind the crop."""
 
     def __init__(
-        self, network: nn.Module, layer: str, mean: Sequence[float], std: Sequence[float]
+        self,
+        network: nn.Module,
+        layer: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+        source: MapLayer | None,
     ) -> None:
         super().__init__()
         self.network, self.layer, self.mean, self.std = network, layer, mean, std
+        self.source = source
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
         mean, std = torch.tensor([self.mean, self.std]).view(2, 1, 3, 1, 1)
         images = (crops.to(torch.float32) / 255 - mean) / std
-        return with_features(self.network, self.layer, images)
+        if self.source is None:
+            return with_features(self.network, self.layer, images)
+        return with_maps(self.network, self.layer, self.source, images)
 
 
 def made(
@@ -50,10 +60,11 @@ def made(
     mean: Sequence[float],
     std: Sequence[float],
     weights: Path,
+    source: MapLayer | None = None,
 ) -> bytes:
-    """Return the graph: `crops`, uint8 (n, 3, side, side), to `logits` and `features`.
+    """Return the graph: `crops`, uint8 (n, 3, side, side), to `logits`, `features` and `maps`.
 
-    Logits are float32 (n, classes), features float32 (n, d).
+    Logits are float32 (n, classes), features float32 (n, d), maps float32 (n, k, h, w).
 
     Args:
         network: In eval mode, on the CPU.
@@ -62,12 +73,14 @@ def made(
         mean: Of samples in 0..1, for each channel.
         std: Likewise.
         weights: The safetensors file that holds its values; the graph belongs beside it.
+        source: The layer that gives the maps; without one there are none.
 
     Raises:
         RuntimeError: The network cannot be traced, or has a value that is not in the file.
     """
     try:
-        graph = _traced(_Served(network, layer, mean, std).eval(), side)
+        served = _Served(network, layer, mean, std, source).eval()
+        graph = _traced(served, side, OUTPUTS if source else OUTPUTS[:-1])
     except Exception as error:  # The exporter raises what it meets.
         raise RuntimeError(f"The network cannot be traced: {error}") from error
     slots, start = weights_file.layout(weights)
@@ -105,7 +118,7 @@ def _stored(slot: Slot, start: int, file: str) -> TensorProto:
     )
 
 
-def _traced(served: nn.Module, side: int) -> onnx.ModelProto:
+def _traced(served: nn.Module, side: int, outputs: Sequence[str]) -> onnx.ModelProto:
     """Return the graph as the exporter writes it: parameters are inputs behind the images."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -121,7 +134,7 @@ def _traced(served: nn.Module, side: int) -> onnx.ModelProto:
             training=torch.onnx.TrainingMode.PRESERVE,
             opset_version=OPSET,
             input_names=["crops"],
-            output_names=list(OUTPUTS),
-            dynamic_axes={name: {0: "images"} for name in ("crops", *OUTPUTS)},
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "images"} for name in ("crops", *outputs)},
         )
     return onnx.load_model_from_string(buffer.getvalue())

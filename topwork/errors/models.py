@@ -95,3 +95,10 @@ class RejectionUnavailable(TopworkError):
 
     status, code = 422, "rejection_unavailable"
     hint = "Leave `reject` out, ask for a smaller share, or train on more images."
+
+
+class HeatmapUnsupported(TopworkError):
+    """The model cannot say which part of an image spoke for a class."""
+
+    status, code = 422, "heatmap_unsupported"
+    hint = "Leave `explain` out, or take a network whose `heatmap` is true: GET /architectures."

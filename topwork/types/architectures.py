@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from topwork.types.models import HEATMAP
 from topwork.types.values import Answer
 
 
@@ -39,6 +40,7 @@ class Architecture(Answer):
     mean: list[float] = Field(description="Of the red, green and blue samples in 0..1.")
     std: list[float] = Field(description="Their standard deviation.")
     interpolation: str = Field(description="Filter of the resize.")
+    heatmap: bool = Field(default=False, description=HEATMAP)
     head: str = Field(description="Layer that is replaced.")
     auxiliary_heads: list[str] = Field(description="Layers that only training uses.")
     weights: Weights | None = Field(

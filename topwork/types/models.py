@@ -7,6 +7,7 @@ from pydantic import Field
 from topwork.kinds import ExportFormat, ModelSource
 from topwork.types.values import Answer, Body, Links, Metadata, Moment, Open
 
+HEATMAP = "Whether it can say what each part of an image adds to a class: `explain=heatmap`."
 ALIAS = r"^[a-z][a-z0-9._-]{0,62}$"
 POINTER = r"^([1-9][0-9]{0,8}|[a-z][a-z0-9._-]{0,62})$"  # A version or an alias.
 
@@ -39,6 +40,7 @@ class ModelVersion(Answer):
     classes: list[str] = Field(description="In the order of the network's outputs.")
     metrics: dict[str, Any] = Field(description="Headlines of its evaluation, by split.")
     dataset: DatasetOrigin | None = Field(description="What it was trained on.")
+    heatmap: bool = Field(default=False, description=HEATMAP)
     card: dict[str, Any] = Field(
         description="Everything needed to use the weights without this service."
     )

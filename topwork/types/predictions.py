@@ -1,12 +1,15 @@
 """The request and the answer of `POST /predict`."""
 
+from base64 import b64decode
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from topwork.kinds import AbstainReason, Decision, RejectMode, ResultStatus
+from topwork.kinds import AbstainReason, Decision, ExplainMode, RejectMode, ResultStatus
+from topwork.types.models import HEATMAP
 from topwork.types.problems import Error
 from topwork.types.values import Answer, Body, Open, Reject
 
@@ -43,6 +46,11 @@ _EXAMPLE: JsonDict = {
 }
 
 
+EXPLAIN = "`heatmap`: say what each part of an image has added to a class."
+EXPLAIN_CLASS = "Label or WordNet id of the class that is explained; else the first of the ranking."
+EXPLAIN_OVERLAY = "Also draw the heat map upon the image."
+
+
 class PredictFields(Body):
     """What may accompany images."""
 
@@ -55,6 +63,11 @@ class PredictFields(Body):
     )
     top_k: int = Field(5, ge=1, le=1000, description=TOP_K)
     reject: Reject = RejectMode.AUTO
+    explain: ExplainMode | None = Field(None, description=EXPLAIN)
+    explain_class: str | None = Field(
+        None, min_length=1, max_length=1000, examples=["cat"], description=EXPLAIN_CLASS
+    )
+    explain_overlay: bool = Field(default=False, description=EXPLAIN_OVERLAY)
 
 
 class ImageData(Body):
@@ -99,6 +112,48 @@ class Ranked(Answer):
     )
 
 
+class Box(Answer):
+    """A part of an upright image, as shares of its width and its height from the top left."""
+
+    left: float = Field(description="0..1.")
+    top: float = Field(description="0..1.")
+    right: float = Field(description="0..1.")
+    bottom: float = Field(description="0..1.")
+
+
+class Heatmap(Answer):
+    """What each part of an image has added to a class."""
+
+    label: str = Field(description="Name of the class that is explained.")
+    index: int = Field(description="Its output of the network.")
+    method: str = Field(description="`cam`: class activation map (arXiv 1512.04150).")
+    cells: list[list[float]] = Field(
+        description="Rows from the top, of what each cell of a grid over `box` has added. Their "
+        "mean and `bias` add up to `margin`."
+    )
+    bias: float = Field(description="What is added wherever the network looks.")
+    margin: float = Field(
+        description="How far the class's logit lies above the others, which are weighed by their "
+        "probability."
+    )
+    box: Box = Field(description="The part of the image that the network has seen.")
+    width: int = Field(description="Of the image, turned upright as its orientation says.")
+    height: int = Field(description="Likewise, in pixels.")
+    png: str = Field(
+        description="PNG in base64 to lay over `box`: red speaks for the class, blue against it, "
+        "what is transparent for nothing."
+    )
+    overlay: str | None = Field(
+        None,
+        description="PNG in base64 of the image with it, where `explain_overlay` asked for it; its "
+        "longer side has 512 pixels at most.",
+    )
+
+    def save(self, path: str | Path) -> None:
+        """Write the overlay, or without one the transparent picture, to a PNG file."""
+        Path(path).write_bytes(b64decode(self.overlay or self.png))
+
+
 class Result(Answer):
     """The answer about one image, in the order of the request."""
 
@@ -110,6 +165,7 @@ class Result(Answer):
     confidence: float | None = Field(None, description="Its calibrated probability.")
     similarity: float | None = Field(None, description=SIMILARITY)
     predictions: list[Ranked] = Field([], description="The ranking, at most `top_k` long.")
+    heatmap: Heatmap | None = Field(None, description="Where `explain` asked for it.")
     error: Error | None = Field(None, description="Why there is no answer.")
 
 
@@ -135,6 +191,7 @@ class PredictedBy(Answer):
     digest: str | None = Field(None, description="`sha256:` and the hash of the weights.")
     classes: int | None = Field(None, description="How many classes it tells apart.")
     rejection: Rejection | None = Field(None, description="By what `decision` is made.")
+    heatmap: bool = Field(default=False, description=HEATMAP)
 
 
 class Prediction(Answer):

@@ -2,37 +2,56 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from app.api import prediction
+from app.api import explaining, prediction
 from app.api.deps import Read, ServiceHere, Who
 from app.api.openapi import images_body
 from app.api.prediction import Images
 from app.asgi.request_body import StrictRequest, StrictRoute
 from core.system.ids import new_id
 from topwork import types
-from topwork.types.predictions import MODEL, TOP_K
+from topwork.kinds import ExplainMode
+from topwork.types.predictions import EXPLAIN, EXPLAIN_CLASS, EXPLAIN_OVERLAY, MODEL, TOP_K
 from topwork.types.values import REJECT
 
 router = APIRouter(tags=["Predict"], route_class=StrictRoute)
 ModelQuery = Annotated[str | None, Query(min_length=1, max_length=200, description=MODEL)]
 TopK = Annotated[int | None, Query(ge=1, le=1000, description=TOP_K)]
 Reject = Annotated[types.Reject | None, Query(description=REJECT)]
+ExplainQuery = Annotated[ExplainMode | None, Query(description=EXPLAIN)]
+ExplainClass = Annotated[
+    str | None, Query(min_length=1, max_length=1000, description=EXPLAIN_CLASS)
+]
+ExplainOverlay = Annotated[bool | None, Query(description=EXPLAIN_OVERLAY)]
 Asked = tuple[Images, types.PredictFields]
+
+
+async def _explained(
+    explain: ExplainQuery = None,
+    explain_class: ExplainClass = None,
+    explain_overlay: ExplainOverlay = None,
+) -> dict[str, Any]:
+    return {
+        "explain": explain,
+        "explain_class": explain_class,
+        "explain_overlay": explain_overlay,
+    }
 
 
 async def _asked(
     request: Request,
     service: ServiceHere,
     who: Who,
+    explained: Annotated[dict[str, Any], Depends(_explained)],
     model: ModelQuery = None,
     top_k: TopK = None,
     reject: Reject = None,
 ) -> AsyncIterator[Asked]:
     assert isinstance(request, StrictRequest)  # noqa: S101 - made so by the route class.
-    query = {"model": model, "top_k": top_k, "reject": reject}
+    query = {"model": model, "top_k": top_k, "reject": reject, **explained}
     given = {name: value for name, value in query.items() if value is not None}
     service.admission.check(who.owner)
     with service.admission.body(who.owner) as held:
@@ -57,14 +76,14 @@ async def predict(
     started = time.monotonic()
     images, fields = asked
     reference = fields.model or service.resources.settings.default_model
-    model, facts, _card = await read(prediction.resolve, reference)
-    answer = await prediction.forward(request, service.predictor, model, images, fields, who.owner)
+    found = await read(prediction.resolve, reference)
+    answer = await explaining.answered(request, service, found, images, fields, who)
     results = prediction.check_some(answer["results"])
     timing = {**answer["timing_ms"], "total": round((time.monotonic() - started) * 1000, 2)}
     return types.Prediction.model_validate(
         {
             "id": new_id("pr"),
-            "model": {**(answer.get("model") or {}), **facts},
+            "model": {**(answer.get("model") or {}), **found.facts},
             "results": results,
             "timing_ms": timing,
         }

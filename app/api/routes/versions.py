@@ -1,12 +1,12 @@
 """`/models/{name}/versions`: published classifiers, what they were measured at, their files."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks
+from fastapi import APIRouter, BackgroundTasks, Path, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.api import batch_prediction, downloads
+from app.api import batch_prediction, downloads, explaining
 from app.api.deps import (
     Config,
     Number,
@@ -15,6 +15,7 @@ from app.api.deps import (
     Store,
     Text,
     ThisModelVersion,
+    Who,
     Write,
 )
 from app.api.idempotency import Created, Once
@@ -28,10 +29,18 @@ from core.store import verified
 from core.store.object_store import Storage
 from core.store.tables import ModelVersion
 from topwork import types
+from topwork.kinds import ExplainMode
+from topwork.types.datasets import SHA256
+from topwork.types.predictions import EXPLAIN_CLASS, EXPLAIN_OVERLAY
 
 router = APIRouter(prefix="/models/{name}/versions", tags=["Models"], route_class=TaggedRoute)
 NDJSON = "application/x-ndjson"
 EVALUATION = "evaluation.json"
+Sha256 = Annotated[str, Path(pattern=SHA256)]
+ExplainClass = Annotated[
+    str | None, Query(min_length=1, max_length=1000, description=EXPLAIN_CLASS)
+]
+ExplainOverlay = Annotated[bool, Query(description=EXPLAIN_OVERLAY)]
 LINE = (
     '{"sha256": "9f86...", "path": "cat/1.jpg", "split": "val", "class": "cat", "label": "cat"}\n'
 )
@@ -116,6 +125,28 @@ def get_predictions(
     place = downloads.location(version, "predictions.jsonl")
     pieces = verified.stream(storage, *place, settings.data_dir)
     return StreamingResponse(pieces, media_type=NDJSON)
+
+
+@router.get("/{number}/predictions/{sha256}/heatmap", response_model=types.Heatmap)
+async def get_heatmap(
+    request: Request,
+    version: ThisModelVersion,
+    sha256: Sha256,
+    service: ServiceHere,
+    read: Read,
+    who: Who,
+    explain_class: ExplainClass = None,
+    explain_overlay: ExplainOverlay = False,  # noqa: FBT002 - a parameter of the address.
+) -> JSONResponse:
+    """Return what each part of an evaluated image has added to a class."""
+    fields = types.PredictFields(
+        explain=ExplainMode.HEATMAP,
+        explain_class=explain_class,
+        explain_overlay=explain_overlay,
+    )
+    model = f"{version.name}@{version.number}"
+    found = await explaining.of_evaluated(request, service, read, who, model, sha256, fields)
+    return JSONResponse(found)
 
 
 @router.get(

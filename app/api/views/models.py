@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 from app.api.views.rows import shaped
 from core.domain import aliases, registry
 from core.store import tables
+from models.planning import heatmaps
 from models.planning.catalogue import Architecture
 from topwork import types
 from topwork.errors import ModelNotFound
@@ -66,6 +67,7 @@ def version_view(row: tables.ModelVersion) -> types.ModelVersion:
         classes=row.card.get("classes") or [],
         metrics=row.card.get("metrics") or {},
         dataset=row.card.get("dataset"),
+        heatmap=heatmaps.unavailable(row.card) is None,
         links={"self": own, **links},
     )
 
@@ -102,4 +104,7 @@ def architecture_view(facts: Architecture, *, available: bool, offline: bool) ->
         types.Weights, facts.weights, available_offline=available, obtainable=obtainable
     )
     heads = [entry.layer for entry in facts.auxiliary]
-    return shaped(types.Architecture, facts, auxiliary_heads=heads, weights=weights)
+    heatmap = heatmaps.unsupported(facts.name) is None
+    return shaped(
+        types.Architecture, facts, auxiliary_heads=heads, weights=weights, heatmap=heatmap
+    )

@@ -13,8 +13,10 @@ from models.evaluation.calibrate import Calibration
 from models.evaluation.evaluate import Said
 from models.inference import artefact
 from models.inference.card_file import GRAPH
-from models.inference.classifier import Classifier
+from models.inference.classifier import Classifier, Crops
 from models.inference.network import Network
+from models.inference.onnx_engine import OnnxEngine
+from models.inference.outputs import Mapped
 from models.inference.rejection import Rejection, unit
 from tests.models.publishing import network_of
 
@@ -46,7 +48,7 @@ def chosen(
         return {"engine": told}
 
     card = {
-        "architecture": "lenet",
+        "architecture": network.architecture.name,
         "classes": network.classes,
         "preprocess": network.preprocess.to_dict(),
     }
@@ -102,6 +104,24 @@ def test_similarity_counts_where_the_model_abstains(
     assert told["name"] == ("torch" if abstains else "onnxruntime")
     assert ("similarities" in told["refused"].get("onnxruntime", "")) == abstains
     assert (tmp_path / "other" / GRAPH).exists() != abstains
+
+
+def test_a_graph_whose_maps_are_others_does_not_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = network_of("nin", ["ant", "bee"])
+    told = chosen(tmp_path, small, ask(small.classifier()))
+    assert (told["name"], told["heatmap"]) == ("onnxruntime", True)
+    mapped = OnnxEngine.mapped
+
+    def moved(engine: OnnxEngine, crops: Crops) -> Mapped:
+        found = mapped(engine, crops)
+        return found._replace(maps=np.flip(found.maps, 3))
+
+    monkeypatch.setattr(OnnxEngine, "mapped", moved)
+    told = chosen(tmp_path, small, ask(small.classifier()))
+    assert told["name"] == "torch"
+    assert "maps" in told["refused"]["onnxruntime"]
 
 
 def test_a_network_without_a_graph_is_published(

@@ -15,7 +15,7 @@ from models.data.dataset import StagedDataset
 from models.evaluation.calibrate import Calibration
 from models.evaluation.evaluate import Evaluation, Said, evaluate, held_out_outputs, worst
 from models.inference.classifier import Classifier, Crops, Label
-from models.inference.outputs import Outputs
+from models.inference.outputs import Mapped, Outputs
 from models.inference.preprocess import Preprocess
 from tests.models.staging import png, stage
 from topwork import types
@@ -29,6 +29,8 @@ class Brightness:
     """An engine that calls bright images `bright` and others `dark`; `grey` is never said."""
 
     nbytes = 0
+    has_maps = False
+    head = None
 
     def __call__(self, crops: Crops) -> NDArray[np.float32]:
         level = 10 * (crops.mean((1, 2, 3)) / 255 - 0.5)
@@ -37,6 +39,9 @@ class Brightness:
 
     def outputs(self, crops: Crops) -> Outputs:
         return Outputs(self(crops), crops.mean((2, 3)).astype(np.float32))
+
+    def mapped(self, crops: Crops) -> Mapped:
+        raise NotImplementedError
 
 
 def flat(value: int) -> bytes:

@@ -14,7 +14,7 @@ from models.inference import artefact
 from models.inference.calibration import probabilities, served
 from models.inference.classifier import Classifier, Crops, Label
 from models.inference.eager import Eager, forward
-from models.inference.outputs import Outputs
+from models.inference.outputs import Mapped, Outputs
 from models.inference.preprocess import Preprocess
 from models.networks import zoo
 from models.planning import catalogue
@@ -26,6 +26,8 @@ class Fixed:
     """An engine that answers the same logits to every image."""
 
     nbytes = 0
+    has_maps = False
+    head = None
 
     def __init__(self, *logits: float) -> None:
         self._logits = np.array(logits, dtype=np.float32)
@@ -35,6 +37,9 @@ class Fixed:
 
     def outputs(self, crops: Crops) -> Outputs:
         return Outputs(self(crops), crops.reshape(len(crops), -1).astype(np.float32))
+
+    def mapped(self, crops: Crops) -> Mapped:
+        raise NotImplementedError
 
 
 def fixed(*logits: float, temperature: float = 1.0, ceiling: float = 1.0) -> Classifier:

@@ -14,7 +14,7 @@ from models.compute.onnx_runtime import open_session
 from models.inference.card_file import GRAPH, WEIGHTS
 from models.inference.eager import Eager
 from models.networks import onnx_graph, zoo
-from models.planning import catalogue
+from models.planning import catalogue, heatmaps
 from tests.models.publishing import network_of, publish
 
 LEAST_SIDE = 64
@@ -24,8 +24,10 @@ def test_a_folder_is_a_model_for_any_program_that_reads_onnx(tmp_path: Path) -> 
     network = network_of("squeezenet1_1", ["ant", "bee"], side=LEAST_SIDE)
     publish(tmp_path, network)
     crops = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), dtype=np.uint8)
-    found = open_session(tmp_path / GRAPH).run(["logits", "features"], {"crops": crops})
-    wanted = Eager(network.model, network.preprocess, network.heads.main).outputs(crops)
+    found = open_session(tmp_path / GRAPH).run(None, {"crops": crops})
+    source = heatmaps.source("squeezenet1_1")
+    wanted = Eager(network.model, network.preprocess, network.heads.main, source).mapped(crops)
+    assert wanted.maps.shape == (3, 2, 3, 3)
     for values, others in zip(found, wanted, strict=True):
         assert values == pytest.approx(others, abs=1e-4)
     graph = onnx.load(tmp_path / GRAPH, load_external_data=False).graph
@@ -65,3 +67,4 @@ def test_every_network_has_a_graph_that_agrees(architecture: str, tmp_path: Path
     card = publish(tmp_path, network_of(architecture, ["ant", "bee", "cicada"]))
     assert card["engine"]["refused"] == {}
     assert card["engine"]["max_difference"] < 1e-5
+    assert card["engine"]["heatmap"] == (heatmaps.source(architecture) is not None)

@@ -17,6 +17,7 @@ from topwork.types.datasets import Dataset, DatasetVersion, Image, ReportLine
 from topwork.types.evaluation import Calibration, Errors, EvaluatedImage, Evaluation
 from topwork.types.keys import ApiKey, ApiKeyCreated
 from topwork.types.models import Alias, Export, Model, ModelVersion
+from topwork.types.predictions import Heatmap
 from topwork.types.promotions import AliasMove, Gate
 from topwork.types.usage import AuditEntry, AuditHead
 
@@ -262,6 +263,29 @@ class AsyncModels:
     def predictions(self, name: str, number: int) -> AsyncIterator[EvaluatedImage]:
         """Yield what the job's own evaluation said about each image."""
         return self._http.lines(EvaluatedImage, f"/models/{name}/versions/{number}/predictions")
+
+    async def heatmap(
+        self,
+        name: str,
+        number: int,
+        sha256: str,
+        *,
+        explain_class: str | None = None,
+        explain_overlay: bool = False,
+    ) -> Heatmap:
+        """Return what each part of an evaluated image has added to a class.
+
+        Args:
+            name: Of the model.
+            number: Of the version.
+            sha256: Of the image, as `predictions` names it.
+            explain_class: Its label; None is the class that the version gives it.
+            explain_overlay: Whether the heat map is also drawn upon the image.
+        """
+        asked: Json = {"explain_overlay": explain_overlay}
+        asked |= {"explain_class": explain_class} if explain_class else {}
+        path = f"/models/{name}/versions/{number}/predictions/{sha256}/heatmap"
+        return await self._http.ask(Heatmap, "GET", path, params=asked)
 
     async def export(
         self, name: str, number: int, form: ExportFormat | str = ExportFormat.ONNX

@@ -95,6 +95,9 @@ class Topwork:
         model: str | None = None,
         top_k: int | None = None,
         reject: Literal["auto", "none"] | float | None = None,
+        explain: Literal["heatmap"] | None = None,
+        explain_class: str | None = None,
+        explain_overlay: bool = False,
     ) -> Prediction:
         """Classify any number of images, in as many requests as the service's limits ask for.
 
@@ -106,11 +109,21 @@ class Topwork:
             top_k: Most classes named for an image.
             reject: `"none"` to mark no answer `abstain`; or the share of images of the model's
                 classes to accept, 0.5 to 0.99.
+            explain: `"heatmap"` to be told what each part of an image has added to a class.
+            explain_class: Label or WordNet id of this class; None is the first of the ranking.
+            explain_overlay: Whether the heat map is also drawn upon the image.
 
         Raises:
             ImageUnusable: One of the images is none of these, or there is none.
         """
-        asked = {"model": model, "top_k": top_k, "reject": reject}
+        asked = {
+            "model": model,
+            "top_k": top_k,
+            "reject": reject,
+            "explain": explain,
+            "explain_class": explain_class,
+            "explain_overlay": explain_overlay,
+        }
         fields = {name: value for name, value in asked.items() if value}
         waiting = batches(images)
         answers: list[Prediction] = []
