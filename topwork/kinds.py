@@ -157,6 +157,8 @@ class GroupBy(StrEnum):
 
     NEAR_DUPLICATES = "near_duplicates"  # Those that show nearly the same.
     FOLDER = "folder"  # Those that lie in one folder.
+    PATTERN = "pattern"  # Those in whose paths a regular expression finds the same.
+    COLUMN = "column"  # Those of which a column of the label table says the same.
     NONE = "none"
 
 

@@ -49,7 +49,7 @@ def ingest(run: RunDir) -> None:
         container = open_container(file, limits)
         planned = plan(_list(run, container), limits, answers.get("name_encoding"))
         tables = gather(container, planned)
-        reading = read_upload(planned, LayoutAnswer.of(answers), tables)
+        reading = read_upload(planned, LayoutAnswer.of(answers), tables, ratios.group_column)
         _check_room(folder, planned.expanded_bytes, request)
         wanted: dict[int, list[str]] = {}
         for index, path in planned.files.items():

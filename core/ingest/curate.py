@@ -94,6 +94,9 @@ def curate(
             del kept[sha256]
     names = list(shards)
     lines = [_line(sha256, copy, stored[sha256], names) for sha256, copy in kept.items()]
+    for line in lines:
+        if line["path"] in reading.groups:
+            line["group"] = [ratios.group_column or "", reading.groups[line["path"]]]
     near = near_duplicates(lines)
     lines, missed = _split(lines, reading.splits, ratios, near)
     drawn = sorted({line["split"] for line in lines} - {Split.TRAIN, *reading.splits})

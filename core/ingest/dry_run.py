@@ -50,7 +50,7 @@ def summarise(
         container = open_container(file, limits)
         planned = plan(container.members(), limits, answers.get("name_encoding"))
         tables = gather(container, planned)
-    reading = read_upload(planned, LayoutAnswer.of(answers), tables)
+    reading = read_upload(planned, LayoutAnswer.of(answers), tables, ratios.group_column)
     # A path stands for the content that is not known yet.
     images = ((path, path) for path in reading.places)
     unseen: Mapping[str, Stored] = defaultdict(lambda: UNSEEN)

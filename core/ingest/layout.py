@@ -56,6 +56,7 @@ class Reading:
         named: Path -> class, where tables name it, of files that are not used as well.
         tables: Path of each table that is used -> its columns.
         broken: Path of each table that cannot be read -> why.
+        groups: Path -> what the column that makes groups says, where one is asked for.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class Reading:
     named: dict[str, str] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
 
     @property
     def splits(self) -> list[Split]:

@@ -49,6 +49,7 @@ Line = TypedDict(
         "length": int,
         "findings": list[str],
         "range": NotRequired[list[int]],  # As of `ImageInfo`.
+        "group": NotRequired[list[str]],  # A column and what it says, where `group_by` names one.
         "phash": NotRequired[str],  # Not of pictures that are blank or tiny, nor in old manifests.
     },
 )

@@ -19,6 +19,8 @@ LARGEST = 0.9
 class Ratios:
     """The shares of val and test, 0..0.9 together, the seed of the order, what stays together.
 
+    `group_pattern` and `group_column` belong to the `group_by` of their names.
+
     Raises:
         InvalidField: A share is negative or nothing would be left to train on.
     """
@@ -27,6 +29,8 @@ class Ratios:
     test: float = 0.0
     seed: int = 42
     group_by: GroupBy = GroupBy.NEAR_DUPLICATES
+    group_pattern: str | None = None
+    group_column: str | None = None
 
     def __post_init__(self) -> None:
         if not (self.val >= 0 and self.test >= 0 and self.val + self.test <= LARGEST):

@@ -15,7 +15,7 @@ from core.ingest.lost_classes import meant_paths
 from core.ingest.split_folders import NO_ANSWER, LayoutAnswer, counted, some
 from core.ingest.tables.file_index import FileIndex
 from core.ingest.tables.gather import Tables
-from core.ingest.tables.labels import Labels, read_tables
+from core.ingest.tables.labels import Labels, read_tables, values_of
 from core.ingest.tables.table_layout import apply_splits, merged, read_by_tables
 from topwork.errors import LayoutAmbiguous, LayoutMismatch
 
@@ -25,7 +25,10 @@ TWO = 2
 
 
 def read_upload(
-    planned: Plan, answer: LayoutAnswer = NO_ANSWER, tables: Tables | None = None
+    planned: Plan,
+    answer: LayoutAnswer = NO_ANSWER,
+    tables: Tables | None = None,
+    group_column: str | None = None,
 ) -> Reading:
     """Read the layout from all paths that tell what the user meant, and from the tables.
 
@@ -33,6 +36,7 @@ def read_upload(
         planned: The upload's files, those that are refused included.
         answer: What the request says.
         tables: Of the upload; left out where there are none.
+        group_column: The column that says which images belong together.
 
     Raises:
         LayoutAmbiguous, LayoutMismatch, DatasetInvalid: As `read_layout` does.
@@ -44,6 +48,9 @@ def read_upload(
         labels = read_tables(tables.sheets, FileIndex([*files, *images]), answer.label_column)
     upload = _Upload(tables, labels, files, folders, images, answer)
     reading = upload.read()
+    if group_column is not None:
+        index = FileIndex([*files, *images])
+        reading.groups = values_of(tables.sheets, index, group_column)
     reading.broken = {it: why for it, why in tables.broken.items() if it not in reading.tables}
     unused = [path for path, _ in planned.tables.values() if path not in reading.tables]
     reading.refusals += [Refusal(path, "not_an_image") for path in unused]

@@ -80,7 +80,9 @@ class SplitSharesOptions(TypedDict, total=False):
 
     val: float
     test: float
-    group_by: GroupBy | Literal["near_duplicates", "folder", "none"]
+    group_by: GroupBy | Literal["near_duplicates", "folder", "pattern", "column", "none"]
+    group_pattern: str | None
+    group_column: str | None
 
 
 class LimitsOptions(TypedDict, total=False):

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from topwork.kinds import GroupBy
+from topwork.types.group_pattern import MOST_CHARACTERS, checked
 
 Auto: TypeAlias = Annotated[Literal["auto"], Tag("auto")]
 
@@ -134,7 +135,22 @@ class SplitShares(_Part):
     group_by: GroupBy = Field(
         GroupBy.NEAR_DUPLICATES,
         description="Images that go to one split together: those that show nearly the same, those"
-        " of one folder, or `none`.",
+        " of one folder, those in whose paths `group_pattern` finds the same, those of which"
+        " `group_column` says the same, or `none`.",
+    )
+    group_pattern: str | None = Field(
+        None,
+        max_length=MOST_CHARACTERS,
+        examples=[r"patient_(\d+)"],
+        description="Regular expression that is searched for in each path; its first named group,"
+        " else its first one, names the group. Characters may be repeated, twice at most; groups"
+        " may not. Images without it stand alone.",
+    )
+    group_column: str | None = Field(
+        None,
+        max_length=200,
+        examples=["patient"],
+        description="Column of a table of labels in the upload; images without a row stand alone.",
     )
 
     @model_validator(mode="after")
@@ -142,6 +158,17 @@ class SplitShares(_Part):
         if self.val + self.test >= 1:
             message = "val and test together must leave images to train on (sum below 1)"
             raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _say_by_what(self) -> Self:
+        given = {GroupBy.PATTERN: self.group_pattern, GroupBy.COLUMN: self.group_column}
+        for way, value in given.items():
+            if (self.group_by == way) != (value is not None):
+                message = f"group_by: {way} and group_{way} are given together"
+                raise ValueError(message)
+        if self.group_pattern is not None:
+            checked(self.group_pattern)
         return self
 
 

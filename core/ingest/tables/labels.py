@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from core.ingest.split_folders import EVERY_NAME, FAMILY
-from core.ingest.tables.columns import Row, columns_of, headed, rows_of
+from core.ingest.tables.columns import Find, Row, columns_of, headed, rows_of
 from core.ingest.tables.file_index import FileIndex
 from core.ingest.tables.sheet import Sheet
 from topwork.kinds import Split
@@ -64,13 +64,34 @@ def read_tables(
     return [_with_names(it, names) for it in found]
 
 
-def _read(path: str, sheet: Sheet, index: FileIndex, label_column: str | None) -> Labels | None:
+def values_of(sheets: Mapping[str, Sheet], index: FileIndex, column: str) -> dict[str, str]:
+    """Return path of an image -> what a column says of it, in any table that names images."""
+    found = {}
+    for path, sheet in sheets.items():
+        find = _finder(path, index)
+        headings = headed(sheet, find) if sheet.rows else sheet
+        if column not in headings.columns or not headings.rows:
+            continue
+        columns, at = columns_of(headings, find), headings.columns.index(column)
+        if columns is None:
+            continue
+        for row in headings.rows:
+            image = find(str(row[columns.file])) if len(row) > columns.file else None
+            value = str(row[at]).strip() if len(row) > at else ""
+            if image is not None and value:
+                found[image] = value
+    return found
+
+
+def _finder(path: str, index: FileIndex) -> Find:
+    """Return what finds the image that a text in a table means."""
     split = _split_of_table(path)
     prefer = list(_folders_of(index, split)) if split else []
+    return lambda text: index.find(text, _folder(path), prefer)
 
-    def find(text: str) -> str | None:
-        return index.find(text, _folder(path), prefer)
 
+def _read(path: str, sheet: Sheet, index: FileIndex, label_column: str | None) -> Labels | None:
+    split, find = _split_of_table(path), _finder(path, index)
     sheet = headed(sheet, find)
     columns = columns_of(sheet, find, label_column) if sheet.rows else None
     if columns is None or NO_TABLE in path.casefold():

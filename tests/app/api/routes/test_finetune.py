@@ -50,6 +50,7 @@ def test_one_request_from_zip_to_job(client: TestClient, resources: Resources) -
     ingest, finetune = sorted(rows(resources, Job), key=lambda job: job.kind, reverse=True)
     assert (ingest.kind, ingest.state) == ("ingest", "queued")
     split = {"val": 0.3, "test": 0.0, "group_by": "near_duplicates", "seed": 7}
+    split |= {"group_pattern": None, "group_column": None}
     sha256 = hashlib.sha256(zipped()).hexdigest()
     assert ingest.config == {"split": split, "bytes": len(zipped()), "sha256": sha256}
     assert finetune.config["name"] == "pets"

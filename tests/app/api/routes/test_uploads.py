@@ -107,6 +107,7 @@ def test_fields_beside_the_files(client: TestClient, resources: Resources) -> No
     assert (dataset.name, dataset.user_metadata) == ("  my Pets ", {"a": 1})
     (job,) = rows(resources, Job)
     split = {"val": 0.1, "test": 0.1, "group_by": "near_duplicates", "seed": 3}
+    split |= {"group_pattern": None, "group_column": None}
     sha256 = hashlib.sha256(zipped()).hexdigest()
     assert job.config == {"split": split, "bytes": len(zipped()), "sha256": sha256}
 
