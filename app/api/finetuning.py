@@ -123,8 +123,11 @@ def plan_of(
 
     `parent` is the version that `weights: model:NAME` names.
     """
-    side = int(parent.card["preprocess"]["crop"]) if parent else None
-    return resolve(request, catalogue.get(request.architecture), summary, side)
+    architecture = catalogue.get(request.architecture)
+    if parent is None:
+        return resolve(request, architecture, summary)
+    sees = parent.card["preprocess"]
+    return resolve(request, architecture, summary, int(sees["crop"]), sees.get("fit", "crop"))
 
 
 def place(session: Session, settings: Settings, order: OfDataset | OfUpload) -> Job:

@@ -22,7 +22,7 @@ class View:
     Attributes:
         crop: The network's input.
         size: Width and height of the upright image in pixels.
-        box: Left, top, right and bottom of the crop, in 0..1 of its sides.
+        box: Left, top, right and bottom of the crop, as shares of its sides (`resample.seen`).
         picture: The image itself, small, where it is to be shown.
     """
 
@@ -35,7 +35,7 @@ class View:
 def view(classifier: Classifier, image: OpenImage, *, overlay: bool) -> View:
     """Decode an image for a heat map; errors as of `Classifier.crop`."""
     preprocess, size = classifier.preprocess, image.size
-    picture = image.rgb(shrink_to=preprocess.resize)  # As `crop` has it, so the answer is the same.
+    picture = preprocess.rgb(image)
     crop, box = preprocess.uint8(picture), preprocess.seen(picture)
     if overlay:
         heatmap_picture.shrink(picture)

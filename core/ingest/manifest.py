@@ -25,6 +25,8 @@ CONFIRMED = "label_confirmed"  # Finding of an image at whose label somebody has
 IS_CONFIRMED = {CONFIRMED: "Somebody has looked at the label, and it is right."}
 MISSING = "A class has no image in a split, so nothing is measured for it there."
 SINGLE = "A class has a single training image."
+BEYOND = 0.5  # Of an image outside the square in its middle: it is longer than 2:1.
+ELONGATED = "A square in the middle of the image leaves out more than half of it."
 MISSED = "A split is far from the share that was asked for, because groups are not divided."
 NEAR = {
     "near_conflict": Severity.WARNING,
@@ -165,9 +167,25 @@ def summarise(
 
 
 def shapes(lines: Iterable[Line]) -> dict[str, Any]:
-    """Return what a plan asks of the sizes of images: `largest`, a side with as many pixels."""
-    pixels = (line["width"] * line["height"] for line in lines)
-    return {"largest": math.ceil(math.sqrt(max(pixels, default=0)))}
+    """Return what a plan asks of the sizes of images.
+
+    `largest` is a side with as many pixels as the largest has, `elongated` how many are longer than
+    2:1, `unseen` the mean share of these that lies outside the square in the middle.
+    """
+    found = list(lines)
+    pixels = (line["width"] * line["height"] for line in found)
+    outside = [share for line in found if (share := beyond_square(line)) > BEYOND]
+    return {
+        "largest": math.ceil(math.sqrt(max(pixels, default=0))),
+        "elongated": len(outside),
+        "unseen": sum(outside) / len(outside) if outside else 0.0,
+    }
+
+
+def beyond_square(line: Line) -> float:
+    """Return which share of an image lies outside the square in its middle; 0 if unknown."""
+    short, long = sorted((line["width"], line["height"]))
+    return 1 - short / long if short else 0.0
 
 
 def sixteen_bit(lines: Iterable[Line]) -> dict[str, int] | None:
@@ -256,6 +274,12 @@ def examine(
         Finding("class_too_small", Severity.WARNING, SINGLE, tuple(single)),
         Finding("split_share_missed", Severity.WARNING, MISSED, tuple(missed), missed),
     ]
+    beyond = {
+        line["path"]: f"{share:.0%} of the image lies outside the square in its middle."
+        for line in lines
+        if (share := beyond_square(line)) > BEYOND
+    }
+    found.append(Finding("elongated", Severity.WARNING, ELONGATED, tuple(sorted(beyond)), beyond))
     found += [
         Finding(code, NEAR[code], f"{SAME[code]}.", tuple(sorted(paths)), paths)
         for code, paths in told(lines, near).items()

@@ -107,7 +107,7 @@ def augment(
         result = views.moves(
             drawn,
             images,
-            preprocess.crop,
+            preprocess,
             shift=augmentation.shift,
             zoom=augmentation.zoom,
             degrees=augmentation.degrees,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from models.inference.resample import CROP, PAD, SQUASH
 from models.planning.views import REACH
 
 SIZE_BYTES = 4  # Width and height, as uint16, behind the pixels of a row.
@@ -26,16 +27,19 @@ class Canvas:
     """How large images are kept.
 
     Where views are `cropped` at random, `side` is that of a square with as many pixels; else it is
-    the short side, and what the square in the middle never reaches is left out.
+    the short side, and what the square in the middle never reaches is left out. For the `fit` `pad`
+    it is the long side, for `squash` both.
     """
 
     side: int
     cropped: bool
+    fit: str = CROP
 
     @property
     def row_bytes(self) -> int:
         """Bytes that the largest one takes, with its size."""
-        pixels = self.side**2 if self.cropped else math.ceil(REACH * self.side**2)
+        whole = self.cropped or self.fit != CROP
+        pixels = self.side**2 if whole else math.ceil(REACH * self.side**2)
         return 3 * pixels + SIZE_BYTES
 
     def facts(self) -> dict[str, Any]:
@@ -55,13 +59,16 @@ class Canvas:
 
     def _window(self, width: int, height: int) -> tuple[int, int]:
         """Return the size of what can be seen in the middle of an image."""
-        if self.cropped:
+        if self.cropped or self.fit != CROP:
             return width, height
         most = math.ceil(REACH * min(width, height))
         return min(width, most), min(height, most)
 
     def _size(self, width: int, height: int) -> tuple[int, int]:
+        if self.fit == SQUASH:
+            return min(width, self.side), min(height, self.side)
         unit = math.sqrt(width * height) if self.cropped else min(width, height)
+        unit = max(width, height) if self.fit == PAD else unit
         scale = min(1.0, self.side / unit)
         # What is a whole number but for rounding is one.
         across, down = (max(1, int(length * scale + 1e-6)) for length in (width, height))

@@ -22,6 +22,7 @@ from models.data.canvas import Canvas, pictures
 from models.data.dataset import ACCEPTED, StagedDataset
 from models.data.rows import Kind, Rows
 from models.inference.preprocess import Preprocess
+from models.inference.resample import PAD
 
 Indices = NDArray[np.int64]
 CHUNK = 64  # Images decoded between two looks at the clock and the signals.
@@ -143,7 +144,7 @@ def canvases(
             return whole.read(data, ACCEPTED)
 
     else:
-        canvas = Canvas(side, cropped=augmentation.area is not None)
+        canvas = Canvas(side, cropped=augmentation.area is not None, fit=preprocess.fit)
         decoding = {"decoder": revision(), **asdict(preprocess.rendering)}
         facts = {"label": "canvases", **decoding, **canvas.facts()}
         kind = Kind("canvases", facts, (canvas.row_bytes,), np.uint8)
@@ -158,9 +159,11 @@ def canvases(
 
 
 def squares(label: str, preprocess: Preprocess, side: int) -> Kind:
-    """Say what decoded squares of this side are: neither mean nor spread is in them."""
-    names = ("resize", "crop", "interpolation", "revision", "white")
+    """Say what decoded squares of this side are: mean and spread are not in them, a margin is."""
+    names = ("resize", "crop", "interpolation", "revision", "white", "fit")
     geometry = {name: preprocess.to_dict()[name] for name in names}
+    if preprocess.fit == PAD:
+        geometry["margin"] = preprocess.margin
     facts = {"label": label, "decoder": revision(), **geometry}
     return Kind(label, facts, (3, side, side), np.uint8)
 

@@ -15,8 +15,10 @@ from torch.nn import functional
 
 from models.compute.transfer import sent
 from models.inference.preprocess import Preprocess
+from models.inference.resample import CROP, PAD, SQUASH
 
 Draws = NDArray[np.float32]
+Lengths = NDArray[np.float64]
 
 # A crop is enlarged at most so many times as much as evaluation enlarges the image: a smaller part
 # would be a blur, unlike anything that is judged (`bench/views.py`). Of photographs above 300 px
@@ -25,7 +27,10 @@ MOST_ENLARGED = 1.5
 
 
 class Box(NamedTuple):
-    """A part of an image in its pixels, and whether it is seen in a mirror."""
+    """A part of an image in its pixels, and whether it is seen in a mirror.
+
+    It reaches beyond the image where that is padded.
+    """
 
     left: int
     top: int
@@ -44,24 +49,44 @@ def boxes(
 ) -> list[Box]:
     """Choose a part of each image (3, height, width), its shape within `aspect`.
 
-    `area` is the range of its share of the image. What does not fit becomes smaller and keeps its
-    shape, where other libraries stretch it or take the middle.
+    `area` is the range of its share of the image, or of the square around it where it is padded.
+    What does not fit becomes smaller and keeps its shape, where other libraries stretch it or take
+    the middle. A part that is longer than the image has all of it, somewhere.
     """
     height, width = np.array([image.shape[1:] for image in images], np.float64).T
-    pixels = width * height
-    enlarged = np.maximum(1, preprocess.resize / np.minimum(width, height))
-    least = (preprocess.crop / (MOST_ENLARGED * enlarged)) ** 2 / pixels
+    across, down = _frames(width, height, preprocess.fit, whole=True)
+    pixels, seen = across * down, preprocess.crop
+    judged = preprocess.resize / np.minimum(width, height)
+    if preprocess.fit != CROP:
+        judged = seen / np.sqrt(pixels)
+    least = (seen / (MOST_ENLARGED * np.maximum(1, judged))) ** 2 / pixels
     low = np.clip(least, *area)
     shares = low + (area[1] - low) * draws[:, 1]
     shapes = np.exp(np.log(aspect[0]) + np.log(aspect[1] / aspect[0]) * draws[:, 2])
+    if preprocess.fit == SQUASH:
+        shapes *= across / down
     wide, high = np.sqrt(shares * pixels * shapes), np.sqrt(shares * pixels / shapes)
-    fitting = np.minimum(1, np.minimum(width / wide, height / high))
+    fitting = np.minimum(1, np.minimum(across / wide, down / high))
     wide, high = (np.maximum(1, np.rint(side * fitting)) for side in (wide, high))
-    left = np.floor(draws[:, 3] * (width - wide + 1))
-    top = np.floor(draws[:, 4] * (height - high + 1))
+    left, top = _places(draws[:, 3], width - wide), _places(draws[:, 4], height - high)
     numbers = np.stack([left, top, wide, high], 1).astype(int).tolist()
     mirrored = (draws[:, 0] < 0.5).tolist()  # noqa: PLR2004 - half of them.
     return [Box._make([*places, there]) for places, there in zip(numbers, mirrored, strict=True)]
+
+
+def _frames(width: Lengths, height: Lengths, fit: str, *, whole: bool) -> tuple[Lengths, Lengths]:
+    """Return the sides of what views are parts of: images, squares in them or around them."""
+    if fit == PAD:
+        return (np.maximum(width, height),) * 2
+    if fit == SQUASH or whole:
+        return width, height
+    return (np.minimum(width, height),) * 2
+
+
+def _places(draws: Draws, free: Lengths) -> Lengths:
+    """Return whole numbers from 0 to `free`, or from `free` to 0 where it is negative."""
+    places: Lengths = np.minimum(0, free) + np.floor(draws * (np.abs(free) + 1))
+    return places
 
 
 def crops(
@@ -70,21 +95,41 @@ def crops(
     """Return float views (n, 3, side, side), each resized as evaluation resizes the whole."""
     side = preprocess.crop
     views = images[0].new_empty((len(images), 3, side, side), dtype=torch.float32)
+    if preprocess.fit == PAD:
+        margin = torch.tensor(preprocess.margin, dtype=torch.float32).view(1, 3, 1, 1)
+        views[:] = sent(margin, views.device.type)
     for number, (image, box) in enumerate(zip(images, chosen, strict=True)):
-        part = image[None, :, box.top : box.top + box.height, box.left : box.left + box.width]
+        (left, right), (first, last) = _shared(box.left, box.width, image.shape[2], side)
+        (top, bottom), (upper, lower) = _shared(box.top, box.height, image.shape[1], side)
+        part = image[None, :, top:bottom, left:right]
         # On the CPU there is a faster way for bytes; it rounds to them, as Pillow does.
         part = part if image.device.type == "cpu" else part.float()
-        view = functional.interpolate(
-            part, (side, side), mode=preprocess.interpolation, antialias=True
-        )
-        views[number] = view[0].flip(-1) if mirror and box.mirrored else view[0]
+        size = (lower - upper, last - first)
+        view = functional.interpolate(part, size, mode=preprocess.interpolation, antialias=True)[0]
+        if mirror and box.mirrored:
+            view, first, last = view.flip(-1), side - last, side - first
+        views[number, :, upper:lower, first:last] = view
     return views if preprocess.interpolation == "bilinear" else views.clamp_(0, 255)
 
 
+def _shared(start: int, length: int, whole: int, side: int) -> tuple[tuple[int, int], ...]:
+    """Return which pixels of an axis of the image a box has, and of the view they become."""
+    first, last = max(0, start), min(whole, start + length)
+    begin = min(side - 1, round((first - start) * side / length))
+    end = max(begin + 1, round((last - start) * side / length))
+    return (first, last), (begin, end)
+
+
 def moves(
-    draws: Draws, images: list[Tensor], side: int, *, shift: float, zoom: float, degrees: float
+    draws: Draws,
+    images: list[Tensor],
+    preprocess: Preprocess,
+    *,
+    shift: float,
+    zoom: float,
+    degrees: float,
 ) -> Tensor:
-    """Return float views (n, 3, side, side) of the square in the middle of each image.
+    """Return float views (n, 3, side, side) of what evaluation sees of each image.
 
     It is turned by up to `degrees`, its side changed by the share `zoom` and its place by `shift`.
     """
@@ -92,22 +137,26 @@ def moves(
     angle = signed[:, 1] * math.radians(degrees)
     cos, sin = ((1 + signed[:, 2] * zoom) * turn for turn in (angle.cos(), angle.sin()))
     across, down = (2 * shift * signed[:, 3:5]).unbind(1)
-    place = images[0].device.type
-    views = []
     columns, rows = torch.stack([cos, -sin, across], 1), torch.stack([sin, cos, down], 1)
-    for image, column, row in zip(images, columns, rows, strict=True):
-        height, width = image.shape[1:]
-        short = min(height, width)
-        theta = torch.stack([column * (short / width), row * (short / height)])
-        view = functional.grid_sample(
-            image[None].float(),
-            grid(sent(theta[None], place), side),
+    height, width = np.array([image.shape[1:] for image in images], np.float64).T
+    wide, high = _frames(width, height, preprocess.fit, whole=False)
+    scales = torch.from_numpy(np.stack([wide / width, high / height], 1).astype(np.float32))
+    theta = torch.stack([columns, rows], 1) * scales[:, :, None]
+    place, padded = images[0].device.type, preprocess.fit == PAD
+    around = torch.tensor(preprocess.margin if padded else (0, 0, 0), dtype=torch.float32)
+    around = sent(around.view(1, 3, 1, 1), place)
+    places = grid(sent(theta, place), preprocess.crop)
+    views = [
+        functional.grid_sample(
+            image[None] - around,  # Beyond the image is nothing, or more of its edge.
+            places[number : number + 1],
             mode="bilinear",
-            padding_mode="border",
+            padding_mode="zeros" if padded else "border",
             align_corners=False,
         )
-        views.append(view)
-    return torch.cat(views)
+        for number, image in enumerate(images)
+    ]
+    return torch.cat(views).add_(around)
 
 
 def grid(theta: Tensor, side: int) -> Tensor:

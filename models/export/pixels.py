@@ -7,11 +7,13 @@ products and sums are whole numbers below 2^53, so they are exact in any order o
 are the samples. ONNX's own `Resize` rounds elsewhere.
 """
 
+from collections.abc import Iterable
+
 import onnx
 from onnx import inliner, parser
 
 from models.inference.preprocess import Preprocess
-from models.inference.resample import SUPPORT
+from models.inference.resample import CROP, PAD, SQUASH, SUPPORT
 
 # Weights by distance in pixels of the filter, each only where its reach goes, as Pillow has them.
 _WEIGHTS = {
@@ -42,10 +44,11 @@ _WEIGHTS = {
     """,
 }
 
-# One axis: which pixels are read, and the whole-number coefficients, float64 (crop, pixels read).
+# One axis, of which `unit_length` pixels get `resize`: which pixels are read, and the whole-number
+# coefficients, float64 (pixels seen, pixels read).
 _AXIS = """
 <opset_import: ["" : 20], domain: "topwork">
-axis (length, short) => (first, last, coefficients)
+axis (length, unit_length) => (first, last, coefficients)
 {{
     resize = Constant <value = int64 {{{resize}}}> ()
     crop = Constant <value = int64 {{{crop}}}> ()
@@ -56,23 +59,25 @@ axis (length, short) => (first, last, coefficients)
     one = Constant <value = double {{1.0}}> ()
     support = Constant <value = double {{{support}.0}}> ()
     unit = Constant <value = double {{4194304.0}}> ()
-    crop_exact = Cast <to = 11> (crop)
     length_exact = Cast <to = 11> (length)
 
     grown = Mul (resize, length)
-    scaled = Div (grown, short)
+    scaled_down = Div (grown, unit_length)
+    scaled = Max (scaled_down, one_pixel)
+    seen = Min (scaled, crop)
     scaled_exact = Cast <to = 11> (scaled)
-    margin = Sub (scaled_exact, crop_exact)
+    seen_exact = Cast <to = 11> (seen)
+    margin = Sub (scaled_exact, seen_exact)
     half_margin = Mul (margin, half)
     offset = Round (half_margin)
-    offset_end = Add (offset, crop_exact)
+    offset_end = Add (offset, seen_exact)
     start_product = Mul (offset, length_exact)
     end_product = Mul (offset_end, length_exact)
     start = Div (start_product, scaled_exact)
     end = Div (end_product, scaled_exact)
 
     extent = Sub (end, start)
-    reduction = Div (extent, crop_exact)
+    reduction = Div (extent, seen_exact)
     widening = Max (reduction, one)
     reach = Mul (support, widening)
     before = Sub (start, reach)
@@ -94,14 +99,14 @@ axis (length, short) => (first, last, coefficients)
     box_extent = Sub (box_end, box_start)
     box_extent_exact = Cast <to = 11> (box_extent)
     box_start_exact = Cast <to = 11> (box_start)
-    scale = Div (box_extent_exact, crop_exact)
+    scale = Div (box_extent_exact, seen_exact)
     filter_scale = Max (scale, one)
     filter_reach = Mul (support, filter_scale)
     per_pixel = Div (one, filter_scale)
 
     last_axis = Constant <value_ints = [1]> ()
     first_axis = Constant <value_ints = [0]> ()
-    outputs = Range (zero, crop_exact, one)
+    outputs = Range (zero, seen_exact, one)
     middles = Add (outputs, half)
     steps = Mul (middles, scale)
     centres_row = Add (box_start_exact, steps)
@@ -162,6 +167,38 @@ levels (sums) => (samples)
 }
 """
 
+_UNITS = {
+    CROP: """
+        unit_height = Min (height, width)
+        unit_width = Min (height, width)
+    """,
+    PAD: """
+        unit_height = Max (height, width)
+        unit_width = Max (height, width)
+    """,
+    SQUASH: """
+        unit_height = Identity (height)
+        unit_width = Identity (width)
+    """,
+}
+
+# What is seen in the middle of the colour of the margin.
+_MARGIN = """
+    side = Constant <value = int64[2] {{{crop}, {crop}}}> ()
+    two_pixels = Constant <value_ints = [2]> ()
+    seen_size = Shape <start = 1, end = 3> (seen)
+    lacking = Sub (side, seen_size)
+    ahead = Div (lacking, two_pixels)
+    after = Sub (lacking, ahead)
+    around = Concat <axis = 0> (ahead, after)
+    planes_axes = Constant <value_ints = [1, 2]> ()
+    colour = Constant <value = double[3, 1, 1] {{{margin}}}> ()
+    difference = Sub (seen, colour)
+    nothing = Constant <value = double {{0.0}}> ()
+    widened = Pad (difference, around, nothing, planes_axes)
+    levels = Add (widened, colour)
+"""
+
 _GRAPH = """
 <ir_version: 10, opset_import: ["" : 20, "topwork" : 1]>
 pixels (uint8[height, width, 3] image) => (
@@ -173,9 +210,9 @@ pixels (uint8[height, width, 3] image) => (
     one = Constant <value = int64 {{1}}> ()
     height = Gather (shape, zero)
     width = Gather (shape, one)
-    short = Min (height, width)
-    first_row, last_row, down = topwork.axis (height, short)
-    first_column, last_column, across = topwork.axis (width, short)
+    {units}
+    first_row, last_row, down = topwork.axis (height, unit_height)
+    first_column, last_column, across = topwork.axis (width, unit_width)
 
     front = Constant <value_ints = [0]> ()
     first_row_1 = Unsqueeze (first_row, front)
@@ -193,7 +230,8 @@ pixels (uint8[height, width, 3] image) => (
     row_sums = MatMul (samples, across_columns)
     rows = topwork.levels (row_sums)
     sums = MatMul (down, rows)
-    levels = topwork.levels (sums)
+    seen = topwork.levels (sums)
+    {whole}
     crop = Cast <to = 2> (levels)
 
     batch = Unsqueeze (levels, front)
@@ -214,9 +252,13 @@ def graph(preprocess: Preprocess) -> onnx.ModelProto:
     `crop` is what `Preprocess.uint8` returns, `input` what `Preprocess.normalise` makes of it as a
     batch of one. Of an earlier revision there is no graph (`export_request.check`).
     """
-    geometry = {"resize": preprocess.resize, "crop": preprocess.crop}
+    crop, fit = preprocess.crop, preprocess.fit
+    geometry = {"resize": preprocess.resize if fit == CROP else crop, "crop": crop}
+    whole = "levels = Identity (seen)"
+    if fit == PAD:
+        whole = _MARGIN.format(crop=crop, margin=_numbers(preprocess.margin))
     numbers = {name: _numbers(getattr(preprocess, name)) for name in ("mean", "std")}
-    model = parser.parse_model(_GRAPH.format(**geometry, **numbers))
+    model = parser.parse_model(_GRAPH.format(**geometry, **numbers, units=_UNITS[fit], whole=whole))
     axis = _AXIS.format(
         **geometry,
         support=SUPPORT[preprocess.interpolation],
@@ -229,5 +271,5 @@ def graph(preprocess: Preprocess) -> onnx.ModelProto:
     return plain
 
 
-def _numbers(values: tuple[float, float, float]) -> str:
+def _numbers(values: Iterable[float]) -> str:
     return ", ".join(f"{value:.17g}" for value in map(float, values))

@@ -46,7 +46,7 @@ def overlay(image: Image.Image, box: Box, cells: Cells) -> bytes:
 
     Args:
         image: Which is changed.
-        box: Left, top, right and bottom of what the network saw, in 0..1 of its sides.
+        box: Left, top, right and bottom of what the network saw, as shares of its sides.
         cells: The map.
     """
     shrink(image)

@@ -30,6 +30,7 @@ class Draft:
         architecture: The network.
         summary: The `dataset.json` of the images.
         parent_size: The side in pixels that the model of `weights: model:NAME` takes.
+        parent_fit: How it sees images.
     """
 
     stage: str
@@ -45,6 +46,7 @@ class Draft:
     batch_norm: str
     augmentation: str
     canvas: int | None
+    fit: str
     devices: int
 
     def __init__(
@@ -53,9 +55,11 @@ class Draft:
         architecture: Architecture,
         summary: Mapping[str, Any],
         parent_size: int | None,
+        parent_fit: str = "crop",
     ) -> None:
         counts: Mapping[str, Mapping[str, int]] = summary["counts"]
-        self.config, self.architecture, self.parent_size = config, architecture, parent_size
+        self.config, self.architecture = config, architecture
+        self.parent_size, self.parent_fit = parent_size, parent_fit
         self.classes: list[str] = summary["classes"]
         self.class_sizes = [counts.get("train", {}).get(name, 0) for name in self.classes]
         self.images = Sizes(*(sum(counts.get(name, {}).values()) for name in Sizes._fields))
@@ -63,6 +67,8 @@ class Draft:
         shapes: Mapping[str, Any] = summary.get("shapes") or {}
         self.largest: int | None = shapes.get("largest")
         self.wide: Mapping[str, int] = summary.get("sixteen_bit") or {}
+        self.elongated: int | None = shapes.get("elongated")
+        self.unseen: float = shapes.get("unseen", 0.0)
         self.reasons: dict[str, str] = {}
         stopping = vars(config.early_stopping) if config.early_stopping else {}
         self._asked = {**vars(config), **vars(config.hyperparameters), **stopping}
@@ -76,6 +82,11 @@ class Draft:
     def asked(self, field: str) -> Any:
         """Return what the user wants of a field; AUTO where nothing was said."""
         return self._asked.get(field, AUTO)
+
+    @property
+    def total(self) -> int:
+        """Images of all splits."""
+        return sum(self.images)
 
     @property
     def auxiliary(self) -> str:

@@ -29,6 +29,7 @@ class Plan:
     mode: str
     strategy: str
     weights: str
+    fit: str
     refit: bool
     image_size: int
     sixteen_bit: str
@@ -94,15 +95,17 @@ def resolve(
     architecture: Architecture,
     summary: Mapping[str, Any],
     parent_size: int | None = None,
+    parent_fit: str = "crop",
 ) -> Plan:
     """Return the plan for a dataset with this `dataset.json`.
 
-    `parent_size` is the side in pixels that the model of `weights: model:NAME` takes.
+    `parent_size` is the side in pixels that the model of `weights: model:NAME` takes, `parent_fit`
+    how it sees images.
 
     Raises:
         InvalidField: The values contradict each other or the architecture.
     """
-    draft = Draft(config, architecture, summary, parent_size)
+    draft = Draft(config, architecture, summary, parent_size, parent_fit)
     rules.decide(draft, strategy.RULES)
     stages: list[Plan] = []
     for stage in reversed(strategy.stages(draft.strategy, draft.weights)):

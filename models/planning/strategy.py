@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from models.planning import conditions as when
 from models.planning.rules import ELSE, Condition, Rule
+from models.planning.views import FIT
 
 HEAD_THEN_FULL = "head, then full"
 FEWEST_TO_COMPARE = 20  # Validation images; with fewer, chance decides which model is better.
@@ -43,6 +44,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             " score and the time allow; the better on validation is kept",
         ),
     ),
+    "fit": FIT,
     "refit": (
         Rule(NO_HEAD, value=False),
         Rule(

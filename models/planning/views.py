@@ -1,4 +1,4 @@
-"""Views: how large decoded images are kept, from which training cuts its views; torch-free."""
+"""Views: what the network sees of an image, and how large decoded images are kept; torch-free."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from models.planning import conditions as when
 from models.planning.augmentation import AREA, ZOOM
 from models.planning.draft import Draft
-from models.planning.rules import ELSE, Condition, Rule
+from models.planning.rules import ELSE, GIVEN, Condition, Rule
 
 MOST_BYTES = 4 << 30
 """Of all decoded training images; more images are kept smaller, down to the side of the input."""
@@ -38,6 +38,25 @@ def affordable(draft: Draft) -> int:
 def _side(draft: Draft) -> int:
     return min(needed(draft) or 0, affordable(draft), draft.largest or affordable(draft))
 
+
+ENOUGH = 0.1
+"""Share of elongated images from which on all are padded; the others lose some of their size."""
+_LEFT_OUT = (
+    "{draft.elongated} of {draft.total} images are longer than 2:1, of which {draft.unseen:.0%}"
+    " is never seen in the square in the middle"
+)
+_CROPPED = Condition(lambda draft: draft.asked("fit") == "crop")
+_UNKNOWN = Condition(lambda draft: draft.elongated is None)
+_SOME = Condition(lambda draft: bool(draft.elongated))
+_ENOUGH = Condition(lambda draft: (draft.elongated or 0) >= max(1, ENOUGH * draft.total))
+FIT = (
+    Rule(_CROPPED & _SOME, "crop", f"{GIVEN}; {_LEFT_OUT}", binding=True),
+    Rule(when.FROM_A_MODEL, lambda d: d.parent_fit, "as the model to start from sees images"),
+    Rule(_UNKNOWN, "crop", "the square in the middle; the images' sizes are not known here"),
+    Rule(_ENOUGH, "pad", f"{_LEFT_OUT}: the whole image is, with a margin around it"),
+    Rule(_SOME, "crop", f"{_LEFT_OUT}: too few to make all others smaller for them"),
+    Rule(ELSE, "crop", "the square in the middle; no image is longer than 2:1"),
+)
 
 _UNCUT = Condition(lambda draft: needed(draft) is None)
 _SMALL_SOURCE = Condition(lambda draft: _side(draft) == draft.largest)

@@ -55,16 +55,18 @@ def build(run: RunDir, request: TrainRequest, plan: Plan, classes: list[str]) ->
         heads = present(model, heads)
         head.replace(model, len(classes), heads)
         lineage = {"weights": "imagenet", "sha256": published.sha256}
-    preprocess = Preprocess.for_architecture(architecture.name).at(plan.image_size, plan.white)
+    preset = Preprocess.for_architecture(architecture.name)
+    preprocess = preset.at(plan.image_size, fit=plan.fit, white=plan.white)
     return Network(architecture, model, heads, classes, preprocess, lineage)
 
 
-def parent_size(request: TrainRequest) -> int | None:
-    """Return the side in pixels that the model to start from takes; None without such a model."""
+def parent_sees(request: TrainRequest) -> tuple[int, str] | tuple[()]:
+    """Return side and `fit` of what the model to start from takes; nothing without such a model."""
     if request.init_from is None:
-        return None
+        return ()
     card = artefact.read_card(request.init_from, request.init_sha256)
-    return Preprocess.from_dict(card["preprocess"]).crop
+    preprocess = Preprocess.from_dict(card["preprocess"])
+    return preprocess.crop, preprocess.fit
 
 
 def _own(request: TrainRequest, plan: Plan, classes: list[str]) -> Network:
@@ -85,10 +87,8 @@ def _own(request: TrainRequest, plan: Plan, classes: list[str]) -> Network:
         for name, before in old.items():
             for part, values in network.model.get_submodule(name).named_parameters():
                 values.copy_(_rows(before.get_parameter(part), rows, classes))
-    network.classes, network.preprocess = (
-        classes,
-        network.preprocess.at(plan.image_size, plan.white),
-    )
+    network.classes = classes
+    network.preprocess = network.preprocess.at(plan.image_size, fit=plan.fit, white=plan.white)
     return network
 
 

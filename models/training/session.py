@@ -55,8 +55,8 @@ class Session:
         drawn = dataset.summary.get("drawn", [])
         summary = {"classes": dataset.classes, "counts": dataset.counts(), "drawn": drawn}
         summary["shapes"] = dataset.summary.get("shapes")
-        size = initial_model.parent_size(request)
-        plan = resolve(request.config, architecture, summary, size)
+        parent = initial_model.parent_sees(request)
+        plan = resolve(request.config, architecture, summary, *parent)
         with Group(run, plan.devices) as group:
             deadline = Deadline(run, None if group.rank else plan.max_minutes)
             run.events.emit("plan", plan=plan.to_json())

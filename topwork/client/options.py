@@ -101,6 +101,7 @@ class FinetuneOptions(UploadReadingOptions, total=False):
     selection_metric: Literal["auto", "accuracy", "macro_f1", "loss"]
     imbalance: Literal["auto", "none", "weighted_sampling", "logit_adjustment"]
     augmentation: Literal["auto", "none", "light", "standard", "strong"]
+    fit: Literal["auto", "crop", "pad", "squash"]
     augmentation_policy: Literal["auto", "none", "trivial_augment", "rand_augment"]
     erasing: Literal["auto"] | float
     mixup: Literal["auto"] | float

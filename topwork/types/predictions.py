@@ -113,12 +113,15 @@ class Ranked(Answer):
 
 
 class Box(Answer):
-    """A part of an upright image, as shares of its width and its height from the top left."""
+    """A part of an upright image, as shares of its sides from the top left.
 
-    left: float = Field(description="0..1.")
-    top: float = Field(description="0..1.")
-    right: float = Field(description="0..1.")
-    bottom: float = Field(description="0..1.")
+    They lie in 0..1 unless the network sees a margin around the image (`fit: pad`).
+    """
+
+    left: float = Field(description="Share of the width.")
+    top: float = Field(description="Share of the height.")
+    right: float = Field(description="Share of the width.")
+    bottom: float = Field(description="Share of the height.")
 
 
 class Heatmap(Answer):

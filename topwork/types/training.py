@@ -221,6 +221,12 @@ class TrainConfig(_Part):
         description="Random changes of training images: `light` shifts and turns, `standard` crops"
         " and mirrors, `strong` also changes colours and shapes and covers parts.",
     )
+    fit: Literal["auto", "crop", "pad", "squash"] = Field(
+        "auto",
+        description="What the network sees of an image that is not square: `crop` the square in its"
+        " middle, `pad` the whole with a margin, `squash` the whole out of shape; `auto` pads where"
+        " many images are longer than 2:1.",
+    )
     augmentation_policy: Literal["auto", "none", "trivial_augment", "rand_augment"] = Field(
         "auto",
         description="Changes of colour and shape by torchvision's policy of that name; in `strong`"

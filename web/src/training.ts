@@ -2,7 +2,8 @@
 import type { Shapes } from './api'
 
 export type Effort = 'fast' | 'balanced' | 'best'
-export type Form = { dataset: string; architecture: string; effort: Effort; name: string; epochs: string; batch: string; rate: string; seed: string }
+export type Fit = 'auto' | 'crop' | 'pad' | 'squash'
+export type Form = { dataset: string; architecture: string; effort: Effort; name: string; fit: Fit; epochs: string; batch: string; rate: string; seed: string }
 
 const STRATEGIES = { fast: 'head', balanced: 'auto', best: 'gradual' } as const
 
@@ -35,6 +36,7 @@ export function request(form: Form): Record<string, unknown> {
     dataset: form.dataset,
     architecture: form.architecture,
     ...(form.effort === 'balanced' ? {} : { strategy: STRATEGIES[form.effort] }),
+    ...(form.fit === 'auto' ? {} : { fit: form.fit }),
     ...(form.name ? { name: form.name } : {}),
     ...(given.length ? { hyperparameters: Object.fromEntries(given) } : {}),
     ...(number(form.seed) === undefined ? {} : { seed: number(form.seed) }),

@@ -28,10 +28,10 @@ test('a folder is looked at before it is sent', () => {
 })
 
 test('what is left empty is left to the service', () => {
-  const form = { dataset: 'ds_1@1', architecture: 'resnet18', effort: 'balanced', name: '', epochs: '', batch: '', rate: '', seed: '' } as const
+  const form = { dataset: 'ds_1@1', architecture: 'resnet18', effort: 'balanced', fit: 'auto', name: '', epochs: '', batch: '', rate: '', seed: '' } as const
   expect(request(form)).toEqual({ dataset: 'ds_1@1', architecture: 'resnet18' })
-  expect(request({ ...form, effort: 'fast', epochs: '3', seed: '0' })).toEqual({
-    dataset: 'ds_1@1', architecture: 'resnet18', strategy: 'head', hyperparameters: { epochs: 3 }, seed: 0,
+  expect(request({ ...form, effort: 'fast', fit: 'pad', epochs: '3', seed: '0' })).toEqual({
+    dataset: 'ds_1@1', architecture: 'resnet18', strategy: 'head', fit: 'pad', hyperparameters: { epochs: 3 }, seed: 0,
   })
   expect(asCurl({ name: "it's" }, 'http://x')).toContain(`'{"name":"it'\\''s"}'`)
   expect(asCommand({ dataset: 'ds_1@1', hyperparameters: { batch_size: 8 } })).toBe("topwork train 'ds_1@1' --batch-size '8'")

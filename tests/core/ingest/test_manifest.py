@@ -16,6 +16,7 @@ from core.ingest.manifest import (
     examine,
     report,
     revise,
+    shapes,
     summarise,
 )
 from core.ingest.split import Ratios
@@ -53,6 +54,19 @@ def test_equal_content_has_equal_bytes() -> None:
     assert data == encode(LINES[::-1])
     assert decode(data) == sorted(LINES, key=lambda line: line["path"])
     assert "dög".encode() in data
+
+
+def test_long_images_are_found_and_counted() -> None:
+    sizes = [(1000, 300), (300, 1000), (600, 300), (500, 375), (0, 0)]
+    sized: list[Line] = [
+        {**line(number, "cat"), "width": width, "height": height}
+        for number, (width, height) in enumerate(sizes)
+    ]
+    assert shapes(sized) == {"largest": 548, "elongated": 2, "unseen": pytest.approx(0.7)}
+    assert shapes(LINES) == {"largest": 4, "elongated": 0, "unseen": 0.0}
+    (found,) = [it for it in examine(sized, {}, [], {}) if it.code == "elongated"]
+    assert found.where == ("cat/0.jpg", "cat/1.jpg")
+    assert "70% of the image" in found.details["cat/0.jpg"]
 
 
 def test_the_summary_counts_every_class_in_every_split() -> None:

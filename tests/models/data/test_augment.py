@@ -34,12 +34,13 @@ def views(
     side: int = 16,
     first: int = 0,
     interpolation: str = "bilinear",
+    fit: str = "crop",
 ) -> Tensor:
     return augment(
         images if augmentation.whole_pixels else list(images),
         SAMPLES[first : first + len(images)],
         augmentation=augmentation,
-        preprocess=Preprocess(side, side, (0.5,) * 3, (0.5,) * 3, interpolation),
+        preprocess=Preprocess(side, side, (0.5,) * 3, (0.5,) * 3, interpolation, fit=fit),
         seed=3,
         epoch=epoch,
     )
@@ -137,6 +138,33 @@ def test_no_crop_is_enlarged_far_beyond_what_evaluation_enlarges() -> None:
         preprocess=preprocess,
     )
     assert min(box.width * box.height for box in small) < 0.5 * 16**2
+
+
+@pytest.mark.parametrize("augmentation", [named("standard", 224), named("light", 224)])
+@pytest.mark.parametrize("size", [(200, 60), (60, 200)])
+def test_of_a_padded_image_no_part_is_lost(
+    size: tuple[int, int], augmentation: Augmentation
+) -> None:
+    """Its short side is seen whole, in its shape, and the margin is grey."""
+    white = torch.full((64, 3, size[1], size[0]), 255, dtype=torch.uint8)
+    seen = views(white, augmentation, side=40, fit="pad")[:, 0]
+    margin = seen[:, 0].mean(1) if size[0] > size[1] else seen[:, :, 0].mean(1)
+    assert float((margin < 254).float().mean()) > 0.8
+    lit = (seen - 128).clamp(min=0) / 127
+    thick = lit.sum(1) if size[0] > size[1] else lit.sum(2)
+    shown = thick.amax(1) / 40
+    assert float(shown.min()) > 0.3 / (1.1 * 1.16)
+    assert float(shown.max()) < 0.3 / 0.35**0.5 * 1.3
+    assert float(seen.min()) == pytest.approx(128, abs=1)
+
+
+@pytest.mark.parametrize("augmentation", [named("standard", 224), named("light", 224)])
+def test_a_squashed_image_is_seen_out_of_shape(augmentation: Augmentation) -> None:
+    parts = views(ramp(240, 40).expand(64, -1, -1, -1), augmentation, side=8, fit="squash")
+    across = (parts[:, 0, 4, -2] - parts[:, 0, 4, 1]).abs()
+    down = (parts[:, 1, -2, 4] - parts[:, 1, 1, 4]).abs()
+    shapes = across / down / 6
+    assert 0.7 < float(shapes.min()) < 1 < float(shapes.max()) < 1.42
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -45,6 +45,14 @@ def test_of_the_middle_all_is_kept_that_can_be_seen(size: tuple[int, int]) -> No
     assert longest - 1 <= max(wide, high) <= 96
 
 
+@pytest.mark.parametrize("size", [(400, 300), (300, 400), (2000, 100)])
+def test_what_is_seen_whole_is_kept_whole(size: tuple[int, int]) -> None:
+    high, wide, _ = kept(Canvas(64, cropped=False, fit="pad"), picture(*size)).shape
+    assert max(wide, high) == 64
+    assert wide / high == pytest.approx(size[0] / size[1], rel=0.1)
+    assert kept(Canvas(64, cropped=True, fit="squash"), picture(*size)).shape == (64, 64, 3)
+
+
 @pytest.mark.parametrize("augmentation", ["light", "standard", "strong"])
 @pytest.mark.parametrize("width", [300, 800])
 def test_views_are_as_sharp_as_evaluation_crops(augmentation: str, width: int) -> None:

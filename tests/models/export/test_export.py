@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,26 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     write_lenet(folder, CLASSES, seed=5, calibration={"temperature": 0.05, "ceiling": CEILING})
     return folder
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+@pytest.mark.parametrize("form", [ExportFormat.ONNX, ExportFormat.TORCH])
+def test_an_export_sees_of_a_long_image_what_the_service_sees(
+    tmp_path: Path, form: ExportFormat, fit: str
+) -> None:
+    network = network_of("lenet", CLASSES)
+    network.preprocess = replace(network.preprocess, fit=fit)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "run").mkdir()
+    publish(tmp_path / "model", network)
+    file = FORMS[form].answers(
+        exported(tmp_path / "model", tmp_path / "run", form) / FORMS[form].NAME
+    )
+    service = Classifier.from_artefact(tmp_path / "model")
+    for size in ((1000, 300), (300, 1000), (20, 400), (64, 64)):
+        image = photo(*size)
+        want = service.forward([service.preprocess.uint8(image)])[0]
+        np.testing.assert_allclose(file(image).probabilities, want, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import random
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from core.imaging.decode import decode
 from models.compute.onnx_runtime import open_session
 from models.export import pixels
 from models.inference.preprocess import Preprocess
+from models.inference.resample import FITS
 from models.planning import catalogue
 
 if TYPE_CHECKING:  # At run time `models.compute.onnx_runtime` loads it.
@@ -64,11 +66,12 @@ def test_every_preset_of_the_catalogue(resize: int, crop: int, interpolation: st
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.5, 0.25)], ids=["plain", "centred"])
-def test_hostile_sizes(interpolation: str, scale: tuple[float, float]) -> None:
+@pytest.mark.parametrize("fit", FITS)
+def test_hostile_sizes(fit: str, interpolation: str, scale: tuple[float, float]) -> None:
     mean, std = scale
-    preprocess = Preprocess(48, 40, (mean,) * 3, (std,) * 3, interpolation)
+    preprocess = Preprocess(48, 40, (mean, 0.3, 0.9), (std,) * 3, interpolation, fit=fit)
     graph = session(preprocess)
-    drawn = random.sample([(wide, high) for wide in range(1, 300) for high in range(1, 300)], 20)
+    drawn = random.sample([(wide, high) for wide in range(1, 300) for high in range(1, 300)], 8)
     for size in HOSTILE + drawn:
         assert differing(graph, preprocess, noise(*size)) == 0, size
 
@@ -82,11 +85,12 @@ def test_twelve_megapixels(size: tuple[int, int], interpolation: str) -> None:
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason=f"{PHOTOGRAPHS} is not here")
-def test_photographs(photographs: list[bytes]) -> None:
+@pytest.mark.parametrize("fit", FITS)
+def test_photographs(photographs: list[bytes], fit: str) -> None:
     for interpolation in ("bilinear", "bicubic"):
-        preprocess = Preprocess(256, 224, IMAGENET.mean, IMAGENET.std, interpolation)
+        preprocess = replace(IMAGENET, interpolation=interpolation, fit=fit)
         graph = session(preprocess)
-        for data in random.sample(photographs, 10):
+        for data in random.sample(photographs, 5):
             assert differing(graph, preprocess, np.array(decode(data))) == 0
 
 

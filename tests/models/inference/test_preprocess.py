@@ -142,6 +142,40 @@ def test_rows_are_filtered_before_columns(size: tuple[int, int], interpolation: 
     assert (off > 0).mean() < 0.01
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(333, 500), (1000, 300), (61, 640), (224, 224), (20, 1), (1, 20)])
+def test_a_padded_image_is_whole_in_the_middle(size: tuple[int, int], interpolation: str) -> None:
+    image = picture(*size)
+    pixels = replace(IMAGENET, fit="pad", interpolation=interpolation).uint8(image)
+    wide, high = (max(1, 224 * side // max(size)) for side in size)
+    rows = image.resize((wide, image.height), FILTERS[interpolation])
+    seen = np.array(rows.resize((wide, high), FILTERS[interpolation])).transpose(2, 0, 1)
+    left, top = (224 - wide) // 2, (224 - high) // 2
+    inside = np.zeros((224, 224), bool)
+    inside[top : top + high, left : left + wide] = True
+    assert np.array_equal(pixels[:, top : top + high, left : left + wide], seen)
+    assert (pixels[:, ~inside] == np.array([[124], [116], [104]])).all()
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(333, 500), (1000, 300), (20, 1), (224, 224)])
+def test_a_squashed_image_is_whole_out_of_shape(size: tuple[int, int], interpolation: str) -> None:
+    image = picture(*size)
+    pixels = replace(IMAGENET, fit="squash", interpolation=interpolation).uint8(image)
+    rows = image.resize((224, image.height), FILTERS[interpolation])
+    want = np.array(rows.resize((224, 224), FILTERS[interpolation])).transpose(2, 0, 1)
+    assert np.array_equal(pixels, want)
+
+
+def test_a_card_without_a_fit_takes_the_square_in_the_middle() -> None:
+    card = IMAGENET.to_dict()
+    del card["fit"]
+    assert Preprocess.from_dict(card) == IMAGENET
+    padded = replace(IMAGENET, fit="pad")
+    assert Preprocess.from_dict(json.loads(json.dumps(padded.to_dict()))) == padded
+    assert padded.at(112, fit="squash").fit == "squash"
+
+
 def test_json_round_trip() -> None:
     text = json.dumps(IMAGENET.to_dict())
     assert Preprocess.from_dict(json.loads(text)) == IMAGENET
@@ -161,6 +195,9 @@ def test_json_round_trip() -> None:
         {"resize": None},
         {"revision": 99},
         {"revision": [1]},
+        {"revision": 1, "fit": "pad"},
+        {"fit": "stretch"},
+        {"fit": ["crop"]},
         {"more": 1},
     ],
 )
@@ -191,7 +228,7 @@ def test_what_a_file_states_counts_from_revision_3_on() -> None:
     assert earlier.read(stated).max() < 17
     assert IMAGENET.read(stated).max() > 220
     assert IMAGENET.read(data).max() < 17
-    by_range = IMAGENET.at(224, 4095)
+    by_range = IMAGENET.at(224, white=4095)
     assert Preprocess.from_dict(by_range.to_dict()) == by_range
     assert by_range.read(data).max() > 220
     assert by_range.at(224).white is None

@@ -29,6 +29,7 @@ OPTIONS: dict[str, list[Any]] = {
     "selection_metric": ["auto", "auto", "accuracy", "macro_f1", "loss"],
     "imbalance": ["auto", "auto", "none", "weighted_sampling", "logit_adjustment"],
     "augmentation": ["auto", "auto", "auto", "none", "light", "standard", "strong"],
+    "fit": ["auto", "auto", "auto", "crop", "pad", "squash"],
     "augmentation_policy": ["auto", "auto", "auto", "none", "rand_augment"],
     "erasing": ["auto", "auto", "auto", 0, 0.1],
     "mixup": ["auto", "auto", "auto", "auto", 0, 0.2],
@@ -62,25 +63,29 @@ def _named(
     val: int = 0,
     test: int = 0,
     drawn: Sequence[str] = (),
-    shapes: dict[str, Any] | None = None,
+    **seen: dict[str, Any],
 ) -> dict[str, Any]:
     counts = {"train": {name: size for name, size in train.items() if size}}
     counts |= {"val": dict.fromkeys(train, val)} if val else {}
     counts |= {"test": dict.fromkeys(train, test)} if test else {}
-    return {"classes": list(train), "counts": counts, "drawn": list(drawn), "shapes": shapes}
+    return {"classes": list(train), "counts": counts, "drawn": list(drawn), **seen}
 
 
 # Of `dataset.json`: even and skewed, tiny and large, with few or no validation images, with an
-# absent class, with splits that were drawn, with small or long images, with names that forbid
-# mirroring, and a dry run that knows nothing.
+# absent class, with splits that were drawn, with small or long images, with samples of more than 8
+# bits that use their range and that do not, with names that forbid mirroring, and a dry run that
+# knows nothing.
+LONG = {"largest": 548, "elongated": 300, "unseen": 0.7}
+BRIGHT = {"images": 3, "largest": 65000, "white": 65535}
+FEW_LONG = {"largest": 3000, "elongated": 2, "unseen": 0.61}
 DATASETS: list[dict[str, Any]] = [
-    _named({"ants": 120, "bees": 124}, 76),
-    _named({"ants": 1, "bees": 1}),
-    _named({"cat": 400, "dog": 100, "owl": 260}, 9, 4, ["val"]),
-    _named({"rare": 20, "usual": 1000}, 40),
+    _named({"ants": 120, "bees": 124}, 76, shapes={"largest": 500, "elongated": 0, "unseen": 0.0}),
+    _named({"ants": 1, "bees": 1}, sixteen_bit={"images": 2, "largest": 4000, "white": 65535}),
+    _named({"cat": 400, "dog": 100, "owl": 260}, 9, 4, ["val"], sixteen_bit=BRIGHT),
+    _named({"rare": 20, "usual": 1000}, 40, shapes=LONG),
     _named({str(digit): 6000 for digit in range(10)}, 1000),
-    _named({"plane": 2500, "ship": 2500}, 500, 500, ["test", "val"], {"largest": 96}),
-    _named({"turn left": 30, "turn right": 40}, 5),
+    _named({"plane": 2500, "ship": 2500}, 500, 500, ["test", "val"], shapes={"largest": 96}),
+    _named({"turn left": 30, "turn right": 40}, 5, shapes=FEW_LONG),
     _named({"absent": 0, "down": 6, "up": 7}, 10),
     _named({f"c{number:03}": 3 for number in range(200)}, 1),
     {"classes": [], "counts": {}},

@@ -10,7 +10,40 @@ def plan(images: int = 200, shapes: dict[str, Any] | None = None, **config: Any)
     counts = {"train": {"cat": images // 2, "dog": images // 2}, "val": {"cat": 20, "dog": 20}}
     asked = {"architecture": "resnet18", "strategy": "full", **config}
     summary = {"classes": ["cat", "dog"], "counts": counts, "shapes": shapes}
-    return resolve(TrainConfig.model_validate(asked), catalogue.get("resnet18"), summary)
+    parent = (160, "squash") if "weights" in config else ()
+    return resolve(TrainConfig.model_validate(asked), catalogue.get("resnet18"), summary, *parent)
+
+
+def long(images: int) -> dict[str, Any]:
+    """Of 240 images so many are longer than 2:1."""
+    return {"largest": 500, "elongated": images, "unseen": 0.7 if images else 0.0}
+
+
+def test_many_elongated_images_are_padded() -> None:
+    one = plan(shapes=long(24))
+    assert one.fit == "pad"
+    assert "24 of 240 images are longer than 2:1, of which 70% is never" in one.reasons["fit"]
+    assert plan(shapes=long(24), strategy="head").fit == "pad"
+
+
+def test_few_are_cropped_and_the_plan_says_what_is_never_seen() -> None:
+    one = plan(shapes=long(23))
+    assert one.fit == "crop"
+    assert "23 of 240 images" in one.reasons["fit"]
+    assert "no image is longer" in plan(shapes=long(0)).reasons["fit"]
+    assert "not known here" in plan().reasons["fit"]
+
+
+def test_what_is_asked_for_is_taken_and_what_it_costs_is_said() -> None:
+    assert plan(shapes=long(200), fit="squash").reasons["fit"] == "as given"
+    given = plan(shapes=long(200), fit="crop")
+    assert given.fit == "crop"
+    assert given.reasons["fit"].startswith("as given; 200 of 240 images")
+
+
+def test_a_model_to_start_from_hands_on_how_it_sees() -> None:
+    assert plan(weights="model:pets@3", shapes=long(200)).fit == "squash"
+    assert plan(weights="model:pets@3", fit="crop").fit == "crop"
 
 
 def test_the_smallest_crop_fills_the_input() -> None:

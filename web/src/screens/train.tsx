@@ -9,9 +9,10 @@ import { collected, pause, useLoaded } from '../load'
 import { once } from '../once'
 import { Command, Empty, Fact, Trouble } from '../parts/pieces'
 import { PlanTable } from '../parts/plan'
-import { asCommand, asCurl, asPython, type Effort, type Form, proposed, request, whereabouts } from '../training'
+import { asCommand, asCurl, asPython, type Effort, type Fit, type Form, proposed, request, whereabouts } from '../training'
 
 const EFFORTS: Effort[] = ['fast', 'balanced', 'best']
+const FITS: Fit[] = ['auto', 'crop', 'pad', 'squash']
 
 async function choices(): Promise<{ sets: Shapes['Dataset'][]; networks: Shapes['Architecture'][] }> {
   const all = { limit: 1000 }
@@ -49,6 +50,7 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
     dataset: query.get('dataset') ?? newest(sets[0]),
     architecture: query.get('architecture') ?? proposed(networks),
     effort: (query.get('effort') as Effort | null) ?? 'balanced',
+    fit: (query.get('fit') as Fit | null) ?? 'auto',
     name: query.get('name') ?? '', epochs: query.get('epochs') ?? '', batch: query.get('batch') ?? '', rate: query.get('rate') ?? '', seed: query.get('seed') ?? '',
   })
   const plan = useSignal<Shapes['Plan'] | null>(null)
@@ -105,6 +107,7 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
   const set = (change: Partial<Form>): void => void (form.value = { ...form.value, ...change })
   const network = networks.find(({ name }) => name === form.value.architecture)
   const hints = { fast: w.fastHint, balanced: w.balancedHint, best: w.bestHint }
+  const fits = { auto: w.auto, crop: w.fitCrop, pad: w.fitPad, squash: w.fitSquash }
   const field = (name: 'epochs' | 'batch' | 'rate' | 'seed', title: string): JSX.Element => (
     <label>{title}<input type="number" min="0" step="any" placeholder={w.auto} value={form.value[name]} onInput={(event) => set({ [name]: event.currentTarget.value })} /></label>
   )
@@ -147,6 +150,13 @@ function Planner({ sets, networks }: { sets: Shapes['Dataset'][]; networks: Shap
         <label>{w.name}<input type="text" placeholder={plan.value?.name ?? ''} maxLength={63} value={form.value.name} onInput={(event) => set({ name: event.currentTarget.value })} /></label>
         <details>
           <summary>{w.more}</summary>
+          <label>
+            {w.fit}
+            <select value={form.value.fit} onChange={(event) => set({ fit: event.currentTarget.value as Fit })}>
+              {FITS.map((fit) => <option key={fit} value={fit}>{fits[fit]}</option>)}
+            </select>
+            <span class="quiet small">{w.fitHint}</span>
+          </label>
           <div class="columns">{field('epochs', w.epochs)}{field('batch', w.batch)}{field('rate', w.rate)}{field('seed', w.seed)}</div>
         </details>
         <Trouble refusal={refused.value} manual />
