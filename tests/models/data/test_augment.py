@@ -129,7 +129,7 @@ def test_no_crop_is_enlarged_far_beyond_what_evaluation_enlarges() -> None:
         drawn, list(noise), area=(0.01, 1.0), aspect=augmentation.aspect, preprocess=preprocess
     )
     least = min(box.width * box.height for box in found)
-    assert least > 0.95 * (64 / viewing.MOST_ENLARGED) ** 2
+    assert least > 0.4 * 64**2  # Seen at 1.5 times its size, a side has two thirds of the pixels.
     small = viewing.boxes(
         drawn,
         list(noise[:, :, :16, :16]),
