@@ -72,5 +72,12 @@ def confident_joint(shares: Tensor, labels: Tensor) -> Tensor:
     joint = torch.zeros(classes, classes, dtype=torch.float64)
     joint.index_put_((labels[counted], seems), torch.ones(len(seems)).double(), accumulate=True)
     rows = joint.sum(1, keepdim=True)
-    joint = torch.where(rows > 0, joint * sizes[:, None] / rows, torch.diag(sizes))
-    return joint.round().long()
+    return _whole(torch.where(rows > 0, joint * sizes[:, None] / rows, torch.diag(sizes)))
+
+
+def _whole(joint: Tensor) -> Tensor:
+    """Round each row to whole numbers of the same sum, those with the largest rest upwards."""
+    down = joint.floor()
+    missing = (joint.sum(1) - down.sum(1)).round()
+    places = (joint - down).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return (down + (places < missing[:, None])).long()

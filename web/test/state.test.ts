@@ -16,8 +16,14 @@ afterEach(() => vi.unstubAllGlobals())
 
 test('the newest step for an image counts', () => {
   const steps = [{ sha256: 'a', label: 'dog' }, { sha256: 'b', label: null }, { sha256: 'a', label: null }, { sha256: 'b', label: 'cat' }]
-  expect(change(steps)).toEqual({ exclude: ['a'], relabel: { b: 'cat' } })
-  expect(settled(steps.slice(0, 1)).get('a')).toBe('dog')
+  expect(change(steps)).toEqual({ exclude: ['a'], relabel: { b: 'cat' }, confirm: [] })
+  expect(settled(steps.slice(0, 1)).get('a')?.label).toBe('dog')
+})
+
+test('a label that is right is confirmed and given to no image anew, until another step', () => {
+  const steps = [{ sha256: 'a', label: 'dog' }, { sha256: 'a', label: 'cat', right: true }, { sha256: 'b', label: 'cat', right: true }]
+  expect(change(steps)).toEqual({ exclude: [], relabel: {}, confirm: ['a', 'b'] })
+  expect(change([...steps, { sha256: 'b', label: null }])).toEqual({ exclude: ['b'], relabel: {}, confirm: ['a'] })
 })
 
 test('a folder is looked at before it is sent', () => {

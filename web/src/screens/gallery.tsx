@@ -5,7 +5,7 @@ import { useRef } from 'preact/hooks'
 import { answered, api, Refusal, type Shapes } from '../api'
 import { address, filter, go } from '../address'
 import { change, settled, type Step } from '../edits'
-import { words } from '../language'
+import { percent, words } from '../language'
 import { useLoaded } from '../load'
 import { once } from '../once'
 import { Grid, type Tile } from '../parts/grid'
@@ -13,6 +13,13 @@ import { Trouble } from '../parts/pieces'
 
 type Images = { images: Shapes['Image'][]; more: boolean }
 const PAGE = 500
+export const SUSPECTS = ['label_suspect', 'outlier'] // Findings of a model, not of the version.
+
+/** The class of an image, and of a suspect what it may be instead. */
+function suspected({ class: given, suspect }: Shapes['Image']): string {
+  if (!suspect) return given
+  return `${given}${suspect.likely ? ` → ${suspect.likely}?` : ''} ${percent(suspect.score, 0)}`
+}
 
 export const thumbnail = (dataset: string, number: number, sha256: string, size = 256): string =>
   `/datasets/${dataset}/versions/${number}/images/${sha256}/thumbnail?size=${size}`
@@ -21,18 +28,19 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
   const { dataset, number, classes } = version
   const query = address.value.query
   const wanted = { class: query.get('class') ?? '', split: query.get('split') ?? '', finding: query.get('finding') ?? '' }
+  const judge = SUSPECTS.includes(wanted.finding) ? (query.get('model') ?? '') : ''
   const steps = useSignal<Step[]>([])
   const refusal = useSignal<Refusal | undefined>(undefined)
   const saving = useSignal(false)
   const torn = useSignal<Refusal | undefined>(undefined) // Why the next page could not be had.
   const followed = useRef<Images | undefined>(undefined) // The images whose next page is on its way.
   const ask = async (after?: string): Promise<Images> => {
-    const given = Object.fromEntries(Object.entries({ ...wanted, after }).filter(([, value]) => value))
+    const given = Object.fromEntries(Object.entries({ ...wanted, model: judge, after }).filter(([, value]) => value))
     const params = { path: { dataset_id: dataset, number }, query: { limit: PAGE, ...given } }
     const page = await answered(api.GET('/datasets/{dataset_id}/versions/{number}/images', { params }))
     return { images: page.data, more: page.has_more ?? false }
   }
-  const loaded = useLoaded(() => ask(), [dataset, number, ...Object.values(wanted)].join('\n'))
+  const loaded = useLoaded(() => ask(), [dataset, number, judge, ...Object.values(wanted)].join('\n'))
   const more = async (): Promise<void> => {
     const now = loaded.data.value
     if (!now?.more || followed.current === now) return
@@ -55,14 +63,18 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
     const edit = edits.get(image.sha256)
     return {
       key: image.sha256, src: thumbnail(dataset, number, image.sha256), title: image.path,
-      caption: edit ?? image.class, out: edit === null, changed: Boolean(edit),
+      caption: edit?.right ? `✓ ${image.class}` : (edit?.label ?? suspected(image)), out: edit?.label === null, changed: Boolean(edit?.label),
     }
   })
   const undo = (): void => void (steps.value = steps.value.slice(0, -1))
-  const give = (tile: Tile, label: string | null): void => void (steps.value = [...steps.value, { sha256: tile.key, label }])
+  const of = (tile: Tile): Shapes['Image'] | undefined => loaded.data.value?.images.find(({ sha256 }) => sha256 === tile.key)
+  const give = (tile: Tile, label: string | null, right = false): void => void (steps.value = [...steps.value, { sha256: tile.key, label, right }])
+  const keep = (tile: Tile): void => give(tile, of(tile)?.class ?? null, true)
   const act = (key: string, tile: Tile): void => {
-    const label = key === 'x' ? null : classes[Number(key) - 1]
+    const likely = key === 'y' ? of(tile)?.suspect?.likely : null
+    const label = key === 'x' ? null : (likely ?? classes[Number(key) - 1])
     if (key === 'u') undo()
+    else if (key === 'k') keep(tile)
     else if (label !== undefined) give(tile, label)
   }
   const save = async (): Promise<void> => {
@@ -82,12 +94,12 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
     saving.value = false
   }
   const w = words.value
-  const select = (name: keyof typeof wanted, title: string, values: readonly string[]): JSX.Element => (
+  const select = (name: keyof typeof wanted, title: string, values: readonly string[], named: Record<string, string> = {}): JSX.Element => (
     <label>
       {title}
       <select value={wanted[name]} onChange={(event) => filter({ [name]: event.currentTarget.value || undefined })}>
         <option value="">{w.every}</option>
-        {values.map((value) => <option key={value}>{value}</option>)}
+        {values.map((value) => <option key={value} value={value}>{named[value] ?? value}</option>)}
       </select>
     </label>
   )
@@ -97,11 +109,14 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
       <div class="row">
         {select('class', w.filterClass, classes)}
         {select('split', w.filterSplit, Object.keys(version.counts))}
-        {version.findings.length > 0 && select('finding', w.filterFinding, version.findings.map(({ code }) => code))}
+        {select('finding', w.filterFinding, [...SUSPECTS, ...version.findings.map(({ code }) => code)], w.suspects)}
       </div>
       <p class="quiet small">{w.gridKeys} {classes.slice(0, 9).map((name, index) => `${index + 1} ${name}`).join(' · ')}</p>
-      <Trouble refusal={loaded.refusal.value} />
-      <Grid label={w.gallery} tiles={tiles} more={() => void more()} act={act}>{(tile) => <Correct tile={tile} classes={classes} give={give} />}</Grid>
+      {SUSPECTS.includes(wanted.finding) && (loaded.data.value
+        ? <p class="note">{loaded.data.value.images.length ? w.suspectKeys(loaded.data.value.images[0]?.suspect?.model ?? '') : w.noSuspects}</p>
+        : loaded.refusal.value?.problem.code === 'not_judged' && <p class="note">{w.notJudged}</p>)}
+      {loaded.refusal.value?.problem.code !== 'not_judged' && <Trouble refusal={loaded.refusal.value} />}
+      <Grid label={w.gallery} tiles={tiles} more={() => void more()} act={act}>{(tile) => <Correct tile={tile} likely={of(tile)?.suspect?.likely} classes={classes} give={give} keep={keep} />}</Grid>
       {torn.value && <div class="row"><Trouble refusal={torn.value} manual /><button type="button" onClick={again}>{w.again}</button></div>}
       <Trouble refusal={refusal.value} manual />
       {steps.value.length > 0 && (
@@ -117,12 +132,22 @@ export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX
   )
 }
 
+type Correction = {
+  tile: Tile
+  likely: string | null | undefined
+  classes: readonly string[]
+  give: (tile: Tile, label: string | null) => void
+  keep: (tile: Tile) => void
+}
+
 /** What the keys do, for a mouse, a finger, and more than nine classes. */
-function Correct({ tile, classes, give }: { tile: Tile; classes: readonly string[]; give: (tile: Tile, label: string | null) => void }): JSX.Element {
+function Correct({ tile, likely, classes, give, keep }: Correction): JSX.Element {
   const w = words.value
   return (
     <div class="row" role="group" aria-label={w.chosenImage}>
       <span class="quiet small">{w.chosenImage}: {tile.title}</span>
+      {likely && <button type="button" onClick={() => give(tile, likely)}>{w.itIs(likely)}</button>}
+      <button type="button" onClick={() => keep(tile)}>{w.labelIsRight}</button>
       <button type="button" onClick={() => give(tile, null)}>{w.leaveOut}</button>
       <label class="row">
         {w.giveClass}

@@ -10,7 +10,7 @@ import { Confusion } from '../parts/confusion'
 import { Exports } from '../parts/exports'
 import { Scroll, Trouble } from '../parts/pieces'
 import { Reliance } from '../parts/reliance'
-import { thumbnail } from './gallery'
+import { SUSPECTS, thumbnail } from './gallery'
 
 const WORST = 12
 
@@ -62,6 +62,7 @@ export function Model({ name, number }: { name: string; number: string | undefin
         <label>{w.measured}<select value={split} onChange={(event) => filter({ split: event.currentTarget.value })}>{Object.keys(splits).map((one) => <option key={one}>{one}</option>)}</select></label>
       )}
       {scores?.confusion && <Confusion confusion={scores.confusion} load={opens ? told : undefined} of={`${reference} ${split}`} dataset={version.dataset} />}
+      <Suspects version={version} />
       {scores?.errors && <Worst errors={scores.errors} dataset={version.dataset} />}
       <div class="columns">
         {scores?.calibration && <Trust calibration={scores.calibration} />}
@@ -74,6 +75,23 @@ export function Model({ name, number }: { name: string; number: string | undefin
         <Aliases model={model} number={version.number} done={shown.reload} />
       </div>
     </>
+  )
+}
+
+/** The way to the images whose labels the model doubts, where they can be corrected. */
+function Suspects({ version }: { version: Shapes['ModelVersion'] }): JSX.Element | null {
+  const w = words.value
+  const { dataset, card } = version
+  const found = (card['suspects'] ?? {}) as Record<string, number>
+  const told: Record<string, (n: number) => string> = { label_suspect: w.mayBeWrong, outlier: w.likeNoOther }
+  const kinds = SUSPECTS.filter((kind) => found[kind] && told[kind])
+  if (!dataset?.id || !kinds.length) return null
+  const place = ['datasets', `${dataset.id}@${dataset.version ?? 1}`]
+  const model = `${version.model}@${version.number}`
+  return (
+    <p class="row">
+      {kinds.map((finding) => <a key={finding} href={href(place, { finding, model })}>{told[finding]?.(found[finding] ?? 0)}</a>)}
+    </p>
   )
 }
 
