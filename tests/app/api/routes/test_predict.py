@@ -35,6 +35,7 @@ def test_images_in_a_form(client: TestClient, stub: Stub, resources: Resources) 
     assert body["model"] == {
         "classes": 2, "name": "pets", "version": 1, "architecture": "lenet",
         "digest": f"sha256:{version.digest}", "rejection": None,
+        "heatmap": False,
     }  # fmt: skip
     assert [result["filename"] for result in body["results"]] == ["cat.jpg", "dog 2.png"]
     assert body["results"][0]["predictions"][0]["label"] == "cat"
