@@ -1,5 +1,5 @@
 FROM base-services
-RUN groupmod -g 70 postgres && usermod -u 70 postgres && rm -rf /var/lib/postgresql \
+RUN groupmod -o -g 70 postgres && usermod -o -u 70 postgres && rm -rf /var/lib/postgresql \
     && install -d -o postgres -m 1777 /var/lib/postgresql && install -d -o postgres -m 3777 /run/postgresql \
     && ln -s /usr/lib/postgresql/*/bin/* /usr/local/bin/
 # What the published image does with these variables: a cluster and a database at the first start, then the server.
