@@ -1,7 +1,7 @@
 """What the samples of a decoded picture are like: whether there is anything to see.
 
-Whole pictures are looked at only where their miniature leaves it open, as that takes a tenth of the
-time of decoding them.
+Whole pictures are looked at only where their miniature leaves it open, as that takes a while beside
+decoding them.
 """
 
 from typing import cast
