@@ -23,7 +23,7 @@ Lengths = NDArray[np.float64]
 # A crop is enlarged at most so many times as much as evaluation enlarges the image: a smaller part
 # would be a blur, unlike anything that is judged (`bench/views.py`). Of photographs above 300 px
 # only `strong` asks for that.
-MOST_ENLARGED = 1.5
+MOST_ENLARGED = 1.45
 
 
 class Box(NamedTuple):

@@ -129,7 +129,7 @@ def test_no_crop_is_enlarged_far_beyond_what_evaluation_enlarges() -> None:
         drawn, list(noise), area=(0.01, 1.0), aspect=augmentation.aspect, preprocess=preprocess
     )
     least = min(box.width * box.height for box in found)
-    assert least > 0.4 * 64**2  # Seen at 1.5 times its size, a side has two thirds of the pixels.
+    assert least > 0.4 * 64**2  # Seen at 1.5 times its size, a side would have two thirds of it.
     small = viewing.boxes(
         drawn,
         list(noise[:, :, :16, :16]),
@@ -137,7 +137,7 @@ def test_no_crop_is_enlarged_far_beyond_what_evaluation_enlarges() -> None:
         aspect=augmentation.aspect,
         preprocess=preprocess,
     )
-    assert min(box.width * box.height for box in small) < 0.5 * 16**2
+    assert min(box.width * box.height for box in small) < 0.6 * 16**2
 
 
 @pytest.mark.parametrize("augmentation", [named("standard", 224), named("light", 224)])
