@@ -63,7 +63,7 @@ class Draft:
         self.classes: list[str] = summary["classes"]
         self.class_sizes = [counts.get("train", {}).get(name, 0) for name in self.classes]
         self.images = Sizes(*(sum(counts.get(name, {}).values()) for name in Sizes._fields))
-        self.drawn: list[str] = summary.get("drawn", [])
+        self.drawn: list[str] = summary.get("drawn") or []
         shapes: Mapping[str, Any] = summary.get("shapes") or {}
         self.largest: int | None = shapes.get("largest")
         self.wide: Mapping[str, int] = summary.get("sixteen_bit") or {}

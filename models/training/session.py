@@ -52,11 +52,9 @@ class Session:
     def open(cls, run: RunDir, request: TrainRequest, dataset: StagedDataset) -> Iterator[Self]:
         """Make the plan, and let the other ranks train along until the context is left."""
         architecture = catalogue.get(request.config.architecture)
-        drawn = dataset.summary.get("drawn", [])
-        summary = {"classes": dataset.classes, "counts": dataset.counts(), "drawn": drawn}
-        summary["shapes"] = dataset.summary.get("shapes")
-        parent = initial_model.parent_sees(request)
-        plan = resolve(request.config, architecture, summary, *parent)
+        told = {key: dataset.summary.get(key) for key in ("drawn", "shapes", "sixteen_bit")}
+        summary = {**told, "classes": dataset.classes, "counts": dataset.counts()}
+        plan = resolve(request.config, architecture, summary, *initial_model.parent_sees(request))
         with Group(run, plan.devices) as group:
             deadline = Deadline(run, None if group.rank else plan.max_minutes)
             run.events.emit("plan", plan=plan.to_json())
