@@ -7,6 +7,7 @@ import { go } from '../address'
 import { decimal, percent, words } from '../language'
 import { collected, useLoaded } from '../load'
 import { Camera, canAsk } from '../parts/camera'
+import { Heated, HeatSwitch, heated } from '../parts/heat'
 import { Empty, Problem, Trouble } from '../parts/pieces'
 
 /** The image that was dropped, pasted, chosen or taken. */
@@ -71,11 +72,15 @@ function Ask(): JSX.Element {
   )
 }
 
-async function predict(image: Blob, model: string): Promise<Shapes['Prediction']> {
+async function predict(image: Blob, model: string, explained?: string): Promise<Shapes['Prediction']> {
   const form = new FormData()
   form.append('file', image, image instanceof File ? image.name : 'image')
   form.append('model', model)
   form.append('top_k', '5')
+  if (explained) {
+    form.append('explain', 'heatmap')
+    form.append('explain_class', explained)
+  }
   const body = form as never
   return answered(api.POST('/predict', { body, bodySerializer: (whole: unknown) => whole as FormData }))
 }
@@ -84,6 +89,8 @@ function Answer({ image, model }: { image: Blob; model: string }): JSX.Element {
   const answer = useSignal<Shapes['Prediction'] | null>(null)
   const refusal = useSignal<Refusal | undefined>(undefined)
   const url = useSignal('')
+  const heat = useSignal<Shapes['Heatmap'] | null>(null)
+  const other = useSignal('') // The class that is explained, if it is not the first one.
   const w = words.value
   useEffect(() => {
     const made = URL.createObjectURL(image)
@@ -101,11 +108,29 @@ function Answer({ image, model }: { image: Blob; model: string }): JSX.Element {
     return () => void (gone = true)
   }, [image, model])
   const result = answer.value?.results[0]
+  const ranked = result?.predictions ?? []
+  const explains = Boolean(answer.value?.model.heatmap && result?.label)
+  const wanted = explains && heated() ? (ranked.find(({ label }) => label === other.value)?.label ?? result?.label ?? '') : ''
+  useEffect(() => {
+    let gone = false
+    heat.value = null
+    if (wanted) {
+      predict(image, model, wanted).then(
+        (found) => !gone && (heat.value = found.results[0]?.heatmap ?? null),
+        (problem: unknown) => !gone && (refusal.value = Refusal.of(problem)),
+      )
+    }
+    return () => void (gone = true)
+  }, [image, model, wanted])
   const total = answer.value?.timing_ms['total']
   return (
     <div class="columns">
       <section>
-        {url.value && <img class="photo" src={url.value} alt={image instanceof File ? image.name : ''} />}
+        {url.value && <Heated heat={heat.value}><img class="photo" src={url.value} alt={image instanceof File ? image.name : ''} /></Heated>}
+        {explains && <HeatSwitch />}
+        {wanted && (
+          <label class="row">{w.heatOf}<select value={wanted} onChange={(event) => (other.value = event.currentTarget.value)}>{ranked.map(({ label }) => <option key={label}>{label}</option>)}</select></label>
+        )}
         <div><button type="button" onClick={() => (tried.value = null)}>{w.tryAgain}</button></div>
       </section>
       <section aria-live="polite">
@@ -117,7 +142,7 @@ function Answer({ image, model }: { image: Blob; model: string }): JSX.Element {
             <h2>{result.label}</h2>
             {result.decision === 'abstain' && <p class="note">{result.reason === 'unknown' ? w.unknownImage : w.unsureAnswer}</p>}
             <ul class="bars">
-              {(result.predictions ?? []).map((one) => (
+              {ranked.map((one) => (
                 <li key={one.index}>
                   <span title={one.label}>{one.label}</span>
                   <span class="bar"><i style={{ width: `${100 * one.confidence}%` }} /></span>
