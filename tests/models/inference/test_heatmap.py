@@ -66,15 +66,22 @@ def test_maps_of_another_answer_explain_nothing() -> None:
 
 @pytest.mark.parametrize("size", [(500, 375), (301, 900), (224, 224), (80, 60)])
 def test_the_box_is_what_the_crop_shows(size: tuple[int, int]) -> None:
-    width, height = size
     seen = IMAGENET.seen(Image.new("RGB", size))
-    left, right = round(seen[0] * width), round(seen[2] * width)
-    top, bottom = round(seen[1] * height), round(seen[3] * height)
-    for less, shown in ((-2, True), (2 + width // 50, False)):  # A frame around it, and within it.
-        picture = Image.new("RGB", size, "white")
-        inner = (left + less, top + less, right - less, bottom - less)
-        picture.paste("black", inner)
-        assert (IMAGENET.uint8(picture).max() < 128) == shown
+    edges = [round(share * side) for share, side in zip(seen, size * 2, strict=True)]
+    inwards = (1, 1, -1, -1)
+    around = [edge - 2 * way for edge, way in zip(edges, inwards, strict=True)]
+    assert dark(size, around)
+    for number, way in enumerate(inwards):  # One edge lies within what is shown.
+        within = around.copy()
+        within[number] += way * (4 + max(size) // 50)
+        assert not dark(size, within)
+
+
+def dark(size: tuple[int, int], box: list[int]) -> bool:
+    """Return whether a white image's crop lies all within a box that is painted black."""
+    picture = Image.new("RGB", size, "white")
+    picture.paste("black", tuple(box))  # type: ignore[arg-type]  # Four of them.
+    return bool(IMAGENET.uint8(picture).max() < 128)
 
 
 def test_the_size_is_of_the_upright_picture() -> None:
