@@ -24,6 +24,8 @@ def test_a_class_of_which_a_network_is_unsure_is_not_accused_as_a_whole() -> Non
     shares = torch.tensor([[0.99, 0.01]] * 20 + [[0.6, 0.4]] * 20).double()
     labels = torch.tensor([0] * 20 + [1] * 20)
     assert not label_errors(shares, labels).flagged.any()
+    shares[5] = torch.tensor([0.6, 0.4])  # As unsure, and nothing is likelier than its own class.
+    assert not label_errors(shares, labels).flagged.any()
     labels[3] = 1
     assert label_errors(shares, labels).flagged.nonzero()[:, 0].tolist() == [3]
 
