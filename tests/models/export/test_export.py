@@ -25,7 +25,7 @@ from models.export.__main__ import FORMS, export
 from models.export.forms import Answer
 from models.inference import artefact
 from models.inference.classifier import Classifier
-from models.inference.preprocess import REVISION, SQUARES
+from models.inference.preprocess import REVISION, Preprocess
 from models.inference.rejection import Rejection
 from models.planning import catalogue
 from models.planning.export_request import FIRST_PIXELS, ExportRequest
@@ -221,7 +221,11 @@ def test_pixels_of_an_earlier_revision(model: Path, tmp_path: Path) -> None:
 
 def test_the_graph_of_pixels_is_of_the_latest_revision() -> None:
     """A revision that computes them otherwise needs a graph of its own, or a refusal."""
-    assert SQUARES[FIRST_PIXELS] is SQUARES[REVISION]
+    image = Image.effect_noise((301, 200), 90).convert("RGB")
+    latest = Preprocess.for_architecture("mobilenet_v2")
+    assert latest.revision == REVISION
+    first = replace(latest, revision=FIRST_PIXELS)
+    assert (first.uint8(image) == latest.uint8(image)).all()
 
 
 def test_a_file_that_answers_otherwise_is_refused(model: Path, tmp_path: Path) -> None:
