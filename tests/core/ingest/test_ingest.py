@@ -243,7 +243,8 @@ def test_photographs_are_read_as_they_are(run: Ingest, shared: Path) -> None:
         "train": 245,
         "val": 153,
     }
-    assert Counter(line["code"] for line in done.report) == {"profile_converted": 30}
+    findings = Counter(line["code"] for line in done.report)
+    assert findings == {"profile_converted": 30, "elongated": 6}
     done = run(shared / "data" / "imagenet200.zip")
     assert done.error is not None
     assert done.error["code"] == "dataset_invalid"

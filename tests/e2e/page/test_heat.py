@@ -69,3 +69,40 @@ def test_a_map_lies_over_the_image_that_is_tried(
     tab.locator("img[data-heat=nw]").wait_for()
     tab.get_by_label(SWITCH).uncheck()
     tab.locator("img[data-heat]").wait_for(state="detached")
+
+
+def test_an_evaluated_image_shows_what_spoke_for_its_answer(
+    tab: Any, service: Service, trained: Trained, troubles: list[str]
+) -> None:
+    def with_maps(route: Any) -> None:
+        route.fulfill(json={**route.fetch().json(), "heatmap": True})
+
+    def explained(route: Any) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            route.fulfill(status=503, json={"code": "predictor_unavailable", "title": "Away"})
+        else:
+            route.fulfill(json={**(told := heat("nw")), "overlay": told["png"]})
+
+    asked: list[str] = []
+    tab.goto(f"{service.url}/#/models/{trained.model}@2")
+    tab.locator("table.matrix button").first.click()
+    dialog = tab.get_by_role("dialog")
+    dialog.get_by_role("img").first.wait_for()
+    assert dialog.locator(".picture").count() == 0
+    tab.route(f"**/models/{trained.model}/versions/2", with_maps)
+    tab.route("**/heatmap?*", explained)
+    tab.reload()
+    tab.locator("table.matrix button").first.click()
+    picture = dialog.locator(".picture").first
+    picture.click()
+    dialog.get_by_role("alert").wait_for()
+    troubles.clear()  # The 503 that this test has caused.
+    picture.click()
+    dialog.locator(".picture[aria-pressed=true] img[src^='data:image/png']").wait_for()
+    picture.click()
+    dialog.locator(".picture[aria-pressed=false] img[src*=thumbnail]").first.wait_for()
+    picture.click()
+    dialog.locator(".picture[aria-pressed=true] img[src^='data:image/png']").wait_for()
+    assert len(asked) == 2
+    assert all("explain_overlay=true" in url for url in asked)

@@ -7,12 +7,12 @@ import { href } from '../address'
 import { dense, type Matrix, mistakes, type Told } from '../evaluation'
 import { count, percent, words } from '../language'
 import { useLoaded } from '../load'
-import { thumbnail } from '../screens/gallery'
+import { JudgedImage } from './judged_image'
 import { Scroll, Trouble } from './pieces'
 
 type Pair = [truth: string, answer: string]
 type Load = () => Promise<Told[]>
-type Images = { dataset: Shapes['DatasetOrigin'] | null; of: string }
+type Images = { version: Shapes['ModelVersion']; of: string }
 type Show = (truth: string, answer: string) => void
 const SHOWN = 120
 const MOST_CLASSES = 200 // Of a table; beyond it, 40 000 cells would be drawn.
@@ -95,10 +95,11 @@ export function Table({ confusion, show }: Opening): JSX.Element {
   )
 }
 
-function Cell({ pair, dataset, load, of, close }: { pair: Pair; load: Load; close: () => void } & Images): JSX.Element {
+function Cell({ pair, version, load, of, close }: { pair: Pair; load: Load; close: () => void } & Images): JSX.Element {
   const box = useRef<HTMLDialogElement>(null)
   const [truth, answer] = pair
   const told = useLoaded(load, of)
+  const { dataset } = version
   const w = words.value
   useEffect(() => box.current?.showModal(), [])
   const found = told.data.value?.filter((one) => one.class === truth && one.label === answer).sort((a, b) => b.confidence - a.confidence)
@@ -108,12 +109,13 @@ function Cell({ pair, dataset, load, of, close }: { pair: Pair; load: Load; clos
         <div class="title"><h2>{w.cellTitle(truth, answer)}</h2><button type="button" onClick={() => box.current?.close()}>{w.close}</button></div>
         <Trouble refusal={told.refusal.value} />
         {!found && !told.refusal.value && <p role="status">{w.loading}</p>}
+        {version.heatmap && Boolean(found?.length) && <p class="quiet">{w.explainHint}</p>}
         {found?.length === 0 && <p class="quiet">{w.noCell}</p>}
         <ul class="gallery">
           {found?.slice(0, SHOWN).map((one) => (
             <li key={one.sha256}>
               <figure>
-                {dataset?.id && dataset.version && <img src={thumbnail(dataset.id, dataset.version, one.sha256)} alt={one.path} loading="lazy" />}
+                <JudgedImage version={version} sha256={one.sha256} path={one.path} />
                 <figcaption class="quiet">{percent(one.confidence)}</figcaption>
               </figure>
             </li>

@@ -8,9 +8,10 @@ import { bytes, count, decimal, percent, words } from '../language'
 import { useLoaded } from '../load'
 import { Confusion } from '../parts/confusion'
 import { Exports } from '../parts/exports'
+import { JudgedImage } from '../parts/judged_image'
 import { Scroll, Trouble } from '../parts/pieces'
 import { Reliance } from '../parts/reliance'
-import { SUSPECTS, thumbnail } from './gallery'
+import { SUSPECTS } from './gallery'
 
 const WORST = 12
 
@@ -61,9 +62,9 @@ export function Model({ name, number }: { name: string; number: string | undefin
       {Object.keys(splits).length > 1 && (
         <label>{w.measured}<select value={split} onChange={(event) => filter({ split: event.currentTarget.value })}>{Object.keys(splits).map((one) => <option key={one}>{one}</option>)}</select></label>
       )}
-      {scores?.confusion && <Confusion confusion={scores.confusion} load={opens ? told : undefined} of={`${reference} ${split}`} dataset={version.dataset} />}
+      {scores?.confusion && <Confusion confusion={scores.confusion} load={opens ? told : undefined} of={`${reference} ${split}`} version={version} />}
       <Suspects version={version} />
-      {scores?.errors && <Worst errors={scores.errors} dataset={version.dataset} />}
+      {scores?.errors && <Worst errors={scores.errors} version={version} />}
       <div class="columns">
         {scores?.calibration && <Trust calibration={scores.calibration} />}
         {scores?.abstention && <Reliance abstention={scores.abstention} />}
@@ -109,17 +110,17 @@ export function Verdict({ scores, split }: { scores: Measured; split: string }):
   )
 }
 
-function Worst({ errors, dataset }: { errors: Shapes['WrongAnswer'][]; dataset: Shapes['DatasetOrigin'] | null }): JSX.Element {
+function Worst({ errors, version }: { errors: Shapes['WrongAnswer'][]; version: Shapes['ModelVersion'] }): JSX.Element {
   const w = words.value
   return (
     <section>
       <h2>{w.worst}</h2>
-      <p class="quiet">{errors.length ? w.worstHint : w.noWorst}</p>
+      <p class="quiet">{errors.length ? w.worstHint : w.noWorst}{Boolean(errors.length) && version.heatmap && ` ${w.explainHint}`}</p>
       <ul class="gallery">
         {errors.slice(0, WORST).map((wrong) => (
           <li key={wrong.path}>
             <figure>
-              {wrong.sha256 && dataset?.id && dataset.version && <img src={thumbnail(dataset.id, dataset.version, wrong.sha256)} alt={wrong.path} loading="lazy" />}
+              {wrong.sha256 && <JudgedImage version={version} sha256={wrong.sha256} path={wrong.path} />}
               <figcaption><strong>{wrong.true}</strong><br /><span class="quiet">{w.said(wrong.predicted)}{typeof wrong.confidence === 'number' && ` · ${percent(wrong.confidence, 0)}`}</span></figcaption>
             </figure>
           </li>
