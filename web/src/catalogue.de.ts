@@ -37,7 +37,7 @@ export const german: Catalogue = {
   gridKeys: 'Pfeile bewegen, x lässt aus, 1 bis 9 geben die Klasse, u nimmt zurück.', changes: (n) => many(n, 'Änderung', 'Änderungen'), leaveOut: 'Auslassen', giveClass: 'Klasse geben', chosenImage: 'Gewähltes Bild', saveVersion: 'Als Fassung sichern', undo: 'Zurücknehmen', trainOnThis: 'Damit trainieren',
   dataset: 'Datensatz', effort: 'Aufwand', fast: 'Schnell', fastHint: 'Nur der Kopf, auf einmal berechneten Merkmalen.', balanced: 'Ausgewogen', balancedHint: 'Was zur Zahl der Bilder passt; jede Wahl wird begründet.', best: 'Gründlich', bestHint: 'Alle Schichten, vom Kopf abwärts.',
   fit: 'Was vom Bild gesehen wird', fitCrop: 'das Quadrat in der Mitte', fitPad: 'alles, mit Rand', fitSquash: 'alles, verzerrt',
-  fitHint: 'Ein quadratisches Netz sieht lange Bilder auf eine dieser Arten, im Training und danach.',
+  fitHint: 'Im Training und im Einsatz werden lange Bilder auf eine dieser Arten gesehen.',
   more: 'Weitere Einstellungen', epochs: 'Epochen', batch: 'Stapelgröße', rate: 'Lernrate', seed: 'Startwert', auto: 'wird gewählt',
   plan: 'Der Plan', planHint: 'Noch ist nichts gestartet. Das würde laufen.', start: 'Training starten', planning: 'Wird geplant …', eta: (time) => `Dauert etwa ${time}`, weightsHere: 'Gewichte sind da', weightsAway: 'Gewichte werden zuerst geholt', weightsMissing: 'Gewichte nicht erreichbar', parameters: 'Parameter',
   copyAs: 'Dasselbe als Befehl', copy: 'Kopieren', copied: 'Kopiert',

@@ -36,7 +36,7 @@ export const english = {
   gridKeys: 'Arrows move, x leaves out, 1 to 9 give the class, u takes back.', changes: (n: number) => many(n, 'change', 'changes'), leaveOut: 'Leave out', giveClass: 'Give the class', chosenImage: 'Chosen image', saveVersion: 'Save as version', undo: 'Take back', trainOnThis: 'Train on this',
   dataset: 'Data set', effort: 'Effort', fast: 'Fast', fastHint: 'The head alone, on features that are computed once.', balanced: 'Balanced', balancedHint: 'What suits the number of images; every choice is explained.', best: 'Thorough', bestHint: 'All layers, from the head downwards.',
   fit: 'What is seen of an image', fitCrop: 'the square in the middle', fitPad: 'all of it, with a margin', fitSquash: 'all of it, out of shape',
-  fitHint: 'A square network sees long images in one of these ways, in training and in use.',
+  fitHint: 'In training and in use, long images are seen in one of these ways.',
   more: 'More settings', epochs: 'Epochs', batch: 'Batch size', rate: 'Learning rate', seed: 'Seed', auto: 'chosen for you',
   plan: 'The plan', planHint: 'Nothing has been started. This is what would run.', start: 'Start training', planning: 'Planning …', eta: (time: string) => `Takes about ${time}`, weightsHere: 'weights are here', weightsAway: 'weights are fetched first', weightsMissing: 'weights cannot be fetched', parameters: 'parameters',
   copyAs: 'The same as a command', copy: 'Copy', copied: 'Copied',

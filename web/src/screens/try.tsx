@@ -129,7 +129,7 @@ function Answer({ image, model }: { image: Blob; model: string }): JSX.Element {
         {url.value && <Heated heat={heat.value}><img class="photo" src={url.value} alt={image instanceof File ? image.name : ''} /></Heated>}
         {explains && <HeatSwitch />}
         {wanted && (
-          <label class="row">{w.heatOf}<select value={wanted} onChange={(event) => (other.value = event.currentTarget.value)}>{ranked.map(({ label }) => <option key={label}>{label}</option>)}</select></label>
+          <label class="row">{w.heatOf}<select aria-label={w.heatOf} value={wanted} onChange={(event) => (other.value = event.currentTarget.value)}>{ranked.map(({ label }) => <option key={label}>{label}</option>)}</select></label>
         )}
         <div><button type="button" onClick={() => (tried.value = null)}>{w.tryAgain}</button></div>
       </section>
