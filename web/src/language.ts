@@ -36,7 +36,8 @@ export const decimal = (value: number): string => format(value, { maximumSignifi
 export function bytes(value: number): string {
   const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte']
   const power = Math.min(units.length - 1, value < 1 ? 0 : Math.floor(Math.log10(value) / 3))
-  const options = { style: 'unit', unit: units[power], maximumFractionDigits: power > 1 ? 1 : 0 } as const
+  const unitDisplay = power ? 'short' : 'long' // The short form of a byte has no plural.
+  const options = { style: 'unit', unit: units[power], unitDisplay, maximumFractionDigits: power > 1 ? 1 : 0 } as const
   return format(value / 1000 ** power, options)
 }
 

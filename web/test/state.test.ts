@@ -125,6 +125,13 @@ test('no duration has sixty minutes', async () => {
   expect([89, 90, 5399, 5400, 7199, 7200, 10_770, 10_830].map(duration)).toEqual(['89 sec', '2 min', '1 hr 30 min', '1 hr 30 min', '2 hr', '2 hr', '3 hr', '3 hr 1 min'])
 })
 
+test('bytes have a plural', async () => {
+  vi.stubGlobal('localStorage', { getItem: () => 'en' })
+  vi.stubGlobal('document', { documentElement: {} })
+  const { bytes } = await import('../src/language')
+  expect([0, 1, 562, 4000, 1_250_000].map(bytes)).toEqual(['0 bytes', '1 byte', '562 bytes', '4 kB', '1.3 MB'])
+})
+
 test('every word of the catalogue is used', () => {
   const sources = readdirSync('src', { recursive: true, encoding: 'utf8' })
     .filter((path) => /\.tsx?$/.test(path) && !/catalogue|schema/.test(path)).map((path) => readFileSync(`src/${path}`, 'utf8')).join('')
