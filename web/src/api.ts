@@ -46,3 +46,7 @@ export async function textOf(path: string): Promise<string> {
   if (response.ok) return response.text().catch(unreachable)
   throw refusalOf(response.status, await response.json().catch(() => undefined), response.statusText)
 }
+
+/** The address of a small picture of an image, its longer side `size` pixels. */
+export const thumbnail = (dataset: string, number: number, sha256: string, size = 256): string =>
+  `/datasets/${dataset}/versions/${number}/images/${sha256}/thumbnail?size=${size}`

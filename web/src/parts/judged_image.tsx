@@ -1,9 +1,8 @@
 /** An image that an evaluation has judged. */
 import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
-import { answered, api, Refusal, type Shapes } from '../api'
+import { answered, api, Refusal, type Shapes, thumbnail } from '../api'
 import { words } from '../language'
-import { thumbnail } from '../screens/gallery'
 import { Trouble } from './pieces'
 
 /** Where the model has heat maps, pressing the image shows what spoke for its answer, and pressing it again the image alone. */

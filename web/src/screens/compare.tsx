@@ -1,12 +1,11 @@
 /** Two versions: of one model what changes from one to the other, of two models side by side. */
 import type { JSX } from 'preact'
-import { answered, api, type Shapes } from '../api'
+import { answered, api, type Shapes, thumbnail } from '../api'
 import { address, filter, href } from '../address'
 import { judged } from '../evaluation'
 import { count, percent, words } from '../language'
 import { collected, useLoaded } from '../load'
 import { Fact, Scroll, Trouble } from '../parts/pieces'
-import { thumbnail } from './gallery'
 import { modelsOf } from './models'
 
 const versionsOf = async (name: string): Promise<Shapes['ModelVersion'][]> =>

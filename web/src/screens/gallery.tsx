@@ -2,7 +2,7 @@
 import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { useRef } from 'preact/hooks'
-import { answered, api, Refusal, type Shapes } from '../api'
+import { answered, api, Refusal, type Shapes, thumbnail } from '../api'
 import { address, filter, go } from '../address'
 import { change, settled, type Step } from '../edits'
 import { percent, words } from '../language'
@@ -20,9 +20,6 @@ function suspected({ class: given, suspect }: Shapes['Image']): string {
   if (!suspect) return given
   return `${given}${suspect.likely ? ` → ${suspect.likely}?` : ''} ${percent(suspect.score, 0)}`
 }
-
-export const thumbnail = (dataset: string, number: number, sha256: string, size = 256): string =>
-  `/datasets/${dataset}/versions/${number}/images/${sha256}/thumbnail?size=${size}`
 
 export function Gallery({ version }: { version: Shapes['DatasetVersion'] }): JSX.Element {
   const { dataset, number, classes } = version
