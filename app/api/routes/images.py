@@ -38,7 +38,7 @@ Judge = Annotated[
     Query(
         max_length=200,
         examples=["pets@1"],
-        description="Whose evaluation names suspects; by default that of the newest model."
+        description="Whose evaluation names suspects; by default that of the newest model"
         " trained on the dataset.",
     ),
 ]
