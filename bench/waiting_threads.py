@@ -1,8 +1,8 @@
-"""What spinning threads cost the predictor: python bench/waiting_threads.py [NETWORK ...].
+"""How long threads of the predictor should wait: python bench/waiting_threads.py [NETWORK ...].
 
 One image after another through a network in torch, with as many threads as there are cores, in
-processes that have `machine.SLEEP` and in processes without it, in random order: with nothing
-beside them, and beside as many busy processes as there are cores.
+processes with `machine.LOOK`, with `machine.SLEEP` and as OpenMP does by default, in random order:
+with nothing beside them, and beside as many busy processes as there are cores.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def measure(name: str) -> float:
 
 
 def main() -> None:
-    """Measure each network in rounds, and print the ratio of each round's two processes."""
+    """Measure each network in rounds, and print the ratio of each round to that of `LOOK`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     parser.add_argument("--rounds", type=int, default=5)
@@ -54,17 +54,17 @@ def main() -> None:
     if asked.measure:
         print(measure(asked.measure))
         return
-    from core.system.machine import SLEEP, cores  # noqa: PLC0415 - the path is set now.
+    from core.system.machine import LOOK, SLEEP, cores  # noqa: PLC0415 - the path is set now.
 
-    spinning = {name: value for name, value in os.environ.items() if name not in SLEEP}
-    environments = {"sleep": spinning | SLEEP, "spin": spinning}
+    usual = {name: value for name, value in os.environ.items() if name not in SLEEP}
+    environments = {"look": usual | LOOK, "sleep": usual | SLEEP, "default": usual}
     for name in asked.networks:
         for neighbours in (0, cores()):
             busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(neighbours)]
             told = defaultdict(list)
             try:
                 for _ in range(asked.rounds):
-                    for how in random.sample(sorted(environments), 2):
+                    for how in random.sample(sorted(environments), len(environments)):
                         command = [sys.executable, __file__, "--measure", name]
                         said = subprocess.run(
                             command, env=environments[how], check=True, capture_output=True
@@ -74,13 +74,14 @@ def main() -> None:
                 for process in busy:
                     process.kill()
                     process.wait()
-            ratios = [spin / sleep for spin, sleep in zip(told["spin"], told["sleep"], strict=True)]
-            print(
-                f"{name:14} beside {neighbours} busy: sleep {statistics.median(told['sleep']):6.1f}"
-                f" ms, spin {statistics.median(told['spin']):6.1f} ms, spin / sleep"
-                f" {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-                flush=True,
-            )
+            for how, found in told.items():
+                ratios = [one / look for one, look in zip(found, told["look"], strict=True)]
+                print(
+                    f"{name:14} beside {neighbours} busy: {how:8} {statistics.median(found):6.1f}"
+                    f" ms, of look {statistics.median(ratios):.2f}"
+                    f" ({min(ratios):.2f} to {max(ratios):.2f})",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from core.store.object_store import Storage, StorageUnavailable
 from core.system import log_outlet, process_start
 from core.system.disk import is_full
 from core.system.log import configure
-from core.system.machine import SLEEP, cores
+from core.system.machine import LOOK, cores
 from core.system.settings import Settings, read_settings
 from topwork.errors import (
     DiskFull,
@@ -230,7 +230,7 @@ def main() -> None:
     configure()
     settings = read_settings()
     # torch reads these, where a model needs torch.
-    os.environ.update(SLEEP | os.environ | {"OMP_NUM_THREADS": str(cores())})
+    os.environ.update(LOOK | os.environ | {"OMP_NUM_THREADS": str(cores())})
     try:
         server = listen(settings)
     except OSError as error:

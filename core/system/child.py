@@ -2,8 +2,7 @@
 
 `python -m MODULE` looks for modules in the current folder first. Whoever starts the service beside
 an `app/` or a `numpy/` of their own would run that code, so every process that we start gets
-Python's safe path (https://docs.python.org/3/using/cmdline.html#cmdoption-P). None of them lets
-threads that wait spin (`machine.SLEEP`).
+Python's safe path (https://docs.python.org/3/using/cmdline.html#cmdoption-P).
 """
 
 import os
@@ -56,6 +55,7 @@ def python(*words: str, env: Mapping[str, str] | None = None) -> Child:
 def reader(*words: str, threads: int = 1) -> Child:
     """Return how to start a Python process that reads what strangers sent; it sees no secrets.
 
+    Its threads of OpenMP sleep while they wait, unless its owner said otherwise (`machine.SLEEP`).
     OPENBLAS_NUM_THREADS=1 because numpy's BLAS otherwise starts threads when it is imported, which
     reserve most of a bounded address space, and a forkserver must have none.
 
@@ -69,7 +69,7 @@ def reader(*words: str, threads: int = 1) -> Child:
         if not SECRET.match(name.upper()) or name == failpoints.VARIABLE
     }
     bounded = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": str(threads)}
-    return python(*words, env=open_to_all | bounded | {"PYTHONUNBUFFERED": "1"})
+    return python(*words, env=machine.SLEEP | open_to_all | bounded | {"PYTHONUNBUFFERED": "1"})
 
 
 def tethered(command: Sequence[str], env: Mapping[str, str], pipe: int = tether.NO_PIPE) -> Child:
@@ -86,7 +86,6 @@ def tethered(command: Sequence[str], env: Mapping[str, str], pipe: int = tether.
 def environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without what would have a process load code from the current folder.
 
-    Threads that wait sleep in it, unless its owner said otherwise.
     PYTHONSAFEPATH is for the processes that libraries start with this Python in turn.
     """
     seen = {name: value for name, value in env.items() if name not in INTERACTIVE}
@@ -95,7 +94,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
         # The dynamic linker takes semicolons, too; elsewhere they are part of a name.
         if kept := absolute(listed.replace(";", ":") if name in LIBRARIES else listed):
             seen[name] = kept
-    return {**machine.SLEEP, **seen, "PYTHONSAFEPATH": "1"}
+    return seen | {"PYTHONSAFEPATH": "1"}
 
 
 def which(program: str) -> str | None:

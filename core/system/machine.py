@@ -10,11 +10,13 @@ from core.system.cgroup import CGROUPS, files
 
 # SQLite's write-ahead log needs shared memory and honest locks, which these do not give.
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
-# What has threads of OpenMP sleep while they wait for each other. By default they spin, for cores
-# that other processes need, and beside those torch then takes a multiple of its time for an image
-# (`bench/waiting_threads.py`). A process that loads torch has this before it does. See
-# https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
+# How often threads of OpenMP look for work before they sleep; a process has this before it loads
+# torch. Their default is milliseconds of looking, for cores that other processes need. A job sleeps
+# at once, so that serving has these. One image after the other waits often and for microseconds,
+# and to be woken takes longer than that: the predictor looks a little (`bench/waiting_threads.py`).
+# See https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
 SLEEP = {"GOMP_SPINCOUNT": "0"}
+LOOK = {"GOMP_SPINCOUNT": "5000"}
 _NO_MEMORY = re.compile(
     "out of memory|can't allocate memory|bad_alloc|memoryerror"
     "|could not (create|execute) a primitive(?! descriptor)"

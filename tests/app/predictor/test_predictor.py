@@ -22,7 +22,7 @@ from PIL import Image
 
 from app.predictor_protocol import HEADER
 from core.store.object_store import Storage
-from core.system.machine import SLEEP
+from core.system.machine import LOOK
 from tests.app.trained import store_model
 from tests.waiting import wait_for
 
@@ -69,7 +69,7 @@ def start(folder: Path, **environment: str) -> Server:
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
-            env={key: value for key, value in os.environ.items() if key not in SLEEP} | names,
+            env={key: value for key, value in os.environ.items() if key not in LOOK} | names,
         )
     server = Server(process, data / "run" / "predictor.sock", models, log)
     wait_for(lambda: server.socket.exists() or process.poll() is not None, 120)
@@ -328,11 +328,11 @@ def test_pictures_of_a_caller_that_goes_away_are_not_decoded(server: Server) -> 
     assert server.count('topwork_predict_images_total{outcome="ok"}') < before + 16
 
 
-def test_threads_of_torch_sleep_while_they_wait(server: Server) -> None:
+def test_threads_of_torch_wait_as_long_as_is_set(server: Server) -> None:
     """This predictor is started as a container starts it: by no process of ours."""
     with server.client() as client:
         results(ask(client, server.models[0], picture(1)))
-    assert "GOMP_SPINCOUNT = '0'" in server.log.read_text()
+    assert "GOMP_SPINCOUNT = '5000'" in server.log.read_text()
 
 
 def test_sigterm_answers_what_was_begun_and_ends(tmp_path: Path) -> None:

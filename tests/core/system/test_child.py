@@ -105,9 +105,13 @@ def test_what_reads_strangers_files_sees_no_secrets(monkeypatch: pytest.MonkeyPa
     assert (seen["OMP_NUM_THREADS"], seen["OPENBLAS_NUM_THREADS"]) == ("3", "1")
 
 
-def test_threads_that_wait_sleep_unless_the_owner_said_otherwise() -> None:
-    assert environment({})["GOMP_SPINCOUNT"] == "0"
-    assert environment({"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
+def test_threads_that_wait_sleep_unless_the_owner_said_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    assert reader().env["GOMP_SPINCOUNT"] == "0"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert reader().env["GOMP_SPINCOUNT"] == "7"
 
 
 def test_a_program_is_not_looked_for_in_the_current_folder(
