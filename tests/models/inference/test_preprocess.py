@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
 from models.inference.preprocess import Preprocess
-from models.inference.resample import FILTERS
+from models.inference.resample import FILTERS, FITS
 from tests.pictures import chunk, encode
 from topwork.errors import ArchitectureUnknown, ImageUndecodable, IntegrityError
 
@@ -234,3 +234,19 @@ def test_what_a_file_states_counts_from_revision_3_on() -> None:
     assert by_range.at(224).white is None
     with pytest.raises(IntegrityError):
         replace(IMAGENET, white=0)
+
+
+@pytest.mark.parametrize("size", [(600, 200), (200, 600), (301, 300)])
+@pytest.mark.parametrize("fit", FITS)
+def test_the_box_says_where_in_the_image_a_pixel_lies(fit: str, size: tuple[int, int]) -> None:
+    """A spot of the image is found where the box lays it, beyond the image's edges as well."""
+    spot = np.multiply((0.55, 0.46), size)
+    image = Image.new("RGB", size)
+    image.paste((255, 255, 255), (*np.rint(spot - 4).astype(int), *np.rint(spot + 4).astype(int)))
+    preprocess = replace(IMAGENET, fit=fit, mean=(0.0, 0.0, 0.0))
+    shown = preprocess.uint8(image)[0].astype(float)
+    rows, columns = np.indices(shown.shape)
+    found = [np.average(places + 0.5, weights=shown) for places in (columns, rows)]
+    left, top, right, bottom = preprocess.seen(image)
+    expected = (np.divide(spot, size) - (left, top)) / (right - left, bottom - top)
+    assert found == pytest.approx(expected * preprocess.crop, abs=0.75)
