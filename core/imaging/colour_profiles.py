@@ -7,6 +7,7 @@ from PIL import Image, ImageCms
 
 # Where pictures of one camera or program follow each other, their profile is read once.
 KEPT = 8
+LARGEST = 4 * 1024 * 1024  # Bytes; beyond those of any camera, and what is kept has to stay small.
 SRGB = "sRGB"  # A word in the description of profiles that mean what is assumed without any.
 _COLOURED = {"RGB", "RGBA", "RGBX", "P", "PA"}
 
@@ -34,8 +35,9 @@ def foreign(image: Image.Image) -> bytes | None:
     What is no usable profile of RGB samples is passed over, as viewers do.
     """
     profile = image.info.get("icc_profile")
-    usable = image.mode in _COLOURED and isinstance(profile, bytes)
-    return profile if usable and _transform(profile) is not None else None
+    if image.mode not in _COLOURED or not isinstance(profile, bytes) or len(profile) > LARGEST:
+        return None
+    return None if _transform(profile) is None else profile
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:

@@ -2,13 +2,14 @@
 
 Python's engine goes back and tries again, which takes exponential time for some patterns. Those
 that are taken repeat single characters only, and few of them: the time for a path is then bounded
-by a power of its length. Whoever applies one to many paths bounds the time of all.
+by the square of its length, as the engine holds back all other threads meanwhile. Whoever applies
+one to many paths bounds the time of all.
 """
 
 import re
 
 MOST_CHARACTERS = 200
-MOST_UNBOUNDED = 2  # `*`, `+` and `{m,n}`: each may try every length.
+MOST_UNBOUNDED = 2  # `*`, `+` and `{m,n}`: each may try every length; a search every start, too.
 MOST_CHOICES = 3  # `?` and `|`: each may double the tries.
 MOST_REPEATS = 64  # Of `{n}`.
 
@@ -59,10 +60,12 @@ def _check_parts(pattern: str) -> None:
         unbounded += varies and pattern[at] != "?"
         is_group = pattern[at] == ")"
         at += len(part[0]) if part else 1
+    if not pattern.startswith("^") or "|" in pattern:  # Another branch may begin anywhere.
+        unbounded += 1
     if unbounded > MOST_UNBOUNDED or choices > MOST_CHOICES:
         message = (
-            f"a pattern here has at most {MOST_UNBOUNDED} of * + {{m,n}} and {MOST_CHOICES} of ? |,"
-            " so that no path takes long"
+            f"a pattern here has one of * + {{m,n}}, {MOST_UNBOUNDED} if it begins with ^ and has"
+            f" no |, and at most {MOST_CHOICES} of ? |, so that no path takes long"
         )
         raise ValueError(message)
 

@@ -143,7 +143,7 @@ class SplitShares(_Part):
         max_length=MOST_CHARACTERS,
         examples=[r"patient_(\d+)"],
         description="Regular expression that is searched for in each path; its first named group,"
-        " else its first one, names the group. Characters may be repeated, twice at most; groups"
+        " else its first one, names the group. One character may be repeated, two after `^`; groups"
         " may not. Images without it stand alone.",
     )
     group_column: str | None = Field(

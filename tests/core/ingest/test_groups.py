@@ -87,6 +87,7 @@ def test_images_without_the_pattern_stand_alone_and_a_pattern_in_no_path_is_an_e
     [
         r"(a+)+b", r"(a|a)*b", r"(.*)(.*)(.*)x", r"(a?a?a?a?)b", r"(a{1,9}){1,9}", r"((a{9}){9})",
         r"(?=a)(b)", r"(a)\1", r"(?P<x>a)(?P=x)", r"(?i)(a)", r"(?>a)(b)", r"(a)(?#x)",
+        r"(.*)(.+)x", r".*(\w+)x", r"^a|(.*).*x",
         r"(a{100})", "a", "(a", "a)", "[a(", "(" * 101 + ")" * 101, r"(a\Z)", "(a||||b)", "(*)",
     ],
 )  # fmt: skip
@@ -98,14 +99,18 @@ def test_patterns_that_could_take_long_or_mean_nothing_are_refused(pattern: str)
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"(.*)(.+)x", r"([^/]+)/[^/]+$", r"^(\w{3})-?", r"([]a-z]*)_(?:x|y)\.", r"(\[\d\])"]
-)
+    "pattern",
+    [
+        r"^(.*)(.+)x", r"^(.*)a?a?a?.+x", r"([^/]+)a?a?a?x", r"^(\w{3})-?", r"([]a-z]*)_(?:x|y)\.",
+        r"(\[\d\])",
+    ],
+)  # fmt: skip
 def test_patterns_that_are_taken_are_quick(pattern: str) -> None:
     found = checked(pattern)
     for path in ("a" * 512, "a/" * 256, "-" * 512):
         began = time.process_time()
         group_in(found, path)
-        assert time.process_time() - began < 1
+        assert time.process_time() - began < 0.15  # Cubes of the length take longer.
 
 
 def test_pattern_and_column_come_with_their_word() -> None:
