@@ -20,6 +20,22 @@ from topwork.kinds import SuspectKind
 FILE = "suspects.jsonl"
 
 
+class Asked(NamedTuple):
+    """Which images of a version are asked for.
+
+    Attributes:
+        wanted: Class, split and finding that they have; None is any.
+        model: Whose evaluation names suspects; the newest that was trained on the dataset if None.
+        limit: Most images.
+        after: SHA-256 of the last one seen.
+    """
+
+    wanted: dict[str, str | None]
+    model: str | None
+    limit: int
+    after: str | None
+
+
 class Listed(NamedTuple):
     """An image of the version, and why it is listed."""
 
@@ -28,37 +44,21 @@ class Listed(NamedTuple):
 
 
 def page_of(
-    service: Service,
-    caller: Caller,
-    version: DatasetVersion,
-    model: str | None,
-    *,
-    limit: int,
-    after: str | None,
-    wanted: dict[str, str | None],
+    service: Service, caller: Caller, version: DatasetVersion, asked: Asked
 ) -> tuple[list[types.Image], bool]:
     """Return images of a version, and whether more follow: suspects where they are asked for."""
-    if wanted["finding"] in list(SuspectKind):
-        found, has_more = select(
-            service, caller, version, model, limit=limit, after=after, wanted=wanted
-        )
+    if asked.wanted["finding"] in list(SuspectKind):
+        found, has_more = select(service, caller, version, asked)
         return [image_view(version, *one) for one in found], has_more
-    if model is not None:
+    if asked.model is not None:
         raise InvalidField(f"it goes with finding={' or '.join(SuspectKind)}", param="model")
     manifest = service.manifests.of(version)
-    lines, has_more = manifest.select(limit=limit, after=after, wanted=wanted)
+    lines, has_more = manifest.select(limit=asked.limit, after=asked.after, wanted=asked.wanted)
     return [image_view(version, line) for line in lines], has_more
 
 
 def select(
-    service: Service,
-    caller: Caller,
-    version: DatasetVersion,
-    model: str | None,
-    *,
-    limit: int,
-    after: str | None,
-    wanted: dict[str, str | None],
+    service: Service, caller: Caller, version: DatasetVersion, asked: Asked
 ) -> tuple[list[Listed], bool]:
     """Return up to `limit` suspects of a kind behind the image `after`, and whether more follow.
 
@@ -69,10 +69,7 @@ def select(
         service: Where models and manifests are.
         caller: Whose models count.
         version: Of the dataset.
-        model: Whose evaluation is asked; the newest that was trained on the dataset where None.
-        limit: Most images.
-        after: SHA-256 of the last one seen.
-        wanted: Class, split and finding that the images have.
+        asked: Which of them.
 
     Raises:
         NotJudged: No such model is there, or this one has looked for none.
@@ -80,6 +77,7 @@ def select(
         InvalidField: It was trained on another dataset.
         NotFound: `after` is no such image.
     """
+    wanted, model, limit, after = asked
     judge = _judge(service, caller, version, model)
     content = verified.content(service.resources.storage, *downloads.location(judge, FILE))
     rows = [json.loads(row) for row in content.splitlines()]

@@ -64,11 +64,9 @@ def list_images(
     limit: Many = 100,
 ) -> types.Page[types.Image]:
     """List the images of a version by path, or its suspects by score."""
-    page = suspects.page_of(
-        service, who, version, model, limit=limit, after=after,
-        wanted={"class": class_name, "split": split, "finding": finding},
-    )  # fmt: skip
-    return pager.page(*page, key="sha256")
+    wanted = {"class": class_name, "split": split, "finding": finding}
+    asked = suspects.Asked(wanted, model, limit, after)
+    return pager.page(*suspects.page_of(service, who, version, asked), key="sha256")
 
 
 @router.get("/{sha256}/content", response_class=Response, responses=bytes_answer("image/*"))
