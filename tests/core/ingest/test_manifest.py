@@ -64,6 +64,8 @@ def test_long_images_are_found_and_counted() -> None:
     ]
     assert shapes(sized) == {"largest": 548, "elongated": 2, "unseen": pytest.approx(0.7)}
     assert shapes(LINES) == {"largest": 4, "elongated": 0, "unseen": 0.0}
+    edge: list[Line] = [{**LINES[0], "width": 100, "height": height} for height in (200, 201)]
+    assert [shapes([one])["elongated"] for one in edge] == [0, 1]
     (found,) = [it for it in examine(sized, {}, [], {}) if it.code == "elongated"]
     assert found.where == ("cat/0.jpg", "cat/1.jpg")
     assert "70% of the image" in found.details["cat/0.jpg"]
