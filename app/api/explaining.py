@@ -1,8 +1,9 @@
 """Heat maps on their way to the predictor: which class is asked for, and of which images."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import anyio.to_thread
+from fastapi import Query
 from starlette.requests import Request
 
 from app.api import prediction
@@ -19,8 +20,12 @@ from core.store.tables import DatasetVersion
 from models.planning import catalogue, heatmaps
 from topwork import types
 from topwork.errors import HeatmapUnsupported, InvalidField, NotFound
+from topwork.types.predictions import EXPLAIN_CLASS
 
 FIELD = "explain_class"
+ExplainClass = Annotated[
+    str | None, Query(min_length=1, max_length=1000, description=EXPLAIN_CLASS)
+]
 
 
 def wanted(fields: types.PredictFields, model: Resolved) -> Explain | None:

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from app.api import explaining, prediction
 from app.api.deps import Read, ServiceHere, Who
+from app.api.explaining import ExplainClass
 from app.api.openapi import images_body
 from app.api.prediction import Images
 from app.asgi.request_body import StrictRequest, StrictRoute
 from core.system.ids import new_id
 from topwork import types
 from topwork.kinds import ExplainMode
-from topwork.types.predictions import EXPLAIN, EXPLAIN_CLASS, EXPLAIN_OVERLAY, MODEL, TOP_K
+from topwork.types.predictions import EXPLAIN, EXPLAIN_OVERLAY, MODEL, TOP_K
 from topwork.types.values import REJECT
 
 router = APIRouter(tags=["Predict"], route_class=StrictRoute)
@@ -22,9 +23,6 @@ ModelQuery = Annotated[str | None, Query(min_length=1, max_length=200, descripti
 TopK = Annotated[int | None, Query(ge=1, le=1000, description=TOP_K)]
 Reject = Annotated[types.Reject | None, Query(description=REJECT)]
 ExplainQuery = Annotated[ExplainMode | None, Query(description=EXPLAIN)]
-ExplainClass = Annotated[
-    str | None, Query(min_length=1, max_length=1000, description=EXPLAIN_CLASS)
-]
 ExplainOverlay = Annotated[bool | None, Query(description=EXPLAIN_OVERLAY)]
 Asked = tuple[Images, types.PredictFields]
 

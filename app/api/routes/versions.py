@@ -18,6 +18,7 @@ from app.api.deps import (
     Who,
     Write,
 )
+from app.api.explaining import ExplainClass
 from app.api.idempotency import Created, Once
 from app.api.openapi import BYTES, bytes_answer, text_answer
 from app.api.views.jobs import job_view
@@ -31,15 +32,12 @@ from core.store.tables import ModelVersion
 from topwork import types
 from topwork.kinds import ExplainMode
 from topwork.types.datasets import SHA256
-from topwork.types.predictions import EXPLAIN_CLASS, EXPLAIN_OVERLAY
+from topwork.types.predictions import EXPLAIN_OVERLAY
 
 router = APIRouter(prefix="/models/{name}/versions", tags=["Models"], route_class=TaggedRoute)
 NDJSON = "application/x-ndjson"
 EVALUATION = "evaluation.json"
 Sha256 = Annotated[str, Path(pattern=SHA256)]
-ExplainClass = Annotated[
-    str | None, Query(min_length=1, max_length=1000, description=EXPLAIN_CLASS)
-]
 ExplainOverlay = Annotated[bool, Query(description=EXPLAIN_OVERLAY)]
 LINE = (
     '{"sha256": "9f86...", "path": "cat/1.jpg", "split": "val", "class": "cat", "label": "cat"}\n'
